@@ -1,0 +1,92 @@
+"""From a noisy image to an estimate of the clean one: the posterior mean in one step, or DDIM in several.
+
+All tensors are (N, 3, H, W) float32 in [-1, 1] scale; H and W are multiples of what the network needs.
+"""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DModel
+from torch import Tensor
+
+from imagewizard.schedule import NoiseSchedule, alpha_bar_of_sigma
+
+
+def unshuffle_factor(unet: UNet2DModel) -> int:
+    """k of a network that works on k x k pixel-unshuffled RGB images (3*k*k channels); 1 for a plain one."""
+    return math.isqrt(unet.config.in_channels // 3)
+
+
+def size_multiple(unet: UNet2DModel) -> int:
+    """What height and width must be multiples of: each block but the last halves the (unshuffled) resolution."""
+    return unshuffle_factor(unet) * 2 ** (len(unet.config.block_out_channels) - 1)
+
+
+def takes_fractional_timesteps(unet: UNet2DModel) -> bool:
+    """A learned embedding is a table with one row a step; the others are continuous functions of t."""
+    return unet.config.time_embedding_type != "learned"
+
+
+def predict_eps(unet: UNet2DModel, x_t: Tensor, timesteps: Tensor) -> Tensor:
+    """The network's estimate of the noise in `x_t`, float32, same shape. `timesteps`: float32, shape (N,).
+
+    A tensor, because UNet2DModel.forward turns a Python float into a long.
+    """
+    k = unshuffle_factor(unet)
+    if not takes_fractional_timesteps(unet):
+        timesteps = timesteps.round().long()
+    x = F.pixel_unshuffle(x_t, k).to(unet.dtype, memory_format=torch.channels_last)
+    eps = unet(x, timesteps, return_dict=False)[0].float()
+    return F.pixel_shuffle(eps, k)
+
+
+def predict_x0(x_t: Tensor, eps: Tensor, alpha_bar: Tensor) -> Tensor:
+    """x0 = (x_t - sqrt(1 - abar)*eps)/sqrt(abar) (Ho et al. 2020, eq. 15). `alpha_bar`: shape (N, 1, 1, 1)."""
+    return (x_t - (1.0 - alpha_bar).sqrt() * eps) / alpha_bar.sqrt()
+
+
+def ddim_step(x0: Tensor, eps: Tensor, alpha_bar_next: Tensor) -> Tensor:
+    """The deterministic DDIM move to the level `alpha_bar_next` (Song et al. 2021, eq. 12, eta = 0).
+
+    Not diffusers' own step: that derives the next timestep from a full-length grid, which is wrong for a start in
+    mid-schedule.
+    """
+    return alpha_bar_next.sqrt() * x0 + (1.0 - alpha_bar_next).sqrt() * eps
+
+
+def _per_image(values: list[float], like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=like.device).view(-1, 1, 1, 1)
+
+
+def posterior_mean(unet: UNet2DModel, schedule: NoiseSchedule, noisy: Tensor, sigmas: list[float]) -> Tensor:
+    """E[x0 | noisy] in one forward. `noisy` = x0 + s*n; `sigmas`: one level > 0 an image, 0-255 scale. Unclamped."""
+    alpha_bar = _per_image([alpha_bar_of_sigma(s) for s in sigmas], noisy)
+    x_t = alpha_bar.sqrt() * noisy
+    timesteps = torch.tensor([schedule.timestep(s) for s in sigmas], dtype=torch.float32, device=noisy.device)
+    return predict_x0(x_t, predict_eps(unet, x_t, timesteps), alpha_bar)
+
+
+def ddim_timesteps(start: float, steps: int) -> np.ndarray:
+    """`steps` falling timesteps from `start` towards 0, evenly spaced, 0 itself left out (but for a start of 0)."""
+    return np.linspace(start, 0.0, steps + 1)[:-1]
+
+
+def ddim(unet: UNet2DModel, schedule: NoiseSchedule, noisy: Tensor, sigmas: list[float], steps: int) -> Tensor:
+    """An approximate posterior sample by `steps` DDIM steps from each image's own level down to none. Unclamped."""
+    grids = np.stack([ddim_timesteps(schedule.timestep(s), steps) for s in sigmas])
+    alpha_bars = np.vectorize(schedule.alpha_bar)(grids)
+    alpha_bars[:, 0] = [alpha_bar_of_sigma(s) for s in sigmas]  # the first level is the image's own, exactly
+    alpha_bar = _per_image(list(alpha_bars[:, 0]), noisy)
+    x_t = alpha_bar.sqrt() * noisy
+    for step in range(steps):
+        timesteps = torch.tensor(grids[:, step], dtype=torch.float32, device=noisy.device)
+        eps = predict_eps(unet, x_t, timesteps)
+        x0 = predict_x0(x_t, eps, alpha_bar)
+        if schedule.clip_sample:
+            x0 = x0.clamp(-1.0, 1.0)
+        if step + 1 < steps:
+            alpha_bar = _per_image(list(alpha_bars[:, step + 1]), noisy)
+            x_t = ddim_step(x0, eps, alpha_bar)
+    return x0

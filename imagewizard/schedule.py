@@ -1,0 +1,66 @@
+"""The DDPM's noise schedule, seen from the noise level of a real image.
+
+An image y = x0 + s*n with s = 2*sigma/255 (images in [-1, 1], sigma on the 0-255 scale) is, scaled by
+sqrt(abar), exactly the DDPM's x_t = sqrt(abar_t)*x0 + sqrt(1 - abar_t)*eps (Ho et al. 2020, eq. 4) at the t where
+sqrt((1 - abar_t)/abar_t) = s.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from diffusers import DDIMScheduler
+
+from imagewizard.errors import UserError
+
+
+def sigma_to_std(sigma: float) -> float:
+    """Standard deviation on the [-1, 1] scale of a noise level `sigma` on the 0-255 scale."""
+    return 2.0 * sigma / 255.0
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """Cumulative signal fractions abar_t of a trained DDPM, float64, shape (T,), falling."""
+
+    alphas_cumprod: np.ndarray
+    clip_sample: bool
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "NoiseSchedule":
+        """From a diffusers scheduler config. Raises UserError unless the model predicts epsilon."""
+        prediction = config.get("prediction_type", "epsilon")
+        if prediction != "epsilon":
+            raise UserError(f"model: its scheduler says prediction_type={prediction}; only epsilon is supported")
+        scheduler = DDIMScheduler.from_config(dict(config))
+        clip = bool(scheduler.config.clip_sample) and scheduler.config.clip_sample_range == 1.0
+        return cls(scheduler.alphas_cumprod.double().numpy(), clip)
+
+    @property
+    def max_sigma(self) -> float:
+        """The noisiest level (0-255 scale) that the schedule holds."""
+        last = self.alphas_cumprod[-1]
+        return float(np.sqrt((1.0 - last) / last) * 127.5)
+
+    def timestep(self, sigma: float) -> float:
+        """The (fractional, 0-based) timestep whose noise level is `sigma` (0-255 scale, > 0).
+
+        Interpolates log(noise-to-signal) between the schedule's steps; below the least level it is 0.
+        Raises UserError above `max_sigma`.
+        """
+        if sigma > self.max_sigma:
+            raise UserError(f"sigma: {sigma:g} is beyond the model's schedule, which ends at {self.max_sigma:.0f}")
+        levels = 0.5 * (np.log1p(-self.alphas_cumprod) - np.log(self.alphas_cumprod))
+        return float(np.interp(np.log(sigma_to_std(sigma)), levels, np.arange(len(levels))))
+
+    def alpha_bar(self, timestep: float) -> float:
+        """abar at a fractional timestep, the inverse of `timestep`'s interpolation."""
+        levels = 0.5 * (np.log1p(-self.alphas_cumprod) - np.log(self.alphas_cumprod))
+        level = np.interp(timestep, np.arange(len(levels)), levels)
+        return float(1.0 / (1.0 + np.exp(2.0 * level)))
+
+
+def alpha_bar_of_sigma(sigma: float) -> float:
+    """abar of the exact noise level `sigma` (0-255 scale): 1/(1 + s^2), on or between or below the schedule's steps."""
+    return 1.0 / (1.0 + sigma_to_std(sigma) ** 2)

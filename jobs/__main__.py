@@ -1,0 +1,41 @@
+"""The console script: `imagewizard COMMAND …` is the same function as `python -m jobs.COMMAND …`."""
+
+import importlib
+import sys
+
+from imagewizard import __version__
+from jobs import exit_codes
+
+COMMANDS = {
+    "denoise": "denoise a folder, list or manifest of images into a run folder; again to resume",
+    "status": "what of a run is done, failed and pending",
+    "query": "SQL over the rows of one or more runs",
+    "report": "a run as one self-contained HTML page",
+    "train": "train a model into a run folder; again to resume",
+    "bench": "throughput of the pipeline against the bare model and a plain loop",
+}
+
+
+def _usage() -> str:
+    lines = [f"  {name:<9} {text}" for name, text in COMMANDS.items()]
+    return "\n".join(["usage: imagewizard COMMAND …   (imagewizard COMMAND --help tells more)", "", *lines])
+
+
+def main() -> int:
+    """Hands the words after COMMAND to `jobs.COMMAND.main` and returns its exit code."""
+    words = sys.argv[1:]
+    if not words or words[0] in {"-h", "--help", "help"}:
+        print(_usage())
+        return exit_codes.DONE if words else exit_codes.WRONG_INPUT
+    if words[0] == "--version":
+        print(f"imagewizard {__version__}")
+        return exit_codes.DONE
+    if words[0] not in COMMANDS:
+        print(f"error: {words[0]!r} is no command; one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return exit_codes.WRONG_INPUT
+    module = importlib.import_module(f"jobs.{words[0]}")
+    return exit_codes.run(module.main, words[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
