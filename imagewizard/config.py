@@ -4,11 +4,14 @@ The models themselves live beside what they configure: `job_config.py` (denoise)
 """
 
 import difflib
+import re
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from imagewizard.errors import UserError
 
@@ -20,6 +23,15 @@ class Section(BaseModel):
 
 
 Config = TypeVar("Config", bound=Section)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 wants a dot and a sign, as in 1.0e-4; here 1e-4 is a number too, as in YAML 1.2."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 def load(model: type[Config], path: str | None, overrides: list[str]) -> Config:
@@ -41,9 +53,13 @@ def check(model: type[Config], data: dict[str, Any]) -> Config:
         raise UserError(_one_line(model, error)) from None
 
 
+def _yaml(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+
+
 def _read_yaml(path: str) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        data = _yaml(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"config {path}: no such file") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -58,10 +74,10 @@ def _read_yaml(path: str) -> dict[str, Any]:
 
 def _override(data: dict[str, Any], word: str) -> None:
     key, sign, text = word.partition("=")
-    if not sign or not key:
+    if not sign or not all(key.split(".")):
         raise UserError(f"{word!r} is no key=value; write it as e.g. noise.sigma=25")
     try:
-        value = yaml.safe_load(text)
+        value = _yaml(text)
     except yaml.YAMLError:
         raise UserError(f"{key}: {text!r} is no YAML value; quote it if it is text") from None
     *parents, last = key.split(".")
@@ -73,27 +89,73 @@ def _override(data: dict[str, Any], word: str) -> None:
 
 
 def _one_line(model: type[BaseModel], error: ValidationError) -> str:
-    first = error.errors()[0]
-    # pydantic puts the names of union branches into the path; keys of ours are lower case and stand in the models.
-    path = [str(part) for part in first["loc"] if isinstance(part, int) or part.isidentifier()]
-    key = ".".join(path) or "config"
-    if first["type"] == "extra_forbidden":
-        known = _known_keys(model, path[:-1])
+    complaints = [(*_locate(model, detail), detail) for detail in error.errors()]
+    # A value that fits no branch of a union is one complaint a branch; the deepest is about the branch that was meant.
+    first = complaints[0][0]
+    path, known, detail = max((c for c in complaints if c[0][: len(first)] == first), key=lambda c: len(c[0]))
+    key = ".".join(path)
+    if detail["type"] == "extra_forbidden":
         close = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
         return f"{key}: unknown key; {hint}"
-    if first["type"] == "missing":
+    if detail["type"] == "missing" and path[-1] in known:
         return f"{key}: is required; give it in the config or as {key}=…"
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error":
-        return f"{key}: {message}"
-    return f"{key}: {message[0].lower()}{message[1:]} (got {first['input']!r})"
+    if detail["type"] == "value_error":
+        message = detail["msg"].removeprefix("Value error, ")
+        return f"{key}: {message}" if key else message
+    wanted = " or ".join(dict.fromkeys(_wanted(other) for place, _, other in complaints if place == path))
+    wanted = wanted.replace(" or must be ", " or ")
+    value = repr(detail["input"])
+    return f"{key}: {wanted} (got {value if len(value) <= 80 else value[:79] + '…'})"
 
 
-def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
-    section = model
-    for name in path:
-        annotation = section.model_fields[name].annotation
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        section = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
-    return [field.alias or name for name, field in section.model_fields.items()]
+def _wanted(detail: ErrorDetails) -> str:
+    if detail["type"] in {"model_type", "dict_type"}:
+        return "must be a section of keys and values"
+    if detail["type"] == "missing":
+        return "is missing"
+    message = detail["msg"].split(", unable")[0].replace("Input should be", "must be")
+    return f"{message[0].lower()}{message[1:]}"
+
+
+def _locate(model: type[BaseModel], detail: ErrorDetails) -> tuple[list[str], list[str]]:
+    """(the keys that lead to a complaint, the keys that the section around the last of them knows).
+
+    pydantic puts the names of union branches among the keys; only the models tell the two apart.
+    """
+    path: list[str] = []
+    known: list[str] = []
+    types: list[Any] = [model]
+    for part in detail["loc"]:
+        fields = {f.alias or name: f.annotation for t in types if _is_section(t) for name, f in t.model_fields.items()}
+        if part in fields:
+            types, known = _branches(fields[part]), list(fields)
+        elif isinstance(part, int) or any(get_origin(t) is dict for t in types):
+            types, known = [b for t in types for argument in get_args(t) for b in _branches(argument)], []
+        elif detail["type"] == "extra_forbidden" and part is detail["loc"][-1]:
+            known = list(fields)
+        else:
+            continue  # the name of a union's branch
+        path.append(str(part))
+    return path, known
+
+
+def _branches(annotation: Any) -> list[Any]:
+    """The types that a union is of; any other type is its own only branch."""
+    if get_origin(annotation) is Annotated:
+        return _branches(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [branch for argument in get_args(annotation) for branch in _branches(argument)]
+    return [annotation]
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def split_words(words: list[str]) -> tuple[str | None, list[str]]:
+    """A command's words as (config file or None, key=value words). Raises UserError if there are two files."""
+    paths = [word for word in words if "=" not in word]
+    if len(paths) > 1:
+        raise UserError(f"{paths[1]!r} is a second config and no key=value; give one config file")
+    return (paths[0] if paths else None), [word for word in words if "=" in word]

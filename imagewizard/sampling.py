@@ -76,8 +76,10 @@ def ddim_timesteps(start: float, steps: int) -> np.ndarray:
 def ddim(unet: UNet2DModel, schedule: NoiseSchedule, noisy: Tensor, sigmas: list[float], steps: int) -> Tensor:
     """An approximate posterior sample by `steps` DDIM steps from each image's own level down to none. Unclamped."""
     grids = np.stack([ddim_timesteps(schedule.timestep(s), steps) for s in sigmas])
-    alpha_bars = np.vectorize(schedule.alpha_bar)(grids)
-    alpha_bars[:, 0] = [alpha_bar_of_sigma(s) for s in sigmas]  # the first level is the image's own, exactly
+    own = np.array([alpha_bar_of_sigma(s) for s in sigmas])
+    # The first level is the image's own, exactly; the schedule's least may lie above it, and no step may add noise.
+    alpha_bars = np.maximum(np.vectorize(schedule.alpha_bar)(grids), own[:, None])
+    alpha_bars[:, 0] = own
     alpha_bar = _per_image(list(alpha_bars[:, 0]), noisy)
     x_t = alpha_bar.sqrt() * noisy
     for step in range(steps):

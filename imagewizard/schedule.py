@@ -29,13 +29,27 @@ class NoiseSchedule:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "NoiseSchedule":
-        """From a diffusers scheduler config. Raises UserError unless the model predicts epsilon."""
+        """From a diffusers scheduler config. Raises UserError unless it is a DDPM's that predicts epsilon."""
         prediction = config.get("prediction_type", "epsilon")
         if prediction != "epsilon":
             raise UserError(f"model: its scheduler says prediction_type={prediction}; only epsilon is supported")
-        scheduler = DDIMScheduler.from_config(dict(config))
+        # DDIMScheduler would give a scheduler without betas (score SDE, flow matching) its own default ones.
+        if "_class_name" in config and not config.keys() & {"beta_schedule", "trained_betas"}:
+            raise UserError(
+                f"model: its scheduler is a {config['_class_name']} without betas; only a DDPM's can be used"
+            )
+        try:
+            scheduler = DDIMScheduler.from_config(dict(config))
+        except (TypeError, ValueError, NotImplementedError) as error:
+            reason = str(error).split("\n")[0]
+            raise UserError(f"model: DDIMScheduler refuses its scheduler's config: {reason}") from None
+        alphas_cumprod = scheduler.alphas_cumprod.double().numpy()
+        if not len(alphas_cumprod) or np.any(np.diff(alphas_cumprod, prepend=1.0, append=0.0) >= 0.0):
+            raise UserError(
+                "model: its scheduler's alphas_cumprod do not fall within (0, 1), step by step; mend its betas"
+            )
         clip = bool(scheduler.config.clip_sample) and scheduler.config.clip_sample_range == 1.0
-        return cls(scheduler.alphas_cumprod.double().numpy(), clip)
+        return cls(alphas_cumprod, clip)
 
     @property
     def max_sigma(self) -> float:

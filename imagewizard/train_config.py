@@ -1,6 +1,6 @@
 """The config of `imagewizard train`."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -16,6 +16,15 @@ class DataSection(Section):
     """Folder of clean images, none of them in `train`, that pick nothing but are reported on."""
     crop: Annotated[int, Field(ge=16, multiple_of=8)] = 96
     """Side of the square training crops, in pixels; a smaller image is reflect-padded to it."""
+
+
+class ScheduleSection(Section):
+    """The DDPM's betas, as diffusers' DDIMScheduler makes them; they become part of the model."""
+
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
+    beta_start: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    beta_end: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    num_train_timesteps: Annotated[int, Field(ge=2)] = 1000
 
 
 class OptimizerSection(Section):
@@ -36,18 +45,24 @@ class TrainConfig(Section):
     """A training run: a DDPM's network learns to predict the noise in photographs."""
 
     output: str
-    """The run folder."""
+    """The run folder, a local one."""
     data: DataSection
     sigma: tuple[float, float] = (2.0, 60.0)
     """Least and greatest noise level (0-255 scale) trained on; drawn uniformly."""
     network: dict[str, Any]
     """Arguments of diffusers' UNet2DModel. With 3*k*k channels it works on k x k pixel-unshuffled images."""
-    schedule: dict[str, Any] = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}
-    """Arguments of diffusers' DDIMScheduler."""
+    schedule: ScheduleSection = ScheduleSection()
     optimizer: OptimizerSection
     seed: Annotated[int, Field(ge=0)] = 0
     checkpoint_every: Annotated[int, Field(ge=1)] = 500
     """Steps between checkpoints; validation runs at each."""
+
+    @field_validator("output")
+    @classmethod
+    def _output_is_local(cls, output: str) -> str:
+        if "://" in output:
+            raise ValueError(f"must be a local folder (got {output}); copy the finished run to where you want it")
+        return output
 
     @field_validator("sigma")
     @classmethod

@@ -5,6 +5,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from diffusers import UNet2DModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from imagewizard import model, seeding, training_data
+from imagewizard import model, pixels, seeding, storage, training_data
 from imagewizard.errors import UserError
 from imagewizard.sampling import posterior_mean, predict_eps, size_multiple
 from imagewizard.schedule import NoiseSchedule, alpha_bar_of_sigma
@@ -37,7 +38,7 @@ def eps_loss(
     unet: UNet2DModel, schedule: NoiseSchedule, batch: training_data.TrainingBatch, device: torch.device
 ) -> Tensor:
     """MSE between the noise and the network's estimate (Ho et al. 2020, eq. 14), at each image's own level."""
-    clean = torch.from_numpy(batch.clean).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+    clean = pixels.to_tensor(batch.clean).to(device)
     eps = torch.from_numpy(batch.noise).to(device).permute(0, 3, 1, 2)
     levels = [alpha_bar_of_sigma(s) for s in batch.sigmas]
     alpha_bar = torch.tensor(levels, dtype=torch.float32, device=device).view(-1, 1, 1, 1)
@@ -60,41 +61,47 @@ def validate(unet: UNet2DModel, schedule: NoiseSchedule, images: dict[str, np.nd
             height, width = (side // multiple * multiple for side in image.shape[:2])
             image = image[:height, :width].astype(np.float32)
             noise = seeding.generator(seed, "validation", image_id, sigma).standard_normal(image.shape, np.float32)
-            noisy = torch.from_numpy((image + sigma * noise) / 127.5 - 1.0).permute(2, 0, 1)[None].to(device)
+            noisy = pixels.to_tensor(image + np.float32(sigma) * noise)[None].to(device)
             with torch.autocast(device.type, torch.bfloat16):
                 denoised = posterior_mean(unet, schedule, noisy, [sigma])
-            pixels = denoised[0].permute(1, 2, 0).float().cpu().numpy() * 127.5 + 127.5
-            mse = np.mean((pixels.clip(0.0, 255.0).round() - image) ** 2)
+            mse = np.mean((pixels.to_uint8(denoised[0]) - image) ** 2)
             psnrs.append(10.0 * math.log10(255.0**2 / max(mse, 1e-10)))
         scores[f"psnr_{sigma:g}"] = round(float(np.mean(psnrs)), 4)
     return scores
 
 
 class Trainer:
-    """The state of a run: network, averaged weights, optimizer, step. Lives in `<output>/checkpoints/`."""
+    """The state of a run: network, averaged weights, optimizer, step. Lives in `<output>/checkpoints/`.
+
+    Raises UserError if network, schedule, crop and noise levels cannot go together.
+    """
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         torch.manual_seed(config.seed)
         self.config, self.device = config, device
-        self.schedule = NoiseSchedule.from_config(config.schedule)
+        self.schedule = NoiseSchedule.from_config(config.schedule.model_dump())
+        self.schedule.timestep(max(config.sigma[1], *VALIDATION_SIGMAS))  # fails here rather than in some later step
         self.unet = model.build_unet(config.network).to(device, memory_format=torch.channels_last)
+        if config.data.crop % (multiple := size_multiple(self.unet)):
+            raise UserError(f"data.crop: the network takes multiples of {multiple} pixels (got {config.data.crop})")
         self.ema = {name: parameter.detach().clone() for name, parameter in self.unet.named_parameters()}
         self.optimizer = torch.optim.AdamW(self.unet.parameters(), weight_decay=config.optimizer.weight_decay)
         self.step = 0
 
     def train_step(self, batch: training_data.TrainingBatch) -> float:
-        """One update; the loss before it. Raises UserError if the loss is not finite."""
+        """One update; the loss before it. Raises UserError, and updates nothing, if loss or gradient is not finite."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.config.optimizer)
         loss = eps_loss(self.unet, self.schedule, batch, self.device)
-        if not torch.isfinite(loss):
-            raise UserError(
-                f"optimizer.learning_rate: the loss is {loss.item()} at step {self.step}; lower it and run again, "
-                f"which goes on from the last checkpoint"
-            )
         self.optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.unet.parameters(), self.config.optimizer.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.unet.parameters(), self.config.optimizer.clip_norm)
+        # Before the update: weights that are not finite must not get into a checkpoint.
+        if not torch.isfinite(loss + norm):
+            raise UserError(
+                f"optimizer.learning_rate: at step {self.step} the loss is {loss.item():g}, its gradient's norm "
+                f"{norm.item():g}; lower the rate and run again, which goes on from the last checkpoint"
+            )
         self.optimizer.step()
         self.step += 1
         # Ramped up as in Karras et al. 2024 (the power-function idea): the first averages forget the random start.
@@ -117,13 +124,9 @@ class Trainer:
         for name, parameter in self.unet.named_parameters():
             moments = self.optimizer.state[parameter]
             tensors |= {f"{key}.{name}": moments[key] for key in ("exp_avg", "exp_avg_sq") if key in moments}
-        partial = folder.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        save_file({name: t.contiguous() for name, t in tensors.items()}, partial / "state.safetensors")
-        (partial / "state.json").write_text(json.dumps({"step": self.step}))
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        with _whole_folder(folder) as partial:
+            save_file({name: t.contiguous() for name, t in tensors.items()}, partial / "state.safetensors")
+            (partial / "state.json").write_text(json.dumps({"step": self.step}))
 
     def load(self, folder: Path) -> None:
         """Goes back to a checkpoint. Raises UserError if it belongs to another network."""
@@ -143,6 +146,17 @@ class Trainer:
             }
 
 
+@contextmanager
+def _whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which gets the name `folder` once all is written."""
+    partial = folder.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
 def latest_checkpoint(output: Path) -> Path | None:
     """The newest whole checkpoint of a run."""
     found = sorted(p for p in (output / "checkpoints").glob("step-*") if p.suffix != ".partial")
@@ -152,7 +166,8 @@ def latest_checkpoint(output: Path) -> Path | None:
 def train(config: TrainConfig) -> dict[str, Any]:
     """Runs, or goes on with, the training into `config.output`; returns its summary.
 
-    The model folder is written last: where it is, the run is finished, and another call returns its summary.
+    The summary is written last: where it is, the run is finished, and another call returns it. Raises UserError for
+    folders without images, a network that cannot be built or trained, and a checkpoint of another one.
     """
     output = Path(config.output)
     summary_path = output / "summary.json"
@@ -170,7 +185,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
     started = time.time()
     first_step = trainer.step
     scores = _loop(trainer, stream, validation_images, output)
-    model.save(trainer.unet, trainer.ema, config.schedule, output / "model")
+    with _whole_folder(output / "model") as partial:
+        model.save(trainer.unet, trainer.ema, config.schedule.model_dump(), partial)
     summary = {
         "steps": trainer.step,
         "images": len(train_images),
@@ -180,7 +196,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         "steps_timed": trainer.step - first_step,
         "device": trainer.device.type,
     }
-    summary_path.write_text(json.dumps(summary, indent=2))
+    storage.write_whole(str(summary_path), json.dumps(summary, indent=2).encode(), str(output / "_tmp"))
     return summary
 
 
@@ -196,6 +212,7 @@ def _loop(
     losses: list[float] = []
     started, last_status, first_step = time.time(), 0.0, trainer.step
     output.mkdir(parents=True, exist_ok=True)
+    _rewind_metrics(output / "metrics.jsonl", trainer.step)
     with (output / "metrics.jsonl").open("a") as metrics:
         while trainer.step < config.optimizer.steps:
             losses.append(trainer.train_step(next(stream)))
@@ -216,4 +233,12 @@ def _loop(
                 print(f"step {trainer.step}  validation {scores}", flush=True)
                 metrics.write(json.dumps({"step": trainer.step, **scores}) + "\n")
                 metrics.flush()
-    return scores
+    return scores or validate(trainer.averaged_unet(), trainer.schedule, validation_images, config.seed)
+
+
+def _rewind_metrics(path: Path, step: int) -> None:
+    """Drops what was logged after the checkpoint that a run goes on from, for those steps come again."""
+    if path.is_file():
+        lines = path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        storage.write_whole(str(path), "".join(kept).encode(), str(path.parent / "_tmp"))

@@ -23,7 +23,7 @@ class TrainingBatch:
 
 
 def load_folder(folder: str) -> tuple[dict[str, np.ndarray], list[str]]:
-    """({image id: uint8 (H, W, 3)}, [ids of files that could not be decoded]), all of the folder's images in memory.
+    """({image id: uint8 (H, W, 3)}, [ids of files that could not be read or decoded]); all images are held in memory.
 
     Raises UserError if there is no folder or no usable image in it.
     """
@@ -31,11 +31,11 @@ def load_folder(folder: str) -> tuple[dict[str, np.ndarray], list[str]]:
     if not root.is_dir():
         raise UserError(f"data: {folder} is no folder; give one with clean images")
     loaded, broken = {}, []
-    for path in sorted(p for p in root.rglob("*") if images.is_image_name(p.name)):
+    for path in sorted(p for p in root.rglob("*") if images.is_image_name(p.name) and p.is_file()):
         image_id = path.relative_to(root).as_posix()
         try:
             loaded[image_id] = images.decode(path.read_bytes(), MAX_TRAINING_PIXELS)
-        except images.ImageError:
+        except (images.ImageError, OSError):
             broken.append(image_id)
     if not loaded:
         raise UserError(f"data: {folder} holds no usable image; give a folder with clean png, jpg, … files")

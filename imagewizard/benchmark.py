@@ -1,0 +1,112 @@
+"""What the pipeline makes of a machine: its rate beside the bare model's on the same cores, and a plain loop's."""
+
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from imagewizard import cluster, denoise_job, images, model, model_files, noise, pixels
+from imagewizard.denoiser import Denoiser, default_device
+from imagewizard.job_config import DenoiseConfig, DenoiseSection
+
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Images a second of one and the same work, three ways."""
+
+    pipeline: float
+    """A bulk job, from its first committed block on."""
+    pipeline_with_start: float
+    """The same, from the start of Ray on."""
+    bare: float
+    """The loaded model in a hot loop on tensors in memory, a process a core (or one on a GPU)."""
+    plain: float
+    """One process that reads, adds noise, denoises and scores with scikit-image, image by image."""
+
+
+def measure(folder: str, sigma: float, model_name: str, say: Callable[[str], None]) -> Rates:
+    """Denoises the PNG and JPEG files of a local `folder` in all three ways, one after the other."""
+    paths = sorted(path for path in Path(folder).iterdir() if images.is_image_name(path.name))
+    say(f"{len(paths)} images; the bare model …")
+    bare = _bare_rate(paths, sigma, model_name)
+    say(f"{bare:.2f} images/s; the plain loop …")
+    plain = _plain_rate(paths, sigma, model_name)
+    say(f"{plain:.2f} images/s; the pipeline …")
+    with tempfile.TemporaryDirectory() as scratch:
+        job = DenoiseConfig.model_validate(
+            {"input": folder, "output": f"{scratch}/run", "model": model_name, "noise": {"sigma": sigma}}
+        )
+        session = denoise_job.execute(denoise_job.prepare(job))["session"]
+    return Rates(session["steady_rows_per_second"], session["rows_per_second"], bare, plain)
+
+
+def _load(model_name: str, batch_size: int) -> Denoiser:
+    unet, schedule = model.load(model_files.find(model_name))
+    return Denoiser(unet, schedule, DenoiseSection(), batch_size)
+
+
+def _bare_rate(paths: list[Path], sigma: float, model_name: str) -> float:
+    """A process a core, as the pipeline has an actor a core, each denoising its share of the images."""
+    processes = 1 if default_device().type == "cuda" else cluster.available_cpus()
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(processes)
+    spans = context.Queue()
+    workers = [
+        context.Process(target=_bare_loop, args=(paths[i::processes], sigma, model_name, barrier, spans))
+        for i in range(processes)
+    ]
+    for worker in workers:
+        worker.start()
+    found = [spans.get() for _ in workers]
+    for worker in workers:
+        worker.join()
+    return len(paths) / (max(end for _, end in found) - min(start for start, _ in found))
+
+
+def _bare_loop(paths: list[Path], sigma: float, model_name: str, barrier, spans) -> None:  # type: ignore[no-untyped-def]
+    gpu = default_device().type == "cuda"
+    if not gpu:
+        torch.set_num_threads(1)
+    batch = denoise_job.GPU_BATCH_SIZE if gpu else denoise_job.CPU_BATCH_SIZE
+    denoiser = _load(model_name, batch)
+    noisy = [pixels.to_tensor(_noisy(_read(path), path, sigma)) for path in paths]
+    denoiser(noisy[:2], [sigma] * len(noisy[:2]))
+    barrier.wait()
+    started = time.time()  # one clock for all processes
+    for first in range(0, len(noisy), batch):
+        part = noisy[first : first + batch]
+        denoiser(part, [sigma] * len(part))
+    spans.put((started, time.time()))
+
+
+def _plain_rate(paths: list[Path], sigma: float, model_name: str) -> float:
+    """What a script would do: Pillow, the model image by image, scikit-image; all cores are the model's."""
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+    denoiser = _load(model_name, 1)
+    denoiser([pixels.to_tensor(_read(paths[0]))], [sigma])
+    started = time.perf_counter()
+    for path in paths:
+        clean = np.asarray(Image.open(path).convert("RGB"))
+        noisy = _noisy(clean, path, sigma)
+        denoised = pixels.to_uint8(denoiser([pixels.to_tensor(noisy)], [sigma])[0])
+        for image in (noisy, denoised):
+            peak_signal_noise_ratio(clean, image, data_range=255)
+            structural_similarity(clean, image, channel_axis=-1, data_range=255)
+    return len(paths) / (time.perf_counter() - started)
+
+
+def _read(path: Path) -> np.ndarray:
+    return images.decode(path.read_bytes(), 10**9)
+
+
+def _noisy(clean: np.ndarray, path: Path, sigma: float) -> np.ndarray:
+    return noise.add_gaussian(clean, path.name, sigma, 0.0, SEED)

@@ -1,0 +1,74 @@
+"""Joining a Ray cluster, or starting a local one, and deciding how wide a job may spread on it."""
+
+import logging
+import os
+from dataclasses import dataclass
+
+import ray
+from ray.data import DataContext
+
+from imagewizard.errors import UserError
+from imagewizard.job_config import ResourcesSection
+
+
+@dataclass(frozen=True)
+class Width:
+    """How many model actors, and what each gets."""
+
+    actors: int
+    threads_per_actor: int
+    gpus_per_actor: float
+
+    def __str__(self) -> str:
+        gpus = f", {self.gpus_per_actor:g} GPU each" if self.gpus_per_actor else ""
+        threads = "1 thread" if self.threads_per_actor == 1 else f"{self.threads_per_actor} threads"
+        return f"{self.actors} actor{'s' if self.actors > 1 else ''} of {threads}{gpus}"
+
+
+def start(address: str | None) -> None:
+    """Connects to the cluster at `address`, the one around (RAY_ADDRESS), or a new local one; quiet in the log.
+
+    Raises UserError if there is no cluster at the address.
+    """
+    if not ray.is_initialized():
+        local = address is None and "RAY_ADDRESS" not in os.environ
+        # One thread a worker unless it says otherwise: Ray's default for tasks of less than a CPU, made explicit.
+        try:
+            ray.init(
+                address=address,
+                num_cpus=available_cpus() if local else None,
+                include_dashboard=False if local else None,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+            )
+        except ConnectionError as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"resources.address: no Ray cluster at {address}: {reason}") from None
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+
+
+def available_cpus() -> int:
+    """The cores that this process may use, at least 1."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def width(resources: ResourcesSection) -> Width:
+    """Starts or joins Ray and fits the actors to it. Raises UserError if it cannot hold what was asked for."""
+    start(resources.address)
+    total = ray.cluster_resources()
+    cpus, gpus = max(1, int(total.get("CPU", 1))), total.get("GPU", 0.0)
+    gpus_per_actor = resources.gpus_per_actor
+    if gpus_per_actor == "auto":
+        gpus_per_actor = 1.0 if gpus else 0.0
+    # On CPUs an actor a core: one-thread actors waste nothing on waiting for each other.
+    room = int(gpus / gpus_per_actor) if gpus_per_actor else cpus
+    if room < 1:
+        raise UserError(
+            f"resources.gpus_per_actor: {gpus_per_actor:g} asked for, but the cluster has {gpus:g}; lower it"
+        )
+    actors = room if resources.actors == "auto" else resources.actors
+    if actors > room:
+        raise UserError(f"resources.actors: {actors} asked for, but the cluster has room for {room}; lower it")
+    return Width(actors, max(1, cpus // actors), gpus_per_actor)

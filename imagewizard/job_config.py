@@ -1,0 +1,138 @@
+"""The config of `imagewizard denoise`, and what of it an actor is told."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from imagewizard.config import Section
+
+Sigma = Annotated[float, Field(ge=0, le=1000)]
+Auto = Literal["auto"]
+
+# These change results: a rerun of a job with another value is refused, so that rows of one run can be compared.
+RESULT_KEYS = ("noise", "model", "denoise", "images", "seed", "max_pixels")
+
+
+class NoiseSection(Section):
+    """Synthetic noise added to clean images, which then are the reference that results are scored against."""
+
+    kind: Literal["gaussian"] = "gaussian"
+    sigma: list[Sigma] = [25.0]
+    """Noise levels, 0-255 scale; one or a list. An image is read once and gives one row a level."""
+    mean: Annotated[float, Field(ge=-255, le=255)] = 0.0
+    """Mean of the noise, 0-255 scale; known, so it is subtracted before denoising."""
+
+    @field_validator("sigma", mode="before")
+    @classmethod
+    def _one_or_many(cls, sigma: object) -> object:
+        return sigma if isinstance(sigma, list) else [sigma]
+
+    @field_validator("sigma")
+    @classmethod
+    def _distinct(cls, sigma: list[float]) -> list[float]:
+        if not sigma or len(set(sigma)) < len(sigma):
+            raise ValueError(f"must be one or more different levels, as 25 or [15, 25, 50] (got {sigma})")
+        return sigma
+
+
+class DenoiseSection(Section):
+    """How an estimate of the clean image is made."""
+
+    mode: Literal["mmse", "ddim", "blend"] = "mmse"
+    """mmse: one forward, the posterior mean, best PSNR. ddim: `steps` forwards, sharper. blend: between the two."""
+    steps: Annotated[int, Field(ge=1, le=1000)] = 5
+    """DDIM steps; mmse takes one forward whatever stands here."""
+    blend_lambda: Annotated[float, Field(ge=0, le=1, alias="lambda")] = 0.5
+    """Share of the DDIM sample in a blend."""
+    sigma: Sigma | Auto = "auto"
+    """Restoration (noise: null) only: the noise level of the images, 0-255 scale; auto estimates it image by image."""
+    ensemble: bool = False
+    """Average over the eight flips and quarter turns: about 0.1 dB for eight times the work."""
+    tile: Annotated[int, Field(ge=64, le=8192)] = 512
+    """Images with a longer side are cut into tiles of at most this side, in pixels."""
+    overlap: Annotated[int, Field(ge=0, le=512)] = 48
+    """Pixels that neighbouring tiles share, and fade across."""
+
+
+class ImagesSection(Section):
+    """Denoised images, written under <output>/images in the input's tree."""
+
+    format: Literal["png", "jpg", "webp"] = "png"
+    quality: Annotated[int, Field(ge=1, le=100)] = 92
+    """For jpg and webp."""
+
+
+class ResourcesSection(Section):
+    """How the work is spread; none of it changes a result."""
+
+    actors: Annotated[int, Field(ge=1)] | Auto = "auto"
+    """Model actors; auto: one a GPU of the cluster, or, without any, one for every two CPUs."""
+    gpus_per_actor: Annotated[float, Field(ge=0)] | Auto = "auto"
+    batch_size: Annotated[int, Field(ge=1)] | Auto = "auto"
+    """Images (or tiles) a forward."""
+    block_rows: Annotated[int, Field(ge=1, le=100_000)] | Auto = "auto"
+    """Images that are committed together; what a crash costs an actor at most. Fixed for a run once it has begun."""
+    address: str | None = None
+    """Ray cluster to join; null: the one around (RAY_ADDRESS, or inside a Ray job), else a local one."""
+
+
+class DenoiseConfig(Section):
+    """A bulk job: denoise every image of `input` into the run folder `output`."""
+
+    input: str | list[str]
+    """A folder, a list of files, or a Parquet manifest with image_id and uri; local or s3://."""
+    output: str
+    """The run folder; local or s3://."""
+    model: str = "embedded"
+    """embedded, or a folder in diffusers' layout."""
+    noise: NoiseSection | None = NoiseSection()
+    """null: the images are noisy already; they are restored and written, and there is nothing to score against."""
+    denoise: DenoiseSection = DenoiseSection()
+    images: ImagesSection | None = None
+    """null: no denoised images are written, only rows."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    max_pixels: Annotated[int, Field(ge=1)] = 100_000_000
+    """An image with more pixels becomes an error row; guards against decompression bombs."""
+    retry_failed: bool = False
+    """Retry the images that failed in an earlier run of this job, and only them."""
+    max_failed_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """A job in which more images fail than this exits with code 3."""
+    resources: ResourcesSection = ResourcesSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _restored_images_are_written(cls, data: Any) -> Any:
+        """Without noise to score against, the images are all that a job makes."""
+        if isinstance(data, dict) and data.get("noise", "") is None and data.get("images") is None:
+            return data | {"images": {}}
+        return data
+
+    @model_validator(mode="after")
+    def _one_sigma(self) -> "DenoiseConfig":
+        if self.noise is not None and self.denoise.sigma != "auto":
+            raise ValueError("denoise.sigma is for images that are noisy already; set noise=null, or use noise.sigma")
+        return self
+
+    @property
+    def levels(self) -> list[float | None]:
+        """The levels that each image is to be denoised at, one row each; [None]: estimated from the image."""
+        if self.noise is not None:
+            return list(self.noise.sigma)
+        return [None if self.denoise.sigma == "auto" else self.denoise.sigma]
+
+
+@dataclass(frozen=True)
+class ActorConfig:
+    """All that a row depends on but the image, and how much of its node an actor may use."""
+
+    run: str
+    model: str
+    fingerprint: str
+    noise: NoiseSection | None
+    denoise: DenoiseSection
+    images: ImagesSection | None
+    seed: int
+    max_pixels: int
+    batch_size: int
+    threads: int

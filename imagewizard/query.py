@@ -1,0 +1,173 @@
+"""SQL over the result rows of runs: DuckDB in this process, reading Parquet through pyarrow, cut off from everything else."""
+
+import difflib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import duckdb
+
+from imagewizard import results
+from imagewizard.errors import UserError
+from imagewizard.results import BlockFile
+from imagewizard.schema import KEY
+
+
+class Canned(NamedTuple):
+    """A query that has a name."""
+
+    description: str
+    sql: str
+
+
+CANNED = {
+    "summary": Canned(
+        "per run, mode and sigma: images, errors, mean PSNR and SSIM before and after, mean seconds an image",
+        """
+        SELECT run, mode, sigma, count(*) AS images, count(*) FILTER (status = 'ok') AS ok,
+               count(*) FILTER (status = 'error') AS errors, avg(psnr_noisy) AS psnr_noisy, avg(psnr) AS psnr,
+               avg(psnr - psnr_noisy) AS gain, avg(ssim_noisy) AS ssim_noisy, avg(ssim) AS ssim, avg(seconds) AS seconds
+        FROM results GROUP BY run, mode, sigma ORDER BY run, mode, sigma""",
+    ),
+    "worst": Canned(
+        "the 20 images that gained least PSNR",
+        """
+        SELECT run, image_id, sigma, psnr_noisy, psnr, psnr - psnr_noisy AS gain, ssim_noisy, ssim, width, height
+        FROM results WHERE gain IS NOT NULL ORDER BY gain, run, image_id, sigma LIMIT 20""",
+    ),
+    "best": Canned(
+        "the 20 images that gained most PSNR",
+        """
+        SELECT run, image_id, sigma, psnr_noisy, psnr, psnr - psnr_noisy AS gain, ssim_noisy, ssim, width, height
+        FROM results WHERE gain IS NOT NULL ORDER BY gain DESC, run, image_id, sigma LIMIT 20""",
+    ),
+    "errors": Canned(
+        "failed images counted by stage and reason, each with an example",
+        """
+        SELECT run, stage, error, count(*) AS images, min(uri) AS example
+        FROM results WHERE status = 'error' GROUP BY run, stage, error ORDER BY images DESC, run, stage, error""",
+    ),
+    "histogram": Canned(
+        "how the gain in PSNR is distributed, in steps of 1 dB, for each run and sigma",
+        """
+        SELECT run, sigma, CAST(floor(psnr - psnr_noisy) AS INTEGER) AS gain_from, gain_from + 1 AS gain_to,
+               count(*) AS images, bar(images, 0, max(images) OVER (PARTITION BY run, sigma), 30) AS share
+        FROM results WHERE gain_from IS NOT NULL GROUP BY run, sigma, gain_from ORDER BY run, sigma, gain_from""",
+    ),
+    "slowest": Canned(
+        "the 20 images that took longest",
+        """
+        SELECT run, image_id, sigma, mode, steps, width, height, seconds
+        FROM results WHERE seconds IS NOT NULL ORDER BY seconds DESC, run, image_id, sigma LIMIT 20""",
+    ),
+    "by-size": Canned(
+        "images, time and gain by image size, in classes that double",
+        """
+        SELECT run, power(2, floor(log2(width * height / 1e6))) AS megapixels_from, 2 * megapixels_from AS megapixels_to,
+               count(*) AS images, avg(seconds) AS seconds, sum(width * height) / 1e6 / sum(seconds) AS megapixels_per_s,
+               avg(psnr - psnr_noisy) AS gain
+        FROM results WHERE status = 'ok' GROUP BY run, megapixels_from ORDER BY run, megapixels_from""",
+    ),
+}
+
+# What a query may be. MULTI is how the parser sees a PIVOT; everything else would change something.
+_READING = (
+    duckdb.StatementType.SELECT,
+    duckdb.StatementType.EXPLAIN,
+    duckdb.StatementType.MULTI,
+)
+
+
+def connect(runs: list[str]) -> duckdb.DuckDBPyConnection:
+    """A connection with two views over the runs: `results`, the current row of each key, and `attempts`, all rows.
+
+    Both have the columns of RESULT_SCHEMA and `run`, the run's folder as given. Projections and filters reach the
+    Parquet files. SQL on it can open no file, load no extension and change no setting. Raises UserError if a folder
+    is no run.
+    """
+    connection = duckdb.connect(":memory:")
+    current, every = [], []
+    for number, run in enumerate(dict.fromkeys(runs)):
+        current += _current(connection, run, number)
+        every.append(_labelled(run, f"_run{number}"))
+    connection.execute(f"CREATE VIEW attempts AS {' UNION ALL '.join(every)}")
+    connection.execute(f"CREATE VIEW results AS {' UNION ALL '.join(current)}")
+    _lock(connection)
+    return connection
+
+
+# A row is superseded by a later one of its key. Later ones are few, so they make a small hash table that the rows
+# stream past; a window function would sort all of them. IS NOT DISTINCT FROM, for noise_kind and sigma may be null.
+_SUPERSEDED = " AND ".join(
+    [*(f"row.{name} IS NOT DISTINCT FROM later.{name}" for name in KEY), "row.attempt < later.attempt"]
+)
+
+
+def _current(connection: duckdb.DuckDBPyConnection, run: str, number: int) -> list[str]:
+    """SELECTs of a run's current rows; registers its files as _run{number}, and parts of them, with `connection`."""
+    names = results.result_files(run)
+    blocks = [block for name in names if (block := BlockFile.parse(name))]
+    # A retry stays in its manifest shard, and most shards have none: their rows need no look at the later ones.
+    retried = {block.shard for block in blocks if block.attempt > 1}
+    parts = {
+        f"_run{number}": names,
+        f"_run{number}_plain": [block.name for block in blocks if block.shard not in retried],
+        f"_run{number}_retried": [block.name for block in blocks if block.shard in retried],
+        f"_run{number}_later": [block.name for block in blocks if block.attempt > 1],
+    }
+    for table, kept in parts.items():
+        connection.register(table, results.dataset(run, kept))
+    selects = [_labelled(run, f"_run{number}_plain")]
+    if retried:
+        selects.append(_labelled(run, f"_run{number}_retried") + f" ANTI JOIN _run{number}_later AS later ON {_SUPERSEDED}")
+    return selects
+
+
+def _labelled(run: str, table: str) -> str:
+    literal = run.replace("'", "''")
+    return f"SELECT '{literal}' AS run, row.* FROM {table} AS row"
+
+
+def _lock(connection: duckdb.DuckDBPyConnection) -> None:
+    """Cuts `connection` off from disk, network and Python's variables, for good."""
+    spill = Path(tempfile.gettempdir()) / "imagewizard-query"  # the default is .tmp in the working directory
+    connection.execute("SET temp_directory = ?", [str(spill)])
+    for setting in (
+        "python_enable_replacements = false",
+        "autoinstall_known_extensions = false",
+        "autoload_known_extensions = false",
+        "enable_external_access = false",
+        "TimeZone = 'UTC'",
+        "lock_configuration = true",
+    ):
+        connection.execute(f"SET {setting}")
+
+
+def select(connection: duckdb.DuckDBPyConnection, query: str) -> duckdb.DuckDBPyRelation:
+    """The rows that `query`, SQL or the name of a canned query, stands for; they are computed as they are fetched.
+
+    Raises UserError for wrong SQL, for anything but one reading statement and for an unknown name.
+    """
+    if query in CANNED:
+        query = CANNED[query].sql
+    elif len(query.split()) < 2:  # no SQL is one word
+        close = difflib.get_close_matches(query, CANNED, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]}?" if close else f"canned queries: {', '.join(CANNED)}"
+        raise UserError(f"{query!r} is neither SQL nor a canned query; {hint}")
+    with complaints():
+        statements = connection.extract_statements(query)
+        if len(statements) != 1 or statements[0].type not in _READING:
+            raise UserError("SQL: give one query, as SELECT … FROM results; runs cannot be changed from here")
+        return connection.sql(query)
+
+
+@contextmanager
+def complaints() -> Iterator[None]:
+    """Turns what DuckDB has to say on a query, while it is bound or while its rows are fetched, into a UserError."""
+    try:
+        yield
+    except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError, duckdb.PermissionException) as error:
+        what, _, where = str(error).partition("\n\nLINE ")  # where: the line of SQL again, with a caret under it
+        raise UserError(f"SQL: {' '.join(what.split())}") from None

@@ -1,0 +1,90 @@
+"""A denoise run's folder: what was asked for (job.yaml), what is there, what is still open."""
+
+import platform
+from collections import defaultdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pyarrow import fs
+
+from imagewizard import storage
+from imagewizard.errors import UserError
+from imagewizard.job_config import RESULT_KEYS, DenoiseConfig
+from imagewizard.manifest import ManifestIndex
+from imagewizard.results import BlockFile
+from imagewizard.schema import SCHEMA_VERSION
+
+PACKAGES = ("imagewizard", "ray", "torch", "diffusers", "pillow", "pyarrow", "numpy")
+
+
+def read_job(run: str) -> dict[str, Any] | None:
+    """What job.yaml holds: schema_version, created_at, config, model_fingerprint, versions. None if there is none."""
+    uri = storage.join(run, "job.yaml")
+    return dict(yaml.safe_load(storage.read_bytes(uri))) if storage.exists(uri) else None
+
+
+def write_job(config: DenoiseConfig, fingerprint: str) -> None:
+    """Writes job.yaml, before any work. Credentials are in no config, so none get in here."""
+    job = {
+        "schema_version": SCHEMA_VERSION,
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "config": config.model_dump(mode="json", by_alias=True),
+        "model_fingerprint": fingerprint,
+        "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
+    }
+    data = yaml.safe_dump(job, sort_keys=False, allow_unicode=True).encode()
+    storage.write_whole(storage.join(config.output, "job.yaml"), data, storage.join(config.output, "_tmp"))
+
+
+def check_output(output: str) -> None:
+    """Raises UserError unless `output` is, or can become, a local folder that we may write; S3 tells on first use."""
+    filesystem, path = storage.resolve(output)
+    if not isinstance(filesystem, fs.LocalFileSystem):
+        return
+    folder = Path(path)
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not existing.is_dir():
+        raise UserError(f"output: {existing} is a file; give a folder")
+    if not storage.is_writable(existing):
+        raise UserError(f"output: {existing} is not writable; give another folder or change its permissions")
+    if existing == folder and any(folder.iterdir()) and read_job(output) is None:
+        raise UserError(f"output: {output} holds other files and no run; give an empty or a new folder")
+
+
+def check_same_job(stored: dict[str, Any], config: DenoiseConfig, fingerprint: str) -> None:
+    """Raises UserError if `config` would make other rows than the run that is `stored` in job.yaml."""
+    if stored.get("schema_version") != SCHEMA_VERSION:
+        raise UserError(
+            f"output: the run there has rows of schema {stored.get('schema_version')}, this version writes "
+            f"{SCHEMA_VERSION}; give another output"
+        )
+    before = {key: stored["config"].get(key) for key in RESULT_KEYS} | {"model": stored["model_fingerprint"]}
+    dumped = config.model_dump(mode="json", by_alias=True)
+    now = {key: dumped[key] for key in RESULT_KEYS} | {"model": fingerprint}
+    changed = [f"{key} was {before[key]}, is {now[key]}" for key in RESULT_KEYS if before[key] != now[key]]
+    if changed:
+        raise UserError(f"output: the run there was made otherwise ({'; '.join(changed)}); give another output")
+
+
+def sweep(run: str) -> None:
+    """Removes what a crashed driver's workers left half written."""
+    filesystem, path = storage.resolve(storage.join(run, "_tmp"))
+    if filesystem.get_file_info(path).type == fs.FileType.Directory:
+        filesystem.delete_dir_contents(path)
+
+
+def open_shards(run: str, index: ManifestIndex, retry_failed: bool) -> dict[int, list[str]]:
+    """{shard: names of its result files} of the shards in which there is, or may be, something left to do."""
+    files: dict[int, list[str]] = defaultdict(list)
+    for name in storage.list_files(storage.join(run, "results"), ".parquet"):
+        if (file := BlockFile.parse(name)) is not None:
+            files[file.shard].append(name)
+    first_attempts = {shard: sum(name.endswith("-a01.parquet") for name in names) for shard, names in files.items()}
+    return {
+        shard: files[shard]
+        for shard, blocks in enumerate(index.blocks)
+        if retry_failed or first_attempts.get(shard, 0) < blocks
+    }

@@ -1,0 +1,53 @@
+"""imagewizard denoise: the bulk job."""
+
+import argparse
+import sys
+from typing import Any
+
+from imagewizard import config, denoise_job
+from imagewizard.job_config import DenoiseConfig
+from jobs import exit_codes
+
+
+def main(argv: list[str]) -> int:
+    """Runs the job, or goes on with it, and returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="imagewizard denoise",
+        usage="imagewizard denoise [CONFIG] [key.path=value …] [--dry-run]",
+        description="Denoise every image of `input` into the run folder `output`. The same command again resumes.",
+        epilog="example: imagewizard denoise input=photos output=runs/photos noise.sigma='[15,25,50]'",
+    )
+    parser.add_argument("words", nargs="*", metavar="CONFIG key=value", help="a YAML file, and values on top of it")
+    parser.add_argument("--dry-run", action="store_true", help="check, print the plan and stop")
+    arguments = parser.parse_args(argv)
+    path, overrides = config.split_words(arguments.words)
+    plan = denoise_job.prepare(config.load(DenoiseConfig, path, overrides))
+    print(plan, flush=True)
+    if arguments.dry_run:
+        return exit_codes.DONE
+    summary = denoise_job.execute(plan)
+    _print_summary(plan.config, summary)
+    total = summary["ok"] + summary["failed"]
+    return (
+        exit_codes.TOO_MANY_FAILED if summary["failed"] > plan.config.max_failed_fraction * total else exit_codes.DONE
+    )
+
+
+def _print_summary(job: DenoiseConfig, summary: dict[str, Any]) -> None:
+    for score in summary["scores"]:
+        if score["psnr"] is not None:
+            print(
+                f"sigma {score['sigma']:g}: PSNR {score['psnr_noisy']:.2f} → {score['psnr']:.2f} dB, "
+                f"SSIM {score['ssim_noisy']:.4f} → {score['ssim']:.4f}, mean of {score['ok']} images"
+            )
+    for error in summary["top_errors"]:
+        print(f"{error['images']} failed at {error['stage']}: {error['error']} (e.g. {error['example']})")
+    if summary["failed"]:
+        print("once mended, retry_failed=true tries these again, and only these")
+    if summary["skipped_files"]:
+        print(f"{summary['skipped_files']} files that are no images by their suffix were left out")
+    print(f"{summary['ok']} ok, {summary['failed']} failed; rows in {job.output}/results")
+
+
+if __name__ == "__main__":
+    sys.exit(exit_codes.run(main, sys.argv[1:]))

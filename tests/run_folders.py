@@ -1,0 +1,128 @@
+"""Run folders for tests, as the bulk job writes them: real rows by RESULT_SCHEMA, and real images where asked for."""
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from PIL import Image, ImageFilter
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from imagewizard import noise
+from imagewizard.job_config import DenoiseConfig
+from imagewizard.manifest import ManifestIndex
+from imagewizard.results import BlockFile
+from imagewizard.schema import ERROR, OK, RESULT_SCHEMA
+
+STARTED = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
+
+
+def row(image_id: str, **changes: Any) -> dict[str, Any]:
+    """An ok row of a run with σ = 25, with `changes`."""
+    return {
+        "schema_version": 1, "image_id": image_id, "uri": f"/images/{image_id}", "status": OK, "stage": None,
+        "error": None, "width": 320, "height": 240, "noise_kind": "gaussian", "noise_params": '{"mean": 0.0}',
+        "sigma": 25.0, "seed": 0, "timestep": 56.0, "steps": 1, "mode": "mmse", "psnr_noisy": 20.17, "psnr": 30.0,
+        "ssim_noisy": 0.4, "ssim": 0.85, "sigma_estimated": None, "seconds": 0.5, "model": "f" * 16,
+        "output_uri": None, "attempt": 1, "finished_at": STARTED,
+    } | changes  # fmt: skip
+
+
+def error_row(image_id: str, stage: str, error: str, **changes: Any) -> dict[str, Any]:
+    """A row of an image that failed, with `changes`."""
+    measured = ("width", "height", "timestep", "psnr_noisy", "psnr", "ssim_noisy", "ssim", "seconds")
+    failed = {"status": ERROR, "stage": stage, "error": error} | dict.fromkeys(measured)
+    return row(image_id, **(failed | changes))
+
+
+def restored(image_id: str, sigma_estimated: float, **changes: Any) -> dict[str, Any]:
+    """A row of restoration mode, in which there is nothing to score against."""
+    unknown = ("noise_kind", "sigma", "psnr_noisy", "psnr", "ssim_noisy", "ssim")
+    restoration = {"noise_params": "{}", "sigma_estimated": sigma_estimated} | dict.fromkeys(unknown)
+    return row(image_id, **(restoration | changes))
+
+
+def write_rows(run: Path, rows: list[dict[str, Any]], shard: int = 0, block: int = 0, attempt: int = 1) -> Path:
+    """Commits one result file; returns its path."""
+    path = run / "results" / BlockFile(shard, block, attempt).name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=RESULT_SCHEMA), path)
+    return path
+
+
+def write_job(run: Path, total: int, **config: Any) -> None:
+    """job.yaml, and the index of a manifest of `total` images."""
+    checked = DenoiseConfig.model_validate({"input": "photos", "output": str(run)} | config)
+    job = {
+        "config": checked.model_dump(mode="json", by_alias=True),
+        "model_fingerprint": "f" * 16,
+        "versions": {"imagewizard": "0.1.0", "torch": "2.15"},
+        "created_at": STARTED.isoformat(),
+    }
+    (run / "manifest").mkdir(parents=True, exist_ok=True)
+    (run / "job.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
+    index = ManifestIndex(images=total, skipped=0, block_rows=64, blocks=[1])
+    (run / "manifest" / "index.json").write_text(json.dumps(asdict(index)))
+
+
+def write_summary(run: Path, **facts: Any) -> None:
+    (run / "summary.json").write_text(json.dumps(facts))
+
+
+def picture(number: int, width: int = 320, height: int = 240) -> np.ndarray:
+    """A clean image with edges, texture and smooth parts: uint8 (height, width, 3)."""
+    rng = np.random.default_rng(number)
+    y, x = np.mgrid[0:height, 0:width] / max(width, height)
+    image = np.stack([np.sin(7 * (x * a + y * b) + c) for a, b, c in rng.uniform(0.2, 1.5, (3, 3))], axis=-1) * 60 + 128
+    for cx, cy, radius in rng.uniform(0.05, 0.7, (6, 3)):
+        image[(x - cx) ** 2 + (y - cy) ** 2 < (radius / 4) ** 2] = rng.uniform(20, 235, 3)
+    stripes = (np.sin(x * (80 + 20 * number)) > 0) & (y > 0.45)
+    image[stripes] *= 0.55
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def finished_run(
+    folder: Path, images: int = 6, sigmas: tuple[float, ...] = (15.0, 25.0, 50.0), keep: bool = True, seed: int = 3
+) -> Path:
+    """A whole run over `images` pictures under folder/photos, blurred for want of a denoiser; returns its folder.
+
+    Scores are those of the pixels. `keep`: the denoised images are in the run, as with images.format=png.
+    """
+    run, photos = folder / "run", folder / "photos"
+    photos.mkdir(parents=True)
+    rows = []
+    for number in range(images):
+        clean = picture(number, 320 + 60 * (number % 3), 240 + 100 * (number % 2))
+        source = photos / f"picture-{number:02d}.png"
+        Image.fromarray(clean).save(source)
+        rows += [_denoised_row(run, source, clean, sigma, keep, seed) for sigma in sigmas]
+    for number, each in enumerate(rows):
+        each["finished_at"] = STARTED + timedelta(seconds=number)
+    write_rows(run, rows)
+    write_job(run, images, noise={"sigma": list(sigmas)}, images={"format": "png"} if keep else None, seed=seed)
+    write_summary(run, ok=len(rows), error=0)
+    return run
+
+
+def _denoised_row(run: Path, source: Path, clean: np.ndarray, sigma: float, keep: bool, seed: int) -> dict[str, Any]:
+    noisy = noise.add_gaussian(clean, source.name, sigma, 0.0, seed)
+    seen = Image.fromarray(np.clip(noisy, 0, 255).round().astype(np.uint8))
+    denoised = np.asarray(seen.filter(ImageFilter.GaussianBlur(0.6 + sigma / 40)))
+    output = run / "images" / f"sigma{sigma:g}" / source.name
+    if keep:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(denoised).save(output)
+    reference = clean.astype(np.float64)
+    return row(
+        source.name, uri=str(source), sigma=sigma, seed=seed, width=clean.shape[1], height=clean.shape[0],
+        psnr_noisy=float(peak_signal_noise_ratio(reference, noisy.astype(np.float64), data_range=255)),
+        psnr=float(peak_signal_noise_ratio(reference, denoised.astype(np.float64), data_range=255)),
+        ssim_noisy=float(structural_similarity(clean, noisy.astype(np.float32), channel_axis=-1, data_range=255)),
+        ssim=float(structural_similarity(clean, denoised, channel_axis=-1, data_range=255)),
+        output_uri=str(output) if keep else None,
+    )  # fmt: skip

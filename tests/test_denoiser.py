@@ -1,0 +1,147 @@
+"""Any size, any mixture, any batch: the denoiser gives each image what it would have got alone."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DModel
+from torch import Tensor
+
+from imagewizard import model, model_files, pixels
+from imagewizard.denoiser import Denoiser
+from imagewizard.job_config import DenoiseSection
+from imagewizard.sampling import posterior_mean
+from imagewizard.schedule import NoiseSchedule
+from tests.models import tiny_model
+from tests.sample_files import photo
+
+
+
+@pytest.fixture(scope="module")
+def embedded() -> tuple[UNet2DModel, NoiseSchedule]:
+    return model.load(model_files.find("embedded"))
+
+
+def denoiser(loaded: tuple[UNet2DModel, NoiseSchedule], batch_size: int = 4, **options: object) -> Denoiser:
+    section = DenoiseSection.model_validate(options)
+    return Denoiser(*loaded, section, batch_size, torch.device("cpu"), torch.float32)
+
+
+def noisy_photo(height: int, width: int, sigma: float, seed: int = 0) -> tuple[Tensor, Tensor]:
+    clean = pixels.to_tensor(photo(height, width, seed))
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed))
+    return clean, clean + 2 * sigma / 255 * noise
+
+
+def psnr(image: Tensor, clean: Tensor) -> float:
+    return float(10 * torch.log10(4.0 / (image.clamp(-1, 1) - clean).square().mean()))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (3, 2), (8, 8), (37, 61), (130, 64)])
+def test_any_size_comes_back_in_its_size(embedded, size: tuple[int, int]) -> None:
+    _, noisy = noisy_photo(*size, sigma=25)
+    (result,) = denoiser(embedded)([noisy], [25.0])
+    assert result.shape == noisy.shape
+    assert result.isfinite().all()
+
+
+@pytest.mark.parametrize("sigma", [15.0, 25.0, 50.0])
+def test_the_embedded_model_removes_most_of_the_noise(embedded, sigma: float) -> None:
+    clean, noisy = noisy_photo(160, 200, sigma)
+    (result,) = denoiser(embedded)([noisy], [sigma])
+    assert psnr(result, clean) > psnr(noisy, clean) + 6.0
+
+
+def test_an_image_does_not_depend_on_its_batch(embedded) -> None:
+    """Sizes, levels and neighbours are mixed; each image is what it is alone, to a hundredth of a grey level."""
+    levels = [15.0, 50.0, 25.0, 25.0, 0.0, 5.0]
+    sizes = [(64, 48), (64, 48), (31, 90), (64, 48), (16, 16), (150, 40)]
+    noisy = [noisy_photo(*size, sigma, seed)[1] for seed, (size, sigma) in enumerate(zip(sizes, levels, strict=True))]
+    options = {"tile": 96, "overlap": 16}
+    together = denoiser(embedded, batch_size=3, **options)(noisy, levels)
+    for image, sigma, result in zip(noisy, levels, together, strict=True):
+        (alone,) = denoiser(embedded, batch_size=1, **options)([image], [sigma])
+        torch.testing.assert_close(result, alone, atol=0.01 / 127.5, rtol=0)
+
+
+def test_sigma_zero_returns_the_input(embedded) -> None:
+    _, noisy = noisy_photo(20, 20, 25)
+    (result,) = denoiser(embedded)([noisy], [0.0])
+    assert torch.equal(result, noisy)
+
+
+def test_tiles_leave_no_seam(embedded) -> None:
+    """Tile against whole image: under 0.2 grey levels in the mean (and no jump along the tiles' borders)."""
+    _, noisy = noisy_photo(320, 384, 25)
+    (whole,) = denoiser(embedded, tile=512)([noisy], [25.0])
+    (tiled,) = denoiser(embedded, tile=256, overlap=48)([noisy], [25.0])
+    difference = (whole - tiled).abs() * 127.5
+    assert 0.0 < difference.mean() < 0.2
+    assert difference.amax() < 12.0
+
+
+def test_mmse_is_the_posterior_mean(embedded) -> None:
+    _, noisy = noisy_photo(64, 64, 25)
+    (result,) = denoiser(embedded)([noisy], [25.0])
+    torch.testing.assert_close(result, posterior_mean(*embedded, noisy[None], [25.0])[0], atol=1e-4, rtol=0)
+
+
+def test_ddim_denoises_and_a_blend_is_the_weighted_sum(embedded) -> None:
+    clean, noisy = noisy_photo(96, 96, 50)
+    results = {
+        mode: denoiser(embedded, mode=mode, steps=8, **{"lambda": 0.25})([noisy], [50.0])[0]
+        for mode in ("mmse", "ddim", "blend")
+    }
+    torch.testing.assert_close(results["blend"], 0.75 * results["mmse"] + 0.25 * results["ddim"])
+    assert not torch.allclose(results["mmse"], results["ddim"], atol=0.02)
+    assert psnr(results["ddim"], clean) > psnr(noisy, clean) + 6.0
+
+
+def test_the_ensemble_is_the_mean_over_flips_and_turns(embedded) -> None:
+    _, noisy = noisy_photo(24, 40, 25)
+    single = denoiser(embedded)
+    total = torch.zeros_like(noisy)
+    for turns in range(4):
+        for flip in (False, True):
+            view = noisy.flip(2) if flip else noisy
+            (estimate,) = single([torch.rot90(view, turns, (1, 2))], [25.0])
+            estimate = torch.rot90(estimate, -turns, (1, 2))
+            total += estimate.flip(2) if flip else estimate
+    (result,) = denoiser(embedded, ensemble=True)([noisy], [25.0])
+    torch.testing.assert_close(result, total / 8, atol=2e-4, rtol=0)
+
+
+class SmallMemory(UNet2DModel):
+    """A real network on a device that pretends to hold no more than `limit` images at a time."""
+
+    limit = 2
+
+    def forward(self, sample: Tensor, *args: object, **kwargs: object) -> object:
+        if sample.shape[0] > self.limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(sample, *args, **kwargs)
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_the_size_remembered(tmp_path: Path) -> None:
+    files = model_files.find(str(tiny_model(tmp_path / "tiny", k=1)))
+    unet, schedule = model.load(files)
+    small = SmallMemory(**{k: v for k, v in unet.config.items() if not k.startswith("_")})
+    small.load_state_dict(unet.state_dict())
+    noisy = [noisy_photo(16, 16, 25, seed)[1] for seed in range(7)]
+    expected = denoiser((unet, schedule), batch_size=1)(noisy, [25.0] * 7)
+    halving = denoiser((small.eval(), schedule), batch_size=7)
+    for result, alone in zip(halving(noisy, [25.0] * 7), expected, strict=True):
+        torch.testing.assert_close(result, alone, atol=1e-4, rtol=0)
+    assert halving.batch_size == 2
+    small.limit = 0
+    with pytest.raises(MemoryError, match="16x16"):
+        halving(noisy, [25.0] * 7)
+
+
+def test_bfloat16_stays_within_a_hundredth_of_a_decibel(embedded) -> None:
+    clean, noisy = noisy_photo(160, 160, 25)
+    (exact,) = denoiser(embedded)([noisy], [25.0])
+    unet, schedule = model.load(model_files.find("embedded"))
+    half = Denoiser(unet, schedule, DenoiseSection(), 1, torch.device("cpu"), torch.bfloat16)
+    (result,) = half([noisy], [25.0])
+    assert abs(psnr(result, clean) - psnr(exact, clean)) < 0.01

@@ -1,0 +1,121 @@
+"""The noise schedule against diffusers' own numbers and the table that the project's documents give."""
+
+import numpy as np
+import pytest
+from diffusers import DDIMScheduler, DDPMScheduler
+
+from imagewizard.errors import UserError
+from imagewizard.schedule import NoiseSchedule, alpha_bar_of_sigma, sigma_to_std
+from tests.models import LINEAR
+
+BETAS = {
+    "linear": LINEAR,
+    "scaled_linear": {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
+    "cosine": {"beta_schedule": "squaredcos_cap_v2"},
+    "short": {"beta_schedule": "linear", "beta_start": 1e-3, "beta_end": 0.2, "num_train_timesteps": 100},
+    "listed": {"trained_betas": [0.001, 0.01, 0.1, 0.5]},
+}
+
+
+@pytest.fixture(params=BETAS, name="betas")
+def _betas(request: pytest.FixtureRequest) -> dict:
+    return BETAS[request.param]
+
+
+def levels(schedule: NoiseSchedule) -> np.ndarray:
+    """The sigmas (0-255 scale) of the schedule's steps, by the definition."""
+    return np.sqrt((1 - schedule.alphas_cumprod) / schedule.alphas_cumprod) * 255 / 2
+
+
+def test_sigma_is_half_the_range_of_255() -> None:
+    assert sigma_to_std(127.5) == 1.0
+    assert sigma_to_std(25) == pytest.approx(0.19607843)
+
+
+@pytest.mark.parametrize(
+    ("sigma", "timestep"), [(5, 8), (10, 20), (15, 32), (25, 56), (50, 114), (75, 167), (100, 214)]
+)
+def test_linear_schedule_has_the_documented_timesteps(sigma: float, timestep: int) -> None:
+    assert NoiseSchedule.from_config(LINEAR).timestep(sigma) == pytest.approx(timestep, abs=0.5)
+
+
+def test_linear_schedule_starts_where_documented() -> None:
+    assert levels(NoiseSchedule.from_config(LINEAR))[0] == pytest.approx(1.28, abs=0.01)
+
+
+def test_betas_are_diffusers_own(betas: dict) -> None:
+    expected = DDPMScheduler(**betas).alphas_cumprod.numpy()
+    np.testing.assert_array_equal(NoiseSchedule.from_config(betas).alphas_cumprod, expected)
+
+
+def test_steps_of_the_schedule_are_met_exactly(betas: dict) -> None:
+    schedule = NoiseSchedule.from_config(betas)
+    for step, sigma in enumerate(levels(schedule)):
+        assert schedule.timestep(sigma) == pytest.approx(step, abs=1e-6)
+        assert schedule.alpha_bar(step) == pytest.approx(schedule.alphas_cumprod[step], rel=1e-9)
+        assert alpha_bar_of_sigma(sigma) == pytest.approx(schedule.alphas_cumprod[step], rel=1e-9)
+
+
+def test_between_steps_timestep_rises_and_alpha_bar_inverts_it(betas: dict) -> None:
+    schedule = NoiseSchedule.from_config(betas)
+    own = levels(schedule)
+    sigmas = np.geomspace(own[0], own[-1], 2000)
+    timesteps = np.array([schedule.timestep(s) for s in sigmas])
+    assert (np.diff(timesteps) > 0).all()
+    floor = np.floor(timesteps[1:-1]).astype(int)
+    assert (own[floor] <= sigmas[1:-1] * (1 + 1e-9)).all()
+    assert (sigmas[1:-1] <= own[floor + 1] * (1 + 1e-9)).all()
+    inverse = [schedule.alpha_bar(t) for t in timesteps]
+    np.testing.assert_allclose(inverse, [1 / (1 + (2 * s / 255) ** 2) for s in sigmas], rtol=1e-9)
+
+
+def test_below_the_least_level_is_step_zero(betas: dict) -> None:
+    schedule = NoiseSchedule.from_config(betas)
+    least = levels(schedule)[0]
+    assert [schedule.timestep(least * factor) for factor in (0.999, 0.1, 1e-6)] == [0.0, 0.0, 0.0]
+
+
+def test_beyond_the_schedule_is_refused(betas: dict) -> None:
+    schedule = NoiseSchedule.from_config(betas)
+    assert schedule.max_sigma == pytest.approx(levels(schedule)[-1])
+    assert schedule.timestep(schedule.max_sigma) == pytest.approx(len(schedule.alphas_cumprod) - 1)
+    with pytest.raises(UserError, match=rf"^sigma: .* beyond .* {schedule.max_sigma:.0f}$"):
+        schedule.timestep(schedule.max_sigma * 1.001)
+
+
+@pytest.mark.parametrize("prediction", ["v_prediction", "sample"])
+def test_only_epsilon_is_accepted(prediction: str) -> None:
+    with pytest.raises(UserError, match=f"prediction_type={prediction}"):
+        NoiseSchedule.from_config(LINEAR | {"prediction_type": prediction})
+    NoiseSchedule.from_config(LINEAR | {"prediction_type": "epsilon"})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"beta_schedule": "nonesuch"},
+        {"beta_start": "small"},
+        {"beta_end": 2.0},  # abar would turn negative
+        {"beta_start": 0.0},  # the first step would be without noise
+        LINEAR | {"rescale_betas_zero_snr": True},  # the last one without signal
+        {"num_train_timesteps": 0},
+        {"_class_name": "ScoreSdeVeScheduler", "sigma_min": 0.01, "sigma_max": 1348.0},
+    ],
+    ids=lambda config: str(next(iter(config.items()))),
+)
+def test_what_is_no_ddpm_schedule_is_refused_in_one_line(config: dict) -> None:
+    with pytest.raises(UserError) as error:
+        NoiseSchedule.from_config(config)
+    assert str(error.value).startswith("model: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("changes", "clips"), [({}, True), ({"clip_sample": False}, False)])
+def test_clipping_is_what_the_scheduler_says(changes: dict, clips: bool) -> None:
+    assert NoiseSchedule.from_config(LINEAR | changes).clip_sample is clips
+
+
+def test_configs_of_other_schedulers_of_a_ddpm_are_read() -> None:
+    config = dict(DDPMScheduler(**LINEAR).config)  # the reference models' scheduler: has keys that DDIM does not know
+    expected = NoiseSchedule.from_config(dict(DDIMScheduler(**LINEAR).config))
+    np.testing.assert_array_equal(NoiseSchedule.from_config(config).alphas_cumprod, expected.alphas_cumprod)
