@@ -112,14 +112,13 @@ class BlockDenoiser:
             rows = [self.score(sample, image) for sample, image in zip(group, denoised, strict=True)]
             pixels = sum(sample.clean.size for sample in group)
             elapsed = time.perf_counter() - started
-            for sample, image, row in zip(group, denoised, rows, strict=True):
+            for row, sample in zip(rows, group, strict=True):
                 row["seconds"] = elapsed * sample.clean.size / pixels
-                row["output_uri"] = self._write_image(sample, image)
+            return [self._written(row, sample, image) for row, sample, image in zip(rows, group, denoised, strict=True)]
         except (MemoryError, FloatingPointError) as error:
             if len(group) > 1:
                 return [row for sample in group for row in self._finish([sample])]
             return [_result(s.image, s.level, s.clean) | _failure("denoise", str(error)) for s in group]
-        return rows
 
     def add_noise(self, sample: Sample) -> None:
         """Sets `noisy` and `sigma`: synthetic noise, or in restoration mode the image itself and its (estimated) level."""
@@ -155,17 +154,23 @@ class BlockDenoiser:
             "ssim": reference.ssim(denoised),
         }
 
-    def _write_image(self, sample: Sample, denoised: np.ndarray) -> str | None:
-        """The URI of the written image, under <output>/images (a folder a level, if there is synthetic noise)."""
+    def _written(self, row: dict[str, Any], sample: Sample, denoised: np.ndarray) -> dict[str, Any]:
+        """The row with `output_uri`, once its image lies under <output>/images (a folder a level, if noise was added).
+
+        A disk or server that refuses to write stops the job: it would refuse the next image too.
+        """
         section = self._config.images
         if section is None:
-            return None
+            return row
         folder = [] if self._config.noise is None else [f"sigma{sample.sigma:g}"]
         name = images.output_name(sample.image["image_id"], section.format)
         uri = storage.join(self._config.run, "images", *folder, name)
-        data = images.encode(denoised, section.format, section.quality)
+        try:
+            data = images.encode(denoised, section.format, section.quality)
+        except images.ImageError as error:  # a side longer than the format can hold
+            return _result(sample.image, sample.level, sample.clean) | _failure("write", str(error))
         storage.write_whole(uri, data, storage.join(self._config.run, "_tmp"))
-        return uri
+        return row | {"output_uri": uri}
 
 
 def _result(image: dict[str, Any], level: float | None, clean: np.ndarray | None) -> dict[str, Any]:

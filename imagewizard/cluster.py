@@ -2,6 +2,10 @@
 
 import logging
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray
@@ -32,21 +36,44 @@ def start(address: str | None) -> None:
     """
     if not ray.is_initialized():
         local = address is None and "RAY_ADDRESS" not in os.environ
-        # One thread a worker unless it says otherwise: Ray's default for tasks of less than a CPU, made explicit.
         try:
-            ray.init(
-                address=address,
-                num_cpus=available_cpus() if local else None,
-                include_dashboard=False if local else None,
-                log_to_driver=False,
-                logging_level=logging.WARNING,
-            )
+            with _quiet_core():
+                ray.init(
+                    address=address,
+                    num_cpus=available_cpus() if local else None,
+                    include_dashboard=False if local else None,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
         except ConnectionError as error:
             reason = " ".join(str(error).split())
             raise UserError(f"resources.address: no Ray cluster at {address}: {reason}") from None
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    DataContext.get_current().enable_progress_bars = False
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):  # its log file stays; what ends a job is raised anyway
+            handler.setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def _quiet_core() -> Iterator[None]:
+    """Silences Ray's C++ side, which reports as errors on our stderr what it deals with itself (say, restarts).
+
+    It tells on stderr even that it was silenced, so that is diverted meanwhile, and given back if the start fails.
+    """
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as diverted:
+        os.dup2(diverted.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            diverted.seek(0)
+            os.write(stderr, diverted.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def available_cpus() -> int:

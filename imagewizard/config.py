@@ -114,7 +114,7 @@ def _wanted(detail: ErrorDetails) -> str:
         return "must be a section of keys and values"
     if detail["type"] == "missing":
         return "is missing"
-    message = detail["msg"].split(", unable")[0].replace("Input should be", "must be")
+    message = detail["msg"].split(", unable")[0].replace("Input should be", "must be").replace("tuple", "list")
     return f"{message[0].lower()}{message[1:]}"
 
 

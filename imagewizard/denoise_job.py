@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from imagewizard import cluster, manifest, model_files, pipeline, run_folder, summary
+from imagewizard import blocks, cluster, manifest, model_files, pipeline, results, run_folder, summary
 from imagewizard.job_config import ActorConfig, DenoiseConfig
 from imagewizard.lease import Lease
 from imagewizard.progress import Progress
@@ -62,9 +62,8 @@ def execute(plan: Plan) -> dict[str, Any]:
         index = manifest.read_index(run) or manifest.write(run, config.input, block_rows)
         done = summary.counts(run)
         progress = Progress(index.images * len(config.levels), sum(done.values()), done[ERROR])
-        if left := run_folder.open_shards(run, index, config.retry_failed):
-            shards = [pipeline.Shard(number, files) for number, files in left.items()]
-            work = pipeline.Work(run, shards, config.levels, index.block_rows, config.retry_failed)
+        if pieces := blocks.pieces(index.blocks, results.result_files(run), config.retry_failed):
+            work = pipeline.Work(run, pieces, config.levels, index.block_rows, config.retry_failed)
             _run_chain(plan, work, progress)
         return summary.write(run, index, len(config.levels), progress)
 

@@ -36,6 +36,7 @@ with suppress(AttributeError, OSError):
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 _ENCODED = {"png": ("PNG", ".png"), "jpeg": ("JPEG", ".jpg"), "jpg": ("JPEG", ".jpg"), "webp": ("WEBP", ".webp")}
+_LONGEST_SIDE = {"PNG": 2**31 - 1, "JPEG": 65500, "WEBP": 16383}  # libjpeg's limit; the formats' own
 _JPEG_QUALITY = 95
 
 # CPU time and size of a 512x512 photo: level 1 20 ms, 407 kB; 4 36 ms, 373 kB; 6 (Pillow's own) 69 ms, 368 kB;
@@ -105,15 +106,20 @@ def encode(image: np.ndarray, format: str, quality: int | None = None) -> bytes:
     """The file bytes of a uint8 (H, W, 3) image as "png", "jpeg" (or "jpg") or "webp".
 
     `quality` is 1-100; None means as good as the format can: PNG and WebP lossless, JPEG 95. A WebP with a quality is
-    lossy (and always 4:2:0); JPEG is written 4:4:4; PNG takes no quality.
+    lossy (and always 4:2:0); JPEG is written 4:4:4; PNG is lossless whatever the quality.
     Raises UserError for a format or quality that cannot be; ImageError for an image the format cannot hold (WebP: a
     side over 16383, JPEG: over 65500).
     """
     if format not in _ENCODED:
         raise UserError(f"images.format: {format!r} is not supported; give png, jpeg or webp")
     name, _ = _ENCODED[format]
-    if quality is not None and (name == "PNG" or not 1 <= quality <= 100):
-        raise UserError(f"images.quality: {quality} does not go with {format}; give 1-100 for jpeg or webp, else null")
+    if quality is not None and not 1 <= quality <= 100:
+        raise UserError(f"images.quality: {quality} is out of range; give 1-100 or null")
+    height, width = image.shape[:2]
+    if max(height, width) > _LONGEST_SIDE[name]:
+        raise ImageError(
+            f"cannot encode: {width}x{height} as {format}; no side may be over {_LONGEST_SIDE[name]} pixels"
+        )
     options: dict[str, Any]
     if name == "PNG":
         options = {"compress_level": _PNG_LEVEL}
@@ -122,11 +128,7 @@ def encode(image: np.ndarray, format: str, quality: int | None = None) -> bytes:
     else:
         options = {"quality": quality} if quality else {"lossless": True, "method": _WEBP_LOSSLESS_METHOD}
     stream = io.BytesIO()
-    try:
-        Image.fromarray(image).save(stream, name, **options)
-    except (OSError, ValueError, MemoryError) as error:
-        height, width = image.shape[:2]
-        raise ImageError(f"cannot encode: {width}x{height} as {format}: {error}") from error
+    Image.fromarray(image).save(stream, name, **options)
     return stream.getvalue()
 
 

@@ -59,8 +59,8 @@ class ImagesSection(Section):
     """Denoised images, written under <output>/images in the input's tree."""
 
     format: Literal["png", "jpg", "webp"] = "png"
-    quality: Annotated[int, Field(ge=1, le=100)] = 92
-    """For jpg and webp."""
+    quality: Annotated[int, Field(ge=1, le=100)] | None = None
+    """For jpg and webp; null: 95 for jpg, lossless for webp."""
 
 
 class ResourcesSection(Section):

@@ -22,6 +22,9 @@ def load(files: ModelFiles) -> tuple[UNet2DModel, NoiseSchedule]:
         weights = load_file(files.weights)
     except (SafetensorError, OSError) as error:
         raise UserError(f"model: {files.weights} is no readable safetensors file ({error})") from None
+    # Strict loading overlooks what lies below a module that is None, as attention that the config leaves out.
+    if unknown := sorted(weights.keys() - unet.state_dict().keys()):
+        raise UserError(f"model: {files.weights} does not fit {files.config}, which has no {unknown[0]}")
     try:
         unet.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     except RuntimeError as error:

@@ -6,14 +6,14 @@ rows, one block in is one result file out. Pixels cross processes once, as uint8
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 from pyarrow import fs
-from ray.data import ActorPoolStrategy, Dataset
+from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from imagewizard import blocks, images, storage
 from imagewizard.job_config import ActorConfig
@@ -31,17 +31,9 @@ READ_THREADS = 16
 
 # Shares of a CPU. The actors leave room for readers and committers on any machine, one core included: whole CPUs
 # would let the actors take them all, and the job would hang without a word.
-ACTOR_CPUS = 0.7
-READER_CPUS = 0.2
-COMMIT_CPUS = 0.05
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A manifest shard and the names of the result files that it has already."""
-
-    number: int
-    files: list[str]
+ACTOR_CPUS = 0.5
+READER_CPUS = 0.25
+COMMIT_CPUS = 0.1
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,7 @@ class Work:
     """What the chain has to do: the open ends of a run."""
 
     run: str
-    shards: list[Shard]
+    pieces: list[blocks.Piece]
     sigmas: list[float | None]
     block_rows: int
     retry_failed: bool
@@ -57,36 +49,32 @@ class Work:
 
 def build(work: Work, actor: ActorConfig, actors: int, gpus_per_actor: float) -> Dataset:
     """The chain over all that is left of a run. Its rows, by COMMIT_SCHEMA, tell of each block as it is committed."""
-    shards = [{"shard": shard.number, "files": shard.files} for shard in work.shards]
-    read = {"num_cpus": READER_CPUS, "batch_size": 1, "batch_format": "pyarrow"}
+    # Every row, be it one of a few bytes or of a hundred megabytes, is a Ray block of its own, so that each is passed
+    # on as soon as it is there, to whichever actor is free.
+    DataContext.get_current().target_max_block_size = 1
+    by_block = {"batch_size": 1, "batch_format": "pyarrow"}
     limit = {"max_pixels": actor.max_pixels}
     return (
-        ray.data.from_items(shards, override_num_blocks=len(shards))
-        .flat_map(list_pending_blocks, fn_kwargs={"work": work}, num_cpus=READER_CPUS)
-        .repartition(target_num_rows_per_block=1)
-        .map_batches(read_images, fn_kwargs=limit, **read)
-        .map_batches(decode_images, fn_kwargs=limit, **read)
+        ray.data.from_items([asdict(piece) for piece in work.pieces], override_num_blocks=len(work.pieces))
+        .flat_map(list_pending_blocks, fn_kwargs={"work": replace(work, pieces=[])}, num_cpus=READER_CPUS)
+        .map_batches(read_images, fn_kwargs=limit, num_cpus=READER_CPUS, **by_block)
+        .map_batches(decode_images, fn_kwargs=limit, num_cpus=READER_CPUS, **by_block)
         .map_batches(
             DenoiseActor,
             fn_constructor_args=(actor,),
-            batch_size=1,
-            batch_format="pyarrow",
             compute=ActorPoolStrategy(size=actors),
             num_cpus=ACTOR_CPUS,
             num_gpus=gpus_per_actor or None,
+            **by_block,
         )
-        .map_batches(
-            commit_rows, fn_kwargs={"run": work.run}, num_cpus=COMMIT_CPUS, batch_size=1, batch_format="pyarrow"
-        )
+        .map_batches(commit_rows, fn_kwargs={"run": work.run}, num_cpus=COMMIT_CPUS, **by_block)
     )
 
 
-def list_pending_blocks(shard: dict[str, Any], work: Work) -> Iterator[dict[str, Any]]:
-    """The blocks of a shard that are still to be done."""
-    files = list(shard["files"])
-    for block, table in blocks.pending(
-        work.run, shard["shard"], files, work.sigmas, work.block_rows, work.retry_failed
-    ):
+def list_pending_blocks(piece: dict[str, Any], work: Work) -> Iterator[dict[str, Any]]:
+    """The blocks of a piece of the manifest that are still to be done."""
+    found = blocks.pending(work.run, blocks.Piece(**piece), work.sigmas, work.block_rows, work.retry_failed)
+    for block, table in found:
         yield blocks.pack(block, table).to_pylist()[0]
 
 
@@ -128,7 +116,7 @@ def decode_images(row: pa.Table, max_pixels: int) -> pa.Table:
         except images.ImageError as error:
             image |= {"stage": "decode", "error": str(error)}
             continue
-        image |= {"pixels": pa.py_buffer(decoded), "height": decoded.shape[0], "width": decoded.shape[1]}
+        image |= {"pixels": decoded.tobytes(), "height": decoded.shape[0], "width": decoded.shape[1]}
         held += decoded.nbytes
     return blocks.pack(block, pa.Table.from_pylist(rows, schema=blocks.DECODED_SCHEMA))
 

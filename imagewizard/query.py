@@ -1,11 +1,11 @@
-"""SQL over the result rows of runs: DuckDB in this process, reading Parquet through pyarrow, cut off from everything else."""
+"""SQL over the result rows of runs: DuckDB in this process, on Parquet through pyarrow, cut off from all else."""
 
 import difflib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import duckdb
 
@@ -65,17 +65,17 @@ CANNED = {
     "by-size": Canned(
         "images, time and gain by image size, in classes that double",
         """
-        SELECT run, power(2, floor(log2(width * height / 1e6))) AS megapixels_from, 2 * megapixels_from AS megapixels_to,
-               count(*) AS images, avg(seconds) AS seconds, sum(width * height) / 1e6 / sum(seconds) AS megapixels_per_s,
+        SELECT run, power(2, floor(log2(megapixels))) AS megapixels_from, 2 * megapixels_from AS megapixels_to,
+               count(*) AS images, avg(seconds) AS seconds, sum(megapixels) / sum(seconds) AS megapixels_per_s,
                avg(psnr - psnr_noisy) AS gain
-        FROM results WHERE status = 'ok' GROUP BY run, megapixels_from ORDER BY run, megapixels_from""",
+        FROM (SELECT *, width * height / 1e6 AS megapixels FROM results WHERE status = 'ok')
+        GROUP BY run, megapixels_from ORDER BY run, megapixels_from""",
     ),
 }
 
 # What a query may be. MULTI is how the parser sees a PIVOT; everything else would change something.
 _READING = (
     duckdb.StatementType.SELECT,
-    duckdb.StatementType.EXPLAIN,
     duckdb.StatementType.MULTI,
 )
 
@@ -121,7 +121,9 @@ def _current(connection: duckdb.DuckDBPyConnection, run: str, number: int) -> li
         connection.register(table, results.dataset(run, kept))
     selects = [_labelled(run, f"_run{number}_plain")]
     if retried:
-        selects.append(_labelled(run, f"_run{number}_retried") + f" ANTI JOIN _run{number}_later AS later ON {_SUPERSEDED}")
+        selects.append(
+            _labelled(run, f"_run{number}_retried") + f" ANTI JOIN _run{number}_later AS later ON {_SUPERSEDED}"
+        )
     return selects
 
 
@@ -163,11 +165,19 @@ def select(connection: duckdb.DuckDBPyConnection, query: str) -> duckdb.DuckDBPy
         return connection.sql(query)
 
 
+def records(connection: duckdb.DuckDBPyConnection, query: str) -> list[dict[str, Any]]:
+    """All rows of a query as dicts, times as aware datetimes. Raises UserError as `select` does."""
+    with complaints():
+        # Through Arrow, because DuckDB's own fetchall needs the package pytz for times.
+        rows: list[dict[str, Any]] = select(connection, query).to_arrow_table().to_pylist()
+    return rows
+
+
 @contextmanager
 def complaints() -> Iterator[None]:
     """Turns what DuckDB has to say on a query, while it is bound or while its rows are fetched, into a UserError."""
     try:
         yield
     except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError, duckdb.PermissionException) as error:
-        what, _, where = str(error).partition("\n\nLINE ")  # where: the line of SQL again, with a caret under it
+        what = str(error).partition("\n\nLINE ")[0]  # after it comes the line of SQL again, with a caret under it
         raise UserError(f"SQL: {' '.join(what.split())}") from None

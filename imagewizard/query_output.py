@@ -1,18 +1,15 @@
 """Rows of a query as a table for people, or streamed as CSV, JSON lines or Parquet, to stdout or a file."""
 
-import json
 import shutil
 import sys
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from decimal import Decimal
 from typing import IO, Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
@@ -26,6 +23,10 @@ TABLE_ROWS = 40  # a screenful; the others are counted
 CELL_WIDTH = 60
 LEAST_CELL_WIDTH = 16
 _BATCH_ROWS = 65_536
+
+_NUMBERS = {"tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger", "ubigint", "hugeint"}
+_NUMBERS |= {"float", "double", "decimal"}
+_PLAIN = _NUMBERS | {"varchar", "boolean", "date", "time", "timestamp", "timestamp with time zone", "null"}
 
 
 def format_of(out: str | None) -> str:
@@ -41,16 +42,16 @@ def write(relation: duckdb.DuckDBPyRelation, form: str, out: str | None, limit: 
     """
     if form == "parquet" and out is None:
         raise UserError("parquet is not for the terminal: name a file with --out FILE")
-    columns = relation.columns
-    if form in ("json", "parquet") and len(set(columns)) < len(columns):
-        double = next(name for name in columns if columns.count(name) > 1)
-        raise UserError(f"two columns are called {double}; {form} needs names that differ: give one with AS")
+    names = relation.columns
+    if form in ("json", "parquet") and len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"two columns are called {twice}; {form} needs names that differ: give one with AS")
     with complaints(), _sink(out) as sink:
         if form == "table":
-            sink.write((_table(relation, TABLE_ROWS if limit is None else limit, out is None) + "\n").encode())
+            text = _table(relation, TABLE_ROWS if limit is None else limit, fit=out is None)
+            sink.write(f"{text}\n".encode())
         else:
-            kept = relation if limit is None else relation.limit(limit)
-            _STREAMED[form](kept.to_arrow_reader(_BATCH_ROWS), sink)
+            _STREAMED[form](relation if limit is None else relation.limit(limit), sink)
 
 
 @contextmanager
@@ -75,44 +76,29 @@ def _sink(out: str | None) -> Iterator[IO[bytes]]:
         raise
 
 
-def _write_csv(reader: pa.RecordBatchReader, sink: IO[bytes]) -> None:
-    schema = pa.schema([field.with_type(_csv_type(field.type)) for field in reader.schema])
-    with pa.csv.CSVWriter(sink, schema) as writer:
+def _write_csv(relation: duckdb.DuckDBPyRelation, sink: IO[bytes]) -> None:
+    reader = _with_text(relation, _PLAIN).to_arrow_reader(_BATCH_ROWS)
+    with pa.csv.CSVWriter(sink, reader.schema) as writer:
         for batch in reader:
-            writer.write(pa.RecordBatch.from_arrays(list(map(_csv_column, batch.columns)), schema=schema))
+            writer.write(batch)
 
 
-def _csv_type(kind: pa.DataType) -> pa.DataType:
-    """What pyarrow cannot write as CSV (lists, structs, intervals, …) goes in as text."""
-    plain = pa.types.is_primitive(kind) or pa.types.is_string(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind)
-    return kind if plain and not pa.types.is_interval(kind) else pa.string()
+def _write_json(relation: duckdb.DuckDBPyRelation, sink: IO[bytes]) -> None:
+    # JSON has no infinity and no NaN.
+    finite = {
+        name: f"CASE WHEN isfinite({_quoted(name)}) THEN {_quoted(name)} END"
+        for name, kind in zip(relation.columns, relation.types, strict=True)
+        if kind.id in ("float", "double")
+    }
+    rows = _replace(relation, finite).query("_row", "SELECT CAST(to_json(_row) AS VARCHAR) FROM _row")
+    assert rows is not None
+    for batch in rows.to_arrow_reader(_BATCH_ROWS):
+        sink.write("".join(f"{line}\n" for line in batch.column(0).to_pylist()).encode())
 
 
-def _csv_column(column: pa.Array) -> pa.Array:
-    if _csv_type(column.type) == column.type:
-        return column
-    return pa.array([None if value is None else _text(value) for value in column.to_pylist()], pa.string())
-
-
-def _write_json(reader: pa.RecordBatchReader, sink: IO[bytes]) -> None:
-    for batch in reader:
-        finite = [_finite(column) for column in batch.columns]
-        rows = pa.RecordBatch.from_arrays(finite, names=batch.schema.names).to_pylist()
-        sink.write("".join(json.dumps(row, default=_jsonable, ensure_ascii=False) + "\n" for row in rows).encode())
-
-
-def _finite(column: pa.Array) -> pa.Array:
-    """JSON has no infinity and no NaN."""
-    return pc.if_else(pc.is_finite(column), column, None) if pa.types.is_floating(column.type) else column
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, Decimal):  # DuckDB's sum of integers, for one
-        return int(value) if value == value.to_integral_value() else float(value)
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
-
-
-def _write_parquet(reader: pa.RecordBatchReader, sink: IO[bytes]) -> None:
+def _write_parquet(relation: duckdb.DuckDBPyRelation, sink: IO[bytes]) -> None:
+    others = {str(kind.id) for kind in relation.types} - {"interval"}  # which Arrow has and Parquet has not
+    reader = _with_text(relation, others).to_arrow_reader(_BATCH_ROWS)
     with pq.ParquetWriter(sink, reader.schema, compression="zstd") as writer:
         for batch in reader:
             writer.write_batch(batch)
@@ -121,14 +107,37 @@ def _write_parquet(reader: pa.RecordBatchReader, sink: IO[bytes]) -> None:
 _STREAMED = {"csv": _write_csv, "json": _write_json, "parquet": _write_parquet}
 
 
+def _with_text(relation: duckdb.DuckDBPyRelation, kinds: set[str]) -> duckdb.DuckDBPyRelation:
+    """The relation with all columns that are of none of these types as text, as DuckDB writes them."""
+    pairs = zip(relation.columns, relation.types, strict=True)
+    return _replace(
+        relation, {name: f"CAST({_quoted(name)} AS VARCHAR)" for name, kind in pairs if kind.id not in kinds}
+    )
+
+
+def _replace(relation: duckdb.DuckDBPyRelation, expressions: dict[str, str]) -> duckdb.DuckDBPyRelation:
+    if not expressions:
+        return relation
+    replaced = ", ".join(f"{expression} AS {_quoted(name)}" for name, expression in expressions.items())
+    return relation.project(f"* REPLACE ({replaced})")
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
 def _table(relation: duckdb.DuckDBPyRelation, limit: int, fit: bool) -> str:
-    """At most `limit` rows, aligned, cut to the terminal's width if they are to `fit`."""
-    rows = relation.limit(limit + 1).to_arrow_table()
-    left_out = relation.count("*").fetchall()[0][0] - limit if rows.num_rows > limit else 0
-    screen = shutil.get_terminal_size((200, 24)).columns if fit and sys.stdout.isatty() else None
-    lines = _aligned(rows.schema.names, [_cells(column) for column in rows.slice(0, limit).columns], screen)
-    if left_out:
-        lines.append(f"… and {left_out:,} more rows; --limit {limit + left_out} shows them, --format csv writes them all")
+    """At most `limit` rows, aligned; cut to the terminal's width if they are to `fit` and there is one."""
+    rows = _with_text(relation, _PLAIN).limit(limit + 1).to_arrow_table()
+    hidden = relation.count("*").fetchall()[0][0] - limit if rows.num_rows > limit else 0
+    screen = shutil.get_terminal_size().columns if fit and sys.stdout.isatty() else None
+    columns = [
+        (_cells(column.to_pylist()), kind.id in _NUMBERS)
+        for column, kind in zip(rows.slice(0, limit).columns, relation.types, strict=True)
+    ]
+    lines = _aligned(list(map(printable, rows.schema.names)), columns, screen)
+    if hidden > 0:
+        lines.append(f"… and {hidden:,} more rows: --limit {limit + hidden} shows them, --format csv gives all as CSV")
     if not rows.num_rows:
         lines.append("(no rows)")
     return "\n".join(lines)
@@ -140,7 +149,7 @@ def _aligned(names: list[str], columns: list[tuple[list[str], bool]], screen: in
     while True:
         cells = [[cut(cell, cap) for cell in [name, *texts]] for name, (texts, _) in zip(names, columns, strict=True)]
         widths = [max(map(_width, texts)) for texts in cells]
-        if screen is None or cap <= LEAST_CELL_WIDTH or sum(widths) + 2 * len(widths) <= screen:
+        if screen is None or cap <= LEAST_CELL_WIDTH or sum(widths) + 2 * (len(widths) - 1) <= screen:
             break
         cap -= 1
     cells = [[texts[0], "─" * width, *texts[1:]] for texts, width in zip(cells, widths, strict=True)]
@@ -151,32 +160,20 @@ def _aligned(names: list[str], columns: list[tuple[list[str], bool]], screen: in
     return ["  ".join(line).rstrip() for line in zip(*padded, strict=True)]
 
 
-def _cells(column: pa.ChunkedArray) -> tuple[list[str], bool]:
-    """The texts of a column, and whether they are numbers."""
-    values = column.to_pylist()
-    known = [value for value in values if value is not None]
-    if known and all(isinstance(value, float) for value in known):
-        decimals = _decimals([abs(value) for value in known])
-        return ["-" if value is None else f"{value:.{decimals}f}" for value in values], True
-    numbers = bool(known) and all(isinstance(value, int | Decimal) and not isinstance(value, bool) for value in known)
-    return ["-" if value is None else _text(value) for value in values], numbers
+def _cells(values: list[Any]) -> list[str]:
+    """The texts of a column; its floats have the same number of decimals."""
+    sizes = [abs(value) for value in values if isinstance(value, float)]
+    # none for whole numbers, four for shares and SSIM, two for dB and seconds
+    decimals = 0 if all(map(float.is_integer, sizes)) else 4 if max(sizes) <= 1 else 2
+    return ["-" if value is None else _text(value, decimals) for value in values]
 
 
-def _decimals(sizes: list[float]) -> int:
-    """Digits after the point: four for shares and SSIM, two for dB, none for whole numbers."""
-    if all(size.is_integer() for size in sizes):
-        return 0
-    return 4 if max(sizes) <= 1 else 2 if max(sizes) < 10_000 else 0
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return printable(value)
-    if isinstance(value, dict | list):
-        return json.dumps(value, default=_jsonable, ensure_ascii=False)
+def _text(value: Any, decimals: int) -> str:
+    if isinstance(value, float):
+        return f"{value:.{decimals}f}"
     if isinstance(value, datetime):
         return value.isoformat(sep=" ", timespec="seconds")
-    return str(value)
+    return printable(str(value))
 
 
 def printable(text: str) -> str:

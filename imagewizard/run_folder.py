@@ -1,7 +1,6 @@
 """A denoise run's folder: what was asked for (job.yaml), what is there, what is still open."""
 
 import platform
-from collections import defaultdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -13,8 +12,6 @@ from pyarrow import fs
 from imagewizard import storage
 from imagewizard.errors import UserError
 from imagewizard.job_config import RESULT_KEYS, DenoiseConfig
-from imagewizard.manifest import ManifestIndex
-from imagewizard.results import BlockFile
 from imagewizard.schema import SCHEMA_VERSION
 
 PACKAGES = ("imagewizard", "ray", "torch", "diffusers", "pillow", "pyarrow", "numpy")
@@ -74,17 +71,3 @@ def sweep(run: str) -> None:
     filesystem, path = storage.resolve(storage.join(run, "_tmp"))
     if filesystem.get_file_info(path).type == fs.FileType.Directory:
         filesystem.delete_dir_contents(path)
-
-
-def open_shards(run: str, index: ManifestIndex, retry_failed: bool) -> dict[int, list[str]]:
-    """{shard: names of its result files} of the shards in which there is, or may be, something left to do."""
-    files: dict[int, list[str]] = defaultdict(list)
-    for name in storage.list_files(storage.join(run, "results"), ".parquet"):
-        if (file := BlockFile.parse(name)) is not None:
-            files[file.shard].append(name)
-    first_attempts = {shard: sum(name.endswith("-a01.parquet") for name in names) for shard, names in files.items()}
-    return {
-        shard: files[shard]
-        for shard, blocks in enumerate(index.blocks)
-        if retry_failed or first_attempts.get(shard, 0) < blocks
-    }

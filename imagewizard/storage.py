@@ -110,7 +110,7 @@ def write_whole(uri: str, data: bytes | pa.Buffer, scratch: str) -> None:
 
 
 def is_writable(folder: Path) -> bool:
-    """Whether files can be made in a local folder: tried, since permissions do not bind root, and read-only disks do."""
+    """Whether files can be made in a local folder. Tried: permissions do not bind root, and a disk may be read-only."""
     probe = folder / f".imagewizard-{uuid.uuid4().hex}"
     try:
         probe.touch()

@@ -74,6 +74,6 @@ class TrainConfig(Section):
     @model_validator(mode="after")
     def _channels_are_equal(self) -> "TrainConfig":
         channels = self.network.get("in_channels"), self.network.get("out_channels")
-        if channels[0] != channels[1] or channels[0] not in (3, 12, 27, 48):
-            raise ValueError(f"network: in_channels and out_channels must both be 3*k*k (3, 12, …; got {channels})")
+        if channels[0] != channels[1] or channels[0] not in (3, 12, 27, 48, 192):
+            raise ValueError(f"network: in_channels and out_channels must be the same 3*k*k (3, 12, …; got {channels})")
         return self

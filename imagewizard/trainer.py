@@ -132,10 +132,10 @@ class Trainer:
         """Goes back to a checkpoint. Raises UserError if it belongs to another network."""
         tensors = load_file(folder / "state.safetensors")
         weights = {name.removeprefix("unet."): t for name, t in tensors.items() if name.startswith("unet.")}
-        try:
-            self.unet.load_state_dict(weights)
-        except RuntimeError:
-            raise UserError(f"network: {folder} holds another architecture; give another output") from None
+        own = {name: parameter.shape for name, parameter in self.unet.named_parameters()}
+        if {name: tensor.shape for name, tensor in weights.items()} != own:
+            raise UserError(f"network: {folder} holds another architecture; give another output")
+        self.unet.load_state_dict(weights)
         self.step = json.loads((folder / "state.json").read_text())["step"]
         for name, parameter in self.unet.named_parameters():
             self.ema[name] = tensors[f"ema.{name}"].to(self.device)
@@ -221,9 +221,12 @@ def _loop(
                 last_status = time.time()
                 rate = (trainer.step - first_step) / (last_status - started)
                 row: dict[str, Any] = {"step": trainer.step, "loss": float(np.mean(losses)), "steps_per_second": rate}
-                left = (config.optimizer.steps - trainer.step) / rate
-                print(f"step {trainer.step}/{config.optimizer.steps}  loss {row['loss']:.4f}  "
-                      f"{rate * config.optimizer.batch_size:.1f} images/s  ETA {left / 60:.0f} min", flush=True)  # fmt: skip
+                minutes = (config.optimizer.steps - trainer.step) / rate / 60
+                print(
+                    f"step {trainer.step}/{config.optimizer.steps}  loss {row['loss']:.4f}  "
+                    f"{rate * config.optimizer.batch_size:.1f} images/s  ETA {minutes:.0f} min",
+                    flush=True,
+                )
                 metrics.write(json.dumps(row) + "\n")
                 metrics.flush()
                 losses.clear()

@@ -11,13 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 from PIL import Image, ImageFilter
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from imagewizard import noise
 from imagewizard.job_config import DenoiseConfig
 from imagewizard.manifest import ManifestIndex
+from imagewizard.metrics import Reference
 from imagewizard.results import BlockFile
 from imagewizard.schema import ERROR, OK, RESULT_SCHEMA
+from tests.sample_files import photo
 
 STARTED = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -74,22 +75,10 @@ def write_summary(run: Path, **facts: Any) -> None:
     (run / "summary.json").write_text(json.dumps(facts))
 
 
-def picture(number: int, width: int = 320, height: int = 240) -> np.ndarray:
-    """A clean image with edges, texture and smooth parts: uint8 (height, width, 3)."""
-    rng = np.random.default_rng(number)
-    y, x = np.mgrid[0:height, 0:width] / max(width, height)
-    image = np.stack([np.sin(7 * (x * a + y * b) + c) for a, b, c in rng.uniform(0.2, 1.5, (3, 3))], axis=-1) * 60 + 128
-    for cx, cy, radius in rng.uniform(0.05, 0.7, (6, 3)):
-        image[(x - cx) ** 2 + (y - cy) ** 2 < (radius / 4) ** 2] = rng.uniform(20, 235, 3)
-    stripes = (np.sin(x * (80 + 20 * number)) > 0) & (y > 0.45)
-    image[stripes] *= 0.55
-    return np.clip(image, 0, 255).astype(np.uint8)
-
-
 def finished_run(
     folder: Path, images: int = 6, sigmas: tuple[float, ...] = (15.0, 25.0, 50.0), keep: bool = True, seed: int = 3
 ) -> Path:
-    """A whole run over `images` pictures under folder/photos, blurred for want of a denoiser; returns its folder.
+    """A whole run over `images` photos under folder/photos, blurred for want of a denoiser; returns its folder.
 
     Scores are those of the pixels. `keep`: the denoised images are in the run, as with images.format=png.
     """
@@ -97,8 +86,8 @@ def finished_run(
     photos.mkdir(parents=True)
     rows = []
     for number in range(images):
-        clean = picture(number, 320 + 60 * (number % 3), 240 + 100 * (number % 2))
-        source = photos / f"picture-{number:02d}.png"
+        clean = photo(160 + 60 * (number % 2), 200 + 40 * (number % 3), number)
+        source = photos / f"photo-{number:02d}.png"
         Image.fromarray(clean).save(source)
         rows += [_denoised_row(run, source, clean, sigma, keep, seed) for sigma in sigmas]
     for number, each in enumerate(rows):
@@ -117,12 +106,9 @@ def _denoised_row(run: Path, source: Path, clean: np.ndarray, sigma: float, keep
     if keep:
         output.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(denoised).save(output)
-    reference = clean.astype(np.float64)
+    reference = Reference(clean)
     return row(
         source.name, uri=str(source), sigma=sigma, seed=seed, width=clean.shape[1], height=clean.shape[0],
-        psnr_noisy=float(peak_signal_noise_ratio(reference, noisy.astype(np.float64), data_range=255)),
-        psnr=float(peak_signal_noise_ratio(reference, denoised.astype(np.float64), data_range=255)),
-        ssim_noisy=float(structural_similarity(clean, noisy.astype(np.float32), channel_axis=-1, data_range=255)),
-        ssim=float(structural_similarity(clean, denoised, channel_axis=-1, data_range=255)),
-        output_uri=str(output) if keep else None,
+        psnr_noisy=reference.psnr(noisy), psnr=reference.psnr(denoised),
+        ssim_noisy=reference.ssim(noisy), ssim=reference.ssim(denoised), output_uri=str(output) if keep else None,
     )  # fmt: skip

@@ -21,7 +21,7 @@ def run(tmp_path: Path) -> str:
 
 
 def pending(run: str, *files: str, retry: bool = False, sigmas: tuple = (25.0,)) -> dict[str, list[tuple]]:
-    found = blocks.pending(run, 0, list(files), list(sigmas), 4, retry)
+    found = blocks.pending(run, blocks.Piece(0, 0, 3, list(files)), list(sigmas), 4, retry)
     return {b.name: [(row["image_id"], row["sigmas"]) for row in table.to_pylist()] for b, table in found}
 
 
@@ -73,3 +73,24 @@ def test_a_level_to_be_estimated_is_null_and_can_be_retried(run: str) -> None:
     assert pending(run, sigmas=(None,))[BlockFile(0, 0, 1).name][0] == ("0.png", [None])
     file = run_folders.write_rows(Path(run), [run_folders.error_row("0.png", "read", "x", sigma=None)])
     assert pending(run, file.name, retry=True, sigmas=(None,))[BlockFile(0, 0, 2).name] == [("0.png", [None])]
+
+
+def test_pieces_cover_what_is_left_and_no_more() -> None:
+    names = [BlockFile(*key).name for key in ((0, 0, 1), (0, 1, 1), (1, 0, 1), (1, 0, 2))]
+    left = blocks.pieces([2, 2, 1], [*names, "notes.parquet"], retry_failed=False)
+    assert left == [blocks.Piece(1, 1, 2, []), blocks.Piece(2, 0, 1, [])]
+    every = blocks.pieces([2, 2, 1], names, retry_failed=True)
+    assert [(piece.shard, piece.first, piece.files) for piece in every] == [
+        (0, 0, names[:1]), (0, 1, names[1:2]), (1, 0, names[2:]), (1, 1, []), (2, 0, []),
+    ]  # fmt: skip
+
+
+def test_pieces_of_a_large_job_hold_several_blocks() -> None:
+    counts = [1024] * 15
+    found = blocks.pieces(counts, [BlockFile(3, 17, 1).name], retry_failed=False)
+    assert len(found) <= blocks.MAX_PIECES + len(counts)
+    covered = [(piece.shard, block) for piece in found for block in range(piece.first, piece.last)]
+    assert covered == [(shard, block) for shard in range(15) for block in range(1024)]
+    assert [piece.files for piece in found if piece.shard == 3 and piece.first <= 17 < piece.last] == [
+        [BlockFile(3, 17, 1).name]
+    ]

@@ -79,7 +79,14 @@ def test_scores_are_those_of_the_written_image_by_scikit_image(finished: Path) -
 
 def test_the_run_folder_is_the_documented_one(finished: Path) -> None:
     run = finished / "run"
-    assert {path.name for path in run.iterdir()} == {"job.yaml", "manifest", "results", "_tmp", "images", "summary.json"}
+    assert {path.name for path in run.iterdir()} == {
+        "job.yaml",
+        "manifest",
+        "results",
+        "_tmp",
+        "images",
+        "summary.json",
+    }
     assert list((run / "_tmp").iterdir()) == []
     for file in (run / "results").iterdir():
         assert pq.read_schema(file).equals(RESULT_SCHEMA)
@@ -94,7 +101,11 @@ def test_the_run_folder_is_the_documented_one(finished: Path) -> None:
 def test_a_finished_job_run_again_does_nothing(finished: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (finished / "run" / "results").iterdir()}
     again = run_job(
-        f"input={finished}/in", f"output={finished}/run", "noise.sigma=[15,25]", "images.format=png", "resources.actors=2"
+        f"input={finished}/in",
+        f"output={finished}/run",
+        "noise.sigma=[15,25]",
+        "images.format=png",
+        "resources.actors=2",
     )
     assert again["session"]["rows"] == 0
     assert {path: path.stat().st_mtime_ns for path in (finished / "run" / "results").iterdir()} == before
@@ -190,7 +201,13 @@ def test_restoration_writes_images_and_estimates_the_level(tmp_path: Path) -> No
         Image.fromarray(noisy).save(tmp_path / "in" / f"{sigma}.png")
     run_job(f"input={tmp_path}/in", f"output={tmp_path}/run", "noise=null")
     for row, (seed, sigma) in zip(rows(tmp_path / "run"), enumerate((10, 30)), strict=True):
-        assert (row["status"], row["sigma"], row["noise_kind"], row["psnr"], row["ssim"]) == ("ok", None, None, None, None)
+        assert (row["status"], row["sigma"], row["noise_kind"], row["psnr"], row["ssim"]) == (
+            "ok",
+            None,
+            None,
+            None,
+            None,
+        )
         assert row["sigma_estimated"] == pytest.approx(sigma, rel=0.25)
         clean = photo(128, 128, seed)
         before = peak_signal_noise_ratio(clean, np.asarray(Image.open(row["uri"])))

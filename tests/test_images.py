@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import unicodedata
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PureWindowsPath
 from urllib.parse import unquote
@@ -68,7 +69,9 @@ def test_grey_and_one_bit_and_two_bit():
 @pytest.mark.parametrize("transparency", [(), (png_chunk(b"tRNS", bytes([0, 128])),)])
 def test_palette_gives_its_colours_transparent_or_not(transparency):
     palette = png_chunk(b"PLTE", bytes(range(1, 10)))
-    assert pixels(png(3, 1, 8, 3, b"\0\2\0\1", palette, *transparency)) == [(7, 8, 9), (1, 2, 3), (4, 5, 6)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Pillow finds fault with translating transparency that is a list
+        assert pixels(png(3, 1, 8, 3, b"\0\2\0\1", palette, *transparency)) == [(7, 8, 9), (1, 2, 3), (4, 5, 6)]
 
 
 def test_transparent_gif_gives_its_colours():
@@ -280,7 +283,7 @@ def test_photos_are_photos():
         (b"\0\0\0\x20ftypheic\0\0\0\0", "HEIC"),
         (b"RIFF\x24\0\0\0WAVEfmt ", "unknown binary data"),
         (bytes(5000), "zeros"),
-        ("fotografía ".encode() * 200, "text"),
+        (b"x" + "é".encode() * 1000, "text"),  # its 1024th byte is half a character
     ],
 )
 def test_what_is_no_image_is_named(data, looks_like):
@@ -315,11 +318,17 @@ def test_a_cut_file_raises_or_is_whole(kind):
     for length in range(0, len(data), max(1, len(data) // 60)):
         try:
             image = decode(data[:length], ENOUGH)
-        except ImageError:
+        except ImageError as error:
             refused += 1
+            assert kind.startswith("tiff-") or not str(error).startswith("corrupt")
         else:
             np.testing.assert_array_equal(image, whole)
     assert refused > 50
+
+
+def test_a_jpeg_that_ends_before_its_scan_is_truncated():
+    data = valid_files()["jpeg"]
+    assert reason(data[: data.index(b"\xff\xda")]).startswith("truncated file: the JPEG")
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "progressive", "cmyk", "png", "png-palette", "gif"])
@@ -428,10 +437,10 @@ def test_nothing_is_printed_about_broken_files(tmp_path):
 # ----------------------------------------------------------------------------------------------------------- encode
 
 
-@pytest.mark.parametrize("format", ["png", "webp"])
-def test_lossless_formats_round_trip(format):
+@pytest.mark.parametrize(("format", "quality"), [("png", None), ("png", 1), ("webp", None)])
+def test_lossless_formats_round_trip(format, quality):
     image = photo(37, 53, seed=0)
-    np.testing.assert_array_equal(decode(encode(image, format), ENOUGH), image)
+    np.testing.assert_array_equal(decode(encode(image, format, quality), ENOUGH), image)
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -457,16 +466,17 @@ def test_jpeg_keeps_all_colour_samples_and_defaults_to_95():
     assert data == encode(stripes, "jpeg", 95) != encode(stripes, "jpeg", 94)
 
 
-@pytest.mark.parametrize(("format", "quality"), [("png", 90), ("jpeg", 0), ("webp", 101), ("bmp", None), ("PNG", None)])
+@pytest.mark.parametrize(("format", "quality"), [("png", 0), ("jpeg", 0), ("webp", 101), ("bmp", None), ("PNG", None)])
 def test_settings_that_cannot_be_are_user_errors(format, quality):
     with pytest.raises(UserError, match=r"images\.(format|quality)"):
         encode(np.zeros((2, 2, 3), np.uint8), format, quality)
 
 
-@pytest.mark.parametrize(("format", "side"), [("webp", 16384), ("jpeg", 65536)])
+@pytest.mark.parametrize(("format", "side"), [("webp", 16383), ("jpeg", 65500)])
 def test_an_image_too_long_for_its_format(format, side):
-    with pytest.raises(ImageError, match=rf"cannot encode: {side}x1 as {format}"):
-        encode(np.zeros((1, side, 3), np.uint8), format)
+    encode(np.zeros((1, side, 3), np.uint8), format)
+    with pytest.raises(ImageError, match=f"cannot encode: {side + 1}x1 as {format}; no side may be over {side} pixels"):
+        encode(np.zeros((1, side + 1, 3), np.uint8), format)
 
 
 # ------------------------------------------------------------------------------------------------------ output names
@@ -536,9 +546,9 @@ def folded(path: str) -> str:
 
 @pytest.mark.parametrize("format", ["png", "jpeg"])
 def test_output_names_of_nasty_ids_never_meet_and_never_escape(format, tmp_path):
-    ids = nasty_ids(6000)
+    ids = nasty_ids(5000)
     names = {image_id: output_name(image_id, format) for image_id in ids}
-    assert len(ids) > 5000
+    assert len(ids) > 4000
     assert len({name.casefold() for name in names.values()}) == len(ids)
     assert len({folded(name) for name in names.values()}) == len(ids)
     assert len({unicodedata.normalize("NFD", name).casefold() for name in names.values()}) == len(ids)
@@ -554,7 +564,7 @@ def test_output_names_of_nasty_ids_never_meet_and_never_escape(format, tmp_path)
 
 
 def test_files_of_nasty_ids_can_all_be_written(tmp_path):
-    for image_id in nasty_ids(1500):
+    for image_id in nasty_ids(600):
         path = tmp_path / folded(output_name(image_id, "png"))
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8", errors="surrogatepass") as stream:

@@ -58,6 +58,8 @@ def test_diffusers_reads_what_is_saved(tmp_path: Path) -> None:
     ours, schedule = model.load(model_files.find(str(tmp_path)))
     x = torch.rand(1, 3, 16, 16)
     torch.testing.assert_close(predict_eps(theirs, x, torch.tensor([40.5])), predict_eps(ours, x, torch.tensor([40.5])))
+    for name, parameter in theirs.named_parameters():  # the weights that were given, not the network's own
+        torch.testing.assert_close(parameter, weights[name].half().float(), rtol=0, atol=0)
     assert scheduler.alphas_cumprod.tolist() == schedule.alphas_cumprod.tolist()
 
 
@@ -209,7 +211,7 @@ def test_networks_that_are_no_image_ddpms(tmp_path: Path, changes: dict, reason:
     ids=str,
 )
 def test_configs_that_diffusers_refuses(changes: dict) -> None:
-    with pytest.raises(UserError, match="^model: UNet2DModel refuses its config: [^\n]+$"):
+    with pytest.raises(UserError, match=r"^model: UNet2DModel refuses its config: [^\n]+$"):
         model.build_unet(tiny_network(**changes))
 
 
@@ -221,5 +223,5 @@ def test_schedule_of_another_prediction(tmp_path: Path) -> None:
 def test_noise_beyond_the_schedule(tmp_path: Path) -> None:
     files = model_files.find(str(tiny_model(tmp_path, schedule={"trained_betas": [0.01, 0.02]})))
     files.check(max_sigma=22)
-    with pytest.raises(UserError, match="^sigma: 23 is beyond"):
+    with pytest.raises(UserError, match=r"^sigma: 23 is beyond"):
         files.check(max_sigma=23)

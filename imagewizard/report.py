@@ -1,0 +1,195 @@
+"""A run as one self-contained HTML page: numbers by DuckDB, pictures of a dozen images, nothing fetched, no scripts."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+import duckdb
+import jinja2
+import yaml
+from markupsafe import Markup
+
+from imagewizard import manifest, query, report_charts, report_panels, run_folder, storage, summary
+from imagewizard.query_output import cut, printable
+from imagewizard.report_charts import Bins, Dot
+from imagewizard.report_panels import Sample
+
+ERROR_KINDS = 30
+HISTOGRAM_BINS = 40
+SCATTER_CELLS = 120, 90  # dots in one cell are one, so that a chart of 10^8 rows is no larger than one of 10^4
+READERS = 4  # of pictures at a time: their storage may be far away, and they may be large
+MAX_PIXELS = 100_000_000  # of a picture, where no job.yaml tells the job's own limit
+
+_MEANS = """
+    count(*) AS rows, count(*) FILTER (status = 'ok') AS ok, count(*) FILTER (status = 'error') AS failed,
+    avg(psnr_noisy) AS psnr_noisy, avg(psnr) AS psnr, avg(psnr - psnr_noisy) AS gain, avg(ssim_noisy) AS ssim_noisy,
+    avg(ssim) AS ssim, avg(sigma_estimated) AS sigma_estimated, avg(seconds) AS seconds"""
+_TOTALS = f"SELECT {_MEANS}, min(finished_at) AS first, max(finished_at) AS last FROM results"
+_LEVELS = f"SELECT sigma, {_MEANS} FROM results GROUP BY sigma ORDER BY sigma"
+_ERRORS = f"""
+    SELECT stage, error, count(*) AS images, min(image_id, 3) AS examples, count(*) OVER () AS kinds
+    FROM results WHERE status = 'error' GROUP BY stage, error ORDER BY images DESC, stage, error LIMIT {ERROR_KINDS}"""
+
+
+class Score(NamedTuple):
+    """What the images of a run are ranked by."""
+
+    sql: str
+    meaning: str
+    least: str
+    most: str
+
+
+_GAIN = Score("psnr - psnr_noisy", "gain in PSNR", "worst gain", "best gain")
+_NOISE = Score("sigma_estimated", "noise found", "least noise", "most noise")
+_NAME = Score("image_id", "names", "first by name", "last by name")  # restored at a given level: nothing is measured
+
+
+def write_report(run: str) -> str:
+    """Writes <run>/report.html and returns its URI. Raises UserError if `run` is no run folder.
+
+    The run may be unfinished, all errors, or have lost its images: the page says so.
+    """
+    with query.connect([run]) as connection:
+        page = _template().render(_facts(run, connection))
+    uri = storage.join(run, "report.html")
+    storage.write_whole(uri, page.encode(), storage.join(run, "_tmp"))
+    return uri
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"number": _number, "count": "{:,}".format, "text": _text}
+    return environment.from_string((resources.files("imagewizard") / "report.html.tmpl").read_text(encoding="utf-8"))
+
+
+def _number(value: float | None, decimals: int) -> str:
+    return "–" if value is None else f"{value:.{decimals}f}"
+
+
+def _text(value: str | None, width: int = 120) -> str:
+    """What comes from outside (ids, errors, paths), short and without control characters; the template escapes it."""
+    return cut(printable(value or "–"), width)
+
+
+def _facts(run: str, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    """All that the template is told."""
+    job = run_folder.read_job(run) or {}
+    config = job.get("config", {})
+    finished = summary.read(run)
+    totals = query.records(connection, _TOTALS)[0]
+    levels = query.records(connection, _LEVELS)
+    score = _GAIN if totals["gain"] is not None else _NOISE if totals["sigma_estimated"] is not None else _NAME
+    denoised = [level["sigma"] for level in levels if level["ok"]]
+    return {
+        "run": run,
+        "name": PurePosixPath(run.rstrip("/")).name,
+        "job": job,
+        "config": config,
+        "config_yaml": yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),
+        "method": _method(config),
+        "made_at": datetime.now(UTC),
+        "totals": totals,
+        "levels": levels,
+        "is_scored": score is _GAIN,
+        "expected": _expected(run, config),
+        "is_finished": finished is not None,
+        "rate": _rate(finished),
+        "charts": _charts(connection, denoised, score),
+        "samples": _samples(run, connection, config, score, len(denoised)),
+        "range_of": score.meaning,
+        "errors": query.records(connection, _ERRORS),
+    }
+
+
+def _method(config: dict[str, Any]) -> str:
+    denoise = config.get("denoise", {})
+    steps = "one step" if denoise.get("mode") == "mmse" else f"{denoise.get('steps')} steps"
+    return f"{config.get('model')} ({denoise.get('mode')}, {steps})"
+
+
+def _expected(run: str, config: dict[str, Any]) -> int | None:
+    """The number of rows of the whole run; None while its input is being listed."""
+    index = manifest.read_index(run)
+    levels = config["noise"]["sigma"] if config.get("noise") else [None]
+    return index.images * len(levels) if index else None
+
+
+def _rate(finished: dict[str, Any] | None) -> float | None:
+    """Rows a second of the last session that did anything, without its start-up if that is known."""
+    session = (finished or {}).get("session", {})
+    return session.get("steady_rows_per_second") or session.get("rows_per_second") or None
+
+
+def _charts(connection: duckdb.DuckDBPyConnection, sigmas: list[float | None], score: Score) -> dict[str, Markup]:
+    """Histogram of the score and, where there is a gain, scatter of before and after; {} where nothing is measured."""
+    if not sigmas or score is _NAME:
+        return {}
+    charts = {"histogram": _histogram(connection, sigmas, score)}
+    return charts | {"scatter": _scatter(connection, sigmas)} if score is _GAIN else charts
+
+
+def _range(connection: duckdb.DuckDBPyConnection, value: str) -> tuple[float, float]:
+    """Where the middle 99 % of a value lie: an image that was capped at 100 dB must not squash a chart."""
+    ends = query.records(connection, f"SELECT quantile_disc({value}, [0.005, 0.995]) AS ends FROM results")[0]["ends"]
+    return ends[0], ends[1]
+
+
+def _histogram(connection: duckdb.DuckDBPyConnection, sigmas: list[float | None], score: Score) -> Markup:
+    low, high = _range(connection, score.sql)
+    step = report_charts.nice_step(max((high - low) / HISTOGRAM_BINS, 0.1))
+    sql = f"""
+        SELECT sigma, CAST(floor(greatest({low}, least({high}, {score.sql})) / {step}) AS INTEGER) AS bin,
+               count(*) AS images, sum({score.sql}) AS total
+        FROM results WHERE {score.sql} IS NOT NULL GROUP BY sigma, bin"""
+    rows = query.records(connection, sql)
+    facets = {}
+    for sigma in sigmas:
+        own = [row for row in rows if row["sigma"] == sigma]
+        if own:
+            mean = sum(row["total"] for row in own) / sum(row["images"] for row in own)
+            facets[_level(sigma)] = Bins({row["bin"]: row["images"] for row in own}, mean)
+    unit = "gain in PSNR, dB" if score is _GAIN else "estimated noise level σ, 0–255 scale"
+    return report_charts.histogram(facets, step, f"Number of images by {score.meaning}", unit)
+
+
+def _scatter(connection: duckdb.DuckDBPyConnection, sigmas: list[float | None]) -> Markup:
+    (left, right), (low, high) = _range(connection, "psnr_noisy"), _range(connection, "psnr")
+    width = max(right - left, report_charts.LEAST_RANGE) / SCATTER_CELLS[0]
+    height = max(high - min(low, left), report_charts.LEAST_RANGE) / SCATTER_CELLS[1]
+    sql = f"""
+        WITH dots AS (SELECT sigma, greatest({left}, least({right}, psnr_noisy)) AS x,
+                             greatest({low}, least({high}, psnr)) AS y
+                      FROM results WHERE psnr IS NOT NULL AND psnr_noisy IS NOT NULL)
+        SELECT sigma, avg(x) AS x, avg(y) AS y, count(*) AS images
+        FROM dots GROUP BY sigma, floor((x - {left}) / {width}), floor((y - {low}) / {height}) ORDER BY sigma, x, y"""
+    dots = [
+        Dot(sigmas.index(row["sigma"]), row["x"], row["y"], row["images"]) for row in query.records(connection, sql)
+    ]
+    title = "PSNR of the images before and after denoising"
+    return report_charts.scatter(dots, list(map(_level, sigmas)), title, "PSNR noisy, dB", "PSNR denoised, dB")
+
+
+def _level(sigma: float | None) -> str:
+    return "all" if sigma is None else f"σ {sigma:g}"
+
+
+def _samples(
+    run: str, connection: duckdb.DuckDBPyConnection, config: dict[str, Any], score: Score, levels: int
+) -> list[Sample]:
+    """The images that are shown, over the whole range of `score`."""
+    output = f"{config.get('output', run).rstrip('/')}/"
+    labels = {0.0: score.least, 0.5: "median", 1.0: score.most}
+
+    def sample(chosen: tuple[float, dict[str, Any]]) -> Sample:
+        place, row = chosen
+        # The run may have been moved, or been given as a relative path then and as another one now.
+        if row["output_uri"] and row["output_uri"].startswith(output):
+            row["output_uri"] = storage.join(run, row["output_uri"].removeprefix(output))
+        label = labels.get(place, f"quantile {100 * place:g} %")
+        return report_panels.sample(label, row, config.get("max_pixels", MAX_PIXELS))
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return list(pool.map(sample, report_panels.choose(connection, score.sql, levels)))

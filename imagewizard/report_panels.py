@@ -1,0 +1,170 @@
+"""The pictures of the report: which images of a run stand for all, and their clean, noisy and denoised panels."""
+
+import base64
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from imagewizard import images, noise, query, storage
+from imagewizard.errors import UserError
+
+MOST = 12
+PANEL_SIDE = 600  # pixels of the longer side at most; a panel is shown some 350 wide
+PANEL_QUALITY = 85
+CROP_WIDTH, CROP_HEIGHT = 112, 72  # pixels of the image, each shown as a square of about three
+_CELL = 8  # the crop's place is looked for on a grid of these, which divide its sides
+
+_COLUMNS = """
+    image_id, uri, width, height, noise_kind, noise_params, sigma, seed, psnr_noisy, psnr, ssim_noisy, ssim,
+    sigma_estimated, output_uri"""
+
+# Where in the order of scores the panels lie, by how many there may be for a noise level.
+_PLACES: dict[int, list[float]] = {
+    9: [0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1],
+    5: [0, 0.25, 0.5, 0.75, 1],
+    3: [0, 0.5, 1],
+    2: [0, 1],
+    1: [0.5],
+}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One image of a row, as data: URIs."""
+
+    name: str
+    whole: str
+    crop: str | None
+    """A part at native resolution; None for an image that is small enough to be shown pixel by pixel."""
+    caption: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A result row with its panels."""
+
+    place: str
+    """What it stands for among the images of its noise level: worst gain, median, …"""
+    row: dict[str, Any]
+    panels: list[Panel] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    """What could not be shown, and why."""
+
+
+def choose(connection: duckdb.DuckDBPyConnection, score: str, levels: int) -> list[tuple[float, dict[str, Any]]]:
+    """(quantile, ok row) for up to MOST rows over the whole range of the SQL expression `score`, the same each time."""
+    places = next((places for count, places in _PLACES.items() if count * levels <= MOST), _PLACES[1])
+    marks = f"""
+        SELECT sigma, quantile_disc({score}, {places}) FROM results
+        WHERE status = 'ok' AND {score} IS NOT NULL GROUP BY sigma ORDER BY sigma"""
+    wanted = [
+        (sigma, value, place)
+        for sigma, values in query.select(connection, marks).fetchall()
+        for value, place in zip(values, places, strict=True)
+    ]
+    if not wanted:
+        return []
+    # A list of values, not a join: what DuckDB knows of the table's size is nothing, and it would hash all of it.
+    values = ", ".join(sorted({_literal(value) for _, value, _ in wanted}))
+    sql = f"""
+        SELECT DISTINCT ON (sigma, score) {_COLUMNS}, {score} AS score FROM results
+        WHERE status = 'ok' AND score IN ({values}) ORDER BY sigma, score, image_id"""
+    rows = {(row["sigma"], row["score"]): row for row in query.records(connection, sql)}
+    chosen: dict[str, tuple[float, dict[str, Any]]] = {}
+    for sigma, value, place in wanted:  # the few images of a small run stand at several places each
+        row = rows[sigma, value]
+        chosen.setdefault(f"{sigma} {row['image_id']}", (place, row))
+    return list(chosen.values())[:MOST]
+
+
+def _literal(value: float | str) -> str:
+    """SQL for exactly this value; a bare 9.83 would be a decimal number."""
+    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else f"CAST('{value!r}' AS DOUBLE)"
+
+
+def sample(place: str, row: dict[str, Any], max_pixels: int) -> Sample:
+    """Panels of what is still there: the input, its noisy version made again from the row, and the denoised image."""
+    made = Sample(place, row)
+    shown: list[tuple[str, np.ndarray, str]] = []
+    clean = _read(row["uri"], (row["height"], row["width"]), max_pixels, "the input", made.missing)
+    if clean is not None:
+        size = f"{row['width']} × {row['height']} px"
+        shown.append(("input" if row["noise_kind"] is None else "clean", clean, size))
+        if row["noise_kind"] == "gaussian":
+            shown.append(("noisy", _noisy(clean, row), _scores(row["psnr_noisy"], row["ssim_noisy"])))
+    if row["output_uri"]:
+        shape = (row["height"], row["width"])
+        denoised = _read(row["output_uri"], shape, max_pixels, "the denoised image", made.missing)
+        if denoised is not None:
+            shown.append(("denoised", denoised, _scores(row["psnr"], row["ssim"])))
+    if shown:
+        y, x = _detail(shown[0][1])
+        made.panels.extend(_panel(name, image, caption, y, x) for name, image, caption in shown)
+    return made
+
+
+def _read(uri: str, shape: tuple[int, int], max_pixels: int, what: str, missing: list[str]) -> np.ndarray | None:
+    """The image; None, and a line in `missing`, where it is gone or no longer what the row is about."""
+    try:
+        image = images.decode(storage.read_bytes(uri), max_pixels)
+    except (OSError, ValueError, UserError, images.ImageError) as error:
+        reason = "it is no longer there" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())[:200]
+        missing.append(f"{what} cannot be shown: {reason} ({uri})")
+        return None
+    if image.shape[:2] != shape:
+        missing.append(f"{what} cannot be shown: it has changed since the run ({uri})")
+        return None
+    return image
+
+
+def _noisy(clean: np.ndarray, row: dict[str, Any]) -> np.ndarray:
+    """The very noise that the run added, clipped to what a screen can show."""
+    mean = float(json.loads(row["noise_params"]).get("mean", 0.0))
+    noisy = noise.add_gaussian(clean, row["image_id"], row["sigma"], mean, row["seed"])
+    return np.clip(noisy, 0, 255, out=noisy).round().astype(np.uint8)
+
+
+def _scores(psnr: float | None, ssim: float | None) -> str:
+    return " · ".join(
+        ([] if psnr is None else [f"PSNR {psnr:.2f} dB"]) + ([] if ssim is None else [f"SSIM {ssim:.3f}"])
+    )
+
+
+def _panel(name: str, image: np.ndarray, caption: str, y: int, x: int) -> Panel:
+    whole = _data_uri(_shrunk(image), PANEL_QUALITY)
+    is_small = image.shape[0] < CROP_HEIGHT or image.shape[1] < CROP_WIDTH
+    crop = None if is_small else _data_uri(image[y : y + CROP_HEIGHT, x : x + CROP_WIDTH], None)
+    return Panel(name, whole, crop, caption)
+
+
+def _shrunk(image: np.ndarray) -> np.ndarray:
+    """Means of the least whole number of pixels that makes both sides PANEL_SIDE at most."""
+    height, width = image.shape[:2]
+    factor = -(-max(height, width) // PANEL_SIDE)
+    down, across = min(factor, height), min(factor, width)
+    whole = image[: height // down * down, : width // across * across]
+    cells = whole.reshape(height // down, down, width // across, across, 3)
+    return cells.mean(axis=(1, 3)).round().astype(np.uint8)
+
+
+def _detail(image: np.ndarray) -> tuple[int, int]:
+    """(y, x) of the crop with most detail: where grey values change most from pixel to pixel."""
+    height, width = (side // _CELL for side in image.shape[:2])
+    if height < CROP_HEIGHT // _CELL or width < CROP_WIDTH // _CELL:
+        return 0, 0
+    grey = image.mean(axis=2, dtype=np.float32)
+    change = np.abs(np.diff(grey, axis=0, append=0)) + np.abs(np.diff(grey, axis=1, append=0))
+    change[-1], change[:, -1] = 0, 0
+    cells = change[: height * _CELL, : width * _CELL].reshape(height, _CELL, width, _CELL).sum(axis=(1, 3))
+    windows = np.lib.stride_tricks.sliding_window_view(cells, (CROP_HEIGHT // _CELL, CROP_WIDTH // _CELL))
+    sums = windows.sum(axis=(2, 3))
+    y, x = np.unravel_index(np.argmax(sums), sums.shape)
+    return int(y) * _CELL, int(x) * _CELL
+
+
+def _data_uri(image: np.ndarray, quality: int | None) -> str:
+    data = images.encode(np.ascontiguousarray(image), "webp", quality)
+    return f"data:image/webp;base64,{base64.b64encode(data).decode()}"

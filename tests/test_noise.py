@@ -1,0 +1,99 @@
+"""imagewizard.noise and imagewizard.seeding: the same bits everywhere, and noise of the level asked for."""
+
+import hashlib
+import multiprocessing
+
+import numpy as np
+import pytest
+
+from imagewizard import seeding
+from imagewizard.noise import add_gaussian
+
+GREY = np.full((200, 300, 3), 128, np.uint8)
+
+
+def noise_of(image_id: str = "a/b.png", sigma: float = 25, mean: float = 0, seed: int = 0) -> np.ndarray:
+    return add_gaussian(GREY, image_id, sigma, mean, seed)
+
+
+def sha256(array: np.ndarray) -> str:
+    return hashlib.sha256(array.tobytes()).hexdigest()
+
+
+def test_the_stream_is_the_one_that_rows_were_made_with():
+    """Whoever must change these hashes makes old and new rows of one run incomparable: change the schema version."""
+    stream = seeding.generator(0, "a/b.png", "gaussian", 25.0).standard_normal(1000, dtype=np.float32)
+    assert sha256(stream) == "ad6c8925253a6adece3ae8b19876b2f145f778cd403dd7cfc4d564100a2a2fed"
+    assert sha256(noise_of()) == "e961b9b05490327b3b29d48fdc638457ef8a977c4f007704deec362b96428d6f"
+
+
+def test_another_process_draws_the_same_bits():
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert np.array_equal(pool.apply(noise_of), noise_of())
+
+
+def test_whole_numbers_and_floats_are_one_level():
+    assert np.array_equal(noise_of(sigma=25), noise_of(sigma=25.0))
+    assert np.array_equal(noise_of(seed=3), add_gaussian(GREY, "a/b.png", 25, 0, 3.0))
+
+
+def test_nothing_drawn_before_matters():
+    first = noise_of("x.png")
+    np.random.seed(1)
+    noise_of("y.png")
+    assert np.array_equal(noise_of("x.png"), first)
+
+
+@pytest.mark.parametrize("other", [{"image_id": "a/b.jpg"}, {"sigma": 25.5}, {"seed": 1}], ids=str)
+def test_each_part_of_the_key_gives_noise_of_its_own(other):
+    ours = (noise_of() - 128).ravel() / 25
+    theirs = (noise_of(**other) - 128).ravel() / other.get("sigma", 25)
+    correlation = float(np.corrcoef(ours, theirs)[0, 1])
+    assert abs(correlation) < 5 / np.sqrt(GREY.size)
+
+
+def test_keys_do_not_run_into_each_other():
+    def first(*key):
+        return seeding.generator(*key).random()
+
+    draws = [first("a", "bc"), first("ab", "c"), first("a", "b", "c"), first(1, "2"), first("1", 2), first(12)]
+    assert len(set(draws)) == len(draws)
+
+
+def test_a_mean_shifts_the_noise_and_draws_it_alike():
+    assert np.allclose(noise_of(mean=10) - noise_of(), 10, atol=1e-4)
+
+
+@pytest.mark.parametrize("sigma", [1, 25, 100])
+@pytest.mark.parametrize("mean", [0, -20.5])
+def test_the_noise_has_the_mean_and_deviation_asked_for(sigma, mean):
+    noise = noise_of(sigma=sigma, mean=mean).astype(float) - 128
+    count = noise.size
+    assert noise.mean() == pytest.approx(mean, abs=5 * sigma / np.sqrt(count))
+    assert noise.std() == pytest.approx(sigma, rel=5 / np.sqrt(2 * count))
+
+
+def test_the_noise_is_gaussian_and_white():
+    noise = (noise_of().astype(float) - 128) / 25
+    count = noise.size
+    assert (noise**3).mean() == pytest.approx(0, abs=5 * np.sqrt(15 / count))
+    assert (noise**4).mean() == pytest.approx(3, abs=5 * np.sqrt(96 / count))
+    assert (np.abs(noise) < 1).mean() == pytest.approx(0.682689, abs=5 * np.sqrt(0.22 / count))
+    for neighbour in (noise[1:] * noise[:-1], noise[:, 1:] * noise[:, :-1], noise[..., 1:] * noise[..., :-1]):
+        assert neighbour.mean() == pytest.approx(0, abs=5 / np.sqrt(neighbour.size))
+
+
+def test_the_noisy_image_is_float_neither_clipped_nor_rounded():
+    noisy = add_gaussian(np.full((100, 100, 3), 255, np.uint8), "white", 25, 0, 0)
+    assert noisy.dtype == np.float32
+    assert noisy.shape == (100, 100, 3)
+    assert (noisy > 255).mean() == pytest.approx(0.5, abs=0.02)
+    assert (noisy != np.rint(noisy)).mean() > 0.99
+
+
+def test_no_noise_is_the_image_itself_and_the_input_stays_as_it_was():
+    clean = np.arange(30, dtype=np.uint8).reshape(2, 5, 3)
+    before = clean.copy()
+    assert np.array_equal(add_gaussian(clean, "x", 0, 0, 0), clean)
+    add_gaussian(clean, "x", 50, 0, 0)
+    assert np.array_equal(clean, before)

@@ -1,0 +1,72 @@
+"""Names of result files, and the rows of a run as a dataset."""
+
+from pathlib import Path
+
+import pytest
+
+from imagewizard import results
+from imagewizard.errors import UserError
+from imagewizard.results import BlockFile
+from imagewizard.schema import RESULT_SCHEMA
+from tests.run_folders import error_row, row, write_job, write_rows
+
+
+@pytest.mark.parametrize(
+    ("block", "name"),
+    [
+        (BlockFile(0, 0, 1), "s00000-b000000-a01.parquet"),
+        (BlockFile(12, 345, 3), "s00012-b000345-a03.parquet"),
+        (BlockFile(123456, 1234567, 123), "s123456-b1234567-a123.parquet"),
+    ],
+)
+def test_a_block_and_its_file_name_stand_for_each_other(block: BlockFile, name: str) -> None:
+    assert block.name == name
+    assert BlockFile.parse(name) == block
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "s00000-b000000-a01.parquet.3f2a",
+        "._s00000-b000000-a01.parquet",
+        "s00000-b000000.parquet",
+        "s0-b0-a1.parquet",
+        "s000001-b000000-a01.parquet",  # a second name for s00001
+        "s0000١-b000000-a01.parquet",  # an Arabic digit
+        "s00000-b000000-a01.parquet\n",
+        "summary.json",
+    ],
+)
+def test_other_names_are_no_block(name: str) -> None:
+    assert BlockFile.parse(name) is None
+
+
+def test_only_committed_files_are_listed(tmp_path: Path) -> None:
+    write_rows(tmp_path, [row("b.png")], shard=1)
+    write_rows(tmp_path, [row("a.png")], block=7, attempt=2)
+    (tmp_path / "results" / "s00000-b000000-a01.parquet.tmp").write_bytes(b"half a file")
+    (tmp_path / "results" / ".DS_Store").write_bytes(b"")
+    (tmp_path / "results" / "s00009-b000000-a01.parquet").mkdir()
+    assert results.result_files(str(tmp_path)) == ["s00000-b000007-a02.parquet", "s00001-b000000-a01.parquet"]
+
+
+def test_a_folder_that_is_no_run_is_the_users_mistake(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(UserError, match="no run folder"):
+            results.result_files(str(folder))
+
+
+def test_a_run_without_results_yet_has_no_rows_but_all_columns(tmp_path: Path) -> None:
+    write_job(tmp_path, 3)
+    names = results.result_files(str(tmp_path))
+    assert names == []
+    assert results.dataset(str(tmp_path), names).to_table().schema == RESULT_SCHEMA
+
+
+def test_rows_keep_their_types_where_all_are_errors(tmp_path: Path) -> None:
+    write_rows(tmp_path, [error_row("a.png", "read", "no such file")])
+    write_rows(tmp_path, [row("b.png")], block=1)
+    rows = results.dataset(str(tmp_path), results.result_files(str(tmp_path))).to_table()
+    assert rows.schema == RESULT_SCHEMA
+    assert rows["psnr"].to_pylist() == [None, 30.0]

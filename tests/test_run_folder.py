@@ -1,0 +1,59 @@
+"""What may be an output folder, and what of a run is still open."""
+
+from pathlib import Path
+
+import pytest
+
+from imagewizard import run_folder
+from imagewizard.errors import UserError
+from imagewizard.job_config import DenoiseConfig
+
+
+def config(output: Path, **changes: object) -> DenoiseConfig:
+    return DenoiseConfig.model_validate({"input": "in", "output": str(output), **changes})
+
+
+def test_job_yaml_keeps_what_a_rerun_is_compared_with(tmp_path: Path) -> None:
+    job = config(tmp_path, noise={"sigma": [15, 25]}, denoise={"mode": "blend", "lambda": 0.25})
+    run_folder.write_job(job, "f" * 16)
+    stored = run_folder.read_job(str(tmp_path))
+    assert stored is not None
+    assert DenoiseConfig.model_validate(stored["config"]) == job
+    run_folder.check_same_job(stored, job, "f" * 16)
+    for key, change in (
+        ("noise", {"noise": {"sigma": 25}}),
+        ("denoise", {"denoise": {"mode": "ddim"}}),
+        ("images", {"images": {}}),
+        ("max_pixels", {"max_pixels": 5}),
+        ("seed", {"seed": 3}),
+    ):
+        other = DenoiseConfig.model_validate(job.model_dump(by_alias=True) | change)
+        with pytest.raises(UserError, match=f"{key} was"):
+            run_folder.check_same_job(stored, other, "f" * 16)
+    with pytest.raises(UserError, match="model was f+, is 0+"):
+        run_folder.check_same_job(stored, job, "0" * 16)
+    for change in ({"retry_failed": True}, {"resources": {"actors": 7}}, {"input": "elsewhere"}):
+        other = DenoiseConfig.model_validate(job.model_dump(by_alias=True) | change)
+        run_folder.check_same_job(stored, other, "f" * 16)
+
+
+def test_an_output_that_is_a_file_or_holds_other_things_is_refused(tmp_path: Path) -> None:
+    run_folder.check_output(str(tmp_path / "new" / "deep"))
+    run_folder.check_output(str(tmp_path))
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="is a file"):
+        run_folder.check_output(str(tmp_path / "file" / "run"))
+    with pytest.raises(UserError, match="holds other files"):
+        run_folder.check_output(str(tmp_path))
+    run_folder.write_job(config(tmp_path), "f")
+    run_folder.check_output(str(tmp_path))
+
+
+def test_sweeping_empties_the_scratch_folder_only(tmp_path: Path) -> None:
+    for name in ("_tmp/half.parquet.1", "results/whole.parquet"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    run_folder.sweep(str(tmp_path))
+    assert list((tmp_path / "_tmp").iterdir()) == []
+    assert (tmp_path / "results" / "whole.parquet").exists()
+    run_folder.sweep(str(tmp_path / "nowhere"))

@@ -1,0 +1,242 @@
+"""Files on disk and in S3 (a real server, moto's) through one interface, and writes that are whole or not there."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pyarrow as pa
+import pytest
+from moto.server import ThreadedMotoServer
+from pyarrow import fs
+
+from imagewizard import storage
+from imagewizard.errors import UserError
+
+NAMES = ["plain.txt", "a b+c%20d=é.txt", "x" * 150]
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URI of an empty bucket."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    client = boto3.client("s3")
+    name = f"bucket-{time.monotonic_ns()}"
+    client.create_bucket(Bucket=name)
+    return f"s3://{name}"
+
+
+@pytest.fixture(params=["local", "file", "s3"])
+def root(request: pytest.FixtureRequest) -> str:
+    """The URI of an empty folder."""
+    if request.param == "s3":
+        return request.getfixturevalue("bucket") + "/some prefix"
+    folder: Path = request.getfixturevalue("tmp_path") / "some folder"
+    folder.mkdir()
+    return str(folder) if request.param == "local" else f"file://{folder}"
+
+
+def write(root: str, name: str, data: bytes | pa.Buffer = b"data") -> str:
+    uri = storage.join(root, *name.split("/"))
+    storage.write_whole(uri, data, storage.join(root, "_tmp"))
+    return uri
+
+
+# --- both kinds
+
+
+@pytest.mark.parametrize("name", [*NAMES, "deep/er/file"])
+def test_what_is_written_is_read(root: str, name: str) -> None:
+    uri = storage.join(root, *name.split("/"))
+    assert not storage.exists(uri)
+    assert write(root, name, b"first") == uri
+    assert storage.exists(uri)
+    assert storage.read_bytes(uri) == b"first"
+    write(root, name, b"second, longer")
+    write(root, name, b"third")
+    assert storage.read_bytes(uri) == b"third"
+
+
+@pytest.mark.parametrize("data", [b"", os.urandom(12 << 20)], ids=["empty", "12 MiB"])
+def test_any_size_and_buffer(root: str, data: bytes) -> None:
+    assert storage.read_bytes(write(root, "bytes", data)) == data
+    assert storage.read_bytes(write(root, "buffer", pa.py_buffer(data))) == data
+
+
+def test_lists_the_files_right_below(root: str) -> None:
+    assert storage.list_files(root) == []
+    assert storage.list_files(storage.join(root, "none")) == []
+    for name in [*NAMES, "b.parquet", "a.parquet", "sub/c.parquet", "a.parquet.bak"]:
+        write(root, name)
+    assert storage.list_files(root) == sorted([*NAMES, "b.parquet", "a.parquet", "a.parquet.bak"])
+    assert storage.list_files(root, ".parquet") == ["a.parquet", "b.parquet"]
+    assert storage.list_files(storage.join(root, "sub"), ".parquet") == ["c.parquet"]
+    assert storage.list_files(root + "/") == storage.list_files(root)
+
+
+def test_folders_exist_too(root: str) -> None:
+    write(root, "folder/file")
+    assert storage.exists(storage.join(root, "folder"))
+    assert storage.exists(storage.join(root, "folder") + "/")
+    assert not storage.exists(storage.join(root, "fold"))
+    assert not storage.exists(storage.join(root, "folder", "file", "below"))
+
+
+def test_reading_what_is_not_there(root: str) -> None:
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(storage.join(root, "none"))
+    write(root, "folder/file")
+    with pytest.raises(OSError):
+        storage.read_bytes(storage.join(root, "folder"))
+
+
+@pytest.mark.parametrize("data", [None, "text", object()], ids=["None", "text", "object"])
+def test_failed_write_leaves_nothing_and_harms_nothing(root: str, data: object) -> None:
+    kept = write(root, "kept", b"as it was")
+    for name in ("kept", "new"):
+        with pytest.raises(TypeError):
+            write(root, name, data)  # type: ignore[arg-type]
+    assert storage.read_bytes(kept) == b"as it was"
+    assert storage.list_files(root) == ["kept"]
+
+
+# --- addresses
+
+
+def test_joins_with_one_slash() -> None:
+    assert storage.join("s3://bucket", "a", "b.c") == "s3://bucket/a/b.c"
+    assert storage.join("s3://bucket/x/", "a") == "s3://bucket/x/a"
+    assert storage.join("/root/dir/", "a") == "/root/dir/a"
+    assert storage.join("run", "a") == "run/a"
+    assert storage.join("/", "a") == "/a"
+
+
+def test_local_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/somebody")
+    for uri, path in {
+        "runs/a": f"{tmp_path}/runs/a",
+        "/abs/a": "/abs/a",
+        "~/a": "/home/somebody/a",
+        "file:///abs/a": "/abs/a",
+        "odd:name": f"{tmp_path}/odd:name",
+    }.items():
+        filesystem, found = storage.resolve(uri)
+        assert isinstance(filesystem, fs.LocalFileSystem) and found == path
+
+
+def test_s3_addresses(bucket: str) -> None:
+    for uri, path in {"/a/b": "/a/b", "/a/b/": "/a/b", "": "", "/": "", "/a b%20c": "/a b%20c"}.items():
+        filesystem, found = storage.resolve(bucket + uri)
+        assert isinstance(filesystem, fs.S3FileSystem) and found == bucket.removeprefix("s3://") + path
+
+
+@pytest.mark.parametrize(
+    "uri", ["gs://bucket/a", "https://host/a", "s3a://bucket/a", "S3://bucket/a", "s3://", "s3:///a"]
+)
+def test_addresses_that_are_refused(uri: str) -> None:
+    with pytest.raises(UserError, match=rf"^{uri}: [^\n]*s3://bucket/prefix$"):
+        storage.resolve(uri)
+
+
+# --- S3 alone
+
+
+def test_the_clients_are_kept(bucket: str) -> None:
+    assert storage.resolve(f"{bucket}/a")[0] is storage.resolve(f"{bucket}/b")[0]
+    assert storage.s3_client() is storage.s3_client()
+
+
+def test_service_specific_endpoint_goes_first(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", os.environ["AWS_ENDPOINT_URL"])
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert storage.read_bytes(write(bucket, "file", b"here")) == b"here"
+
+
+def test_missing_bucket_is_an_os_error_that_names_the_file(bucket: str) -> None:
+    missing = bucket + "-not"
+    assert not storage.exists(missing) and storage.list_files(missing) == []
+    with pytest.raises(OSError, match=f"^{missing}/file: .*NoSuchBucket"):
+        write(missing, "file")
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(f"{missing}/file")
+
+
+def test_write_is_one_put(bucket: str) -> None:
+    """A multipart upload, which pyarrow would make, can be cut off between its requests."""
+    write(bucket, "file", os.urandom(12 << 20))
+    client = boto3.client("s3")
+    name = bucket.removeprefix("s3://")
+    assert "-" not in client.head_object(Bucket=name, Key="file")["ETag"]  # a multipart upload's ends in -parts
+    assert [entry["Key"] for entry in client.list_objects_v2(Bucket=name)["Contents"]] == ["file"]
+
+
+# --- local alone
+
+
+def test_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+    kept = write(str(tmp_path), "kept", b"as it was")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        for name in ("kept", "new"):
+            with pytest.raises(OSError, match="File too large"):
+                write(str(tmp_path), name, bytes(1_000_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert storage.read_bytes(kept) == b"as it was"
+    assert storage.list_files(str(tmp_path)) == ["kept"]
+
+
+WRITER = """
+import itertools, sys
+from imagewizard import storage
+for turn in itertools.count():
+    storage.write_whole(sys.argv[1] + "/file", bytes([turn % 256]) * 2_000_000, sys.argv[1] + "/_tmp")
+    print(turn, flush=True)
+"""
+
+
+def test_reader_sees_whole_files_while_they_are_written_and_after_a_kill(tmp_path: Path) -> None:
+    def whole() -> int:
+        data = storage.read_bytes(str(tmp_path / "file"))
+        assert len(data) == 2_000_000 and data.count(data[:1]) == len(data)
+        return data[0]
+
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()  # it has written once
+        seen = {whole() for _ in range(100)}
+        while len(seen) < 5:  # the writer may be slower
+            seen.add(whole())
+        writer.kill()
+    whole()
+    assert storage.list_files(str(tmp_path)) == ["file"]
+
+
+def test_folder_that_can_be_written(tmp_path: Path) -> None:
+    assert storage.is_writable(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert not storage.is_writable(tmp_path / "none")
+    assert not storage.is_writable(Path("/proc/self"))
