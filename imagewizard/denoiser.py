@@ -46,7 +46,8 @@ class Denoiser:
         self.device = device or default_device()
         self.dtype = dtype or default_dtype(self.device)
         # Not unet.to: diffusers' own warns of modules to be kept in float32 even where, as here, there are none.
-        self.unet = torch.nn.Module.to(unet, self.device, self.dtype, memory_format=torch.channels_last)
+        torch.nn.Module.to(unet, self.device, self.dtype)
+        self.unet = torch.nn.Module.to(unet, memory_format=torch.channels_last)
         self.schedule = schedule
         self.options = options
         self.batch_size = batch_size
@@ -56,7 +57,8 @@ class Denoiser:
     def __call__(self, noisy: Sequence[Tensor], sigmas: Sequence[float]) -> list[Tensor]:
         """See the class. Raises UserError for a sigma beyond the schedule, MemoryError if a single tile is too much."""
         layouts = [
-            tiling.plan(*image.shape[1:], self._multiple, self.options.tile, self.options.overlap) for image in noisy
+            tiling.plan(image.shape[1], image.shape[2], self._multiple, self.options.tile, self.options.overlap)
+            for image in noisy
         ]
         tiles = [tiling.split(image, layout) for image, layout in zip(noisy, layouts, strict=True)]
         for batch in self._batches(tiles, sigmas):

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import boto3
 from botocore.exceptions import ClientError
 from pyarrow import fs
 
@@ -109,7 +108,7 @@ def _create(uri: str, content: bytes) -> bool:
         return True
     bucket, key = path.split("/", 1)
     try:
-        boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=content, IfNoneMatch="*")
+        storage.s3_client().put_object(Bucket=bucket, Key=key, Body=content, IfNoneMatch="*")
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] in (409, 412):
             return False

@@ -13,7 +13,7 @@ from imagewizard.errors import UserError
 
 MOST = 12
 PANEL_SIDE = 600  # pixels of the longer side at most; a panel is shown some 350 wide
-PANEL_QUALITY = 85
+PANEL_QUALITY = 80
 CROP_WIDTH, CROP_HEIGHT = 112, 72  # pixels of the image, each shown as a square of about three
 _CELL = 8  # the crop's place is looked for on a grid of these, which divide its sides
 

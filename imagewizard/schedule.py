@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from diffusers import DDIMScheduler
 
 from imagewizard.errors import UserError
 
@@ -33,22 +32,24 @@ class NoiseSchedule:
         prediction = config.get("prediction_type", "epsilon")
         if prediction != "epsilon":
             raise UserError(f"model: its scheduler says prediction_type={prediction}; only epsilon is supported")
-        # DDIMScheduler would give a scheduler without betas (score SDE, flow matching) its own default ones.
+        # A scheduler without betas (score SDE, flow matching) must not silently get the DDPM's default ones.
         if "_class_name" in config and not config.keys() & {"beta_schedule", "trained_betas"}:
             raise UserError(
                 f"model: its scheduler is a {config['_class_name']} without betas; only a DDPM's can be used"
             )
+        if config.get("rescale_betas_zero_snr"):
+            raise UserError(
+                "model: its scheduler rescales its betas to end without signal, where epsilon tells nothing"
+            )
         try:
-            scheduler = DDIMScheduler.from_config(dict(config))
-        except (TypeError, ValueError, NotImplementedError) as error:
-            reason = str(error).split("\n")[0]
-            raise UserError(f"model: DDIMScheduler refuses its scheduler's config: {reason}") from None
-        alphas_cumprod = scheduler.alphas_cumprod.double().numpy()
+            alphas_cumprod = np.cumprod(1.0 - _betas(**{key: config[key] for key in _BETA_KEYS if key in config}))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"model: its scheduler's config makes no betas: {error}") from None
         if not len(alphas_cumprod) or np.any(np.diff(alphas_cumprod, prepend=1.0, append=0.0) >= 0.0):
             raise UserError(
                 "model: its scheduler's alphas_cumprod do not fall within (0, 1), step by step; mend its betas"
             )
-        clip = bool(scheduler.config.clip_sample) and scheduler.config.clip_sample_range == 1.0
+        clip = bool(config.get("clip_sample", True)) and config.get("clip_sample_range", 1.0) == 1.0
         return cls(alphas_cumprod, clip)
 
     @property
@@ -73,6 +74,29 @@ class NoiseSchedule:
         levels = 0.5 * (np.log1p(-self.alphas_cumprod) - np.log(self.alphas_cumprod))
         level = np.interp(timestep, np.arange(len(levels)), levels)
         return float(1.0 / (1.0 + np.exp(2.0 * level)))
+
+
+_BETA_KEYS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas")
+
+
+def _betas(
+    num_train_timesteps: int = 1000,
+    beta_start: float = 1e-4,
+    beta_end: float = 0.02,
+    beta_schedule: str = "linear",
+    trained_betas: list[float] | None = None,
+) -> np.ndarray:
+    """diffusers' beta schedules, with its names and defaults; its own would cost the driver the import of torch."""
+    if trained_betas is not None:
+        return np.asarray(trained_betas, np.float64)
+    if beta_schedule == "linear":
+        return np.linspace(beta_start, beta_end, num_train_timesteps)
+    if beta_schedule == "scaled_linear":
+        return np.linspace(beta_start**0.5, beta_end**0.5, num_train_timesteps) ** 2
+    if beta_schedule == "squaredcos_cap_v2":  # Nichol and Dhariwal 2021, eq. 17
+        edges = np.cos((np.arange(num_train_timesteps + 1) / num_train_timesteps + 0.008) / 1.008 * np.pi / 2) ** 2
+        return np.minimum(1.0 - edges[1:] / edges[:-1], 0.999)
+    raise ValueError(f"unknown beta_schedule {beta_schedule!r}")
 
 
 def alpha_bar_of_sigma(sigma: float) -> float:

@@ -7,6 +7,7 @@ from imagewizard import __version__
 from jobs import exit_codes
 
 COMMANDS = {
+    "demo": "the bulk job on photographs that come with scikit-image, and a page to look at",
     "denoise": "denoise a folder, list or manifest of images into a run folder; again to resume",
     "status": "what of a run is done, failed and pending",
     "query": "SQL over the rows of one or more runs",

@@ -1,19 +1,20 @@
 """What tests share: one Ray cluster for the session, and the development data where there is any."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import ray
 
+from imagewizard import cluster
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """A real Ray cluster on this machine with two logical CPUs; jobs find it already started and join it."""
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+    """A real Ray cluster on this machine, as a job starts it; the session's jobs find it there and join it."""
+    cluster.start(None)
     yield
     ray.shutdown()
 

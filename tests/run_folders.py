@@ -86,7 +86,7 @@ def finished_run(
     photos.mkdir(parents=True)
     rows = []
     for number in range(images):
-        clean = photo(160 + 60 * (number % 2), 200 + 40 * (number % 3), number)
+        clean = photo(120 + 40 * (number % 2), 160 + 40 * (number % 3), number)
         source = photos / f"photo-{number:02d}.png"
         Image.fromarray(clean).save(source)
         rows += [_denoised_row(run, source, clean, sigma, keep, seed) for sigma in sigmas]

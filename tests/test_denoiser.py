@@ -16,7 +16,6 @@ from tests.models import tiny_model
 from tests.sample_files import photo
 
 
-
 @pytest.fixture(scope="module")
 def embedded() -> tuple[UNet2DModel, NoiseSchedule]:
     return model.load(model_files.find("embedded"))

@@ -253,9 +253,10 @@ def test_hostile_text_neither_steers_the_terminal_nor_breaks_a_line(
 
 
 def test_csv_and_json_hold_every_row_exactly(run: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
-    expected = rows_of(run, "FROM results")
-    lines = list(csv.DictReader(io.StringIO(output(capsysbinary, run, "FROM results", "--format", "csv"))))
-    decoded = [json.loads(line) for line in output(capsysbinary, run, "FROM results", "--format", "json").splitlines()]
+    sql = "FROM results ORDER BY image_id, sigma"
+    expected = rows_of(run, sql)
+    lines = list(csv.DictReader(io.StringIO(output(capsysbinary, run, sql, "--format", "csv"))))
+    decoded = [json.loads(line) for line in output(capsysbinary, run, sql, "--format", "json").splitlines()]
     assert len(lines) == len(decoded) == len(expected) == 7
     for line, parsed, each in zip(lines, decoded, expected, strict=True):
         assert list(line) == list(parsed) == ["run", *RESULT_SCHEMA.names]
