@@ -35,13 +35,14 @@ class Sample:
     image: dict[str, Any]
     clean: np.ndarray
     """uint8, (H, W, 3): the image as it was decoded; in restoration mode it is the noisy one."""
+    reference: Reference
+    """`clean` with what scoring against it needs, shared by the image's levels."""
     level: float | None
     """The sigma asked for; None: to be estimated."""
     sigma: float = 0.0
     """The sigma used."""
     noisy: np.ndarray = field(default_factory=lambda: np.empty(0))
     """float32, (H, W, 3), 0-255 scale, unclipped."""
-    row: dict[str, Any] = field(default_factory=dict)
 
 
 class BlockDenoiser:
@@ -99,11 +100,12 @@ class BlockDenoiser:
                 stage = image["stage"] or "decode"
                 rows += [_result(image, level, None) | _failure(stage, str(error)) for level in levels]
                 continue
+            reference = Reference(clean)
             for level in levels:
-                yield Sample(image, clean, level)
+                yield Sample(image, clean, reference, level)
 
     def _finish(self, group: list[Sample]) -> list[dict[str, Any]]:
-        """The rows of a group: ok, or an error for each sample that does not fit into memory on its own."""
+        """The rows of a group: ok, or an error for each sample that cannot be denoised on its own either."""
         try:
             started = time.perf_counter()
             for sample in group:
@@ -121,7 +123,7 @@ class BlockDenoiser:
             return [_result(s.image, s.level, s.clean) | _failure("denoise", str(error)) for s in group]
 
     def add_noise(self, sample: Sample) -> None:
-        """Sets `noisy` and `sigma`: synthetic noise, or in restoration mode the image itself and its (estimated) level."""
+        """Sets `noisy` and `sigma`: synthetic noise; in restoration mode the image itself and its (estimated) level."""
         noise = self._config.noise
         if noise is not None:
             assert sample.level is not None
@@ -134,24 +136,29 @@ class BlockDenoiser:
             sample.noisy = sample.clean.astype(np.float32)
 
     def denoise(self, samples: Sequence[Sample]) -> list[np.ndarray]:
-        """uint8 (H, W, 3) estimates of the clean images; the noise's known mean is taken off first."""
+        """uint8 (H, W, 3) estimates of the clean images; the noise's known mean is taken off first.
+
+        Raises FloatingPointError for an estimate that is not finite, MemoryError for one that does not fit.
+        """
         mean = self._config.noise.mean if self._config.noise else 0.0
         noisy = [pixels.to_tensor(sample.noisy - np.float32(mean)) for sample in samples]
-        return [pixels.to_uint8(image) for image in self._denoiser(noisy, [sample.sigma for sample in samples])]
+        estimates = self._denoiser(noisy, [sample.sigma for sample in samples])
+        if not all(bool(estimate.isfinite().all()) for estimate in estimates):
+            raise FloatingPointError("the model's estimate is not finite")
+        return [pixels.to_uint8(estimate) for estimate in estimates]
 
     def score(self, sample: Sample, denoised: np.ndarray) -> dict[str, Any]:
-        """The sample's ok row, but for its time and output; without synthetic noise there is nothing to score against."""
+        """The sample's ok row, but for its time and output. Without synthetic noise there is nothing to score against."""
         row = _result(sample.image, sample.level, sample.clean) | {"status": OK}
         row["timestep"] = self._schedule.timestep(sample.sigma) if sample.sigma > 0 else None
         if self._config.noise is None:
             row["sigma_estimated"] = sample.sigma if sample.level is None else None
             return row
-        reference = Reference(sample.clean)
         return row | {
-            "psnr_noisy": reference.psnr(sample.noisy),
-            "ssim_noisy": reference.ssim(sample.noisy),
-            "psnr": reference.psnr(denoised),
-            "ssim": reference.ssim(denoised),
+            "psnr_noisy": sample.reference.psnr(sample.noisy),
+            "ssim_noisy": sample.reference.ssim(sample.noisy),
+            "psnr": sample.reference.psnr(denoised),
+            "ssim": sample.reference.ssim(denoised),
         }
 
     def _written(self, row: dict[str, Any], sample: Sample, denoised: np.ndarray) -> dict[str, Any]:

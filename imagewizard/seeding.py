@@ -10,7 +10,7 @@ def generator(*key: str | int | float) -> np.random.Generator:
     """A generator whose stream is a function of `key` alone.
 
     The key (run seed, image id, sigma, …) is hashed as canonical JSON into the 128-bit key of a counter-based
-    Philox generator, so neither batch size, order, worker nor retry changes what is drawn. 25 and 25.0 are the same key.
+    Philox generator, so neither batch size, order, worker nor retry changes what is drawn. 25 and 25.0 are one key.
     """
     normalised = [float(part) if isinstance(part, int | float) else part for part in key]
     digest = hashlib.blake2b(json.dumps(normalised).encode(), digest_size=16).digest()

@@ -30,7 +30,7 @@ def test_job_yaml_keeps_what_a_rerun_is_compared_with(tmp_path: Path) -> None:
         other = DenoiseConfig.model_validate(job.model_dump(by_alias=True) | change)
         with pytest.raises(UserError, match=f"{key} was"):
             run_folder.check_same_job(stored, other, "f" * 16)
-    with pytest.raises(UserError, match="model was f+, is 0+"):
+    with pytest.raises(UserError, match=r"model was f+, is 0+"):
         run_folder.check_same_job(stored, job, "0" * 16)
     for change in ({"retry_failed": True}, {"resources": {"actors": 7}}, {"input": "elsewhere"}):
         other = DenoiseConfig.model_validate(job.model_dump(by_alias=True) | change)
