@@ -148,7 +148,7 @@ class BlockDenoiser:
         return [pixels.to_uint8(estimate) for estimate in estimates]
 
     def score(self, sample: Sample, denoised: np.ndarray) -> dict[str, Any]:
-        """The sample's ok row, but for its time and output. Without synthetic noise there is nothing to score against."""
+        """The sample's ok row, but for its time and output. Without synthetic noise nothing to score against."""
         row = _result(sample.image, sample.level, sample.clean) | {"status": OK}
         row["timestep"] = self._schedule.timestep(sample.sigma) if sample.sigma > 0 else None
         if self._config.noise is None:

@@ -27,7 +27,7 @@ class Plan:
         levels = ", ".join("estimated image by image" if s is None else f"{s:g}" for s in config.levels)
         steps = "one step" if options.mode == "mmse" else f"{options.steps} steps"
         lines = {
-            "input": config.input,
+            "input": config.input if isinstance(config.input, str) else f"{len(config.input)} files",
             "output": f"{config.output}{' (goes on from what is there)' if self.resumed else ''}",
             "model": f"{config.model} ({self.fingerprint})",
             "noise": f"gaussian, mean {config.noise.mean:g}, seed {config.seed}" if config.noise else "none is added",

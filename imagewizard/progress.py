@@ -61,7 +61,8 @@ class Progress:
         """`12/250 images  3 failed  2.4 images/s  ETA 1:39`."""
         done = self._done_before + self.rows
         if not self.rows:
-            return f"{done}/{self._total} images  {self._failed} failed  starting"
+            seconds = time.monotonic() - self._started
+            return f"{done}/{self._total} images  {self._failed} failed  workers are starting, {clock(seconds)}"
         left = max(0, self._total - done) / self.rate
         eta = f"ETA {clock(left)}" if left else f"took {clock(self.seconds)}"
         return f"{done}/{self._total} images  {self._failed} failed  {self.rate:.1f} images/s  {eta}"

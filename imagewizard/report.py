@@ -89,6 +89,7 @@ def _facts(run: str, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
         "job": job,
         "config": config,
         "config_yaml": yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),
+        "source": _source(config),
         "method": _method(config),
         "made_at": datetime.now(UTC),
         "totals": totals,
@@ -104,6 +105,11 @@ def _facts(run: str, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     }
 
 
+def _source(config: dict[str, Any]) -> str:
+    given = config.get("input")
+    return f"{len(given)} files" if isinstance(given, list) else str(given)
+
+
 def _method(config: dict[str, Any]) -> str:
     denoise = config.get("denoise", {})
     steps = "one step" if denoise.get("mode") == "mmse" else f"{denoise.get('steps')} steps"
@@ -117,10 +123,13 @@ def _expected(run: str, config: dict[str, Any]) -> int | None:
     return index.images * len(levels) if index else None
 
 
-def _rate(finished: dict[str, Any] | None) -> float | None:
-    """Rows a second of the last session that did anything, without its start-up if that is known."""
+def _rate(finished: dict[str, Any] | None) -> tuple[float, str] | None:
+    """(rows a second of the last session, what of it they are measured over); None if it did nothing."""
     session = (finished or {}).get("session", {})
-    return session.get("steady_rows_per_second") or session.get("rows_per_second") or None
+    if steady := session.get("steady_rows_per_second"):
+        return steady, "last session, once it ran"
+    overall = session.get("rows_per_second")
+    return (overall, "last session, with its start") if overall else None
 
 
 def _charts(connection: duckdb.DuckDBPyConnection, sigmas: list[float | None], score: Score) -> dict[str, Markup]:

@@ -1,7 +1,7 @@
 """How far a run is, computed from what lies in its folder: from any machine, while it runs or long after."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from imagewizard import lease, manifest, query, results, run_folder, summary
 from imagewizard.job_config import DenoiseConfig
@@ -11,7 +11,7 @@ from imagewizard.schema import ERROR, OK
 RATE_MINUTES = 5
 
 _RECENT = f"""
-    SELECT count(*), min(finished_at), max(finished_at) FROM attempts
+    SELECT count(*), epoch(min(finished_at)), epoch(max(finished_at)) FROM attempts
     WHERE finished_at > (SELECT max(finished_at) FROM attempts) - INTERVAL {RATE_MINUTES} MINUTE
 """
 
@@ -52,6 +52,8 @@ def read(run: str) -> Status:
     pending = index.images * levels - found[OK] - found[ERROR]
     with query.connect([run]) as connection:
         recent, first, last = query.select(connection, _RECENT).fetchall()[0]
-    span = (last - first).total_seconds() if recent else 0.0
+    span = last - first if recent else 0.0
     state = "running" if driver else "stopped" if pending else "finished"
-    return Status(state, index.images, found[OK], found[ERROR], pending, recent / span if span else None, last, driver)
+    rate = recent / span if span else None
+    last_row = datetime.fromtimestamp(last, UTC) if recent else None
+    return Status(state, index.images, found[OK], found[ERROR], pending, rate, last_row, driver)

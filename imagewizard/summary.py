@@ -21,7 +21,7 @@ def counts(run: str) -> dict[str, int]:
 def records(run: str, sql: str) -> list[dict[str, Any]]:
     """The rows of a query on one run (SQL, or a canned query's name) as dicts, without the column `run`."""
     with query.connect([run]) as connection:
-        rows = query.select(connection, sql).to_arrow_table().to_pylist()
+        rows = query.records(connection, sql)
     return [{name: value for name, value in row.items() if name != "run"} for row in rows]
 
 

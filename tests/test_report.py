@@ -126,7 +126,7 @@ def test_the_numbers_are_those_of_the_rows(whole_run: Path, whole_page: Page) ->
     assert f"SSIM {total['ssim_noisy']:.3f} → {total['ssim']:.3f}" in whole_page.text
     assert "Denoised 15 results, 3 noise levels an image" in whole_page.text
     assert "Failed 5 25.00 % of 20" in whole_page.text
-    assert "Results a second 2.25" in whole_page.text
+    assert "Results a second 2.25 last session, once it ran" in whole_page.text
     assert "noise of σ = 15, 25, 50 (0–255 scale)" in whole_page.text
     assert "Unfinished" not in whole_page.text
 
@@ -185,7 +185,7 @@ def test_the_crop_shows_where_the_detail_is(tmp_path: Path) -> None:
 def test_samples_lie_over_the_whole_range_and_are_the_same_each_time(tmp_path: Path) -> None:
     gains = np.random.default_rng(0).permutation(101) / 10
     rows = [row(f"{number:03d}.png", psnr=20.0 + gain, psnr_noisy=20.0) for number, gain in enumerate(gains)]
-    write_rows(tmp_path, [*rows, error_row("failed.png", "read", "gone"), row("flat.png", psnr=None)])
+    write_rows(tmp_path, [*rows, error_row("failed.png", "read", "gone"), row("flat.png", psnr=None, sigma=50.0)])
     score = "psnr - psnr_noisy"
     with query.connect([str(tmp_path)]) as connection:
         chosen = report_panels.choose(connection, score, levels=1)
@@ -248,11 +248,13 @@ def test_restored_images_have_no_scores(tmp_path: Path) -> None:
     ]  # fmt: skip
     run = tmp_path / "restored"
     write_rows(run, rows)
-    write_job(run, 3, noise=None, images={"format": "png"})
-    write_summary(run)
+    write_job(run, 3, noise=None, images={"format": "png"}, input=["a.png", "b.png", "c.png"])
+    write_summary(run, session={"rows_per_second": 0.5, "steady_rows_per_second": None})
     page = page_of(run)
     assert page.samples == [["input", "denoised"]] * 3
+    assert "The images of 3 files were restored by embedded (mmse, one step)" in page.text
     assert "Noise found σ 11.0" in page.text
+    assert "Results a second 0.50 last session, with its start" in page.text
     assert "least noise photo-00.png σ estimated 10.0" in page.text
     assert "PSNR" not in page.text.removesuffix(page.text[page.text.rindex("Written") :])
     assert page.source.count("<svg") == 1

@@ -45,6 +45,7 @@ def test_only_committed_files_are_listed(tmp_path: Path) -> None:
     write_rows(tmp_path, [row("b.png")], shard=1)
     write_rows(tmp_path, [row("a.png")], block=7, attempt=2)
     (tmp_path / "results" / "s00000-b000000-a01.parquet.tmp").write_bytes(b"half a file")
+    (tmp_path / "results" / "notes.parquet").write_bytes(b"not ours")
     (tmp_path / "results" / ".DS_Store").write_bytes(b"")
     (tmp_path / "results" / "s00009-b000000-a01.parquet").mkdir()
     assert results.result_files(str(tmp_path)) == ["s00000-b000007-a02.parquet", "s00001-b000000-a01.parquet"]

@@ -1,0 +1,40 @@
+"""The progress line tells what is done, what failed and how long it will take."""
+
+import pytest
+
+from imagewizard import progress
+from imagewizard.progress import Progress, clock
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that tests set: now[0], in seconds."""
+    time = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: time[0])
+    return time
+
+
+def test_line_and_rates(now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(total=100, done=20, failed=1) as bar:
+        now[0] = 7.0
+        assert bar.line() == "20/100 images  1 failed  workers are starting, 0:07"
+        now[0] = 10.0
+        bar.add(10, failed=2)
+        assert bar.steady_rate is None
+        now[0] = 20.0
+        bar.add(30, failed=0)
+        assert bar.line() == "60/100 images  3 failed  2.0 images/s  ETA 0:20"
+        assert bar.steady_rate == 3.0  # from the first commit on: 30 rows in 10 s
+        bar.add(40, failed=0)
+    assert capsys.readouterr().out == "100/100 images  3 failed  4.0 images/s  took 0:20\n"
+    assert (bar.rows, bar.seconds, bar.rate) == (80, 20.0, 4.0)
+
+
+def test_a_session_that_did_nothing_has_no_rate() -> None:
+    bar = Progress(total=5, done=5, failed=0)
+    assert (bar.rows, bar.seconds, bar.rate, bar.steady_rate) == (0, 0.0, 0.0, None)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (99.4, "1:39"), (3599.6, "1:00:00"), (7384, "2:03:04")])
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text

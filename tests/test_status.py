@@ -1,0 +1,58 @@
+"""The status of a run is computed from its folder alone."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from imagewizard import manifest, run_folder, status
+from imagewizard.errors import UserError
+from imagewizard.job_config import DenoiseConfig
+from imagewizard.lease import Lease
+from tests import run_folders
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run of four images at one level, with a row that is ok, and one that failed and was retried in vain."""
+    for name in "abcd":
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / f"{name}.png").touch()
+    folder = tmp_path / "run"
+    run_folder.write_job(DenoiseConfig(input=f"{tmp_path}/in", output=str(folder)), "f" * 16)
+    manifest.write(str(folder), f"{tmp_path}/in", 2)
+    error = run_folders.error_row("b.png", "read", "gone")
+    run_folders.write_rows(folder, [run_folders.row("a.png"), error])
+    run_folders.write_rows(folder, [error | {"attempt": 2}], attempt=2)
+    return folder
+
+
+def test_counts_are_of_current_rows(run: Path) -> None:
+    found = status.read(str(run))
+    assert (found.state, found.images, found.ok, found.failed, found.pending) == ("stopped", 4, 1, 1, 2)
+    assert found.driver is None and found.eta_seconds is None
+
+
+def test_a_run_with_a_driver_is_running(run: Path) -> None:
+    with Lease(str(run)):
+        found = status.read(str(run))
+    assert found.state == "running" and found.driver is not None and found.driver.startswith("pid ")
+
+
+def test_a_run_with_all_rows_is_finished(run: Path) -> None:
+    run_folders.write_rows(run, [run_folders.row("c.png"), run_folders.row("d.png")], block=1)
+    found = status.read(str(run))
+    assert (found.state, found.pending) == ("finished", 0)
+
+
+def test_a_run_that_is_not_listed_yet(run: Path) -> None:
+    shutil.rmtree(run / "manifest")
+    shutil.rmtree(run / "results")
+    assert status.read(str(run)).state == "stopped"
+    with Lease(str(run)):
+        assert status.read(str(run)).state == "listing"
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run folder"):
+        status.read(str(tmp_path))
