@@ -49,9 +49,10 @@ class DenoiseSection(Section):
     """Restoration (noise: null) only: the noise level of the images, 0-255 scale; auto estimates it image by image."""
     ensemble: bool = False
     """Average over the eight flips and quarter turns: about 0.1 dB for eight times the work."""
-    tile: Annotated[int, Field(ge=64, le=8192)] = 512
-    """Images with a longer side are cut into tiles of at most this side, in pixels."""
-    overlap: Annotated[int, Field(ge=0, le=512)] = 48
+    tile: Annotated[int, Field(ge=64, le=8192)] = 768
+    """Images with a longer side are cut into tiles of at most this side, in pixels. The larger, the closer to the whole
+    image: the network normalises by means over what it sees."""
+    overlap: Annotated[int, Field(ge=0, le=512)] = 64
     """Pixels that neighbouring tiles share, and fade across."""
 
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from imagewizard import config, denoise_job
+from imagewizard import config
 from imagewizard.job_config import DenoiseConfig
 from jobs import exit_codes
 
@@ -21,7 +21,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--dry-run", action="store_true", help="check, print the plan and stop")
     arguments = parser.parse_args(argv)
     path, overrides = config.split_words(arguments.words)
-    plan = denoise_job.prepare(config.load(DenoiseConfig, path, overrides))
+    job = config.load(DenoiseConfig, path, overrides)
+    from imagewizard import denoise_job  # Ray takes seconds that a wrong config need not wait for
+
+    plan = denoise_job.prepare(job)
     print(plan, flush=True)
     if arguments.dry_run:
         return exit_codes.DONE

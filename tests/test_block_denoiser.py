@@ -107,3 +107,25 @@ def test_another_model_than_the_job_was_started_with_is_refused(tmp_path: Path) 
     job = DenoiseConfig.model_validate({"input": "in", "output": "out"})
     with pytest.raises(RuntimeError, match="is not the same"):
         BlockDenoiser(ActorConfig("out", str(folder), "0" * 16, job.noise, job.denoise, None, 0, 10**6, 1, 1))
+
+
+def test_a_given_level_is_used_as_it_is_and_the_image_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    restore = actor(tiny_model(tmp_path / "m"), noise=None, denoise={"sigma": 12})
+    (row,) = rows_of(restore(block(photo(16, 16, 0), sigmas=(12.0,))))
+    assert (row["sigma"], row["sigma_estimated"], row["psnr"], row["noise_kind"]) == (12.0, None, None, None)
+    assert Path(row["output_uri"]) == Path("out/images/0.png")
+    assert Path(row["output_uri"]).is_file()
+
+
+def test_an_image_that_the_format_cannot_hold_is_a_write_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    writer = actor(tiny_model(tmp_path / "m"), images={"format": "webp"})
+    found = rows_of(writer(block(photo(16_400, 1, 0), photo(8, 8, 1))))
+    assert [(row["status"], row["stage"]) for row in found] == [("error", "write"), ("ok", None)]
+
+
+def test_a_known_mean_is_taken_off() -> None:
+    (row,) = rows_of(actor("embedded", noise={"sigma": 15, "mean": 40})(block(photo(96, 96, 0), sigmas=(15.0,))))
+    assert row["psnr_noisy"] < 16.5  # 40 grey levels off
+    assert row["psnr"] > 26.0

@@ -217,22 +217,6 @@ def test_restoration_writes_images_and_estimates_the_level(tmp_path: Path) -> No
         assert peak_signal_noise_ratio(clean, np.asarray(Image.open(row["output_uri"]))) > before + 2.0
 
 
-def test_a_given_level_is_used_as_it_is(tmp_path: Path, tiny: str) -> None:
-    write_photos(tmp_path / "in", 1, 32)
-    run_job(f"input={tmp_path}/in", f"output={tmp_path}/run", f"model={tiny}", "noise=null", "denoise.sigma=12")
-    (row,) = rows(tmp_path / "run")
-    assert (row["sigma"], row["sigma_estimated"]) == (12.0, None)
-    assert Path(row["output_uri"]).is_relative_to(tmp_path / "run" / "images")
-
-
-def test_a_known_mean_is_taken_off(tmp_path: Path) -> None:
-    write_photos(tmp_path / "in", 1, 96)
-    run_job(f"input={tmp_path}/in", f"output={tmp_path}/run", "noise={sigma: 15, mean: 40}")
-    (row,) = rows(tmp_path / "run")
-    assert row["psnr_noisy"] < 16.5  # 40 grey levels off
-    assert row["psnr"] > 26.0
-
-
 def test_a_second_driver_is_turned_away(tmp_path: Path, tiny: str) -> None:
     write_photos(tmp_path / "in", 1, 32)
     ready = plan(f"input={tmp_path}/in", f"output={tmp_path}/run", f"model={tiny}")

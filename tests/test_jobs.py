@@ -92,6 +92,7 @@ def test_a_job_with_failures_exits_3_and_status_query_and_report_tell(tmp_path: 
     assert (run / "report.html").stat().st_size > 1000
 
 
+@pytest.mark.long
 def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> None:
     write_photos(tmp_path / "in", 24, 128)
     words = ["denoise", f"input={tmp_path}/in", f"output={tmp_path}/run", "resources.block_rows=1", "denoise.mode=ddim",
