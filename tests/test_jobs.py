@@ -94,9 +94,9 @@ def test_a_job_with_failures_exits_3_and_status_query_and_report_tell(tmp_path: 
 
 @pytest.mark.long
 def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    write_photos(tmp_path / "in", 24, 128)
+    write_photos(tmp_path / "in", 24, 160)
     words = ["denoise", f"input={tmp_path}/in", f"output={tmp_path}/run", "resources.block_rows=1", "denoise.mode=ddim",
-             "denoise.steps=15"]  # fmt: skip
+             "denoise.steps=40"]  # fmt: skip
     job = subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     results = tmp_path / "run" / "results"
     deadline = time.monotonic() + 150

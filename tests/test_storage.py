@@ -125,7 +125,7 @@ def test_failed_write_leaves_nothing_and_harms_nothing(root: str, data: object) 
 def test_joins_with_one_slash() -> None:
     assert storage.join("s3://bucket", "a", "b.c") == "s3://bucket/a/b.c"
     assert storage.join("s3://bucket/x/", "a") == "s3://bucket/x/a"
-    assert storage.join("/root/dir/", "a") == "/root/dir/a"
+    assert storage.join("/some/dir/", "a") == "/some/dir/a"
     assert storage.join("run", "a") == "run/a"
     assert storage.join("/", "a") == "/a"
 
