@@ -18,13 +18,7 @@ ABOUT_THE_WORK = ("seconds", "finished_at", "uri", "output_uri")
 
 
 def command(folder: Path, run: str) -> list[str]:
-    words = [
-        f"input={folder}/in",
-        f"output={folder}/{run}",
-        "resources.block_rows=2",
-        "denoise.mode=ddim",
-        "denoise.steps=20",
-    ]
+    words = [f"input={folder}/in", f"output={folder}/{run}", "resources.block_rows=2", "denoise.mode=ddim"]
     return [sys.executable, "-m", "jobs", "denoise", *words]
 
 
