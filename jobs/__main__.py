@@ -9,10 +9,11 @@ from jobs import exit_codes
 COMMANDS = {
     "demo": "the bulk job on photographs that come with scikit-image, and a page to look at",
     "denoise": "denoise a folder, list or manifest of images into a run folder; again to resume",
-    "status": "what of a run is done, failed and pending",
+    "status": "what of a run is done, failed and pending; how far a training is",
     "query": "SQL over the rows of one or more runs",
     "report": "a run as one self-contained HTML page",
-    "train": "train a model into a run folder; again to resume",
+    "prepare": "BSDS500 into manifests, the CBSD68 benchmark set apart",
+    "train": "train a model on Ray Train into a run folder; again to resume",
     "bench": "throughput of the pipeline against the bare model and a plain loop",
 }
 

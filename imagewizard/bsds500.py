@@ -1,0 +1,206 @@
+"""The Berkeley Segmentation Data Set (Arbelaez et al., TPAMI 2011) as manifests, with CBSD68 kept out of training."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from imagewizard import archive, benchmark_guard, download, images, storage
+from imagewizard.errors import UserError
+from imagewizard.schema import BYTES, MANIFEST_SCHEMA, URI
+
+URL = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/BSR/BSR_bsds500.tgz"
+
+SPLITS = {"train": 200, "val": 100, "test": 200}
+SHAPES = {(321, 481, 3), (481, 321, 3)}
+MANIFESTS = {
+    "train": "as published",
+    "test": "as published",
+    "finetune": "train and test together",
+    "val": "without CBSD68, for validation",
+    "benchmark": "CBSD68, found by content: report on it, never train on it",
+}
+
+_MAX_PIXELS = 1 << 24  # against decompression bombs only: SHAPES says what is right
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A preparation that can start: what is cheap to check has been."""
+
+    source: str
+    folder: Path
+    """Where the manifests go."""
+    kind: str
+    """What to do with `source`: folder | archive | url; `finished` if there is nothing left to do."""
+
+    def __str__(self) -> str:
+        source, written = {
+            "folder": (f"{self.source} (the files stay there)", "manifests"),
+            "archive": (f"{self.source} (unpacked)", "images and manifests"),
+            "url": (f"{self.source} (downloaded and unpacked)", "images and manifests"),
+            "finished": ("nothing, for all is there", "checked only"),
+        }[self.kind]
+        return f"from     {source}\ninto     {self.folder} ({written})"
+
+
+def plan(source: str, destination: str) -> Plan:
+    """Checks both without leaving a trace. Raises UserError."""
+    if "://" in destination:
+        raise UserError(f"dest: {destination}: images and manifests go to a local folder only; give one")
+    folder = Path(storage.resolve(destination)[1])
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not existing.is_dir():
+        raise UserError(f"dest: {existing} is a file; give a folder")
+    if all(_manifest(folder, name).is_file() for name in MANIFESTS):
+        return Plan(source, folder, "finished")
+    if not storage.is_writable(existing):
+        raise UserError(f"dest: {existing} is not writable; give another folder or change its permissions")
+    ours = {"images", "_tmp", *(_manifest(folder, name).name for name in MANIFESTS)}
+    if existing == folder and (others := sorted(entry.name for entry in folder.iterdir() if entry.name not in ours)):
+        raise UserError(f"dest: {folder} holds other files ({others[0]}); give an empty or a new folder")
+    return Plan(source, folder, _kind(source))
+
+
+def _kind(source: str) -> str:
+    scheme, sign, _ = source.partition("://")
+    if sign and scheme in {"http", "https"}:
+        return "url"
+    if not sign and Path(source).expanduser().is_dir():
+        return "folder"
+    if not sign and Path(source).expanduser().is_file():
+        return "archive"
+    reason = f"{scheme}:// is not supported" if sign else "does not exist"
+    raise UserError(f"from: {source}: {reason}; give a folder, a .tgz, .tar.gz or .zip file, or an http(s) URL")
+
+
+def prepare(plan: Plan) -> dict[str, int]:
+    """Does what `plan` says and returns how many images each of MANIFESTS lists.
+
+    The manifests come last, so that a folder that has them all is finished; of a finished one the files are checked.
+    Raises UserError if the source is not BSDS500 as published, or files of a finished folder are gone.
+    """
+    if plan.kind == "finished":
+        return {name: _check_manifest(_manifest(plan.folder, name)) for name in MANIFESTS}
+    scratch = plan.folder / "_tmp"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        root = _unpacked(plan, scratch) if plan.kind != "folder" else Path(plan.source).expanduser().absolute()
+        files = _find(plan.source, root)
+        benchmark = _check(plan.source, files)
+        if plan.kind != "folder":
+            files = {image_id: _moved(path, plan.folder / "images" / image_id) for image_id, path in files.items()}
+        return _write_manifests(plan.folder, files, benchmark)
+    finally:
+        shutil.rmtree(scratch)
+
+
+def _unpacked(plan: Plan, scratch: Path) -> Path:
+    """The folder below `scratch` that the images of an archive were unpacked to."""
+    path = Path(plan.source).expanduser()
+    if plan.kind == "url":
+        path = scratch / "archive"
+        download.fetch(plan.source, path)
+    try:
+        archive.unpack(path, scratch / "images", _image_id)
+    except archive.ArchiveError as error:
+        raise UserError(f"from: {plan.source}: {error}; fetch it again, from {URL}") from None
+    return scratch / "images"
+
+
+def _image_id(path: PurePosixPath) -> str | None:
+    """`train/100075.jpg` for an image directly in a folder train, val or test, at any depth; else None."""
+    split, name = path.parent.name, path.name
+    # ._100075.jpg is what macOS adds to its zip files
+    wanted = split in SPLITS and images.is_image_name(name) and not name.startswith(".")
+    return f"{split}/{name}" if wanted else None
+
+
+def _find(source: str, root: Path) -> dict[str, Path]:
+    """{image id: file} of the images below `root`, sorted."""
+    found: dict[str, Path] = {}
+    for folder, _, names in os.walk(root, followlinks=True):
+        for path in (Path(folder, name) for name in names):
+            image_id = _image_id(PurePosixPath(path.as_posix()))
+            if image_id is None:
+                continue
+            if image_id in found:
+                raise UserError(f"from: {source} has {image_id} twice: {found[image_id]} and {path}; give one of them")
+            found[image_id] = path
+    return dict(sorted(found.items()))
+
+
+def _check(source: str, files: dict[str, Path]) -> set[str]:
+    """The ids of the 68 images of CBSD68. Raises UserError unless `files` are BSDS500's."""
+    counts = {split: sum(image_id.startswith(f"{split}/") for image_id in files) for split in SPLITS}
+    if counts != SPLITS:
+        found, expected = (", ".join(f"{split} {n}" for split, n in each.items()) for each in (counts, SPLITS))
+        raise UserError(f"from: {source} has images: {found}; BSDS500 has {expected}, in folders of these names")
+    benchmark: dict[str, str] = {}
+    for image_id, path in files.items():
+        name = benchmark_guard.match(_decoded(source, image_id, path))
+        if name in benchmark:
+            raise UserError(f"from: {source}: {image_id} is CBSD68's {name}, and so is {benchmark[name]}")
+        if name and not image_id.startswith("val/"):
+            raise UserError(f"from: {source}: {image_id} is CBSD68's {name}, which belongs in val and nowhere else")
+        if name:
+            benchmark[name] = image_id
+    if missing := [name for name in benchmark_guard.names() if name not in benchmark]:
+        raise UserError(f"from: {source}: val has {len(benchmark)} of CBSD68's 68 images; {missing[0]} is missing")
+    return set(benchmark.values())
+
+
+def _decoded(source: str, image_id: str, path: Path) -> np.ndarray:
+    try:
+        image = images.decode(path.read_bytes(), _MAX_PIXELS)
+    except (images.ImageError, OSError) as error:
+        raise UserError(f"from: {source}: {image_id}: {error}; fetch BSDS500 again, from {URL}") from None
+    if image.shape not in SHAPES:
+        height, width, _ = image.shape
+        raise UserError(f"from: {source}: {image_id} is {width}x{height}; BSDS500's are 481x321 or 321x481")
+    return image
+
+
+def _moved(path: Path, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return path.replace(target)
+
+
+def _manifest(folder: Path, name: str) -> Path:
+    return folder / f"{name}.parquet"
+
+
+def _write_manifests(folder: Path, files: dict[str, Path], benchmark: set[str]) -> dict[str, int]:
+    """Writes MANIFESTS, by MANIFEST_SCHEMA with absolute paths; returns the rows of each."""
+    ids = {split: [image_id for image_id in files if image_id.startswith(f"{split}/")] for split in SPLITS}
+    listed = {
+        "train": ids["train"],
+        "test": ids["test"],
+        "finetune": ids["train"] + ids["test"],
+        "val": [image_id for image_id in ids["val"] if image_id not in benchmark],
+        "benchmark": [image_id for image_id in ids["val"] if image_id in benchmark],
+    }
+    for name in MANIFESTS:
+        paths = [files[image_id] for image_id in listed[name]]
+        columns = [listed[name], [str(path) for path in paths], [path.stat().st_size for path in paths]]
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.table(columns, schema=MANIFEST_SCHEMA), sink)
+        storage.write_whole(str(_manifest(folder, name)), sink.getvalue(), str(folder / "_tmp"))
+    return {name: len(listed[name]) for name in MANIFESTS}
+
+
+def _check_manifest(path: Path) -> int:
+    """The number of its rows. Raises UserError unless every file that it lists is there, with the bytes it says."""
+    try:
+        table = pq.read_table(path, schema=MANIFEST_SCHEMA)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"dest: {path} is no readable manifest ({error}); delete it and prepare again") from None
+    for uri, size in zip(table[URI].to_pylist(), table[BYTES].to_pylist(), strict=True):
+        if not Path(uri).is_file() or Path(uri).stat().st_size != size:
+            raise UserError(f"dest: {uri} is gone or has changed; delete {path} and prepare again")
+    return int(table.num_rows)
