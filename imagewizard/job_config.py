@@ -86,7 +86,7 @@ class DenoiseConfig(Section):
     output: str
     """The run folder; local or s3://."""
     model: str = "embedded"
-    """embedded, or a folder in diffusers' layout."""
+    """embedded, a folder in diffusers' layout (local or s3://), or a hub id."""
     noise: NoiseSection | None = NoiseSection()
     """null: the images are noisy already; they are restored and written, and there is nothing to score against."""
     denoise: DenoiseSection = DenoiseSection()

@@ -2,21 +2,23 @@
 
 import hashlib
 import json
+import math
 import struct
-from dataclasses import dataclass
+import zipfile
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from imagewizard import model_source
 from imagewizard.errors import UserError
+from imagewizard.model_source import PICKLED_WEIGHTS, SCHEDULER_CONFIG, UNET_CONFIG, WEIGHTS
 from imagewizard.schedule import NoiseSchedule
-
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-UNET_CONFIG = "config.json"
-SCHEDULER_CONFIG = "scheduler_config.json"
 
 # 3*k*k channels in and out: RGB, or RGB pixel-unshuffled by k.
 CHANNELS = [3 * k * k for k in (1, 2, 3, 4, 8)]
+# What UNet2DModel takes where its config says nothing.
+DEFAULT_BLOCKS = (224, 448, 672, 896)
 
 
 @dataclass(frozen=True)
@@ -49,18 +51,18 @@ class ModelFiles:
         self._check_weights()
 
     def _check_weights(self) -> None:
-        """Reads the safetensors header: its length in 8 bytes, then JSON that says where each tensor's bytes end."""
+        """Reads the header only. Of a pickle, which torch.save writes into a ZIP archive, that is all one may read."""
+        if self.weights.name == PICKLED_WEIGHTS:
+            if not zipfile.is_zipfile(self.weights):
+                raise UserError(f"model: {self.weights} is no whole file of torch.save; copy it again")
+            return
         try:
             with self.weights.open("rb") as stream:
-                (length,) = struct.unpack("<Q", stream.read(8))
-                header = json.loads(stream.read(min(length, 100 << 20)))
-            end = 8 + length + max(entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__")
-        except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f"model: {self.weights} is no safetensors file; save the model again") from None
-        if end != self.weights.stat().st_size:
+                safetensors_shapes(stream, self.weights.stat().st_size)
+        except (OSError, ValueError) as error:
             raise UserError(
-                f"model: {self.weights} is {self.weights.stat().st_size} bytes, its header says {end}; copy it again"
-            )
+                f"model: {self.weights} is no whole safetensors file ({error}); copy it or save the model again"
+            ) from None
 
 
 def embedded_folder() -> Path:
@@ -69,21 +71,44 @@ def embedded_folder() -> Path:
 
 
 def find(model: str) -> ModelFiles:
-    """The files of `model`: `embedded`, or a local folder. Raises UserError naming what is missing."""
-    folder = embedded_folder() if model == "embedded" else Path(model).expanduser()
-    if not folder.is_dir():
-        raise UserError(f"model: {folder} is no folder; give `embedded` or a folder in diffusers' layout")
+    """The files of `model` (`embedded`, a local or s3:// folder, a hub id) on this node, fetched if need be.
+
+    Pickled weights only where there are no others. Raises UserError naming what is missing or cannot be fetched.
+    """
+    folder = embedded_folder() if model == "embedded" else model_source.local_folder(model)
     unet = folder / "unet" if (folder / "unet").is_dir() else folder
     scheduler = folder / "scheduler" if (folder / "scheduler").is_dir() else folder
     files = ModelFiles(unet / UNET_CONFIG, unet / WEIGHTS, scheduler / SCHEDULER_CONFIG)
-    if not files.weights.is_file():
-        others = sorted(p.name for p in unet.glob("*") if p.suffix in {".bin", ".pt", ".pth", ".ckpt", ".safetensors"})
-        found = f" (found {', '.join(others)})" if others else ""
-        raise UserError(f"model: {unet} has no {WEIGHTS}{found}; save it with UNet2DModel.save_pretrained")
-    for path in (files.config, files.scheduler):
+    if not files.weights.is_file() and (unet / PICKLED_WEIGHTS).is_file():
+        files = replace(files, weights=unet / PICKLED_WEIGHTS)
+    for path in (files.weights, files.config, files.scheduler):
         if not path.is_file():
-            raise UserError(f"model: {path} is missing; a model folder holds {UNET_CONFIG} and {SCHEDULER_CONFIG}")
+            there = sorted(other.name for other in path.parent.glob("*") if other.is_file())
+            raise UserError(
+                f"model: {model} has no {path.relative_to(folder)} (found {', '.join(there[:5]) or 'nothing'}); save "
+                "network and scheduler with diffusers' save_pretrained"
+            )
     return files
+
+
+def safetensors_shapes(stream: BinaryIO, size: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors in a safetensors file of `size` bytes. Raises ValueError unless it is whole.
+
+    Reads the header only: its length in 8 bytes, then JSON that says where each tensor's bytes lie behind it.
+    """
+    prefix = stream.read(8)
+    if len(prefix) < 8 or (length := struct.unpack("<Q", prefix)[0]) > size:
+        raise ValueError("it has no header")
+    try:
+        header = json.loads(stream.read(length))
+        tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        end = 8 + length + max(entry["data_offsets"][1] for entry in tensors.values())
+        shapes = {name: tuple(entry["shape"]) for name, entry in tensors.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError("its header is broken") from None
+    if end != size:
+        raise ValueError(f"it is {size} bytes, its header says {end}")
+    return shapes
 
 
 def check_network(config: dict[str, Any]) -> None:
@@ -98,6 +123,22 @@ def check_network(config: dict[str, Any]) -> None:
         raise UserError("model: time_embedding_type is fourier; a DDPM has positional or learned")
     if config.get("class_embed_type") or config.get("num_class_embeds"):
         raise UserError("model: it wants class labels; only unconditional networks can be used")
+
+
+def size_multiple(config: dict[str, Any]) -> int:
+    """What height and width of an image must be multiples of: each block but the last halves its (unshuffled) sides.
+
+    Raises UserError if the UNet2DModel's config has no blocks to count.
+    """
+    blocks = config.get("block_out_channels", DEFAULT_BLOCKS)
+    if not isinstance(blocks, list | tuple) or not blocks:
+        raise UserError(f"model: block_out_channels must be a list of channel counts (got {blocks!r})")
+    return unshuffle_factor(config) * int(2 ** (len(blocks) - 1))
+
+
+def unshuffle_factor(config: dict[str, Any]) -> int:
+    """k of a network that works on k x k pixel-unshuffled RGB images (3*k*k channels); 1 for a plain one."""
+    return math.isqrt(config.get("in_channels", 3) // 3)
 
 
 def arguments(config: dict[str, Any]) -> dict[str, Any]:

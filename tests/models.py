@@ -13,6 +13,54 @@ LINEAR = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}
 """The DDPM's own schedule, T = 1000."""
 
 
+CELEBAHQ_NETWORK: dict[str, Any] = {
+    "_class_name": "UNet2DModel",
+    "_diffusers_version": "0.0.4",
+    "act_fn": "silu",
+    "attention_head_dim": None,
+    "block_out_channels": [128, 128, 256, 256, 512, 512],
+    "center_input_sample": False,
+    "down_block_types": [*["DownBlock2D"] * 4, "AttnDownBlock2D", "DownBlock2D"],
+    "downsample_padding": 0,
+    "flip_sin_to_cos": False,
+    "freq_shift": 1,
+    "in_channels": 3,
+    "layers_per_block": 2,
+    "mid_block_scale_factor": 1,
+    "norm_eps": 1e-06,
+    "norm_num_groups": 32,
+    "out_channels": 3,
+    "sample_size": 256,
+    "time_embedding_type": "positional",
+    "up_block_types": ["UpBlock2D", "AttnUpBlock2D", *["UpBlock2D"] * 4],
+}
+"""config.json of google/ddpm-celebahq-256, as published: 113,673,219 parameters."""
+
+CELEBAHQ_SCHEDULER: dict[str, Any] = {
+    "_class_name": "DDPMScheduler",
+    "_diffusers_version": "0.1.1",
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "beta_start": 0.0001,
+    "clip_sample": True,
+    "num_train_timesteps": 1000,
+    "trained_betas": None,
+    "variance_type": "fixed_small",
+}
+"""Its scheduler_config.json."""
+
+
+def published_form(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """`weights` under the names that diffusers gave attention's parameters when the DDPM authors' models came out."""
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    renamed = {}
+    for name, tensor in weights.items():
+        for new, former in old.items():
+            name = name.replace(f".{new}.", f".{former}.")
+        renamed[name] = tensor
+    return renamed
+
+
 def tiny_network(k: int = 1, **changes: Any) -> dict[str, Any]:
     """Arguments of a UNet2DModel on k x k pixel-unshuffled images; its multiple of height and width is 2*k."""
     return {

@@ -1,5 +1,6 @@
 """Model folders (`model` and `model_files`): written, found, checked, loaded, and refused in one line."""
 
+import inspect
 import json
 import shutil
 from pathlib import Path
@@ -10,12 +11,22 @@ import torch
 from diffusers import DDIMScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
 
-from imagewizard import model, model_files
+from imagewizard import model, model_files, sampling
 from imagewizard.errors import UserError
-from imagewizard.sampling import predict_eps
-from tests.models import LINEAR, tiny_model, tiny_network, tiny_unet
+from imagewizard.sampling import posterior_mean, predict_eps
+from tests.models import (
+    CELEBAHQ_NETWORK,
+    CELEBAHQ_SCHEDULER,
+    LINEAR,
+    published_form,
+    tiny_model,
+    tiny_network,
+    tiny_unet,
+)
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+PICKLED = "diffusion_pytorch_model.bin"
+ATTENTION = {"down_block_types": ["DownBlock2D", "AttnDownBlock2D"], "up_block_types": ["AttnUpBlock2D", "UpBlock2D"]}
 
 
 def edit_json(path: Path, **changes: object) -> None:
@@ -83,6 +94,150 @@ def test_half_precision_weights_are_widened(tmp_path: Path) -> None:
     assert {p.dtype for p in unet.parameters()} == {torch.float32}
 
 
+@pytest.mark.parametrize("fields", [CELEBAHQ_SCHEDULER, {"clip_sample": False, "num_train_timesteps": 900}])
+def test_any_ddpms_scheduler_is_saved(tmp_path: Path, fields: dict) -> None:
+    model.save(tiny_unet(), tiny_unet().state_dict(), LINEAR | fields, tmp_path)
+    written = json.loads((tmp_path / "scheduler_config.json").read_text())
+    assert written["_class_name"] == "DDIMScheduler"
+    assert all(written[key] == value for key, value in fields.items() if key[0] != "_")
+    DDIMScheduler.from_pretrained(tmp_path)
+    model_files.find(str(tmp_path)).check(max_sigma=50)
+
+
+# --- weights as older publishers have them
+
+
+def pickled_model(folder: Path, **changes: object) -> Path:
+    """A model folder with nothing but a pickle for its weights."""
+    weights = tiny_model(folder, **changes) / WEIGHTS  # type: ignore[arg-type]
+    torch.save(load_file(weights), folder / PICKLED)
+    weights.unlink()
+    return folder
+
+
+def test_pickled_weights_are_read_where_there_are_no_others(tmp_path: Path) -> None:
+    files = model_files.find(str(pickled_model(tmp_path)))
+    files.check(max_sigma=50)
+    assert files.weights.name == PICKLED and len(files.fingerprint) == 16
+    unet, _ = model.load(files)
+    for name, tensor in tiny_unet().state_dict().items():
+        torch.testing.assert_close(unet.state_dict()[name], tensor, rtol=0, atol=0)
+    tiny_model(tmp_path, seed=1)
+    assert model_files.find(str(tmp_path)).weights.name == WEIGHTS
+
+
+class Code:
+    """What a pickle can hold: it runs when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+def test_code_in_a_pickle_is_not_run(tmp_path: Path) -> None:
+    folder = pickled_model(tmp_path / "model")
+    torch.save({"conv_in.weight": Code(tmp_path / "ran")}, folder / PICKLED)
+    refusal(folder, folder / PICKLED)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 1000, b"version https://git-lfs.github.com/spec/v1\n"])
+def test_pickles_that_are_something_else(tmp_path: Path, content: bytes) -> None:
+    path = pickled_model(tmp_path) / PICKLED
+    path.write_bytes(content)
+    refusal(tmp_path, path)
+    with pytest.raises(UserError, match=f"^model: {path} is no whole file of torch.save"):
+        model_files.find(str(tmp_path)).check(max_sigma=25)
+
+
+def test_truncated_pickle(tmp_path: Path) -> None:
+    path = pickled_model(tmp_path) / PICKLED
+    path.write_bytes(path.read_bytes()[:-1000])
+    refusal(tmp_path, path)
+    with pytest.raises(UserError, match=f"^model: {path} is no whole file of torch.save"):
+        model_files.find(str(tmp_path)).check(max_sigma=25)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"conv_in.weight": 1}, 3], ids=str)
+def test_pickles_of_other_things(tmp_path: Path, content: object) -> None:
+    torch.save(content, pickled_model(tmp_path) / PICKLED)
+    refusal(tmp_path, tmp_path / PICKLED)
+
+
+@torch.inference_mode()
+def test_attentions_old_names(tmp_path: Path) -> None:
+    """As in the DDPM authors' models; diffusers itself is the judge."""
+    folder = tiny_model(tmp_path, attention_head_dim=None, add_attention=True, **ATTENTION)
+    weights = published_form(load_file(folder / WEIGHTS))
+    assert {"down_blocks.1.attentions.0.query.bias", "mid_block.attentions.0.proj_attn.weight"} <= weights.keys()
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    ours, _ = model.load(model_files.find(str(folder)))
+    x = torch.rand(1, 3, 16, 16)
+    expected = predict_eps(UNet2DModel.from_pretrained(folder).eval(), x, torch.tensor([40.5]))
+    torch.testing.assert_close(predict_eps(ours, x, torch.tensor([40.5])), expected)
+
+
+def test_the_published_celebahq_model(tmp_path: Path) -> None:
+    """google/ddpm-celebahq-256 as `hf download` leaves it, but with random weights: it denoises and learns."""
+    weights = published_form(model.build_unet(CELEBAHQ_NETWORK).state_dict())
+    torch.save(weights, tmp_path / PICKLED)
+    assert sum(tensor.numel() for tensor in weights.values()) == 113_673_219
+    assert (tmp_path / PICKLED).stat().st_size == pytest.approx(4 * 113_673_219, rel=0.001)
+    del weights
+    (tmp_path / "config.json").write_text(json.dumps(CELEBAHQ_NETWORK))
+    (tmp_path / "scheduler_config.json").write_text(json.dumps(CELEBAHQ_SCHEDULER))
+    files = model_files.find(str(tmp_path))
+    files.check(max_sigma=60)
+    unet, schedule = model.load(files)
+    assert model_files.size_multiple(dict(unet.config)) == 32 and schedule.timestep(25) == pytest.approx(56, abs=0.5)
+    noisy = torch.rand(1, 3, 64, 64) * 2 - 1
+    with torch.inference_mode():
+        denoised = posterior_mean(unet, schedule, noisy, [25.0])
+    assert denoised.shape == noisy.shape and torch.isfinite(denoised).all()
+    unet.train().requires_grad_(True)
+    predict_eps(unet, noisy[:, :, :32, :32], torch.tensor([56.0])).square().mean().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in unet.parameters())
+
+
+# --- what a forward costs
+
+
+def test_cost_of_the_embedded_model() -> None:
+    """37.8 GFLOP at 256 x 256, as torch counted in a real forward; its card says 577 a megapixel."""
+    unet, _ = model.load(model_files.find("embedded"))
+    assert model.gflop_per_megapixel(unet) == pytest.approx(37.84 / 0.065536, rel=0.001)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_cost_by_hand(k: int) -> None:
+    """All of one resolution: two convolutions in, mid and out blocks; counted layer by layer from the weights."""
+    unet = tiny_unet(k, block_out_channels=[8], down_block_types=["DownBlock2D"], up_block_types=["UpBlock2D"])
+    convolutions = [m for m in unet.modules() if isinstance(m, torch.nn.Conv2d)]
+    side = -(-256 // k) * k
+    per_pixel = sum(2 * m.weight.numel() for m in convolutions) / k**2
+    linear = sum(2 * m.weight.numel() for m in unet.modules() if isinstance(m, torch.nn.Linear))
+    assert model.gflop_per_megapixel(unet) == pytest.approx(per_pixel / 1e3 + linear / side**2 / 1e3, rel=1e-6)
+
+
+def test_size_multiple() -> None:
+    for k in (1, 2, 3):
+        assert model_files.size_multiple(tiny_network(k)) == sampling.size_multiple(tiny_unet(k)) == 2 * k
+    unet = UNet2DModel.from_config(
+        tiny_network()
+        | {"block_out_channels": [8] * 4}
+        | {"down_block_types": ["DownBlock2D"] * 4, "up_block_types": ["UpBlock2D"] * 4}
+    )
+    assert model_files.size_multiple(dict(unet.config)) == sampling.size_multiple(unet) == 8
+    assert model_files.size_multiple({}) == 2 ** (
+        len(inspect.signature(UNet2DModel).parameters["block_out_channels"].default) - 1
+    )
+    for blocks in (8, [], None, "8"):
+        with pytest.raises(UserError, match=r"^model: block_out_channels must be a list"):
+            model_files.size_multiple({"block_out_channels": blocks})
+
+
 # --- the fingerprint
 
 
@@ -90,7 +245,7 @@ def test_fingerprint_hangs_on_content_alone(tmp_path: Path) -> None:
     root = model_files.find(str(tiny_model(tmp_path / "root")))
     assert len(root.fingerprint) == 16 and int(root.fingerprint, 16) >= 0
     assert model_files.find(str(tiny_model(tmp_path / "nested", nested=True))).fingerprint == root.fingerprint
-    moved = model_files.find(shutil.copytree(tmp_path / "root", tmp_path / "elsewhere" / "copy"))
+    moved = model_files.find(str(shutil.copytree(tmp_path / "root", tmp_path / "elsewhere" / "copy")))
     for path in (moved.config, moved.scheduler):
         turned = dict(reversed(json.loads(path.read_text()).items()))
         # diffusers notes these; neither where a model came from nor who wrote the file changes what it computes.
@@ -131,11 +286,11 @@ def test_missing_file(tmp_path: Path, name: str, nested: bool) -> None:
     assert name in refusal(folder, tmp_path)
 
 
-def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.ckpt", "diffusion_pytorch_model.fp16.safetensors"])
+def test_weights_by_other_names_are_not_read(tmp_path: Path, name: str) -> None:
     folder = tiny_model(tmp_path)
-    torch.save(load_file(folder / WEIGHTS), folder / "diffusion_pytorch_model.bin")
-    (folder / WEIGHTS).unlink()
-    assert "diffusion_pytorch_model.bin" in refusal(folder, WEIGHTS)
+    (folder / WEIGHTS).rename(folder / name)
+    assert name in refusal(folder, WEIGHTS)
 
 
 @pytest.mark.parametrize("kept", [0, 7, 100, 5000, -1])
@@ -152,7 +307,7 @@ def test_weights_that_are_something_else(tmp_path: Path, content: bytes) -> None
     weights = tiny_model(tmp_path) / WEIGHTS
     weights.write_bytes(content)
     refusal(tmp_path, weights)
-    with pytest.raises(UserError, match=f"^model: {weights} is no safetensors file"):
+    with pytest.raises(UserError, match=f"^model: {weights} is no whole safetensors file"):
         model_files.find(str(tmp_path)).check(max_sigma=25)
 
 

@@ -1,0 +1,126 @@
+"""The README.md of an exported model: what it is, what it was trained on, how well it does, how to use it."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from imagewizard import model_files
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a training run knows of its model."""
+
+    network: dict[str, Any]
+    """Arguments of UNet2DModel."""
+    parameters: int
+    start: str | None
+    """The model whose weights training began with; None: random weights."""
+    sigma: tuple[float, float]
+    """Least and greatest noise level trained on, 0-255 scale."""
+    images: int
+    epochs: float
+    steps: int
+    loss: str
+    """Its terms, in words."""
+    validation: dict[str, float]
+    """psnr_15 (dB), ssim_15, psnr_noisy_15, ssim_noisy_15, and so on for each level; other keys are left out."""
+    config_yaml: str
+    """The run's whole config."""
+    gflop_per_megapixel: float
+
+
+_TEMPLATE = """\
+---
+library_name: diffusers
+# license: fill in, as the training images{and_start} allow
+tags: [image-denoising, ddpm]
+---
+# A denoiser for RGB images
+
+A DDPM (diffusers' `UNet2DModel`, ε-prediction) that was {made}
+to remove white Gaussian noise of σ = {sigma[0]:g} to {sigma[1]:g} (0–255 scale) from RGB images of any size.
+
+| | |
+|---|---|
+| parameters | {parameters:.2f} M, {megabytes:.1f} MB in float16 |
+| input | {input} |
+| cost | {gflop:.3g} GFLOP a megapixel (a multiply-add counts as two) |
+| layout | diffusers: `config.json`, `scheduler_config.json`, `diffusion_pytorch_model.safetensors` |
+
+## Scores
+
+The run's validation images, denoised in the `validation.mode` of the config below; float noise neither clipped nor
+quantised, output rounded to 8 bits, PSNR in dB over all channels, scikit-image's default SSIM, means over the images.
+
+{scores}
+
+## Training
+
+- Data: {images:,} images, {epochs:.4g} epochs, {steps:,} updates.
+- Loss: {loss}.
+- Weights: the run's averaged ones.
+
+The command was `imagewizard train config.yaml` with this `config.yaml`:
+
+```yaml
+{config}
+```
+
+## Use
+
+```bash
+imagewizard denoise model=THIS_FOLDER input=IMAGES output=RUN
+```
+
+```python
+from diffusers import UNet2DModel
+
+unet = UNet2DModel.from_pretrained("THIS_FOLDER")
+```
+
+Images are RGB in [−1, 1]{unshuffled}.
+An image with noise of level σ is scaled by √ᾱ_t with the t at which √((1−ᾱ_t)/ᾱ_t) = 2σ/255; the network gives its ε.
+
+## Limits
+
+White Gaussian noise: noise that a camera's processing or JPEG has smeared looks to it like texture. Noise levels
+outside the range above were not trained.
+"""
+
+
+def _table(scores: dict[str, float]) -> str:
+    """PSNR and SSIM by noise level, of the noisy images where that is known, and of the denoised ones."""
+    levels = sorted({float(found[1]) for key in scores if (found := re.fullmatch(r"psnr_([0-9.]+)", key))})
+    lines = ["| σ | noisy PSNR / SSIM | denoised PSNR / SSIM |", "|---|---|---|"]
+    for level in levels:
+        cells = [f"{level:g}"]
+        for kind in ("_noisy", ""):
+            psnr, ssim = (scores.get(f"{measure}{kind}_{level:g}") for measure in ("psnr", "ssim"))
+            cells.append(" / ".join(["–" if psnr is None else f"{psnr:.2f}", "–" if ssim is None else f"{ssim:.4f}"]))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) if levels else "None: the run was not validated."
+
+
+def render(facts: ModelFacts) -> str:
+    """The card, Markdown with YAML front matter. The licence is left to whoever publishes the model."""
+    channels = facts.network.get("in_channels", 3)
+    multiple = model_files.size_multiple(facts.network)
+    k = model_files.unshuffle_factor(facts.network)
+    unshuffled = f", {k}×{k} pixel-unshuffled: {channels} channels in and out" if k > 1 else ""
+    return _TEMPLATE.format(
+        and_start=" and the model it began with" if facts.start else "",
+        made=f"fine-tuned from `{facts.start}`" if facts.start else "trained from random weights",
+        sigma=facts.sigma,
+        parameters=facts.parameters / 1e6,
+        megabytes=facts.parameters * 2 / 1e6,
+        input=f"RGB{unshuffled}; height and width padded to multiples of {multiple}",
+        gflop=facts.gflop_per_megapixel,
+        scores=_table(facts.validation),
+        images=facts.images,
+        epochs=facts.epochs,
+        steps=facts.steps,
+        loss=facts.loss,
+        config=facts.config_yaml.rstrip("\n"),
+        unshuffled=unshuffled,
+    )

@@ -1,0 +1,154 @@
+"""Where a model comes from: its files are brought to this node from S3 or the hub. For the driver, without torch."""
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Collection
+from pathlib import Path
+
+from botocore.exceptions import BotoCoreError, ClientError
+from pyarrow import fs
+
+from imagewizard import storage
+from imagewizard.errors import UserError
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+# What diffusers wrote before 2023, and all that some of the hub's models have: a pickle.
+PICKLED_WEIGHTS = "diffusion_pytorch_model.bin"
+UNET_CONFIG = "config.json"
+SCHEDULER_CONFIG = "scheduler_config.json"
+
+# At a folder's root, or below unet/ and scheduler/.
+_SAFE = [
+    UNET_CONFIG,
+    SCHEDULER_CONFIG,
+    WEIGHTS,
+    f"unet/{UNET_CONFIG}",
+    f"unet/{WEIGHTS}",
+    f"scheduler/{SCHEDULER_CONFIG}",
+]
+_PICKLED = [PICKLED_WEIGHTS, f"unet/{PICKLED_WEIGHTS}"]
+
+_HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*")
+# The hub's client tries twice: a hub that is silent costs twice this.
+_HUB_SECONDS = 4.0
+
+
+def local_folder(model: str) -> Path:
+    """A folder on this node with the files of `model`: a local folder itself, else a copy from S3 or the hub.
+
+    What looks like a hub id (owner/name) is one if there is no such folder. Raises UserError.
+    """
+    if "://" in model:
+        filesystem, path = storage.resolve(model)
+        if not isinstance(filesystem, fs.LocalFileSystem):
+            return _from_s3(model)
+        folder = Path(path)
+    else:
+        folder = Path(model).expanduser()
+    if folder.is_dir():
+        return folder
+    if _HUB_ID.fullmatch(model) and not folder.exists():
+        return _from_hub(model)
+    raise UserError(
+        f"model: {folder} is no folder; give `embedded`, a folder in diffusers' layout (local or s3://) or a hub id"
+    )
+
+
+def _wanted(names: Collection[str]) -> list[str]:
+    """The model's files among `names`; pickles only where there are no safetensors."""
+    safe = [name for name in _SAFE if name in names]
+    pickled = [name for name in _PICKLED if name in names]
+    return safe if any(name.endswith(WEIGHTS) for name in safe) else safe + pickled
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "imagewizard" / "models"
+
+
+def _from_s3(uri: str) -> Path:
+    """The user's cached copy of a model below an s3:// prefix, fetched anew when an object has changed."""
+    bucket, _, prefix = uri.removeprefix("s3://").rstrip("/").partition("/")
+    root = f"{prefix}/" if prefix else ""
+    try:
+        etags = _s3_etags(bucket, root)
+        # With the URI, because some S3 servers' ETags are no hashes of the content.
+        key = hashlib.sha256(repr((uri.rstrip("/"), sorted(etags.items()))).encode()).hexdigest()[:16]
+        folder = _cache() / f"{(prefix or bucket).rpartition('/')[2]}-{key}"
+        if etags:
+            _fetch_s3(bucket, root, etags, folder)
+    except (BotoCoreError, ClientError, OSError, RuntimeError) as error:  # RuntimeError: a user without a home
+        raise UserError(
+            f"model: {uri} cannot be copied to this node's cache ({_reason(error)}); check the URI, AWS_* and that "
+            "XDG_CACHE_HOME (default ~/.cache) is writable"
+        ) from None
+    if not etags:
+        raise UserError(f"model: {uri} has none of {UNET_CONFIG}, {SCHEDULER_CONFIG} and {WEIGHTS}; check the URI")
+    return folder
+
+
+def _s3_etags(bucket: str, root: str) -> dict[str, str]:
+    """Names below `root` of the model's objects, each with the ETag that changes with its content."""
+    pages = storage.s3_client().get_paginator("list_objects_v2")
+    etags: dict[str, str] = {}
+    for part in ("", "unet/", "scheduler/"):
+        for page in pages.paginate(Bucket=bucket, Prefix=root + part, Delimiter="/"):
+            etags |= {item["Key"].removeprefix(root): item["ETag"] for item in page.get("Contents", [])}
+    return {name: etags[name] for name in _wanted(etags)}
+
+
+def _fetch_s3(bucket: str, root: str, etags: dict[str, str], folder: Path) -> None:
+    """Makes `folder`, whole, unless it is there. A node's other processes wait for the one that fetches."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed, if only by the death of the process
+        if folder.is_dir():
+            return
+        partial = folder.with_name(f"{folder.name}.partial")  # one that a killed process left is written over
+        for name, etag in etags.items():
+            path = partial / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            found = storage.s3_client().get_object(Bucket=bucket, Key=root + name, IfMatch=etag)
+            with path.open("wb") as stream:
+                shutil.copyfileobj(found["Body"], stream, 1 << 20)
+        partial.rename(folder)
+
+
+def _from_hub(model: str) -> Path:
+    """The hub client's cached copy of a model, brought up to date if the hub can be reached."""
+    # Takes half a second, for what few jobs need.
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub.utils import disable_progress_bars
+
+    if not sys.stderr.isatty():  # an actor's, say
+        disable_progress_bars()
+    # Which exceptions the client lets through hangs on its version and on the HTTP library below it.
+    try:
+        # Before snapshot_download, which would wait for a silent hub for ever.
+        files = HfApi().model_info(model, timeout=_HUB_SECONDS).siblings or []
+        if wanted := _wanted([file.rfilename for file in files]):
+            return Path(snapshot_download(model, allow_patterns=wanted))
+    except RepositoryNotFoundError:
+        raise UserError(
+            f"model: {model} is no folder here, and the hub shows you no such model; check the name, or set HF_TOKEN"
+        ) from None
+    except Exception as error:
+        reason = _reason(error)
+    else:
+        raise UserError(f"model: {model} on the hub has none of {UNET_CONFIG}, {SCHEDULER_CONFIG} and {WEIGHTS}")
+    try:
+        return Path(snapshot_download(model, allow_patterns=_SAFE, local_files_only=True))
+    except Exception:
+        raise UserError(
+            f"model: {model} is no folder here and cannot be fetched from the hub ({reason}); where the hub can be "
+            f"reached, run `hf download {model} --local-dir DIR`, and give model=DIR"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    return textwrap.shorten(f"{type(error).__name__}: {error}", 200)

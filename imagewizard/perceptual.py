@@ -1,0 +1,102 @@
+"""The perceptual loss: MSE of VGG19's features of an estimate (Johnson et al. 2016, eq. 2)."""
+
+import io
+import textwrap
+
+import torch
+import torch.nn.functional as F
+from safetensors import torch as safetensors
+from torch import Tensor, nn
+
+from imagewizard import perceptual_files, storage
+from imagewizard.errors import UserError
+
+# Means and standard deviations of ImageNet's channels, RGB in [0, 1], with which torchvision's weights were trained.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class VGG19Features(nn.Module):
+    """Torchvision's `vgg19().features` up to the deepest of `layers`, frozen.
+
+    `weights`: `torchvision` (downloaded once), or a local or s3:// file, .safetensors or .pth, that holds at least the
+    parameters `features.N.weight` and `.bias` that are built. `layers`: of relu1_1 ... relu5_4. Raises UserError, in
+    seconds where it cannot be downloaded.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, weights: str, layers: list[str]) -> None:
+        super().__init__()
+        shapes = perceptual_files.parameter_shapes(layers)
+        state = _read(weights, layers)
+        perceptual_files.check_shapes(weights, {name: tuple(tensor.shape) for name, tensor in state.items()}, layers)
+        indices = perceptual_files.layer_indices()
+        self._wanted = {indices[layer] for layer in layers}
+        self.features = _build(max(self._wanted) + 1)
+        self.load_state_dict({name: state[name].float() for name in shapes})
+        # Not part of the weights' file, but of what moves to the device.
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """The layers' features (N, C, H', W'), the shallowest first, of RGB images (N, 3, H, W) in [-1, 1]."""
+        x = ((images + 1.0) / 2.0 - self.mean) / self.std
+        found = []
+        for index, module in enumerate(self.features):
+            x = module(x)
+            if index in self._wanted:
+                found.append(x)
+        return found
+
+
+def _build(length: int) -> nn.Sequential:
+    """The first `length` modules of `vgg19().features`, with random weights."""
+    modules: list[nn.Module] = []
+    previous = 3
+    for channels, convolutions in perceptual_files.BLOCKS:
+        for _ in range(convolutions):
+            modules += [nn.Conv2d(previous, channels, 3, padding=1), nn.ReLU(inplace=True)]
+            previous = channels
+        modules.append(nn.MaxPool2d(2))
+        if len(modules) >= length:
+            break
+    return nn.Sequential(*modules[:length])
+
+
+def _read(weights: str, layers: list[str]) -> dict[str, Tensor]:
+    """The state dict of `weights`, on the CPU. Raises UserError."""
+    perceptual_files.check(weights, layers)
+    try:
+        if weights == perceptual_files.TORCHVISION:
+            url = perceptual_files.TORCHVISION_URL
+            state = torch.hub.load_state_dict_from_url(
+                url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+            )
+        elif weights.endswith(".safetensors"):
+            state = safetensors.load(storage.read_bytes(weights))
+        else:
+            # weights_only: what a pickle would run on loading is refused.
+            state = torch.load(io.BytesIO(storage.read_bytes(weights)), "cpu", weights_only=True)
+        return {name: tensor.detach() for name, tensor in state.items()}
+    except Exception as error:  # a broken file makes torch.load raise exceptions of all kinds
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 150)
+        raise UserError(f"perceptual weights: {weights} cannot be read ({reason}); copy it again") from None
+
+
+def perceptual_loss(features: VGG19Features, estimate: Tensor, clean: Tensor) -> Tensor:
+    """Mean over the layers of the mean squared difference of features, one value an image: float32, shape (N,).
+
+    Both images are (N, 3, H, W) in [-1, 1]; the gradient goes to `estimate` alone. It is clamped: at a high noise level
+    and early in training x0 lies far out of range, where VGG19 never was and its features' error would drown the rest.
+    """
+    with torch.no_grad():
+        targets = features(clean)
+    found = features(estimate.clamp(-1.0, 1.0))
+    errors = [
+        F.mse_loss(f.float(), target.float(), reduction="none").mean(dim=(1, 2, 3))
+        for f, target in zip(found, targets, strict=True)
+    ]
+    return torch.stack(errors).mean(dim=0)
