@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from imagewizard import results
+from imagewizard import results, training_metrics
 from imagewizard.errors import UserError
 from imagewizard.results import BlockFile
 from imagewizard.schema import KEY
@@ -86,7 +86,7 @@ def connect(runs: list[str]) -> duckdb.DuckDBPyConnection:
 
     Both have the columns of RESULT_SCHEMA and `run`, the run's folder as given. Projections and filters reach the
     Parquet files. SQL on it can open no file, load no extension and change no setting. Raises UserError if a folder
-    is no run.
+    is no run, or a training's.
     """
     connection = duckdb.connect(":memory:")
     current, every = [], []
@@ -109,6 +109,8 @@ _SUPERSEDED = " AND ".join(
 def _current(connection: duckdb.DuckDBPyConnection, run: str, number: int) -> list[str]:
     """SELECTs of a run's current rows; registers its files as _run{number}, and parts of them, with `connection`."""
     names = results.result_files(run)
+    if not names and training_metrics.is_training_run(run):
+        raise UserError(f"{run}: a training run has no result rows; imagewizard status and report tell of it")
     blocks = [block for name in names if (block := BlockFile.parse(name))]
     # A retry stays in its manifest shard, and most shards have none: their rows need no look at the later ones.
     retried = {block.shard for block in blocks if block.attempt > 1}

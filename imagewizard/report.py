@@ -1,18 +1,12 @@
 """A run as one self-contained HTML page: numbers by DuckDB, pictures of a dozen images, nothing fetched, no scripts."""
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from importlib import resources
-from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import duckdb
-import jinja2
-import yaml
 from markupsafe import Markup
 
-from imagewizard import manifest, query, report_charts, report_panels, run_folder, storage, summary
-from imagewizard.query_output import cut, printable
+from imagewizard import manifest, query, report_charts, report_page, report_panels, storage, summary
 from imagewizard.report_charts import Bins, Dot
 from imagewizard.report_panels import Sample
 
@@ -53,45 +47,21 @@ def write_report(run: str) -> str:
     The run may be unfinished, all errors, or have lost its images: the page says so.
     """
     with query.connect([run]) as connection:
-        page = _template().render(_facts(run, connection))
-    uri = storage.join(run, "report.html")
-    storage.write_whole(uri, page.encode(), storage.join(run, "_tmp"))
-    return uri
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": _number, "count": "{:,}".format, "text": _text}
-    return environment.from_string((resources.files("imagewizard") / "report.html.tmpl").read_text(encoding="utf-8"))
-
-
-def _number(value: float | None, decimals: int) -> str:
-    return "–" if value is None else f"{value:.{decimals}f}"
-
-
-def _text(value: str | None, width: int = 120) -> str:
-    """What comes from outside (ids, errors, paths), short and without control characters; the template escapes it."""
-    return cut(printable(value or "–"), width)
+        return report_page.write(run, "report.html.tmpl", _facts(run, connection))
 
 
 def _facts(run: str, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     """All that the template is told."""
-    job = run_folder.read_job(run) or {}
-    config = job.get("config", {})
+    facts = report_page.facts(run)
+    config = facts["config"]
     finished = summary.read(run)
     totals = query.records(connection, _TOTALS)[0]
     levels = query.records(connection, _LEVELS)
     score = _GAIN if totals["gain"] is not None else _NOISE if totals["sigma_estimated"] is not None else _NAME
     denoised = [level["sigma"] for level in levels if level["ok"]]
-    return {
-        "run": run,
-        "name": PurePosixPath(run.rstrip("/")).name,
-        "job": job,
-        "config": config,
-        "config_yaml": yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),
+    return facts | {
         "source": _source(config),
         "method": _method(config),
-        "made_at": datetime.now(UTC),
         "totals": totals,
         "levels": levels,
         "is_scored": score is _GAIN,

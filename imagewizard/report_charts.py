@@ -12,6 +12,10 @@ PLOT = WIDTH - LEFT - RIGHT
 FLOOR = 314  # of the plots, which so are of one height
 STRIP_GAP = 24  # for the mean's label
 LEAST_RANGE = 2.0  # dB: less would blow up what is no difference
+LEAST_DECADES = 0.3  # the same of a logarithmic axis: a factor of two
+LABEL_HEIGHT = 18
+DOTTED = 40  # a curve of so many points has them as dots, and one of a single point is seen at all
+LABELS = 112  # room to the right of a plot for its lines' labels
 SERIES = 6  # colours of the page; more series go round
 
 
@@ -29,6 +33,14 @@ class Dot(NamedTuple):
     x: float
     y: float
     rows: int
+
+
+class Curve(NamedTuple):
+    """A line through (x, y) with x rising, and what it is the smooth form of, drawn faintly; [] for a line as it is."""
+
+    label: str
+    points: Sequence[tuple[float, float]]
+    raw: Sequence[tuple[float, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -114,18 +126,79 @@ def scatter(dots: Sequence[Dot], labels: Sequence[str], title: str, x_label: str
     return _svg(FLOOR + 46, title, [*parts, *_x_axis(x, FLOOR, x_label)])
 
 
-def _padded(values: list[float], start: float, end: float) -> Axis:
-    """An axis with room around the values, and of LEAST_RANGE at least."""
+def lines(
+    curves: Sequence[Curve], x_end: float, marks: Sequence[float], title: str, x_label: str, is_log: bool = False
+) -> Markup:
+    """Curves (at least one) over 0 to `x_end`, each labelled at its right end; dotted lines at the x in `marks`.
+
+    `is_log`: the y axis is logarithmic, and all y are > 0.
+    """
+    scale = math.log10 if is_log else float
+    heights = [scale(py) for curve in curves for _, py in (*curve.points, *curve.raw)]
+    x = Axis(0, x_end, LEFT, WIDTH - LABELS)
+    y = _padded(heights, FLOOR, 14, LEAST_DECADES if is_log else LEAST_RANGE)
+    parts = []
+    for tick in _log_ticks(y) if is_log else y.ticks(7):
+        at = y(scale(tick))
+        parts += [_line("grid", LEFT, at, x.end, at), _text(LEFT - 8, at + 4, _plain(tick), "end")]
+    parts += [_line("mark", x(mark), 14, x(mark), FLOOR) for mark in marks]
+    for series, curve in enumerate(curves):
+        raw, points = ([(x(px), y(scale(py))) for px, py in line] for line in (curve.raw, curve.points))
+        parts += [_path(f"l{series % SERIES} raw", raw), _path(f"l{series % SERIES}", points)]
+        if len(points) <= DOTTED:
+            parts += [f'<circle class="s{series % SERIES}" cx="{px:.1f}" cy="{py:.1f}" r="3"/>' for px, py in points]
+    ends = _spread([y(scale(curve.points[-1][1])) for curve in curves])
+    for series, (curve, end) in enumerate(zip(curves, ends, strict=True)):
+        parts.append(_line(f"key l{series % SERIES}", x.end + 4, end, x.end + 11, end))
+        parts.append(_text(x.end + 14, end + 4, curve.label, "start"))
+    parts.append(_line("axis", LEFT, FLOOR, x.end, FLOOR))
+    return _svg(FLOOR + 46, title, [*parts, *_x_axis(x, FLOOR, x_label)])
+
+
+def _path(kind: str, points: list[tuple[float, float]]) -> str:
+    """A line through the points; of more than fit, the lowest and the highest within each SVG unit."""
+    columns: dict[int, list[tuple[float, float]]] = {}
+    for point in points:
+        columns.setdefault(int(point[0]), []).append(point)
+    kept = [
+        point
+        for column in columns.values()
+        for point in sorted({min(column, key=lambda p: p[1]), max(column, key=lambda p: p[1])})
+    ]
+    return f'<polyline class="{kind}" points="{" ".join(f"{px:.1f},{py:.1f}" for px, py in kept)}"/>'
+
+
+def _spread(heights: list[float]) -> list[float]:
+    """Heights moved apart downwards, and then up again from the floor, so that labels at them do not overlap."""
+    spread = dict.fromkeys(range(len(heights)), 0.0)
+    free = 0.0
+    for number in sorted(spread, key=heights.__getitem__):
+        spread[number] = free = max(heights[number], free + LABEL_HEIGHT)
+    over = max(0.0, free - FLOOR)
+    return [height - over for height in spread.values()]
+
+
+def _log_ticks(axis: Axis) -> list[float]:
+    """Round values of an axis that is in powers of ten: 1, 2, 5 of each, evenly spaced ones where that were few."""
+    low, high = 10**axis.low, 10**axis.high
+    powers = range(math.floor(axis.low), math.ceil(axis.high) + 1)
+    steps = (1,) if axis.high - axis.low > 3 else (1, 2, 5)
+    ticks = [float(f"{step}e{power}") for power in powers for step in steps if low <= float(f"{step}e{power}") <= high]
+    return ticks if len(ticks) > 2 else Axis(low, high, axis.start, axis.end).ticks(5)
+
+
+def _padded(values: list[float], start: float, end: float, least: float = LEAST_RANGE) -> Axis:
+    """An axis with room around the values, and of `least` length in all."""
     low, high = min(values), max(values)
-    spare = max(0.06 * (high - low), (LEAST_RANGE - (high - low)) / 2)
+    spare = max(0.06 * (high - low), (least - (high - low)) / 2)
     return Axis(low - spare, high + spare, start, end)
 
 
 def _x_axis(x: Axis, floor: float, label: str) -> list[str]:
     parts = []
-    for tick in x.ticks(8):
+    for tick in x.ticks(6 if x.high >= 1000 else 8):  # long numbers want room
         parts += [_line("axis", x(tick), floor, x(tick), floor + 4), _text(x(tick), floor + 18, _plain(tick), "middle")]
-    return [*parts, _text(LEFT + PLOT / 2, floor + 38, label, "middle")]
+    return [*parts, _text((x.start + x.end) / 2, floor + 38, label, "middle")]
 
 
 def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:

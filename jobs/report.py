@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from imagewizard import report
+from imagewizard import report, training_metrics, training_report
 from jobs import exit_codes
 
 
@@ -11,7 +11,9 @@ def main(argv: list[str]) -> int:
     """Writes the page and prints where it lies."""
     parser = argparse.ArgumentParser(prog="imagewizard report", description=__doc__)
     parser.add_argument("run", metavar="RUN", help="run folder, local or s3://")
-    print(report.write_report(parser.parse_args(argv).run))
+    run = parser.parse_args(argv).run
+    kind = training_report if training_metrics.is_training_run(run) else report
+    print(kind.write_report(run))
     return exit_codes.DONE
 
 

@@ -5,7 +5,7 @@ import json
 import sys
 from dataclasses import asdict
 
-from imagewizard import status
+from imagewizard import status, training_metrics, training_status
 from imagewizard.progress import clock
 from jobs import exit_codes
 
@@ -13,17 +13,20 @@ from jobs import exit_codes
 def main(argv: list[str]) -> int:
     """Prints the status of one or more runs."""
     parser = argparse.ArgumentParser(
-        prog="imagewizard status", description="What of a run is done, failed and pending."
+        prog="imagewizard status", description="How far a run is: a bulk job's or a training's."
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run folder, local or s3://")
     parser.add_argument("--json", action="store_true", help="one JSON object a run")
     arguments = parser.parse_args(argv)
     for run in arguments.runs:
-        found = status.read(run)
-        if arguments.json:
-            print(json.dumps({"run": run} | asdict(found), default=str))
+        found: status.Status | training_status.TrainingStatus
+        if training_metrics.is_training_run(run):
+            found = training_status.read(run)
+            text = training_status.text(run, found)
         else:
-            print(_text(run, found))
+            found = status.read(run)
+            text = _text(run, found)
+        print(json.dumps({"run": run} | asdict(found), default=str) if arguments.json else text)
     return exit_codes.DONE
 
 

@@ -4,15 +4,12 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import duckdb
 import pyarrow.parquet as pq
 import pytest
-from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
 from imagewizard import query, query_output
@@ -339,33 +336,17 @@ def test_the_canned_queries_are_listed(capsys: pytest.CaptureFixture[str]) -> No
     ]
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URI of an empty bucket of a real S3 server."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    boto3.client("s3").create_bucket(Bucket="runs")
-    yield "s3://runs"
-    server.stop()
-
-
 def test_runs_in_s3_are_read_and_rows_written_there(
     run: Path, bucket: str, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     here, there = fs.LocalFileSystem(), fs.S3FileSystem(endpoint_override=os.environ["AWS_ENDPOINT_URL"])
-    fs.copy_files(str(run), "runs/some/run", source_filesystem=here, destination_filesystem=there)
+    name = bucket.removeprefix("s3://")
+    fs.copy_files(str(run), f"{name}/some/run", source_filesystem=here, destination_filesystem=there)
     remote = f"{bucket}/some/run"
     assert {each["run"] for each in rows_of(remote, "summary")} == {remote}
     assert len(rows_of(remote, "FROM results")) == 7
     output(capsysbinary, remote, "FROM results", "--out", f"{bucket}/rows.parquet")
-    assert pq.read_table("runs/rows.parquet", filesystem=there).num_rows == 7
-    assert not [info for info in there.get_file_info(fs.FileSelector("runs")) if "partial" in info.path]
+    assert pq.read_table(f"{name}/rows.parquet", filesystem=there).num_rows == 7
+    assert not [info for info in there.get_file_info(fs.FileSelector(name)) if "partial" in info.path]
     with pytest.raises(UserError, match="no run folder"):
         rows_of(f"{bucket}/nothing/here", "summary")

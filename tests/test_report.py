@@ -3,11 +3,8 @@
 import base64
 import io
 import json
-import shutil
-import subprocess
 import threading
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from imagewizard import noise, query, report, report_charts, report_panels
 from imagewizard.report_charts import Bins, Dot
 from jobs import exit_codes
 from jobs import report as command
+from tests.pages import CHROMIUM, PROBE, Page, browse
 from tests.run_folders import (
     error_row,
     finished_run,
@@ -34,52 +32,6 @@ HOSTILE = (
     "<script>document.title='owned'</script>"
     '<img src="http://evil.example/x" onerror="document.title=\'owned\'">&amp;"\''
 )
-
-
-class Page(HTMLParser):
-    """The text of a page, its images, its tables' cells, and the samples with the names of their panels."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.source = source
-        self.tags: list[str] = []
-        self.images: list[dict[str, str]] = []
-        self.references: list[str] = []
-        self.rows: list[list[str]] = []
-        self.samples: list[list[str]] = []
-        self.probe = ""
-        self._cell = False
-        self._text: list[str] = []
-        self.feed(source)
-        self.text = " ".join(" ".join(self._text).split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = {name: value or "" for name, value in attrs}
-        self.tags.append(tag)
-        self.references += [values[name] for name in ("src", "href", "srcset", "data", "action") if name in values]
-        if tag == "img":
-            self.images.append(values)
-            if not values["alt"].endswith("enlarged"):
-                self.samples[-1].append(values["alt"].partition(":")[0])
-        if tag == "section":
-            self.samples.append([])
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-            self._cell = True
-        if tag == "body":
-            self.probe = values.get("data-probe", "")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("td", "th"):
-            self._cell = False
-
-    def handle_data(self, data: str) -> None:
-        if self.tags[-1:] != ["style"]:
-            self._text.append(data)
-        if self._cell:
-            self.rows[-1][-1] = f"{self.rows[-1][-1]} {data.strip()}".strip()
 
 
 def pixels(image: dict[str, str]) -> np.ndarray:
@@ -356,15 +308,6 @@ def test_the_command_tells_where_the_page_lies(tmp_path: Path, capsys: pytest.Ca
     assert "no run folder" in capsys.readouterr().err
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-PROBE = """<script>addEventListener("load", () => { document.body.dataset.probe = JSON.stringify({
-  title: document.title, images: document.images.length, width: innerWidth,
-  loaded: [...document.images].filter(image => image.complete && image.naturalWidth > 0).length,
-  wide: [...document.querySelectorAll("main *")].filter(e => e.getBoundingClientRect().right > innerWidth + 1
-    && !e.closest(".scroll, pre")).map(e => e.outerHTML.slice(0, 80)),
-  charts: [...document.querySelectorAll("svg")].map(e => e.getBoundingClientRect().height) }) })</script>"""
-
-
 @pytest.fixture
 def server(whole_run: Path) -> Iterator[tuple[str, list[str]]]:
     """(URL, paths asked for so far) of a web server that has the page, and the page without policy and with a probe."""
@@ -390,21 +333,6 @@ def server(whole_run: Path) -> Iterator[tuple[str, list[str]]]:
         threading.Thread(target=listener.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{listener.server_port}", asked
         listener.shutdown()
-
-
-def browse(url: str, port: str, *options: str) -> str:
-    """The page's DOM once it is loaded; whatever host it turns to, it meets our server."""
-    assert CHROMIUM
-    words = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-dev-shm-usage",
-    ]
-    rules = f"--host-resolver-rules=MAP * 127.0.0.1:{port}"
-    done = subprocess.run([CHROMIUM, *words, rules, *options, "--dump-dom", url], capture_output=True, timeout=120)
-    return done.stdout.decode()
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: no chromium on the PATH")

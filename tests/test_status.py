@@ -19,7 +19,7 @@ def run(tmp_path: Path) -> Path:
         (tmp_path / "in").mkdir(exist_ok=True)
         (tmp_path / "in" / f"{name}.png").touch()
     folder = tmp_path / "run"
-    run_folder.write_job(DenoiseConfig(input=f"{tmp_path}/in", output=str(folder)), "f" * 16)
+    run_folder.write_job("denoise", DenoiseConfig(input=f"{tmp_path}/in", output=str(folder)), "f" * 16)
     manifest.write(str(folder), f"{tmp_path}/in", 2)
     error = run_folders.error_row("b.png", "read", "gone")
     run_folders.write_rows(folder, [run_folders.row("a.png"), error])

@@ -1,0 +1,52 @@
+"""What the HTML reports have in common: their templates, what each of them is told of its run, where they lie."""
+
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import PurePosixPath
+from typing import Any
+
+import jinja2
+import yaml
+
+from imagewizard import run_folder, storage
+from imagewizard.progress import clock
+from imagewizard.query_output import cut, printable
+
+
+def facts(run: str) -> dict[str, Any]:
+    """{run, name, job, config, config_yaml, made_at}; job and config are {} where there is no job.yaml."""
+    job = run_folder.read_job(run) or {}
+    config = job.get("config", {})
+    return {
+        "run": run,
+        "name": PurePosixPath(run.rstrip("/")).name,
+        "job": job,
+        "config": config,
+        "config_yaml": yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),
+        "made_at": datetime.now(UTC),
+    }
+
+
+def write(run: str, template: str, told: dict[str, Any]) -> str:
+    """Writes <run>/report.html from a template of this package and returns its URI."""
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_source), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"number": _number, "count": "{:,}".format, "text": _text, "clock": clock}
+    page = environment.get_template(template).render(told)
+    uri = storage.join(run, "report.html")
+    storage.write_whole(uri, page.encode(), storage.join(run, "_tmp"))
+    return uri
+
+
+def _source(template: str) -> str:
+    return (resources.files("imagewizard") / template).read_text(encoding="utf-8")
+
+
+def _number(value: float | None, decimals: int) -> str:
+    return "–" if value is None else f"{value:.{decimals}f}"
+
+
+def _text(value: str | None, width: int = 120) -> str:
+    """What comes from outside (ids, errors, paths), short and without control characters; the template escapes it."""
+    return cut(printable(value or "–"), width)

@@ -1,0 +1,145 @@
+"""metrics.jsonl of a training run: its rows, and the one line that says each to a person.
+
+A row is {kind: train | validation | event, step, time, …}; what else it has, `line` shows.
+"""
+
+import itertools
+import json
+import math
+import re
+from typing import Any
+
+from imagewizard import run_folder, storage
+from imagewizard.errors import UserError
+from imagewizard.progress import clock
+
+TRAIN, VALIDATION, EVENT = "train", "validation", "event"
+
+Row = dict[str, Any]
+
+PSNR_RANGE = 4.0  # dB below the best of a level that a chart shows
+TERMS = ("loss", "mse", "perceptual")
+
+
+def is_training_run(run: str) -> bool:
+    """Whether job.yaml tells of a training. Raises UserError if the storage does not answer."""
+    try:
+        job = run_folder.read_job(run)
+    except OSError as error:
+        raise UserError(f"{run}: cannot be read: {' '.join(str(error).split())}") from None
+    return job is not None and job.get("kind") == TRAIN
+
+
+def read(run: str) -> list[Row]:
+    """The rows of a training run in their order, without the steps that a resume has undone; [] before the first."""
+    try:
+        data = storage.read_bytes(storage.join(run, "metrics.jsonl"))
+    except FileNotFoundError:
+        return []
+    rows = [row for line in data.splitlines() if (row := _parsed(line))]
+    kept: list[Row] = []
+    again_from: dict[str, int] = {}
+    for row in reversed(rows):  # a step is undone where a later row of its kind is of this step or an earlier one
+        kind = row["kind"]
+        if kind == EVENT or kind not in again_from or row["step"] < again_from[kind]:
+            kept.append(row)
+            again_from[kind] = row["step"]
+    return kept[::-1]
+
+
+def _parsed(line: bytes) -> Row | None:
+    """None for half a line, which is what a crash leaves behind."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and {"kind", "step"} <= row.keys() else None
+
+
+def of_kind(rows: list[Row], kind: str) -> list[Row]:
+    return [row for row in rows if row["kind"] == kind]
+
+
+def by_sigma(row: Row, name: str) -> dict[float, float]:
+    """{sigma: value} of a validation's `name`: psnr, ssim, psnr_noisy, …"""
+    found = ((re.fullmatch(rf"{name}_(\d+(?:\.\d+)?)", key), value) for key, value in row.items())
+    return dict(sorted((float(match[1]), value) for match, value in found if match and value is not None))
+
+
+def best(rows: list[Row]) -> Row | None:
+    """The validation of the highest mean PSNR, the first of equals; None where there is none."""
+    return max(of_kind(rows, VALIDATION), key=lambda row: row["psnr"], default=None)
+
+
+def line(row: Row, epochs: float | None = None) -> str:
+    """A row in some 100 signs; `epochs` is how many there will be, where that is known.
+
+    `epoch 3.25/20  step 120/1875  loss 0.0610 (mse 0.0500, perceptual 0.1100)  lr 9.0e-04  14.2 images/s  ETA 13:32`
+    """
+    if row["kind"] == EVENT:
+        return f"step {row['step']}  {row['text']}"
+    if row["kind"] == VALIDATION:
+        return f"step {row['step']}  validation  {scores(row)}"
+    parts = [
+        f"epoch {row['epoch']:.2f}" + (f"/{epochs:g}" if epochs else ""),
+        f"step {row['step']}/{row['steps']}",
+        f"loss {loss(row)}",
+        f"lr {row['learning_rate']:.1e}",
+        f"{row['images_per_second']:.1f} images/s",
+    ]
+    if row["eta_seconds"]:
+        parts.append(f"ETA {clock(row['eta_seconds'])}")
+    return "  ".join(parts)
+
+
+def loss(row: Row) -> str:
+    """`0.0610 (mse 0.0500, perceptual 0.1100)`, or `0.0500` where it has one term."""
+    if "perceptual" not in row:
+        return f"{row['loss']:.4f}"
+    return f"{row['loss']:.4f} (mse {row['mse']:.4f}, perceptual {row['perceptual']:.4f})"
+
+
+def scores(row: Row) -> str:
+    """`psnr 33.10 / 30.20 / 27.00 dB, ssim .910 / .850 / .750 at sigma 15 / 25 / 50`."""
+    psnr, ssim = by_sigma(row, "psnr"), by_sigma(row, "ssim")
+    text = f"psnr {' / '.join(f'{value:.2f}' for value in psnr.values())} dB"
+    if ssim:
+        text += f", ssim {' / '.join(f'{value:.3f}'.removeprefix('0') for value in ssim.values())}"
+    return f"{text} at sigma {' / '.join(f'{sigma:g}' for sigma in psnr)}"
+
+
+def loss_curves(rows: list[Row]) -> dict[str, list[tuple[int, float]]]:
+    """{name: (step, value) in the rows' order} of the loss, and of its terms where it has several; only what is > 0.
+
+    That is what a logarithmic axis can show, and leaves out the NaN that ended a run.
+    """
+    train = of_kind(rows, TRAIN)
+    names = TERMS if any("perceptual" in row for row in train) else TERMS[:1]
+    curves = {name: [(row["step"], row[name]) for row in train if 0 < row.get(name, 0) < math.inf] for name in names}
+    return {name: points for name, points in curves.items() if points}
+
+
+def psnr_curves(rows: list[Row]) -> dict[float, list[tuple[int, float]]]:
+    """{sigma: (step, PSNR in dB) in the rows' order}."""
+    curves: dict[float, list[tuple[int, float]]] = {}
+    for row in of_kind(rows, VALIDATION):
+        for sigma, value in by_sigma(row, "psnr").items():
+            curves.setdefault(sigma, []).append((row["step"], value))
+    return curves
+
+
+def psnr_floor(curves: dict[float, list[tuple[int, float]]]) -> float:
+    """The PSNR in dB below which a chart need not go: a new network starts so low that nothing else would be seen."""
+    return min(max(value for _, value in points) for points in curves.values()) - PSNR_RANGE
+
+
+def smoothed(values: list[float]) -> list[float]:
+    """Means over a window around each value, a 20th of all wide; it ends at the last, and is small for the first ones.
+
+    Those fall by a power law, and a mean over many would lie above all but a few.
+    """
+    reach = len(values) // 40
+    sums = list(itertools.accumulate(values, initial=0.0))
+    first = [at - min(reach, at // 3) for at in range(len(values))]
+    end = [min(at + min(reach, at // 3), len(values) - 1) + 1 for at in range(len(values))]
+    return [(sums[b] - sums[a]) / (b - a) for a, b in zip(first, end, strict=True)]

@@ -1,0 +1,84 @@
+"""What a validation looks like: clean, noisy and denoised pictures side by side, one PNG."""
+
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+# Of a picture, in pixels: enough to see what becomes of texture, and three abreast fit on a page.
+WIDTH, HEIGHT = 320, 240
+GAP, MARGIN, CAPTION, HEADER = 12, 16, 24, 30
+PAPER, INK, FAINT = "#ffffff", "#1a1d23", "#5c6470"
+COLUMNS = ("clean", "noisy", "denoised")
+
+
+class Panel(NamedTuple):
+    """An image of a validation; the three pictures are uint8 (H, W, 3) of one size, PSNRs are in dB."""
+
+    name: str
+    sigma: float
+    clean: np.ndarray
+    noisy: np.ndarray
+    denoised: np.ndarray
+    psnr_noisy: float
+    psnr: float
+
+
+def draw(rows: list[Panel]) -> bytes:
+    """A PNG with a row for each panel: the middle of its pictures at their own resolution, not scaled down.
+
+    Scaling would take noise away. Pictures of at most half the room are enlarged, every pixel a square.
+    """
+    width = 2 * MARGIN + 3 * WIDTH + 2 * GAP
+    sheet = Image.new("RGB", (width, HEADER + len(rows) * (HEIGHT + CAPTION + GAP)), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for column, title in enumerate(COLUMNS):
+        pen.text((_left(column), 8), title, INK, _font(15, bold=True))
+    for number, panel in enumerate(rows):
+        top = HEADER + number * (HEIGHT + CAPTION + GAP)
+        captions = (
+            panel.name,
+            f"σ {panel.sigma:g} · {panel.psnr_noisy:.2f} dB",
+            f"{panel.psnr:.2f} dB · gain {panel.psnr - panel.psnr_noisy:+.2f}",
+        )
+        pictures = (panel.clean, panel.noisy, panel.denoised)
+        for column, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+            sheet.paste(Image.fromarray(_fitted(picture)), (_left(column), top))
+            pen.text((_left(column), top + HEIGHT + 4), _shortened(caption, pen), FAINT, _font(13))
+    data = io.BytesIO()
+    sheet.save(data, "PNG")
+    return data.getvalue()
+
+
+def _left(column: int) -> int:
+    return MARGIN + column * (WIDTH + GAP)
+
+
+def _fitted(picture: np.ndarray) -> np.ndarray:
+    """uint8 (HEIGHT, WIDTH, 3): the middle of a large picture, a small one enlarged on grey."""
+    factor = max(1, min(HEIGHT // picture.shape[0], WIDTH // picture.shape[1]))
+    large = picture.repeat(factor, axis=0).repeat(factor, axis=1)
+    top, left = max(0, large.shape[0] - HEIGHT) // 2, max(0, large.shape[1] - WIDTH) // 2
+    middle = large[top : top + HEIGHT, left : left + WIDTH]
+    room = np.full((HEIGHT, WIDTH, 3), 240, np.uint8)
+    down, across = (HEIGHT - middle.shape[0]) // 2, (WIDTH - middle.shape[1]) // 2
+    room[down : down + middle.shape[0], across : across + middle.shape[1]] = middle
+    return room
+
+
+def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """DejaVu, which has a σ, from matplotlib's own files: there is one on every machine then."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)
+
+
+def _shortened(text: str, pen: ImageDraw.ImageDraw) -> str:
+    """The text, or the end of it where it is too long: what tells paths apart is there."""
+    short = text
+    while pen.textlength(short, _font(13)) > WIDTH:
+        text = text[1:]
+        short = f"…{text}"
+    return short

@@ -1,0 +1,92 @@
+"""How far a training is, computed from what lies in its run folder: from any machine, while it runs or long after."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pyarrow import fs
+
+from imagewizard import lease, run_folder, storage, summary, training_metrics
+from imagewizard.training_metrics import EVENT, TRAIN, VALIDATION, Row
+
+
+@dataclass(frozen=True)
+class TrainingStatus:
+    """The state of a training run; rows are those of metrics.jsonl, None where there is none yet."""
+
+    state: str
+    """training | stopped | finished."""
+    epochs: float | None
+    """How many there are to be."""
+    train: Row | None
+    """The newest one: step, steps, epoch, loss and its terms, learning_rate, images_per_second, overhead, …"""
+    validation: Row | None
+    best_validation: Row | None
+    """The first of the highest mean PSNR."""
+    events: list[Row]
+    checkpoint: str | None
+    """URI of the newest one."""
+    last_row: datetime | None
+    driver: str | None
+    """`pid on host` of the driver that holds the run."""
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Time to go as the newest row has it, for a run with a driver; None if that cannot be told."""
+        return self.train["eta_seconds"] if self.train and self.driver else None
+
+
+def read(run: str) -> TrainingStatus:
+    """The status of a training run, one that has only its job.yaml too."""
+    job = run_folder.read_job(run) or {}
+    holder = lease.holder(run)
+    rows = training_metrics.read(run)
+    train = training_metrics.of_kind(rows, TRAIN)
+    validations = training_metrics.of_kind(rows, VALIDATION)
+    last = max((row["time"] for row in rows), default=None)
+    return TrainingStatus(
+        state="finished" if summary.read(run) else "training" if holder else "stopped",
+        epochs=job.get("config", {}).get("optimizer", {}).get("epochs"),
+        train=train[-1] if train else None,
+        validation=validations[-1] if validations else None,
+        best_validation=training_metrics.best(rows),
+        events=training_metrics.of_kind(rows, EVENT),
+        checkpoint=newest_checkpoint(run),
+        last_row=None if last is None else datetime.fromtimestamp(last, UTC),
+        driver=f"pid {holder['pid']} on {holder['host']}" if holder else None,
+    )
+
+
+def newest_checkpoint(run: str) -> str | None:
+    """URI of the run's checkpoint of the most steps."""
+    folder = storage.join(run, "checkpoints")
+    filesystem, path = storage.resolve(folder)
+    found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
+    names = [info.base_name for info in found if re.fullmatch(r"step-\d+", info.base_name)]
+    return storage.join(folder, max(names)) if names else None
+
+
+def text(run: str, status: TrainingStatus) -> str:
+    """The status in a few lines, as the command prints it."""
+    lines = [f"{run}: {status.state}" + (f" ({status.driver})" if status.driver else "")]
+    if status.train:
+        row = status.train if status.eta_seconds else status.train | {"eta_seconds": None}
+        share = f"{100.0 * row['step'] / row['steps']:.1f} % done"
+        lines += [training_metrics.line(row, status.epochs), f"{share}, {100.0 * row['overhead']:.1f} % overhead"]
+    else:
+        lines.append("no step is done yet")
+    if status.validation and status.best_validation:
+        lines.append(training_metrics.line(status.validation))
+        if status.best_validation is not status.validation:
+            lines.append(f"best: {training_metrics.line(status.best_validation)}")
+    if status.events:
+        lines.append(training_metrics.line(status.events[-1]))
+    if status.checkpoint:
+        lines.append(f"checkpoint {status.checkpoint}")
+    if status.last_row:
+        lines.append(f"last row {status.last_row:%Y-%m-%d %H:%M:%S} UTC")
+    if status.state == "stopped":
+        lines.append("the same `imagewizard train` command again goes on from here")
+    if status.state == "finished":
+        lines.append(f"imagewizard denoise model={storage.join(run, 'model')} uses what it made")
+    return "\n  ".join(lines)
