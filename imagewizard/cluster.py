@@ -13,6 +13,7 @@ from ray.data import DataContext
 
 from imagewizard.errors import UserError
 from imagewizard.job_config import ResourcesSection
+from imagewizard.train_config import TrainResourcesSection
 
 
 @dataclass(frozen=True)
@@ -99,3 +100,50 @@ def width(resources: ResourcesSection) -> Width:
     if actors > room:
         raise UserError(f"resources.actors: {actors} asked for, but the cluster has room for {room}; lower it")
     return Width(actors, max(1, cpus // actors), gpus_per_actor)
+
+
+# A training worker's reserved share of the CPUs where it has no GPU; the loaders take theirs from what is left.
+WORKER_CPUS = 0.5
+
+
+@dataclass(frozen=True)
+class TrainingWidth:
+    """How many training workers, and what each gets."""
+
+    least: int
+    most: int
+    threads_per_worker: int
+    gpus_per_worker: float
+
+    def __str__(self) -> str:
+        number = f"{self.most}" if self.least == self.most else f"{self.least} to {self.most}"
+        each = (
+            f"{self.gpus_per_worker:g} GPU each" if self.gpus_per_worker else f"{self.threads_per_worker} threads each"
+        )
+        return f"{number} worker{'s' if self.most > 1 else ''}, {each}"
+
+
+def training_width(resources: TrainResourcesSection, pieces: int) -> TrainingWidth:
+    """Starts or joins Ray and fits the workers to it. Raises UserError if it cannot hold the least number of them.
+
+    `pieces`: micro-batches of a batch; where the number is left to the cluster, every worker gets one at least.
+    """
+    start(resources.address)
+    total = ray.cluster_resources()
+    cpus, gpus = max(1.0, total.get("CPU", 1.0)), total.get("GPU", 0.0)
+    gpus_per_worker = resources.gpus_per_worker
+    if gpus_per_worker == "auto":
+        gpus_per_worker = 1.0 if gpus else 0.0
+    room = int(gpus / gpus_per_worker) if gpus_per_worker else int((cpus - WORKER_CPUS) / WORKER_CPUS)
+    workers = resources.workers
+    if workers == "auto":
+        least = most = max(1, min(room, pieces)) if gpus_per_worker else 1
+    else:
+        least, most = workers if isinstance(workers, tuple) else (workers, workers)
+    if least > room:
+        have = f"{gpus:g} GPUs" if gpus_per_worker else f"{cpus:g} CPUs"
+        raise UserError(
+            f"resources.workers: {least} asked for, but the cluster's {have} have room for {room}; "
+            "lower it or gpus_per_worker"
+        )
+    return TrainingWidth(least, most, max(1, int(cpus // most)), gpus_per_worker)

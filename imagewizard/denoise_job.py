@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from imagewizard import blocks, cluster, manifest, model_files, pipeline, results, run_folder, summary
-from imagewizard.job_config import ActorConfig, DenoiseConfig
+from imagewizard.job_config import RESULT_KEYS, ActorConfig, DenoiseConfig
 from imagewizard.lease import Lease
 from imagewizard.progress import Progress
 from imagewizard.schema import ERROR
@@ -47,7 +47,7 @@ def prepare(config: DenoiseConfig) -> Plan:
     if stored is None:
         manifest.check_source(config.input)
     else:
-        run_folder.check_same_job(stored, config, model.fingerprint)
+        run_folder.check_same_job(stored, "denoise", config, model.fingerprint, RESULT_KEYS)
     return Plan(config, model.fingerprint, stored is not None)
 
 
@@ -57,7 +57,7 @@ def execute(plan: Plan) -> dict[str, Any]:
     with Lease(run):
         run_folder.sweep(run)
         if not plan.resumed:
-            run_folder.write_job(config, plan.fingerprint)
+            run_folder.write_job("denoise", config, plan.fingerprint)
         block_rows = None if config.resources.block_rows == "auto" else config.resources.block_rows
         index = manifest.read_index(run) or manifest.write(run, config.input, block_rows)
         done = summary.counts(run)

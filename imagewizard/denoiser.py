@@ -84,7 +84,7 @@ class Denoiser:
         try:
             return self._denoise(noisy.to(self.device), sigmas).cpu()
         except RuntimeError as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         if len(sigmas) == 1:
             height, width = noisy.shape[2:]
@@ -119,6 +119,6 @@ class Denoiser:
         return options.blend_lambda * sampled + (1.0 - options.blend_lambda) * mean
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: RuntimeError) -> bool:
     """torch has a class of its own for this on the GPU only."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

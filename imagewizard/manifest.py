@@ -81,7 +81,7 @@ def write(run: str, source: str | list[str], block_rows: int | None) -> Manifest
     skipped: list[str] = []
     images = 0
     block_counts: list[int] = []
-    for table in _shards(_list(source, skipped)):
+    for table in _shards(listing(source, skipped)):
         if block_rows is None:
             block_rows = max(1, min(BLOCK_ROWS, table.num_rows // SMALL_JOB_BLOCKS))
         sink = pa.BufferOutputStream()
@@ -98,24 +98,16 @@ def write(run: str, source: str | list[str], block_rows: int | None) -> Manifest
 
 def check_source(source: str | list[str]) -> None:
     """Raises UserError unless `source` exists and holds at least one image; reads no more than it must."""
-    if not any(table.num_rows for table in _list(source, [])):
+    if not any(table.num_rows for table in listing(source, [])):
         suffixes = "png, jpg, jpeg, webp, bmp, gif, tif, tiff"
         raise UserError(f"input: {source} holds no image; give a folder with {suffixes} files, or a Parquet manifest")
 
 
-def _shards(batches: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    held = MANIFEST_SCHEMA.empty_table()
-    for batch in batches:
-        held = pa.concat_tables([held, batch])
-        while held.num_rows >= SHARD_ROWS:
-            yield held.slice(0, SHARD_ROWS)
-            held = held.slice(SHARD_ROWS)
-    if held.num_rows:
-        yield held
+def listing(source: str | list[str], skipped: list[str]) -> Iterator[pa.Table]:
+    """Batches of manifest rows by MANIFEST_SCHEMA; the names of files that are no images go to `skipped`.
 
-
-def _list(source: str | list[str], skipped: list[str]) -> Iterator[pa.Table]:
-    """Batches of manifest rows; the names of files that are no images go to `skipped`."""
+    Raises UserError if there is no such source, or a manifest is none.
+    """
     if isinstance(source, list):
         yield from _list_files(source, skipped)
         return
@@ -129,6 +121,17 @@ def _list(source: str | list[str], skipped: list[str]) -> Iterator[pa.Table]:
         yield from _read_manifest(source, filesystem, path)
     else:
         yield from _list_folder(source, filesystem, path, skipped)
+
+
+def _shards(batches: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    held = MANIFEST_SCHEMA.empty_table()
+    for batch in batches:
+        held = pa.concat_tables([held, batch])
+        while held.num_rows >= SHARD_ROWS:
+            yield held.slice(0, SHARD_ROWS)
+            held = held.slice(SHARD_ROWS)
+    if held.num_rows:
+        yield held
 
 
 def _list_files(uris: list[str], skipped: list[str]) -> Iterator[pa.Table]:

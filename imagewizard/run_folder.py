@@ -1,32 +1,39 @@
-"""A denoise run's folder: what was asked for (job.yaml), what is there, what is still open."""
+"""A run's folder, be it of a bulk job or of a training: what was asked for (job.yaml), and whether it still is."""
 
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pyarrow import fs
 
 from imagewizard import storage
 from imagewizard.errors import UserError
-from imagewizard.job_config import RESULT_KEYS, DenoiseConfig
+from imagewizard.job_config import DenoiseConfig
 from imagewizard.schema import SCHEMA_VERSION
+from imagewizard.train_config import TrainConfig
+
+Kind = Literal["denoise", "train"]
 
 PACKAGES = ("imagewizard", "ray", "torch", "diffusers", "pillow", "pyarrow", "numpy")
 
 
 def read_job(run: str) -> dict[str, Any] | None:
-    """What job.yaml holds: schema_version, created_at, config, model_fingerprint, versions. None if there is none."""
+    """What job.yaml holds: schema_version, kind, created_at, config, model_fingerprint, versions. None without one."""
     uri = storage.join(run, "job.yaml")
     return dict(yaml.safe_load(storage.read_bytes(uri))) if storage.exists(uri) else None
 
 
-def write_job(config: DenoiseConfig, fingerprint: str) -> None:
-    """Writes job.yaml, before any work. Credentials are in no config, so none get in here."""
+def write_job(kind: Kind, config: DenoiseConfig | TrainConfig, fingerprint: str | None) -> None:
+    """Writes job.yaml, before any work. Credentials are in no config, so none get in here.
+
+    `fingerprint`: of the model that the run begins with; None if it begins with none.
+    """
     job = {
         "schema_version": SCHEMA_VERSION,
+        "kind": kind,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "config": config.model_dump(mode="json", by_alias=True),
         "model_fingerprint": fingerprint,
@@ -51,17 +58,28 @@ def check_output(output: str) -> None:
         raise UserError(f"output: {output} holds other files and no run; give an empty or a new folder")
 
 
-def check_same_job(stored: dict[str, Any], config: DenoiseConfig, fingerprint: str) -> None:
-    """Raises UserError if `config` would make other rows than the run that is `stored` in job.yaml."""
+def check_same_job(
+    stored: dict[str, Any],
+    kind: Kind,
+    config: DenoiseConfig | TrainConfig,
+    fingerprint: str | None,
+    keys: tuple[str, ...],
+) -> None:
+    """Raises UserError if `config` would make something else than the run that is `stored` in job.yaml.
+
+    `keys`: those of the config that results depend on.
+    """
+    if stored.get("kind") != kind:
+        raise UserError(f"output: the run there is a {stored.get('kind')} run; give another output")
     if stored.get("schema_version") != SCHEMA_VERSION:
         raise UserError(
             f"output: the run there has rows of schema {stored.get('schema_version')}, this version writes "
             f"{SCHEMA_VERSION}; give another output"
         )
-    before = {key: stored["config"].get(key) for key in RESULT_KEYS} | {"model": stored["model_fingerprint"]}
+    before = {key: stored["config"].get(key) for key in keys} | {"model": stored["model_fingerprint"]}
     dumped = config.model_dump(mode="json", by_alias=True)
-    now = {key: dumped[key] for key in RESULT_KEYS} | {"model": fingerprint}
-    changed = [f"{key} was {before[key]}, is {now[key]}" for key in RESULT_KEYS if before[key] != now[key]]
+    now = {key: dumped[key] for key in keys} | {"model": fingerprint}
+    changed = [f"{key} was {before[key]}, is {now[key]}" for key in keys if before[key] != now[key]]
     if changed:
         raise UserError(f"output: the run there was made otherwise ({'; '.join(changed)}); give another output")
 

@@ -1,247 +1,179 @@
-"""Training a DDPM's network to predict the noise in photographs: one process, one device."""
+"""The state of a training run, and the step that moves it on: one process of one or more that average gradients."""
 
-import json
 import math
-import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 
-import numpy as np
 import torch
-import torch.nn.functional as F
+import torch.distributed as dist
 from diffusers import UNet2DModel
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from imagewizard import model, pixels, seeding, storage, training_data
+from imagewizard import model, seeding
+from imagewizard.denoiser import is_out_of_memory
 from imagewizard.errors import UserError
-from imagewizard.sampling import posterior_mean, predict_eps, size_multiple
-from imagewizard.schedule import NoiseSchedule, alpha_bar_of_sigma
+from imagewizard.objective import Objective, inputs
+from imagewizard.perceptual import VGG19Features
+from imagewizard.sampling import size_multiple
+from imagewizard.schedule import NoiseSchedule, sigma_to_std
 from imagewizard.train_config import OptimizerSection, TrainConfig
+from imagewizard.training_data import TrainingBatch
 
-VALIDATION_SIGMAS = (15.0, 25.0, 50.0)
-STATUS_SECONDS = 10.0
+# A smoothed loss so many times its least stands for a run that has blown up …
+EXPLODED = 10.0
+# … smoothed over some fifty steps, because a batch of few crops may happen to hold only noisy or only clean ones.
+SMOOTHING = 0.98
 
 
-def learning_rate(step: int, config: OptimizerSection) -> float:
-    """Linear warm-up, then half a cosine down to zero at the last step."""
+def learning_rate(step: int, steps: int, config: OptimizerSection) -> float:
+    """Linear warm-up, then half a cosine down to zero at the last of `steps`, or a constant."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    if config.decay == "constant":
+        return config.learning_rate
+    progress = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
     return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
 
 
-def eps_loss(
-    unet: UNet2DModel, schedule: NoiseSchedule, batch: training_data.TrainingBatch, device: torch.device
-) -> Tensor:
-    """MSE between the noise and the network's estimate (Ho et al. 2020, eq. 14), at each image's own level."""
-    clean = pixels.to_tensor(batch.clean).to(device)
-    eps = torch.from_numpy(batch.noise).to(device).permute(0, 3, 1, 2)
-    levels = [alpha_bar_of_sigma(s) for s in batch.sigmas]
-    alpha_bar = torch.tensor(levels, dtype=torch.float32, device=device).view(-1, 1, 1, 1)
-    x_t = alpha_bar.sqrt() * clean + (1.0 - alpha_bar).sqrt() * eps
-    timesteps = torch.tensor([schedule.timestep(s) for s in batch.sigmas], dtype=torch.float32, device=device)
-    with torch.autocast(device.type, torch.bfloat16):
-        predicted = predict_eps(unet, x_t, timesteps)
-    return F.mse_loss(predicted, eps)
+@dataclass(frozen=True)
+class StepResult:
+    """One update, seen from any of the workers."""
 
-
-@torch.inference_mode()
-def validate(unet: UNet2DModel, schedule: NoiseSchedule, images: dict[str, np.ndarray], seed: int) -> dict[str, float]:
-    """Mean PSNR in dB of the one-step estimate at each validation level, with the same noise at every call."""
-    device = next(unet.parameters()).device
-    multiple = size_multiple(unet)
-    scores = {}
-    for sigma in VALIDATION_SIGMAS:
-        psnrs = []
-        for image_id, image in images.items():
-            height, width = (side // multiple * multiple for side in image.shape[:2])
-            image = image[:height, :width].astype(np.float32)
-            noise = seeding.generator(seed, "validation", image_id, sigma).standard_normal(image.shape, np.float32)
-            noisy = pixels.to_tensor(image + np.float32(sigma) * noise)[None].to(device)
-            with torch.autocast(device.type, torch.bfloat16):
-                denoised = posterior_mean(unet, schedule, noisy, [sigma])
-            mse = np.mean((pixels.to_uint8(denoised[0]) - image) ** 2)
-            psnrs.append(10.0 * math.log10(255.0**2 / max(mse, 1e-10)))
-        scores[f"psnr_{sigma:g}"] = round(float(np.mean(psnrs)), 4)
-    return scores
+    terms: dict[str, float]
+    """Means over the whole batch: loss, mse, and perceptual where it is part of the loss."""
+    grad_norm: float
+    """Before clipping."""
+    learning_rate: float
 
 
 class Trainer:
-    """The state of a run: network, averaged weights, optimizer, step. Lives in `<output>/checkpoints/`.
+    """Network, averaged weights, optimizer and step. All workers hold the same, for they apply the same gradients.
 
-    Raises UserError if network, schedule, crop and noise levels cannot go together.
+    With torch.distributed initialised, its processes share each batch. Raises UserError if network, schedule, crop and
+    noise levels cannot go together.
     """
 
-    def __init__(self, config: TrainConfig, device: torch.device) -> None:
-        torch.manual_seed(config.seed)
-        self.config, self.device = config, device
-        self.schedule = NoiseSchedule.from_config(config.schedule.model_dump())
-        self.schedule.timestep(max(config.sigma[1], *VALIDATION_SIGMAS))  # fails here rather than in some later step
-        self.unet = model.build_unet(config.network).to(device, memory_format=torch.channels_last)
-        if config.data.crop % (multiple := size_multiple(self.unet)):
+    def __init__(
+        self,
+        config: TrainConfig,
+        unet: UNet2DModel,
+        schedule: NoiseSchedule,
+        steps: int,
+        device: torch.device,
+        features: VGG19Features | None = None,
+    ) -> None:
+        self.config, self.schedule, self.steps, self.device = config, schedule, steps, device
+        schedule.timestep(max(config.sigma[1], *config.validation.sigma))  # fails here rather than in some later step
+        if config.data.crop % (multiple := size_multiple(unet)):
             raise UserError(f"data.crop: the network takes multiples of {multiple} pixels (got {config.data.crop})")
+        self.unet = unet.train().requires_grad_(True).to(device, memory_format=torch.channels_last)
+        if config.gradient_checkpointing:
+            self.unet.enable_gradient_checkpointing()
+        if config.compile:
+            self.unet.compile(dynamic=False)
+        features = features.to(device) if features is not None else None
+        self.objective = Objective(self.unet, config.loss, features, config.precision == "bf16")
+        self.workers = dist.get_world_size() if dist.is_initialized() else 1
+        self._rank = dist.get_rank() if dist.is_initialized() else 0
+        distributed = self.workers > 1
+        self._parallel: nn.Module = DistributedDataParallel(self.objective) if distributed else self.objective
         self.ema = {name: parameter.detach().clone() for name, parameter in self.unet.named_parameters()}
         self.optimizer = torch.optim.AdamW(self.unet.parameters(), weight_decay=config.optimizer.weight_decay)
         self.step = 0
+        self.smoothed_loss = self.least_loss = math.inf
+        self.busy_seconds = 0.0
+        """Time spent so far in forward, backward and update; the rest is waiting for data and talking about it."""
 
-    def train_step(self, batch: training_data.TrainingBatch) -> float:
-        """One update; the loss before it. Raises UserError, and updates nothing, if loss or gradient is not finite."""
+    def train_step(self, micro_batches: Sequence[TrainingBatch]) -> StepResult:
+        """One update from this worker's share of the batch.
+
+        Raises UserError, with the weights as they were, if loss or gradient is not finite or the loss has exploded, or
+        if a micro-batch does not fit into memory.
+        """
+        started = time.perf_counter()
+        options = self.config.optimizer
+        rate = learning_rate(self.step, self.steps, options)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.config.optimizer)
-        loss = eps_loss(self.unet, self.schedule, batch, self.device)
+            group["lr"] = rate
+        # Dropout, in networks that have it, draws from here: a function of the step, so that a resume draws the same.
+        torch.manual_seed(int(seeding.generator(self.config.seed, self.step, "dropout", self._rank).integers(2**62)))
         self.optimizer.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.unet.parameters(), self.config.optimizer.clip_norm)
-        # Before the update: weights that are not finite must not get into a checkpoint.
-        if not torch.isfinite(loss + norm):
-            raise UserError(
-                f"optimizer.learning_rate: at step {self.step} the loss is {loss.item():g}, its gradient's norm "
-                f"{norm.item():g}; lower the rate and run again, which goes on from the last checkpoint"
-            )
+        totals = torch.zeros(len(self.objective.terms), device=self.device)
+        for index, batch in enumerate(micro_batches):
+            last = index == len(micro_batches) - 1
+            totals += self._forward_backward(batch, synchronise=last)
+        if self.workers > 1:
+            dist.all_reduce(totals)
+        norm = torch.nn.utils.clip_grad_norm_(self.unet.parameters(), options.clip_norm).item()
+        terms = dict(zip(self.objective.terms, totals.tolist(), strict=True))
+        self._check(terms["loss"], norm)
         self.optimizer.step()
         self.step += 1
-        # Ramped up as in Karras et al. 2024 (the power-function idea): the first averages forget the random start.
+        self._average_weights()
+        self.busy_seconds += time.perf_counter() - started
+        return StepResult(terms, norm, rate)
+
+    def _forward_backward(self, batch: TrainingBatch, synchronise: bool) -> Tensor:
+        """Adds a micro-batch's part of the gradient; its part of the batch's mean loss terms."""
+        # Gradients are averaged over the workers where sums over the batch are wanted: hence times their number.
+        size = self.config.optimizer.batch_size
+        parallel = self._parallel
+        wait = nullcontext() if synchronise or not isinstance(parallel, DistributedDataParallel) else parallel.no_sync()
+        try:
+            with wait:
+                terms = parallel(*inputs(batch, self.schedule, self.device)).sum(dim=1)
+                (terms[0] * (self.workers / size)).backward()
+            return terms.detach() / size
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        raise UserError(self._size_that_fits(batch))  # outside of `except`, which would keep the failed tensors alive
+
+    def _size_that_fits(self, batch: TrainingBatch) -> str:
+        """What to say of a micro-batch that is too large: tries smaller ones that divide the batch."""
+        crops = len(batch.sigmas)
+        for size in (size for size in range(crops - 1, 0, -1) if self.config.optimizer.batch_size % size == 0):
+            self.unet.zero_grad()
+            part = TrainingBatch(batch.clean[:size], batch.noise[:size], batch.sigmas[:size])
+            try:
+                self.objective(*inputs(part, self.schedule, self.device))[0].sum().backward()
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                continue
+            hint = f"{size} do: resources.micro_batch_size={size}"
+            break
+        else:
+            hint = "not even one does: lower data.crop"
+        side = self.config.data.crop
+        return f"resources.micro_batch_size: {crops} crops of {side} x {side} do not fit into memory; {hint}"
+
+    def _check(self, loss: float, norm: float) -> None:
+        """Raises UserError before an update that would spoil the weights; every worker sees the same numbers."""
+        # Begins with no less than what a network that finds no noise would get: the first batch may be of clean crops.
+        blind = sigma_to_std(self.config.sigma[1]) ** 2 if self.config.loss.mse == "x0" else 1.0
+        previous = self.smoothed_loss if math.isfinite(self.smoothed_loss) else max(loss, blind)
+        self.smoothed_loss = SMOOTHING * previous + (1.0 - SMOOTHING) * loss
+        self.least_loss = min(self.least_loss, self.smoothed_loss)
+        if not math.isfinite(loss + norm):
+            problem = f"the loss is {loss:g} and its gradient's norm {norm:g}"
+        elif self.smoothed_loss > EXPLODED * self.least_loss:
+            problem = f"the loss has risen from {self.least_loss:.4g} to {self.smoothed_loss:.4g}"
+        else:
+            return
+        raise UserError(f"optimizer.learning_rate: at step {self.step} {problem}; lower the rate, in another output")
+
+    @torch.no_grad()
+    def _average_weights(self) -> None:
+        # Ramped up as in Karras et al. 2024 (the power-function idea): the first averages forget the start.
         decay = min(self.config.optimizer.ema_decay, self.step / (self.step + 10))
-        with torch.no_grad():
-            for name, parameter in self.unet.named_parameters():
-                self.ema[name].lerp_(parameter, 1.0 - decay)
-        return loss.item()
+        torch._foreach_lerp_(list(self.ema.values()), list(self.unet.parameters()), 1.0 - decay)
 
     def averaged_unet(self) -> UNet2DModel:
-        """A copy of the network with the averaged weights, in eval mode."""
-        unet = model.build_unet(self.config.network).to(self.device, memory_format=torch.channels_last)
+        """A copy of the network with the averaged weights, in eval mode, on the same device."""
+        unet = model.build_unet(dict(self.unet.config)).to(self.device)
         unet.load_state_dict(self.ema)
-        return unet.eval()
-
-    def save(self, folder: Path) -> None:
-        """Writes a checkpoint that is there as a whole or not at all."""
-        tensors = {f"unet.{name}": p.detach() for name, p in self.unet.named_parameters()}
-        tensors |= {f"ema.{name}": tensor for name, tensor in self.ema.items()}
-        for name, parameter in self.unet.named_parameters():
-            moments = self.optimizer.state[parameter]
-            tensors |= {f"{key}.{name}": moments[key] for key in ("exp_avg", "exp_avg_sq") if key in moments}
-        with _whole_folder(folder) as partial:
-            save_file({name: t.contiguous() for name, t in tensors.items()}, partial / "state.safetensors")
-            (partial / "state.json").write_text(json.dumps({"step": self.step}))
-
-    def load(self, folder: Path) -> None:
-        """Goes back to a checkpoint. Raises UserError if it belongs to another network."""
-        tensors = load_file(folder / "state.safetensors")
-        weights = {name.removeprefix("unet."): t for name, t in tensors.items() if name.startswith("unet.")}
-        own = {name: parameter.shape for name, parameter in self.unet.named_parameters()}
-        if {name: tensor.shape for name, tensor in weights.items()} != own:
-            raise UserError(f"network: {folder} holds another architecture; give another output")
-        self.unet.load_state_dict(weights)
-        self.step = json.loads((folder / "state.json").read_text())["step"]
-        for name, parameter in self.unet.named_parameters():
-            self.ema[name] = tensors[f"ema.{name}"].to(self.device)
-            self.optimizer.state[parameter] = {
-                "step": torch.tensor(float(self.step)),
-                "exp_avg": tensors[f"exp_avg.{name}"].to(self.device),
-                "exp_avg_sq": tensors[f"exp_avg_sq.{name}"].to(self.device),
-            }
-
-
-@contextmanager
-def _whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write into, which gets the name `folder` once all is written."""
-    partial = folder.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    yield partial
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
-
-
-def latest_checkpoint(output: Path) -> Path | None:
-    """The newest whole checkpoint of a run."""
-    found = sorted(p for p in (output / "checkpoints").glob("step-*") if p.suffix != ".partial")
-    return found[-1] if found else None
-
-
-def train(config: TrainConfig) -> dict[str, Any]:
-    """Runs, or goes on with, the training into `config.output`; returns its summary.
-
-    The summary is written last: where it is, the run is finished, and another call returns it. Raises UserError for
-    folders without images, a network that cannot be built or trained, and a checkpoint of another one.
-    """
-    output = Path(config.output)
-    summary_path = output / "summary.json"
-    if summary_path.is_file():
-        return dict(json.loads(summary_path.read_text()))
-    trainer = Trainer(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    if checkpoint := latest_checkpoint(output):
-        trainer.load(checkpoint)
-        print(f"going on from {checkpoint}", flush=True)
-    train_images, broken = training_data.load_folder(config.data.train)
-    validation_images, _ = training_data.load_folder(config.data.validation)
-    stream = training_data.batches(
-        train_images, config.seed, config.optimizer.batch_size, config.data.crop, config.sigma, trainer.step
-    )
-    started = time.time()
-    first_step = trainer.step
-    scores = _loop(trainer, stream, validation_images, output)
-    with _whole_folder(output / "model") as partial:
-        model.save(trainer.unet, trainer.ema, config.schedule.model_dump(), partial)
-    summary = {
-        "steps": trainer.step,
-        "images": len(train_images),
-        "broken_images": broken,
-        "validation": scores,
-        "seconds": round(time.time() - started, 1),
-        "steps_timed": trainer.step - first_step,
-        "device": trainer.device.type,
-    }
-    storage.write_whole(str(summary_path), json.dumps(summary, indent=2).encode(), str(output / "_tmp"))
-    return summary
-
-
-def _loop(
-    trainer: Trainer,
-    stream: Iterator[training_data.TrainingBatch],
-    validation_images: dict[str, np.ndarray],
-    output: Path,
-) -> dict[str, float]:
-    """Steps until the last, with a status line every few seconds; the last validation's scores."""
-    config = trainer.config
-    scores: dict[str, float] = {}
-    losses: list[float] = []
-    started, last_status, first_step = time.time(), 0.0, trainer.step
-    output.mkdir(parents=True, exist_ok=True)
-    _rewind_metrics(output / "metrics.jsonl", trainer.step)
-    with (output / "metrics.jsonl").open("a") as metrics:
-        while trainer.step < config.optimizer.steps:
-            losses.append(trainer.train_step(next(stream)))
-            done = trainer.step == config.optimizer.steps
-            if done or time.time() - last_status > STATUS_SECONDS:
-                last_status = time.time()
-                rate = (trainer.step - first_step) / (last_status - started)
-                row: dict[str, Any] = {"step": trainer.step, "loss": float(np.mean(losses)), "steps_per_second": rate}
-                minutes = (config.optimizer.steps - trainer.step) / rate / 60
-                print(
-                    f"step {trainer.step}/{config.optimizer.steps}  loss {row['loss']:.4f}  "
-                    f"{rate * config.optimizer.batch_size:.1f} images/s  ETA {minutes:.0f} min",
-                    flush=True,
-                )
-                metrics.write(json.dumps(row) + "\n")
-                metrics.flush()
-                losses.clear()
-            if done or trainer.step % config.checkpoint_every == 0:
-                trainer.save(output / "checkpoints" / f"step-{trainer.step:08d}")
-                scores = validate(trainer.averaged_unet(), trainer.schedule, validation_images, config.seed)
-                print(f"step {trainer.step}  validation {scores}", flush=True)
-                metrics.write(json.dumps({"step": trainer.step, **scores}) + "\n")
-                metrics.flush()
-    return scores or validate(trainer.averaged_unet(), trainer.schedule, validation_images, config.seed)
-
-
-def _rewind_metrics(path: Path, step: int) -> None:
-    """Drops what was logged after the checkpoint that a run goes on from, for those steps come again."""
-    if path.is_file():
-        lines = path.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        storage.write_whole(str(path), "".join(kept).encode(), str(path.parent / "_tmp"))
+        return unet.eval().requires_grad_(False)

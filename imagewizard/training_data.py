@@ -1,19 +1,18 @@
-"""Training samples that hang on (seed, epoch, image id) alone: no resume and no worker count changes them."""
+"""Training samples that hang on (seed, epoch, image id) alone: no resume and no number of workers changes them."""
 
-from collections.abc import Iterator
+import functools
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from imagewizard import images, seeding
-from imagewizard.errors import UserError
-
-MAX_TRAINING_PIXELS = 100_000_000
+from imagewizard import seeding
+from imagewizard.schedule import NoiseSchedule
 
 
 @dataclass(frozen=True)
 class TrainingBatch:
+    """Clean crops and the noise to put on them."""
+
     clean: np.ndarray
     """uint8, (N, crop, crop, 3)."""
     noise: np.ndarray
@@ -22,57 +21,60 @@ class TrainingBatch:
     """float64, (N,), 0-255 scale."""
 
 
-def load_folder(folder: str) -> tuple[dict[str, np.ndarray], list[str]]:
-    """({image id: uint8 (H, W, 3)}, [ids of files that could not be read or decoded]); all images are held in memory.
+def place(seed: int, images: int, position: int) -> tuple[int, int]:
+    """(epoch, index of the image) at a position of the endless stream of samples.
 
-    Raises UserError if there is no folder or no usable image in it.
+    Every epoch draws each of the `images` once, in an order of its own.
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise UserError(f"data: {folder} is no folder; give one with clean images")
-    loaded, broken = {}, []
-    for path in sorted(p for p in root.rglob("*") if images.is_image_name(p.name) and p.is_file()):
-        image_id = path.relative_to(root).as_posix()
-        try:
-            loaded[image_id] = images.decode(path.read_bytes(), MAX_TRAINING_PIXELS)
-        except (images.ImageError, OSError):
-            broken.append(image_id)
-    if not loaded:
-        raise UserError(f"data: {folder} holds no usable image; give a folder with clean png, jpg, … files")
-    return loaded, broken
+    epoch, offset = divmod(position, images)
+    return epoch, int(_order(seed, images, epoch)[offset])
 
 
-def sample(image: np.ndarray, key: tuple[int, int, str], crop: int, sigma: tuple[float, float]) -> TrainingBatch:
-    """One random crop of `image`, flipped and turned at random, with its noise and level: a batch of one."""
-    rng = seeding.generator(*key)
+@functools.lru_cache(maxsize=2)  # a batch may lie across two epochs
+def _order(seed: int, images: int, epoch: int) -> np.ndarray:
+    return seeding.generator(seed, epoch, "order").permutation(images)
+
+
+def crop(image: np.ndarray, size: int, key: tuple[int, int, str]) -> np.ndarray:
+    """A random `size` x `size` crop of `image` (uint8, (H, W, 3)), flipped and turned at random.
+
+    `key`: seed, epoch and image id. A side shorter than `size` is reflect-padded.
+    """
+    rng = seeding.generator(*key, "crop")
     height, width = image.shape[:2]
-    if height < crop or width < crop:
-        image = np.pad(image, ((0, max(0, crop - height)), (0, max(0, crop - width)), (0, 0)), mode="reflect")
+    if height < size or width < size:
+        image = np.pad(image, ((0, max(0, size - height)), (0, max(0, size - width)), (0, 0)), mode="reflect")
         height, width = image.shape[:2]
-    top, left = int(rng.integers(height - crop + 1)), int(rng.integers(width - crop + 1))
-    patch = np.rot90(image[top : top + crop, left : left + crop], k=int(rng.integers(4)))
-    if rng.integers(2):
-        patch = patch[:, ::-1]
-    noise = rng.standard_normal((1, crop, crop, 3), dtype=np.float32)
-    return TrainingBatch(patch[None], noise, rng.uniform(*sigma, size=1))
+    top, left = int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1))
+    patch = np.rot90(image[top : top + size, left : left + size], k=int(rng.integers(4)))
+    return patch[:, ::-1] if rng.integers(2) else patch
 
 
-def batches(
-    images_by_id: dict[str, np.ndarray], seed: int, batch_size: int, crop: int, sigma: tuple[float, float], step: int
-) -> Iterator[TrainingBatch]:
-    """The endless run of batches from `step` on: each epoch draws every image once, in an order of its own."""
-    ids = sorted(images_by_id)
-    position = step * batch_size
-    while True:
-        samples = []
-        for index in range(position, position + batch_size):
-            epoch, place = divmod(index, len(ids))
-            order = seeding.generator(seed, epoch, "order").permutation(len(ids))
-            image_id = ids[order[place]]
-            samples.append(sample(images_by_id[image_id], (seed, epoch, image_id), crop, sigma))
-        position += batch_size
-        yield TrainingBatch(
-            np.concatenate([s.clean for s in samples]),
-            np.concatenate([s.noise for s in samples]),
-            np.concatenate([s.sigmas for s in samples]),
-        )
+def draw_sigma(
+    rng: np.random.Generator, sigma: tuple[float, float], timesteps_of: NoiseSchedule | None = None
+) -> float:
+    """A level between the two of `sigma` (0-255 scale), uniform in sigma, or in the timestep of a given schedule."""
+    if timesteps_of is None:
+        return float(rng.uniform(*sigma))
+    timestep = rng.uniform(timesteps_of.timestep(sigma[0]), timesteps_of.timestep(sigma[1]))
+    alpha_bar = timesteps_of.alpha_bar(timestep)
+    # Clipped: the way there and back rounds, and ends at the schedule's least level.
+    return float(np.clip(127.5 * np.sqrt((1.0 - alpha_bar) / alpha_bar), *sigma))
+
+
+def add_noise(
+    clean: np.ndarray,
+    keys: list[tuple[int, int, str]],
+    sigma: tuple[float, float],
+    timesteps_of: NoiseSchedule | None = None,
+) -> TrainingBatch:
+    """Crops (uint8, (N, size, size, 3)) with the noise and the level that belong to their keys.
+
+    `timesteps_of`: the schedule in whose timestep the level is drawn uniformly; None: uniformly in sigma.
+    """
+    noise, sigmas = np.empty(clean.shape, np.float32), np.empty(len(keys))
+    for i, key in enumerate(keys):
+        rng = seeding.generator(*key, "noise")
+        sigmas[i] = draw_sigma(rng, sigma, timesteps_of)
+        rng.standard_normal(dtype=np.float32, out=noise[i])
+    return TrainingBatch(clean, noise, sigmas)

@@ -1,6 +1,5 @@
 """imagewizard demo: the bulk job on photographs that come with scikit-image, from nothing to a page to look at."""
 
-import argparse
 import shutil
 import sys
 from importlib import resources
@@ -10,6 +9,7 @@ from imagewizard import config, denoise_job, report, summary
 from imagewizard.errors import UserError
 from imagewizard.job_config import DenoiseConfig
 from jobs import exit_codes
+from jobs.config_words import parse
 
 PHOTOS = (
     "astronaut.png",
@@ -25,17 +25,19 @@ PHOTOS = (
 
 def main(argv: list[str]) -> int:
     """Runs the demo afresh and returns its exit code."""
-    parser = argparse.ArgumentParser(
+    path, overrides, dry_run = parse(
+        argv,
         prog="imagewizard demo",
-        usage="imagewizard demo [CONFIG] [key.path=value …]",
         description="Add noise to scikit-image's colour photographs, denoise and score them, and write a page.",
+        example="imagewizard demo noise.sigma=50",
     )
-    parser.add_argument("words", nargs="*", metavar="CONFIG key=value", help="a YAML file, and values on top of it")
-    path, overrides = config.split_words(parser.parse_args(argv).words)
     job = config.load(DenoiseConfig, path, [f"input={_photos()}", "output=runs/demo", "images.format=png", *overrides])
-    _clear(Path(job.output))
+    if not dry_run:
+        _clear(Path(job.output))
     plan = denoise_job.prepare(job)
     print(plan, flush=True)
+    if dry_run:
+        return exit_codes.DONE
     totals = denoise_job.execute(plan)
     _print_table(job.output)
     page = report.write_report(job.output)

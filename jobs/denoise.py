@@ -1,32 +1,28 @@
 """imagewizard denoise: the bulk job."""
 
-import argparse
 import sys
 from typing import Any
 
 from imagewizard import config
 from imagewizard.job_config import DenoiseConfig
 from jobs import exit_codes
+from jobs.config_words import parse
 
 
 def main(argv: list[str]) -> int:
     """Runs the job, or goes on with it, and returns its exit code."""
-    parser = argparse.ArgumentParser(
+    path, overrides, dry_run = parse(
+        argv,
         prog="imagewizard denoise",
-        usage="imagewizard denoise [CONFIG] [key.path=value …] [--dry-run]",
         description="Denoise every image of `input` into the run folder `output`. The same command again resumes.",
-        epilog="example: imagewizard denoise input=photos output=runs/photos noise.sigma='[15,25,50]'",
+        example="imagewizard denoise input=photos output=runs/photos noise.sigma='[15,25,50]'",
     )
-    parser.add_argument("words", nargs="*", metavar="CONFIG key=value", help="a YAML file, and values on top of it")
-    parser.add_argument("--dry-run", action="store_true", help="check, print the plan and stop")
-    arguments = parser.parse_args(argv)
-    path, overrides = config.split_words(arguments.words)
     job = config.load(DenoiseConfig, path, overrides)
     from imagewizard import denoise_job  # Ray takes seconds that a wrong config need not wait for
 
     plan = denoise_job.prepare(job)
     print(plan, flush=True)
-    if arguments.dry_run:
+    if dry_run:
         return exit_codes.DONE
     summary = denoise_job.execute(plan)
     _print_summary(plan.config, summary)

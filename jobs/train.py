@@ -1,42 +1,49 @@
 """imagewizard train: train a model."""
 
-import argparse
 import sys
+from typing import Any
 
 from imagewizard import config
 from imagewizard.train_config import TrainConfig
 from jobs import exit_codes
+from jobs.config_words import parse
 
 
 def main(argv: list[str]) -> int:
     """Trains, or goes on training, and returns the exit code."""
-    parser = argparse.ArgumentParser(
+    path, overrides, dry_run = parse(
+        argv,
         prog="imagewizard train",
-        usage="imagewizard train CONFIG [key.path=value …] [--dry-run]",
         description="Train a denoiser into the run folder `output`. The same command again resumes.",
+        example="imagewizard train configs/embedded.yaml data.train=photos data.validation=more-photos",
     )
-    parser.add_argument("words", nargs="*", metavar="CONFIG key=value", help="a YAML file, and values on top of it")
-    parser.add_argument("--dry-run", action="store_true", help="check, print the plan and stop")
-    arguments = parser.parse_args(argv)
-    path, overrides = config.split_words(arguments.words)
     job = config.load(TrainConfig, path, overrides)
-    optimizer = job.optimizer
-    print(
-        f"train    {job.data.train}\n"
-        f"validate {job.data.validation}\n"
-        f"output   {job.output}\n"
-        f"sigma    {job.sigma[0]:g} to {job.sigma[1]:g}, uniform\n"
-        f"steps    {optimizer.steps} of {optimizer.batch_size} crops of {job.data.crop} x {job.data.crop}",
-        flush=True,
-    )
-    if arguments.dry_run:
-        return exit_codes.DONE
-    from imagewizard import trainer  # torch takes seconds that a wrong config need not wait for
+    from imagewizard import train_job  # Ray and torch take seconds that a wrong config need not wait for
 
-    summary = trainer.train(job)
-    scores = ", ".join(f"{name} {value:.2f}" for name, value in summary["validation"].items())
-    print(f"finished at step {summary['steps']}: {scores}; the model lies in {job.output}/model")
+    plan = train_job.prepare(job)
+    print(plan, flush=True)
+    if dry_run:
+        return exit_codes.DONE
+    if plan.summary is None:
+        _print_summary(job.output, train_job.execute(plan))
+    else:
+        _print_summary(job.output, plan.summary)
+        print("this run was finished before; nothing was done")
     return exit_codes.DONE
+
+
+def _print_summary(output: str, summary: dict[str, Any]) -> None:
+    for text in summary["broken_examples"]:
+        print(f"not used: {text}")
+    if more := summary["skipped"] - len(summary["broken_examples"]):
+        print(f"not used: {more} images more")
+    for name in ("first", "best"):
+        row = summary["validation"][name]
+        levels = [key.removeprefix("psnr_noisy_") for key in row if key.startswith("psnr_noisy_")]
+        psnrs = " / ".join(f"{row[f'psnr_{level}']:.2f}" for level in levels)
+        ssims = " / ".join(f"{row[f'ssim_{level}']:.4f}" for level in levels)
+        print(f"{name:<5} step {row['step']}: PSNR {psnrs} dB, SSIM {ssims} at sigma {' / '.join(levels)}")
+    print(f"finished after {summary['steps']} steps; the model lies in {output}/model")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import pytest
 
 from imagewizard import run_folder
 from imagewizard.errors import UserError
-from imagewizard.job_config import DenoiseConfig
+from imagewizard.job_config import RESULT_KEYS, DenoiseConfig
 
 
 def config(output: Path, **changes: object) -> DenoiseConfig:
@@ -15,11 +15,11 @@ def config(output: Path, **changes: object) -> DenoiseConfig:
 
 def test_job_yaml_keeps_what_a_rerun_is_compared_with(tmp_path: Path) -> None:
     job = config(tmp_path, noise={"sigma": [15, 25]}, denoise={"mode": "blend", "lambda": 0.25})
-    run_folder.write_job(job, "f" * 16)
+    run_folder.write_job("denoise", job, "f" * 16)
     stored = run_folder.read_job(str(tmp_path))
     assert stored is not None
     assert DenoiseConfig.model_validate(stored["config"]) == job
-    run_folder.check_same_job(stored, job, "f" * 16)
+    run_folder.check_same_job(stored, "denoise", job, "f" * 16, RESULT_KEYS)
     for key, change in (
         ("noise", {"noise": {"sigma": 25}}),
         ("denoise", {"denoise": {"mode": "ddim"}}),
@@ -29,12 +29,12 @@ def test_job_yaml_keeps_what_a_rerun_is_compared_with(tmp_path: Path) -> None:
     ):
         other = DenoiseConfig.model_validate(job.model_dump(by_alias=True) | change)
         with pytest.raises(UserError, match=f"{key} was"):
-            run_folder.check_same_job(stored, other, "f" * 16)
+            run_folder.check_same_job(stored, "denoise", other, "f" * 16, RESULT_KEYS)
     with pytest.raises(UserError, match=r"model was f+, is 0+"):
-        run_folder.check_same_job(stored, job, "0" * 16)
+        run_folder.check_same_job(stored, "denoise", job, "0" * 16, RESULT_KEYS)
     for change in ({"retry_failed": True}, {"resources": {"actors": 7}}, {"input": "elsewhere"}):
         other = DenoiseConfig.model_validate(job.model_dump(by_alias=True) | change)
-        run_folder.check_same_job(stored, other, "f" * 16)
+        run_folder.check_same_job(stored, "denoise", other, "f" * 16, RESULT_KEYS)
 
 
 def test_an_output_that_is_a_file_or_holds_other_things_is_refused(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_an_output_that_is_a_file_or_holds_other_things_is_refused(tmp_path: Pat
         run_folder.check_output(str(tmp_path / "file" / "run"))
     with pytest.raises(UserError, match="holds other files"):
         run_folder.check_output(str(tmp_path))
-    run_folder.write_job(config(tmp_path), "f")
+    run_folder.write_job("denoise", config(tmp_path), "f")
     run_folder.check_output(str(tmp_path))
 
 

@@ -1,0 +1,65 @@
+"""Training images from storage: decoded, kept while there is room, and kept apart from the benchmark's."""
+
+import time
+from collections import OrderedDict
+
+import numpy as np
+
+from imagewizard import benchmark_guard, images, storage
+
+MAX_TRAINING_PIXELS = 100_000_000
+# Decoded pixels that a process keeps: some 300 photographs of 0.25 megapixels, so that a small set is decoded once.
+KEPT_BYTES = 256 << 20
+
+
+# Pauses between attempts to read; boto's and pyarrow's own retries come before.
+RETRY_SECONDS = (1.0, 5.0, 15.0)
+
+
+class UnusableImageError(Exception):
+    """An image that training goes on without; says why."""
+
+
+class BenchmarkImageError(Exception):
+    """An image of the benchmark, which a model that is to be measured on it must never see."""
+
+
+class ImageStore:
+    """Decoded images by URI, the last used ones kept in memory."""
+
+    def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
+        self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._unusable: dict[str, str] = {}
+        self._room = kept_bytes
+
+    def load(self, uri: str) -> np.ndarray:
+        """uint8 (H, W, 3). Raises UnusableImageError, and BenchmarkImageError for an image of CBSD68."""
+        if uri in self._unusable:
+            raise UnusableImageError(self._unusable[uri])
+        if uri in self._kept:
+            self._kept.move_to_end(uri)
+            return self._kept[uri]
+        try:
+            image = images.decode(_read(uri), MAX_TRAINING_PIXELS)
+        except (images.ImageError, OSError) as error:
+            self._unusable[uri] = " ".join(str(error).split())
+            raise UnusableImageError(self._unusable[uri]) from None
+        if name := benchmark_guard.match(image):
+            raise BenchmarkImageError(name)
+        self._kept[uri] = image
+        self._room -= image.nbytes
+        while self._room < 0:
+            self._room += self._kept.popitem(last=False)[1].nbytes
+        return image
+
+
+def _read(uri: str) -> bytes:
+    """The file, for which storage that fails gets some seconds to recover: an outage must not change the samples."""
+    for pause in RETRY_SECONDS:
+        try:
+            return storage.read_bytes(uri)
+        except (FileNotFoundError, PermissionError, IsADirectoryError):
+            raise
+        except OSError:
+            time.sleep(pause)
+    return storage.read_bytes(uri)

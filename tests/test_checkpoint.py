@@ -1,0 +1,151 @@
+"""A trainer's state as files: what is saved is what goes on, to the bit; what is broken is named."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from imagewizard import checkpoint
+from imagewizard.errors import UserError
+from imagewizard.trainer import Trainer
+from tests.models import tiny_network
+from tests.training_parts import batch, config, state, train, trainer
+
+NAME = "s3://bucket/run/checkpoints/step-00000002"
+
+
+def resumed(folder: Path, **changes: Any) -> Trainer:
+    """A new trainer, of other random weights, with the state of `folder`."""
+    run = trainer(config(**changes), steps=20)
+    for parameter in run.unet.parameters():
+        torch.nn.init.normal_(parameter)
+    checkpoint.load(run, folder, NAME)
+    return run
+
+
+def saved(folder: Path, steps: int = 2, **changes: Any) -> Trainer:
+    run = trainer(config(**changes), steps=20)
+    train(run, steps)
+    checkpoint.save(run, folder)
+    return run
+
+
+NETWORKS = {
+    "plain": tiny_network(),
+    "dropout": tiny_network(dropout=0.5),
+    "attention": tiny_network(add_attention=True),
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS.keys())
+def test_run_goes_on_as_if_it_had_not_been_stopped(tmp_path: Path, network: dict) -> None:
+    run = saved(tmp_path, network=network)
+    again = resumed(tmp_path, network=network)
+    before, found = state(run), state(again)
+    assert {name.split(".")[0] for name in found} == {"unet", "ema", "step", "exp_avg", "exp_avg_sq"}
+    for name, tensor in found.items():
+        assert torch.equal(tensor, before[name]) and tensor.stride() == before[name].stride()
+    assert (again.step, again.smoothed_loss, again.least_loss) == (run.step, run.smoothed_loss, run.least_loss)
+
+    torch.rand(7)  # what else happens to draw numbers does not matter
+    assert train(again, 3) == train(run, 3)
+    expected, found = state(run), state(again)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    assert (again.step, again.smoothed_loss, again.least_loss) == (5, run.smoothed_loss, run.least_loss)
+    assert not any(torch.equal(found[name], before[name]) for name in found if name.startswith("ema."))
+
+
+def test_dropout_draws_anew_each_step() -> None:
+    """Or the test above would say little of it."""
+    losses = {}
+    for name in ("plain", "dropout"):
+        run = trainer(config(network=NETWORKS[name], optimizer={"learning_rate": 1e-30, "weight_decay": 0}))
+        losses[name] = [run.train_step([batch(run.config)]).terms["loss"] for _ in range(3)]
+    assert len(set(losses["plain"])) == 1 and len(set(losses["dropout"])) == 3
+
+
+def test_files_are_safetensors_and_json(tmp_path: Path) -> None:
+    run = saved(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["state.json", "state.safetensors"]
+    assert json.loads((tmp_path / "state.json").read_text())["step"] == 2
+    tensors = load_file(tmp_path / "state.safetensors")
+    assert len(tensors) == 4 * len(list(run.unet.parameters()))
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+
+
+def test_averaged_weights_are_the_average(tmp_path: Path) -> None:
+    run = saved(tmp_path)
+    found = checkpoint.averaged_weights(tmp_path)
+    assert found.keys() == run.ema.keys()
+    assert all(torch.equal(tensor, run.ema[name]) for name, tensor in found.items())
+    assert not all(torch.equal(tensor, found[name]) for name, tensor in run.unet.named_parameters())
+
+
+# --- what is refused
+
+
+def refusal(folder: Path, **changes: Any) -> str:
+    with pytest.raises(UserError) as error:
+        resumed(folder, **changes)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "state.json"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "missing", "rubbish", "folder"])
+def test_broken_checkpoint_is_named(tmp_path: Path, name: str, damage: str) -> None:
+    saved(tmp_path)
+    path = tmp_path / name
+    match damage:
+        case "cut":
+            os.truncate(path, path.stat().st_size * 2 // 3)
+        case "empty":
+            os.truncate(path, 0)
+        case "rubbish":
+            path.write_bytes(b"\xff" * path.stat().st_size)
+        case _:
+            path.unlink()
+    if damage == "folder":
+        path.mkdir()
+    line = refusal(tmp_path)
+    assert line.startswith(f"{NAME}: cannot be read (")
+    assert line.endswith("); bring it back, or start anew in another output")
+
+
+@pytest.mark.parametrize("numbers", ["[]", "{}", '{"step": null, "smoothed_loss": 1, "least_loss": 1}', "3"])
+def test_numbers_that_are_none(tmp_path: Path, numbers: str) -> None:
+    saved(tmp_path)
+    (tmp_path / "state.json").write_text(numbers)
+    assert refusal(tmp_path).startswith(f"{NAME}: cannot be read (")
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        tiny_network(block_out_channels=[8, 8]),
+        tiny_network(2),
+        tiny_network(add_attention=True),
+        tiny_network(layers_per_block=2),
+    ],
+    ids=["widths", "channels", "attention", "depth"],
+)
+def test_checkpoint_of_another_architecture(tmp_path: Path, network: dict) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "other").mkdir()
+    saved(tmp_path / "one")
+    saved(tmp_path / "other", network=network)
+    line = f"{NAME}: holds another architecture than model or network says; give another output"
+    assert refusal(tmp_path / "one", network=network) == line
+    assert refusal(tmp_path / "other") == line
+
+
+def test_checkpoint_without_moments(tmp_path: Path) -> None:
+    saved(tmp_path)
+    tensors = load_file(tmp_path / "state.safetensors")
+    save_file({n: t for n, t in tensors.items() if not n.startswith("exp_avg_sq.")}, tmp_path / "state.safetensors")
+    assert "another architecture" in refusal(tmp_path)

@@ -1,0 +1,45 @@
+"""The words after a command: one config file, values on top of it, --dry-run."""
+
+import pytest
+
+from imagewizard.errors import UserError
+from jobs import config_words
+
+
+def parse(*words: str) -> tuple[str | None, list[str], bool]:
+    return config_words.parse(list(words), prog="imagewizard train", description="Trains.", example="train a.yaml")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], (None, [], False)),
+        (["a.yaml"], ("a.yaml", [], False)),
+        (["seed=1", "a.yaml", "data.train=x"], ("a.yaml", ["seed=1", "data.train=x"], False)),
+        (["--dry-run", "a.yaml"], ("a.yaml", [], True)),
+        (["a.yaml", "--dry-run", "seed=1"], ("a.yaml", ["seed=1"], True)),
+        (["noise.sigma=[15, 25]", "output=a=b"], (None, ["noise.sigma=[15, 25]", "output=a=b"], False)),
+    ],
+)
+def test_words(words: list[str], expected: tuple[str | None, list[str], bool]) -> None:
+    assert parse(*words) == expected
+
+
+def test_two_files_are_refused() -> None:
+    with pytest.raises(UserError, match=r"^'b\.yaml' is a second config and no key=value; give one config file$"):
+        parse("a.yaml", "seed=1", "b.yaml")
+
+
+def test_help_says_it_all(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse("--help")
+    assert stop.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for part in ("imagewizard train [CONFIG] [key.path=value …] [--dry-run]", "Trains.", "example: train a.yaml"):
+        assert part in text
+
+
+def test_unknown_option_is_wrong_input(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse("a.yaml", "--fast")
+    assert stop.value.code == 2 and "--fast" in capsys.readouterr().err

@@ -1,0 +1,152 @@
+"""A checkpoint of the real trainer as a model folder: diffusers and `denoise` read it, and the average is in it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from diffusers import DDIMScheduler, UNet2DModel
+from pyarrow import fs
+
+from imagewizard import checkpoint, model, model_export, model_files, storage, validation
+from imagewizard.config import check
+from imagewizard.train_config import TrainConfig, TrainTask
+from imagewizard.trainer import Trainer
+from tests.models import tiny_model, tiny_network
+from tests.training_parts import CPU, LAYERS, config, picture, s3_bucket, train, trainer
+
+FILES = ["README.md", "config.json", "diffusion_pytorch_model.safetensors", "scheduler_config.json"]
+STEP = "step-00000003"
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch, s3_bucket(patch) as uri:
+        yield uri
+
+
+@pytest.fixture(params=["local", "s3"])
+def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path / "run") if request.param == "local" else f"{request.getfixturevalue('bucket')}/run"
+
+
+def exported(job: TrainConfig, scratch: Path) -> Trainer:
+    """Trains three steps, puts the checkpoint where a run has it, and exports it; the trainer."""
+    run = Trainer(job, *model.load(model_files.find(job.model)), 50, CPU) if job.model else trainer(job)
+    train(run, 3)
+    folder = scratch / "state"
+    folder.mkdir()
+    checkpoint.save(run, folder)
+    filesystem, path = storage.resolve(storage.join(job.output, "checkpoints", STEP))
+    filesystem.create_dir(path)
+    fs.copy_files(str(folder), path, destination_filesystem=filesystem)
+    found = validation.score(run.averaged_unet(), run.schedule, job.validation, [("v.png", picture(9))], job.seed)
+    scores = {"kind": "validation", "step": 3, "epoch": 2.0, **validation.means(found.sums, 1, job.validation)}
+    model_export.export(TrainTask(job, 6, [("v.png", "v.png")], micro_batch_size=4, threads=1), STEP, scores)
+    return run
+
+
+def weights(run: Trainer) -> dict[str, torch.Tensor]:
+    """What must have been written: the averaged weights, in float16."""
+    assert any(not torch.equal(tensor, run.ema[name]) for name, tensor in run.unet.named_parameters())
+    return {name: tensor.half().float() for name, tensor in run.ema.items()}
+
+
+def test_new_network(output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    beta = {"beta_schedule": "scaled_linear", "beta_start": 1e-3, "beta_end": 0.015, "num_train_timesteps": 900}
+    job = config(output, network=tiny_network(2, dropout=0.1), schedule=beta)
+    run = exported(job, tmp_path)
+    folder = storage.join(output, "model")
+    assert storage.list_files(folder) == FILES
+    assert storage.list_files(storage.join(output, "_tmp")) == []
+    files = model_files.find(folder)
+    files.check(max_sigma=60.0)
+    unet, schedule = model.load(files)
+    expected = weights(run)
+    assert {name: parameter.shape for name, parameter in unet.named_parameters()} == {
+        name: tensor.shape for name, tensor in expected.items()
+    }
+    assert all(torch.equal(parameter, expected[name]) for name, parameter in unet.named_parameters())
+    assert schedule.alphas_cumprod == pytest.approx(run.schedule.alphas_cumprod)
+    assert schedule.clip_sample == run.schedule.clip_sample
+
+
+def test_diffusers_reads_it(tmp_path: Path) -> None:
+    run = exported(config(tmp_path / "run", network=tiny_network(2)), tmp_path)
+    folder = tmp_path / "run" / "model"
+    unet = UNet2DModel.from_pretrained(folder)
+    expected = weights(run)
+    assert all(torch.equal(parameter.float(), expected[name]) for name, parameter in unet.named_parameters())
+    noisy = torch.randn(1, 12, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(
+            unet.eval()(noisy, torch.tensor([5.5])).sample,
+            run.averaged_unet()(noisy, torch.tensor([5.5])).sample,
+            rtol=0.01,
+            atol=0.01,
+        )
+    scheduler = DDIMScheduler.from_pretrained(folder)
+    assert scheduler.alphas_cumprod.numpy() == pytest.approx(run.schedule.alphas_cumprod, rel=1e-4)
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["at the root", "nested"])
+def test_fine_tuned_model(tmp_path: Path, nested: bool) -> None:
+    schedule = {"beta_schedule": "linear", "beta_start": 2e-4, "beta_end": 0.03, "clip_sample": False}
+    start = tiny_model(tmp_path / "start", seed=5, nested=nested, schedule=schedule, freq_shift=1)
+    run = exported(config(tmp_path / "run", model=str(start)), tmp_path)
+    before = dict(model.load(model_files.find(str(start)))[0].named_parameters())
+    unet, schedule_read = model.load(model_files.find(str(tmp_path / "run" / "model")))
+    expected = weights(run)
+    for name, parameter in unet.named_parameters():
+        assert torch.equal(parameter, expected[name])
+    assert not all(torch.equal(before[name], tensor) for name, tensor in expected.items())
+    assert unet.config.freq_shift == 1  # arguments that a network is given, not the defaults
+    assert schedule_read.alphas_cumprod == pytest.approx(run.schedule.alphas_cumprod)
+    assert schedule_read.clip_sample is False
+    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert f"fine-tuned from `{start}`" in card
+
+
+def card_of(job: TrainConfig, scratch: Path) -> str:
+    exported(job, scratch)
+    return storage.read_bytes(storage.join(job.output, "model", "README.md")).decode()
+
+
+def test_card_tells_of_the_run(tmp_path: Path) -> None:
+    job = config(tmp_path / "run", network=tiny_network(2), loss={"mse": "x0"})
+    card = card_of(job, tmp_path)
+    assert yaml.safe_load(card.split("---\n")[1])["library_name"] == "diffusers"
+    facts = [
+        "trained from random weights",
+        "σ = 20 to 60",
+        "6 images, 2 epochs, 3 updates",
+        "Loss: MSE of x0.",
+        "0.04 M",
+    ]
+    for fact in facts:
+        assert fact in card
+    stored = yaml.safe_load(card.split("```yaml\n")[1].split("```")[0])
+    assert check(TrainConfig, stored) == job
+    rows = [line for line in card.splitlines() if line.startswith(("| 15 |", "| 25 |", "| 50 |"))]
+    assert len(rows) == 3 and not any("–" in row for row in rows)
+
+
+def test_card_names_the_terms_of_the_loss() -> None:
+    perceptual: dict[str, Any] = {"weight": 0.25, "layers": LAYERS}
+    job = config(loss={"mse": "eps", "perceptual": perceptual})
+    assert model_export._loss(job) == "MSE of eps + 0.25 x VGG19 feature MSE (relu1_1, relu1_2)"
+
+
+def test_export_again_replaces_what_was_there(tmp_path: Path) -> None:
+    """A run that died between export and summary exports again."""
+    job = config(tmp_path / "run")
+    exported(job, tmp_path)
+    path = tmp_path / "run" / "model" / "diffusion_pytorch_model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    scores = {"step": 3, "epoch": 2.0, "psnr_25": 20.0}
+    model_export.export(TrainTask(job, 6, [], micro_batch_size=4, threads=1), STEP, scores)
+    assert path.read_bytes() == whole

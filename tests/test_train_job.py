@@ -1,0 +1,177 @@
+"""A training job from config to exported model, with real Ray Train workers; kills are in test_train_kills.py."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from imagewizard import model_files, run_folder, train_job, training_metrics
+from imagewizard.config import load
+from imagewizard.errors import RunLockedError, UserError
+from imagewizard.lease import Lease
+from imagewizard.train_config import TrainConfig
+from tests.models import tiny_model, tiny_network
+from tests.training_jobs import train_config, write_photographs
+
+STEPS = 7  # 4 epochs of 7 files in batches of 4
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_photographs(tmp_path_factory.mktemp("photographs"))
+
+
+def train(config: TrainConfig) -> dict[str, Any]:
+    return train_job.execute(train_job.prepare(config))
+
+
+@pytest.fixture(scope="module")
+def finished(photographs: Path, tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> tuple[Path, dict]:
+    """A run of two workers, to look at but not to change."""
+    output = tmp_path_factory.mktemp("runs") / "two"
+    return output, train(train_config(photographs, output))
+
+
+def test_the_summary_tells_what_was_done(finished: tuple[Path, dict]) -> None:
+    output, summary = finished
+    assert summary == json.loads((output / "summary.json").read_text())
+    assert (summary["steps"], summary["images"], summary["workers"], summary["device"]) == (STEPS, 7, 2, "cpu")
+    assert summary["broken_images"] == 1 and summary["broken_examples"][0].startswith("broken.png: ")
+    assert summary["validation"]["first"]["step"] == 0 and summary["validation"]["last"]["step"] == STEPS
+    best = max((row for row in validations(output) if row["step"]), key=lambda row: row["psnr"])
+    assert summary["validation"]["best"]["step"] == best["step"]
+    assert summary["images_per_second"] > 0 and 0 <= summary["overhead"] < 1
+
+
+def validations(output: Path) -> list[dict]:
+    return training_metrics.of_kind(training_metrics.read(str(output)), "validation")
+
+
+def test_validation_runs_at_its_epochs_and_at_the_end(finished: tuple[Path, dict]) -> None:
+    # Two epochs are 3.5 steps: the first step beyond is the fourth.
+    assert [row["step"] for row in validations(finished[0])] == [0, 4, STEPS]
+    assert sorted(path.name for path in (finished[0] / "panels").iterdir()) == [
+        f"step-{step:08d}.png" for step in (0, 4, STEPS)
+    ]
+
+
+def test_the_last_row_tells_of_the_last_step(finished: tuple[Path, dict]) -> None:
+    row = training_metrics.of_kind(training_metrics.read(str(finished[0])), "train")[-1]
+    assert (row["step"], row["steps"], row["epoch"]) == (STEPS, STEPS, 4.0)
+    assert row["loss"] == row["mse"] > 0 and "perceptual" not in row
+
+
+def test_the_best_and_the_newest_checkpoints_are_kept(finished: tuple[Path, dict]) -> None:
+    output, summary = finished
+    wanted = {f"step-{step:08d}" for step in (summary["validation"]["best"]["step"], STEPS)}
+    assert {path.name for path in (output / "checkpoints").glob("step-*")} == wanted
+    assert train_job.latest_step(str(output)) == STEPS
+
+
+def test_the_model_is_the_best_checkpoints_average(finished: tuple[Path, dict]) -> None:
+    output, summary = finished
+    model_files.find(str(output / "model")).check(max_sigma=60)
+    exported = load_file(output / "model" / "diffusion_pytorch_model.safetensors")
+    step = summary["validation"]["best"]["step"]
+    state = load_file(output / "checkpoints" / f"step-{step:08d}" / "state.safetensors")
+    for name, weights in exported.items():
+        np.testing.assert_array_equal(weights, state[f"ema.{name}"].astype(np.float16))
+    assert (output / "model" / "README.md").is_file()
+
+
+def test_a_finished_run_does_nothing(finished: tuple[Path, dict], photographs: Path) -> None:
+    output, summary = finished
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    plan = train_job.prepare(train_config(photographs, output, resources={"workers": 1}))
+    assert plan.summary == summary and "(finished)" in str(plan)
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
+
+
+def test_another_recipe_is_refused(finished: tuple[Path, dict], photographs: Path) -> None:
+    with pytest.raises(UserError, match=r"output: the run there was made otherwise \(seed was 0, is 1\)"):
+        train_job.prepare(train_config(photographs, finished[0], seed=1))
+    with pytest.raises(UserError, match=r"network was .*8, 16.* is .*8, 24"):
+        train_job.prepare(train_config(photographs, finished[0], network=tiny_network(block_out_channels=[8, 24])))
+
+
+def test_one_worker_learns_what_two_learn(finished: tuple[Path, dict], photographs: Path, tmp_path: Path) -> None:
+    summary = train(train_config(photographs, tmp_path / "one", resources={"workers": 1}))
+    assert summary["workers"] == 1
+    one, two = (training_metrics.read(str(output)) for output in (tmp_path / "one", finished[0]))
+    for name in ("loss", "grad_norm"):
+        last = [training_metrics.of_kind(rows, "train")[-1][name] for rows in (one, two)]
+        assert last[0] == pytest.approx(last[1], rel=1e-3)
+    psnrs = [[row["psnr"] for row in training_metrics.of_kind(rows, "validation")] for rows in (one, two)]
+    assert psnrs[0] == pytest.approx(psnrs[1], abs=0.01)
+
+
+def test_going_on_from_a_model(photographs: Path, tmp_path: Path, ray_cluster: None) -> None:
+    start = tiny_model(tmp_path / "start", zero=True)
+    # A rate of next to nothing: what comes out is what went in, and the first validation is the model's own.
+    config = train_config(
+        photographs,
+        tmp_path / "run",
+        network=None,
+        model=str(start),
+        resources={"workers": 1},
+        optimizer={"epochs": 1, "learning_rate": 1e-12},
+    )
+    first = train(config)["validation"]["first"]
+    assert first["psnr_15"] == pytest.approx(first["psnr_noisy_15"], abs=0.2)  # eps = 0: the noisy image, rounded
+    before, after = (
+        load_file(path / "diffusion_pytorch_model.safetensors") for path in (start, tmp_path / "run/model")
+    )
+    assert before.keys() == after.keys()
+    np.testing.assert_allclose(after["conv_in.weight"], before["conv_in.weight"], atol=1e-3)
+    assert run_folder.read_job(str(tmp_path / "run"))["model_fingerprint"] == model_files.find(str(start)).fingerprint
+
+
+def test_errors_of_a_worker_reach_the_user(photographs: Path, tmp_path: Path, ray_cluster: None) -> None:
+    (tmp_path / "validation").mkdir()
+    (tmp_path / "validation" / "a.png").write_bytes(b"no image")
+    config = train_config(photographs, tmp_path / "run", data={"validation": str(tmp_path / "validation")})
+    with pytest.raises(UserError, match=r"data.validation: none of its images can be used.*checkpoint is none yet"):
+        train(config)
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": {"train": "nowhere"}}, "data.train: nowhere does not exist"),
+        ({"data": {"validation": "nowhere"}}, "data.validation: nowhere does not exist"),
+        ({"network": None, "model": "nowhere"}, "model: "),
+        ({"sigma": [5, 1e6]}, "sigma: 1e\\+06 is beyond the model's schedule"),
+        ({"network": tiny_network(k=8), "data": {"crop": 24}}, "data.crop: the network takes multiples of 16"),
+        ({"loss": {"perceptual": {"weights": "nowhere.safetensors"}}}, "nowhere.safetensors does not exist"),
+        ({"loss": {"perceptual": {"weights": "a.pth", "layers": ["relu9_9"]}}}, "relu9_9"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_starts(
+    photographs: Path, tmp_path: Path, changes: dict, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        train_job.prepare(train_config(photographs, tmp_path / "run", **changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_many_workers_are_refused(photographs: Path, tmp_path: Path, ray_cluster: None) -> None:
+    config = train_config(photographs, tmp_path / "run", resources={"workers": 64}, optimizer={"batch_size": 64})
+    with pytest.raises(UserError, match=r"resources.workers: 64 asked for, but the cluster's"):
+        train(config)
+
+
+def test_a_second_driver_is_turned_away(photographs: Path, tmp_path: Path) -> None:
+    config = train_config(photographs, tmp_path / "run")
+    plan = train_job.prepare(config)
+    with Lease(config.output), pytest.raises(RunLockedError):
+        train_job.execute(plan)
+
+
+def test_the_shipped_recipes_have_plans(tmp_path: Path, shared_data: Path) -> None:
+    words = [f"data.train={shared_data}/photos", f"data.validation={shared_data}/photos/gb82", f"output={tmp_path}/run"]
+    plan = str(train_job.prepare(load(TrainConfig, "configs/embedded.yaml", words)))
+    assert "uniform in sigma" in plan and "MSE of eps" in plan

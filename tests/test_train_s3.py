@@ -1,0 +1,44 @@
+"""Everything of a training in S3 (a real server, moto's): images, run folder, checkpoints, and the model it makes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import boto3
+import pytest
+
+from imagewizard import storage, summary, train_job, training_metrics
+from tests.training_jobs import train_config, write_photographs
+
+pytestmark = pytest.mark.long
+
+
+def run(*words: str) -> str:
+    """The output of a command, which starts a Ray of its own: that of the tests does not know the server."""
+    done = subprocess.run([sys.executable, "-m", "jobs", *words], capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_train_in_s3_and_denoise_with_what_came_out(bucket: str, tmp_path: Path) -> None:
+    photographs, client = write_photographs(tmp_path / "photographs"), boto3.client("s3")
+    for path in photographs.rglob("*.png"):
+        client.upload_file(str(path), bucket.removeprefix("s3://"), path.relative_to(photographs).as_posix())
+    config = train_config(Path("unused"), f"{bucket}/run", data={"train": f"{bucket}/train"})
+    data = config.model_dump(mode="json")
+    data["data"]["validation"] = f"{bucket}/validation"
+    (tmp_path / "train.yaml").write_text(json.dumps(data))  # JSON is YAML
+
+    assert f"the model lies in {bucket}/run/model" in run("train", str(tmp_path / "train.yaml"))
+    assert train_job.latest_step(f"{bucket}/run") == 7
+    steps = [row["step"] for row in training_metrics.of_kind(training_metrics.read(f"{bucket}/run"), "validation")]
+    assert steps == [0, 4, 7]
+    assert len(storage.list_files(f"{bucket}/run/panels", ".png")) == 3
+    assert len(storage.list_files(f"{bucket}/run/tensorboard")) == 1
+    assert "nothing was done" in run("train", str(tmp_path / "train.yaml"))
+    assert "finished" in run("status", f"{bucket}/run")
+
+    run("denoise", f"input={bucket}/validation", f"output={bucket}/denoised", f"model={bucket}/run/model")
+    rows = summary.records(f"{bucket}/denoised", "SELECT status, psnr FROM results")
+    assert [row["status"] for row in rows] == ["ok"] * 3 and all(row["psnr"] > 15 for row in rows)

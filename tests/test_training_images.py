@@ -1,0 +1,105 @@
+"""Training images: decoded once while there is room, broken ones named, the benchmark's recognised."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imagewizard.training_images import BenchmarkImageError, ImageStore, UnusableImageError
+from tests.bsds500_files import FINGERPRINTS, picture
+from tests.sample_files import BROKEN, photo, write_broken_files
+
+SIZE = 20 * 30 * 3  # bytes of one
+
+
+def write(folder: Path, name: str, seed: int = 0) -> str:
+    Image.fromarray(photo(20, 30, seed)).save(folder / name)
+    return str(folder / name)
+
+
+def is_kept(store: ImageStore, uri: str) -> bool:
+    """Whether it comes back although its file is gone for the moment."""
+    path = Path(uri)
+    aside = path.rename(path.with_suffix(".aside"))
+    try:
+        store.load(uri)
+    except UnusableImageError:
+        return False
+    finally:
+        aside.rename(path)
+    return True
+
+
+def test_image_is_decoded(tmp_path: Path) -> None:
+    assert np.array_equal(ImageStore().load(write(tmp_path, "a.png", 5)), photo(20, 30, 5))
+
+
+def test_images_are_known_by_their_uris(tmp_path: Path) -> None:
+    store = ImageStore()
+    uris = [write(tmp_path, "a.png", 1), f"file://{write(tmp_path, 'b.png', 2)}"]
+    for _ in range(2):
+        assert [np.array_equal(store.load(uri), photo(20, 30, seed)) for seed, uri in enumerate(uris, 1)] == [True] * 2
+
+
+def test_last_used_images_are_kept_while_there_is_room(tmp_path: Path) -> None:
+    store = ImageStore(kept_bytes=2 * SIZE)
+    a, b, c = (write(tmp_path, f"{name}.png", seed) for seed, name in enumerate("abc"))
+    store.load(a)
+    store.load(b)
+    assert is_kept(store, b) and is_kept(store, a)  # which makes b the one that was not used for longest
+    store.load(c)
+    assert is_kept(store, a) and is_kept(store, c)
+    assert not is_kept(ImageStore(), b)
+
+
+def test_what_was_let_go_is_read_again(tmp_path: Path) -> None:
+    store = ImageStore(kept_bytes=2 * SIZE)
+    uris = [write(tmp_path, f"{seed}.png", seed) for seed in range(5)]
+    for _ in range(2):
+        for seed, uri in enumerate(uris):
+            assert np.array_equal(store.load(uri), photo(20, 30, seed))
+    assert [is_kept(store, uri) for uri in (uris[3], uris[4], uris[2])] == [True, True, False]
+
+
+def test_image_beyond_the_room_is_used_all_the_same(tmp_path: Path) -> None:
+    store = ImageStore(kept_bytes=SIZE - 1)
+    large = write(tmp_path, "large.png")
+    assert np.array_equal(store.load(large), photo(20, 30, 0))
+    assert not is_kept(store, large)
+    Image.fromarray(photo(8, 8, 1)).save(tmp_path / "small.png")
+    store.load(str(tmp_path / "small.png"))
+    assert is_kept(store, str(tmp_path / "small.png"))  # the room is as it was
+
+
+def test_broken_images_are_unusable_for_a_reason(tmp_path: Path) -> None:
+    for name in write_broken_files(tmp_path, len(BROKEN)):
+        with pytest.raises(UnusableImageError) as error:
+            ImageStore().load(str(tmp_path / name))
+        assert str(error.value) and "\n" not in str(error.value)
+
+
+def test_broken_image_is_remembered(tmp_path: Path) -> None:
+    store, path = ImageStore(), tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG")
+    with pytest.raises(UnusableImageError) as first:
+        store.load(str(path))
+    write(tmp_path, "a.png")  # within a run what was skipped stays skipped
+    with pytest.raises(UnusableImageError) as second:
+        store.load(str(path))
+    assert str(first.value) == str(second.value)
+
+
+def test_image_of_the_benchmark_is_recognised_by_its_content(tmp_path: Path) -> None:
+    name, digits = next(iter(FINGERPRINTS.items()))
+    store, path = ImageStore(), tmp_path / "holiday.jpg"
+    Image.fromarray(np.rot90(picture(digits))).save(path, quality=90)
+    for _ in range(2):  # also when it comes again
+        with pytest.raises(BenchmarkImageError, match=f"^{name}$"):
+            store.load(str(path))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (16, 16)])
+def test_small_and_flat_images_are_fine(tmp_path: Path, size: tuple[int, int]) -> None:
+    Image.fromarray(np.full((*size, 3), 128, np.uint8)).save(tmp_path / "flat.png")
+    assert ImageStore().load(str(tmp_path / "flat.png")).shape == (*size, 3)

@@ -1,0 +1,142 @@
+"""What a training tells as it goes, read back from its folder, local or on S3 (a real server, moto's)."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from pyarrow import fs
+
+from imagewizard import storage, training_metrics
+from imagewizard.training_log import TrainingLog, add_event
+from tests.test_tensorboard_events import events, scalars
+from tests.training_parts import s3_bucket
+from tests.training_runs import event_row, panel, train_row, validation_row
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch, s3_bucket(patch) as uri:
+        yield uri
+
+
+@pytest.fixture(params=["local", "s3"])
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "local":
+        return str(tmp_path / "run")
+    return f"{request.getfixturevalue('bucket')}/{request.node.name}"
+
+
+def lines(run: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in storage.read_bytes(storage.join(run, "metrics.jsonl")).splitlines()]
+
+
+def without_time(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key != "time"} for row in rows]
+
+
+def curves(run: str, scratch: Path) -> dict[str, list[tuple[int, float]]]:
+    """The scalars that TensorBoard would show of the run's folder."""
+    filesystem, path = storage.resolve(storage.join(run, "tensorboard"))
+    scratch.mkdir()
+    fs.copy_files(path, str(scratch), source_filesystem=filesystem)
+    return scalars(events(scratch))
+
+
+def logged(run: str, step: int, rows: list[dict[str, Any]]) -> None:
+    log = TrainingLog(run, step)
+    for row in rows:
+        log.add(row)
+    log.draw(rows[-1]["step"], [])
+    log.close()
+
+
+def test_rows_are_in_the_file_at_once(run: str) -> None:
+    log = TrainingLog(run, 0)
+    assert lines(run) == []
+    rows = [validation_row(0), train_row(10), train_row(20)]
+    for count, row in enumerate(rows, start=1):
+        log.add(row)
+        assert without_time(lines(run)) == without_time(rows[:count])
+        assert all(found["time"] > 1.7e9 for found in lines(run))  # when it was added
+    log.close()
+
+
+def test_resume_drops_what_comes_again(run: str) -> None:
+    rows = [validation_row(0), train_row(10), train_row(20), validation_row(20), train_row(30), train_row(40)]
+    logged(run, 0, rows)
+    add_event(run, 20, "worker 1 died")
+    log = TrainingLog(run, 20)
+    kept = [*rows[:4], event_row(20, "worker 1 died")]
+    assert without_time(lines(run)) == without_time(kept)
+    log.add(train_row(30, seed=1))
+    log.close()
+    assert without_time(lines(run)) == without_time([*kept, train_row(30, seed=1)])
+
+
+def test_resume_after_a_half_written_line(tmp_path: Path) -> None:
+    logged(str(tmp_path), 0, [train_row(10), train_row(20)])
+    with (tmp_path / "metrics.jsonl").open("ab") as stream:
+        stream.write(b'{"kind": "train", "st')
+    logged(str(tmp_path), 20, [train_row(30)])
+    assert [row["step"] for row in lines(str(tmp_path))] == [10, 20, 30]
+
+
+def test_event_of_a_run_whose_workers_are_gone(run: str) -> None:
+    logged(run, 0, [train_row(10), train_row(20), train_row(30)])
+    add_event(run, 10, "worker 0 died (killed); going on from step 10")
+    found = lines(run)
+    assert [(row["kind"], row["step"]) for row in found] == [("train", 10), ("train", 20), ("train", 30), ("event", 10)]
+    assert found[-1]["text"] == "worker 0 died (killed); going on from step 10" and found[-1]["time"] > 1.7e9
+    assert training_metrics.line(found[-1]) == "step 10  worker 0 died (killed); going on from step 10"
+
+
+def test_event_before_anything_else(run: str) -> None:
+    add_event(run, 0, "worker 0 died")
+    logged(run, 0, [train_row(10)])
+    assert [row["kind"] for row in lines(run)] == ["event", "train"]
+
+
+def test_validation_draws_panels_and_curves(run: str) -> None:
+    log = TrainingLog(run, 0)
+    log.add(train_row(10))
+    log.add(validation_row(10))
+    log.draw(10, [panel("a.png", 25.0, 1), panel("b.png", 25.0, 2)])
+    panels = Image.open(io.BytesIO(storage.read_bytes(storage.join(run, "panels", "step-00000010.png"))))
+    assert panels.format == "PNG" and panels.height > 2 * 240
+    first = storage.read_bytes(storage.join(run, "curves.png"))
+    assert Image.open(io.BytesIO(first)).size == (1440, 900)
+    log.add(train_row(20))
+    log.draw(20, [])
+    assert storage.read_bytes(storage.join(run, "curves.png")) != first
+    assert storage.list_files(storage.join(run, "panels")) == ["step-00000010.png"]
+    log.close()
+
+
+def test_curves_are_drawn_of_what_was_before_too(tmp_path: Path) -> None:
+    run = str(tmp_path / "resumed")
+    logged(run, 0, [train_row(step) for step in (10, 20, 30)])
+    logged(run, 30, [train_row(step) for step in (40, 50)])
+    logged(str(tmp_path / "whole"), 0, [train_row(step) for step in (10, 20, 30, 40, 50)])
+    assert (tmp_path / "resumed" / "curves.png").read_bytes() == (tmp_path / "whole" / "curves.png").read_bytes()
+
+
+def test_tensorboard_shows_each_step_once(run: str, tmp_path: Path) -> None:
+    logged(run, 0, [train_row(step, seed=1) for step in (10, 20, 30)])
+    assert [step for step, _ in curves(run, tmp_path / "first")["train/loss"]] == [10, 20, 30]
+    logged(run, 20, [train_row(30), train_row(40), validation_row(40)])
+    found = curves(run, tmp_path / "second")
+    rows = [train_row(10, seed=1), train_row(20, seed=1), train_row(30), train_row(40)]
+    assert found["train/loss"] == [(row["step"], pytest.approx(row["loss"])) for row in rows]
+    assert found["validation/psnr_25"] == [(40, pytest.approx(validation_row(40)["psnr_25"]))]
+    logged(run, 0, [train_row(10)])  # died before its first checkpoint: from the start
+    assert [step for step, _ in curves(run, tmp_path / "third")["train/loss"]] == [10]
+
+
+def test_nothing_is_left_behind(run: str) -> None:
+    logged(run, 0, [train_row(10)])
+    assert storage.list_files(storage.join(run, "_tmp")) == []
+    assert storage.list_files(run) == ["curves.png", "metrics.jsonl"]

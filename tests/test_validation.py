@@ -1,0 +1,126 @@
+"""Validation's scores against a straightforward computation with scikit-image, and the same noise every time."""
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from imagewizard import pixels, validation
+from imagewizard.sampling import ddim, posterior_mean
+from imagewizard.schedule import NoiseSchedule
+from imagewizard.train_config import ValidationSection
+from imagewizard.validation import MEASURES, Scores
+from tests.models import LINEAR, tiny_unet
+from tests.sample_files import photo
+
+SCHEDULE = NoiseSchedule.from_config(LINEAR)
+OPTIONS = ValidationSection(sigma=[15.0, 50.0], panels=2)
+IMAGES = [("a.png", photo(32, 48, 1)), ("b/odd.png", photo(33, 27, 2)), ("c.png", photo(40, 40, 3))]
+
+
+@pytest.fixture(autouse=True)
+def _in_float32_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other types and devices do to results is the denoiser's matter, and tested there."""
+    monkeypatch.setattr("imagewizard.denoiser.default_dtype", lambda device: torch.float32)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def score(
+    images: list[tuple[str, np.ndarray]] = IMAGES, options: ValidationSection = OPTIONS, seed: int = 0, **unet: bool
+) -> Scores:
+    return validation.score(tiny_unet(**unet), SCHEDULE, options, images, seed)
+
+
+def test_scores_are_scikit_images() -> None:
+    """On an image that needs no padding, as the network is to see exactly what it is given here."""
+    name, clean = IMAGES[0]
+    found = score([IMAGES[0]])
+    assert found.images == 1 and found.sums.shape == (2, 4) and found.sums.dtype == np.float64
+    for level, sigma in enumerate(OPTIONS.sigma):
+        noisy = validation._noisy(clean, sigma, 0, name)
+        restored = posterior_mean(tiny_unet(), SCHEDULE, pixels.to_tensor(noisy)[None], [sigma])[0]
+        image = np.clip(np.rint((restored.permute(1, 2, 0).numpy() + 1) * 127.5), 0, 255).astype(np.uint8)
+        expected = {
+            "psnr_noisy": peak_signal_noise_ratio(clean.astype(float), noisy.astype(float), data_range=255),
+            "psnr": peak_signal_noise_ratio(clean, image, data_range=255),
+            "ssim_noisy": structural_similarity(clean, noisy, channel_axis=-1, data_range=255),
+            "ssim": structural_similarity(clean, image, channel_axis=-1, data_range=255),
+        }
+        assert found.sums[level] == pytest.approx([expected[measure] for measure in MEASURES], abs=2e-3)
+
+
+def test_noise_is_gaussian_of_the_level_and_neither_clipped_nor_rounded() -> None:
+    noise = validation._noisy(IMAGES[2][1], 50.0, 0, "c.png") - IMAGES[2][1].astype(float)
+    assert abs(noise.mean()) < 3 and abs(noise.std() - 50) < 2
+    assert np.equal(noise, np.rint(noise)).mean() < 0.01
+    sums = score([("grey", np.full((200, 200, 3), 128, np.uint8))], zero=True).sums
+    assert sums[:, 0] == pytest.approx([24.61, 14.15], abs=0.03)  # 20 log10(255 / sigma)
+
+
+def test_network_that_finds_no_noise_scores_as_the_noisy_image() -> None:
+    sums = score([("grey", np.full((65, 50, 3), 128, np.uint8))], zero=True).sums
+    assert sums[0, 1] == pytest.approx(sums[0, 0], abs=0.05)  # but for rounding and clipping
+
+
+def test_noise_is_the_same_every_time_whatever_else_is_validated() -> None:
+    whole = score()
+    assert whole.images == 3
+    assert np.array_equal(score().sums, whole.sums)
+    parts = [score([image]).sums for image in reversed(IMAGES)]
+    np.testing.assert_allclose(sum(parts), whole.sums, rtol=1e-6)
+    alone = score([IMAGES[1]], ValidationSection(sigma=[50.0]))  # in a batch of its own, which rounds in its own way
+    np.testing.assert_allclose(alone.sums[0], score([IMAGES[1]]).sums[1], rtol=1e-4)
+
+
+def test_noise_is_another_for_each_seed_image_and_level() -> None:
+    grey = np.full((20, 20, 3), 128, np.uint8)
+    keys = [(15.0, 0, "a"), (15.0, 1, "a"), (15.0, 0, "b"), (50.0, 0, "a")]
+    noises = [(validation._noisy(grey, sigma, seed, name) - 128) / sigma for sigma, seed, name in keys]
+    for i, one in enumerate(noises):
+        for other in noises[:i]:
+            assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.15
+
+
+def test_any_size_is_scored() -> None:
+    found = score([("tiny", photo(5, 9, 4)), ("one", photo(1, 1, 5))])
+    assert found.images == 2 and np.isfinite(found.sums).all()
+    assert (found.sums[:, 2:] == 0).all()  # smaller than SSIM's window
+
+
+def test_ddim_takes_its_steps() -> None:
+    options = ValidationSection(sigma=[50.0], mode="ddim", steps=3)
+    name, clean = IMAGES[0]
+    found = score([IMAGES[0]], options)
+    noisy = pixels.to_tensor(validation._noisy(clean, 50.0, 0, name))[None]
+    restored = pixels.to_uint8(ddim(tiny_unet(), SCHEDULE, noisy, [50.0], 3)[0])
+    assert found.sums[0, 1] == pytest.approx(peak_signal_noise_ratio(clean, restored, data_range=255), abs=2e-3)
+    assert found.sums[0, 1] != pytest.approx(score([IMAGES[0]]).sums[1, 1], abs=2e-3)
+
+
+def test_panels_are_of_the_first_images_at_the_middle_level() -> None:
+    options = ValidationSection(sigma=[15.0, 25.0, 50.0], panels=2)
+    found = score(options=options)
+    assert [(panel.name, panel.sigma) for panel in found.panels] == [("a.png", 25.0), ("b/odd.png", 25.0)]
+    for panel, (name, clean) in zip(found.panels, IMAGES, strict=False):
+        assert np.array_equal(panel.clean, clean)
+        noisy = validation._noisy(clean, 25.0, 0, name)
+        assert panel.noisy.dtype == panel.denoised.dtype == np.uint8
+        assert np.array_equal(panel.noisy, np.clip(np.rint(noisy), 0, 255))
+        assert panel.psnr == pytest.approx(peak_signal_noise_ratio(clean, panel.denoised, data_range=255))
+        assert panel.psnr_noisy == pytest.approx(peak_signal_noise_ratio(clean, noisy, data_range=255), abs=1e-4)
+    assert score(options=ValidationSection(panels=0)).panels == []
+
+
+def test_means_are_named_by_measure_and_level() -> None:
+    sums = np.array([[40.0, 60.0, 1.0, 1.5], [20.0, 50.0, 0.5, 1.23456]])
+    assert validation.means(sums, 2, ValidationSection(sigma=[15.0, 12.5])) == {
+        "psnr": 27.5,
+        "psnr_noisy_15": 20.0,
+        "psnr_15": 30.0,
+        "ssim_noisy_15": 0.5,
+        "ssim_15": 0.75,
+        "psnr_noisy_12.5": 10.0,
+        "psnr_12.5": 25.0,
+        "ssim_noisy_12.5": 0.25,
+        "ssim_12.5": 0.6173,
+    }

@@ -1,0 +1,51 @@
+"""A training job small enough for tests: a tiny network, a few generated photographs, real workers."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from imagewizard.train_config import TrainConfig
+from tests.models import tiny_network
+
+
+def picture(height: int, width: int, seed: int) -> np.ndarray:
+    """Smooth colours around mid-grey, far enough from 0 and 255 for noise not to be cut off; uint8 (H, W, 3)."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width] / 40
+    waves = [np.sin(2 * math.pi * (rng.uniform(-1, 1) * x + rng.uniform(-1, 1) * y + rng.uniform())) for _ in range(3)]
+    return (127.5 + 20 * np.stack(waves, axis=-1)).astype(np.uint8)
+
+
+def write_photographs(folder: Path) -> Path:
+    """train/ with six images and a broken file, validation/ with three of odd sizes."""
+    sizes = {
+        "train": [(40, 48), (24, 60), (12, 30), (33, 33), (48, 40), (50, 20)],
+        "validation": [(33, 41), (50, 27), (29, 30)],
+    }
+    for name, shapes in sizes.items():
+        (folder / name).mkdir(parents=True)
+        for i, (height, width) in enumerate(shapes):
+            Image.fromarray(picture(height, width, seed=10 * len(name) + i)).save(folder / name / f"{i}.png")
+    (folder / "train" / "broken.png").write_bytes(b"\x89PNG")
+    return folder
+
+
+def train_config(photographs: Path, output: str | Path, **changes: Any) -> TrainConfig:
+    """Seven steps of four crops, two workers, float32; `changes` are top-level keys, sections are merged."""
+    data: dict[str, Any] = {
+        "output": str(output),
+        "data": {"train": f"{photographs}/train", "validation": f"{photographs}/validation", "crop": 16},
+        "sigma": [20.0, 60.0],
+        "network": tiny_network(),
+        "optimizer": {"epochs": 4, "batch_size": 4, "learning_rate": 3e-3, "warmup_steps": 2, "ema_decay": 0.9},
+        "precision": "fp32",
+        "validation": {"every_epochs": 2, "panels": 2},
+        "checkpoints": {"every_steps": 3, "keep": 1},
+        "resources": {"workers": 2},
+    }
+    for key, value in changes.items():
+        data[key] = data[key] | value if isinstance(data.get(key), dict) and isinstance(value, dict) else value
+    return TrainConfig.model_validate(data)

@@ -1,0 +1,152 @@
+"""Parts of trainings for tests: configs, samples and trainers of tiny networks, and processes that share a training."""
+
+import functools
+import multiprocessing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from moto.server import ThreadedMotoServer
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.multiprocessing.spawn import start_processes
+
+from imagewizard import model, perceptual_files, training_data
+from imagewizard.perceptual import VGG19Features
+from imagewizard.schedule import NoiseSchedule
+from imagewizard.train_config import TrainConfig
+from imagewizard.trainer import Trainer
+from imagewizard.training_data import TrainingBatch
+from tests.models import tiny_network
+from tests.sample_files import photo
+
+CPU = torch.device("cpu")
+IMAGES = 6
+LAYERS = ["relu1_1", "relu1_2"]
+
+
+def config(output: str | Path = "run", **changes: Any) -> TrainConfig:
+    """A small run in float32; `changes` are top-level keys, those of data and optimizer on top of what stands here."""
+    values: dict[str, Any] = {
+        "output": str(output),
+        "network": tiny_network(),
+        "data": {"train": "photos", "validation": "others", "crop": 16},
+        "sigma": [20.0, 60.0],
+        "optimizer": {"epochs": 10, "batch_size": 4, "learning_rate": 3e-3, "warmup_steps": 2, "ema_decay": 0.9},
+        "precision": "fp32",
+    }
+    if "model" in changes:
+        del values["network"]
+    for key, value in changes.items():
+        values[key] = values[key] | value if key in ("data", "optimizer") else value
+    return TrainConfig.model_validate(values)
+
+
+@functools.cache
+def picture(index: int) -> np.ndarray:
+    return photo(24, 30, seed=index)
+
+
+def batch(job: TrainConfig, step: int = 0) -> TrainingBatch:
+    """The batch of a step of a run on the IMAGES pictures."""
+    crops, keys = [], []
+    for position in range(step * job.optimizer.batch_size, (step + 1) * job.optimizer.batch_size):
+        epoch, index = training_data.place(job.seed, IMAGES, position)
+        keys.append((job.seed, epoch, f"{index}.png"))
+        crops.append(training_data.crop(picture(index), job.data.crop, keys[-1]))
+    return training_data.add_noise(np.stack(crops), keys, job.sigma)
+
+
+def pieces(whole: TrainingBatch, size: int) -> list[TrainingBatch]:
+    """Micro-batches of `size` crops."""
+    return [
+        TrainingBatch(*(part[start : start + size] for part in (whole.clean, whole.noise, whole.sigmas)))
+        for start in range(0, len(whole.sigmas), size)
+    ]
+
+
+def trainer(job: TrainConfig, features: VGG19Features | None = None, steps: int = 50) -> Trainer:
+    """With the network that the config describes, random weights from its seed."""
+    assert job.network is not None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(job.seed)
+        unet = model.build_unet(job.network)
+    return Trainer(job, unet, NoiseSchedule.from_config(job.schedule.model_dump()), steps, CPU, features)
+
+
+def train(run: Trainer, steps: int, micro: int | None = None) -> list[float]:
+    """So many steps more, in micro-batches of `micro` (None: the whole batch); their losses."""
+    size = micro or run.config.optimizer.batch_size
+    return [run.train_step(pieces(batch(run.config, run.step), size)).terms["loss"] for _ in range(steps)]
+
+
+def state(run: Trainer) -> dict[str, Tensor]:
+    """Copies of weights, averaged weights, last gradients and the optimizer's moments."""
+    found = {}
+    for name, parameter in run.unet.named_parameters():
+        found[f"unet.{name}"] = parameter.detach().clone()
+        found[f"ema.{name}"] = run.ema[name].clone()
+        if parameter.grad is not None:
+            found[f"grad.{name}"] = parameter.grad.clone()
+        for key, value in run.optimizer.state.get(parameter, {}).items():
+            found[f"{key}.{name}"] = value.clone()
+    return found
+
+
+def vgg19_file(folder: Path) -> str:
+    """Random weights of VGG19 up to the deepest of LAYERS, scaled so that features neither die nor grow."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = perceptual_files.parameter_shapes(LAYERS)
+    tensors = {name: torch.randn(shape, generator=generator) * (2 / 9 / shape[-3:][0]) ** 0.5 if len(shape) > 1
+               else torch.zeros(shape) for name, shape in shapes.items()}  # fmt: skip
+    save_file(tensors, folder / "vgg19.safetensors")
+    return str(folder / "vgg19.safetensors")
+
+
+@contextmanager
+def s3_bucket(patch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URI of an empty bucket of a server of its own."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        patch.setenv(name, value)
+    boto3.client("s3").create_bucket(Bucket="runs")
+    yield "s3://runs"
+    server.stop()
+
+
+# --- processes that share a training
+
+
+def shared_training(jobs: dict[str, TrainConfig], micro: int, steps: int, workers: int, folder: Path) -> None:
+    """Trains each job by `workers` processes over gloo, which write what they hold to <folder>/<name>-<rank>.pt."""
+    multiprocessing.set_forkserver_preload([__name__])  # torch and diffusers are imported once
+    start_processes(_worker, (jobs, micro, steps, workers, folder), nprocs=workers, start_method="forkserver")
+
+
+def _worker(rank: int, jobs: dict[str, TrainConfig], micro: int, steps: int, workers: int, folder: Path) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=workers)
+    for name, job in jobs.items():
+        perceptual = job.loss.perceptual
+        run = trainer(job, VGG19Features(perceptual.weights, perceptual.layers) if perceptual else None)
+        results = []
+        for step in range(steps):
+            rows = pieces(batch(job, step), micro)
+            # Dealt out in turns over all steps, as the stream of a run is.
+            results.append(
+                run.train_step([row for i, row in enumerate(rows) if (step * len(rows) + i) % workers == rank])
+            )
+        torch.save({"state": state(run), "results": [vars(result) for result in results]}, folder / f"{name}-{rank}.pt")
+    dist.destroy_process_group()
