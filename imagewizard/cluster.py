@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import ray
 from ray.data import DataContext
 
+from imagewizard import pacing
 from imagewizard.errors import UserError
 from imagewizard.job_config import ResourcesSection
 from imagewizard.train_config import TrainResourcesSection
@@ -49,7 +50,9 @@ def start(address: str | None) -> None:
         except ConnectionError as error:
             reason = " ".join(str(error).split())
             raise UserError(f"resources.address: no Ray cluster at {address}: {reason}") from None
-    DataContext.get_current().enable_progress_bars = False
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    pacing.pace(context)
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):  # its log file stays; what ends a job is raised anyway
             handler.setLevel(logging.CRITICAL)

@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
 def _print_summary(output: str, summary: dict[str, Any]) -> None:
     for text in summary["broken_examples"]:
         print(f"not used: {text}")
-    if more := summary["skipped"] - len(summary["broken_examples"]):
+    if more := summary["broken_images"] - len(summary["broken_examples"]):
         print(f"not used: {more} images more")
     for name in ("first", "best"):
         row = summary["validation"][name]

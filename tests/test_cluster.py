@@ -1,10 +1,12 @@
 """How wide a job spreads, and what it says of a cluster that is too small or not there."""
 
 import pytest
+import ray
 
 from imagewizard import cluster
 from imagewizard.errors import UserError
 from imagewizard.job_config import ResourcesSection
+from imagewizard.train_config import TrainResourcesSection
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -24,3 +26,26 @@ def test_more_than_the_cluster_holds_is_refused_with_the_number_that_fits() -> N
         width(actors=1000)
     with pytest.raises(UserError, match=r"resources\.gpus_per_actor: 1 asked for, but the cluster has 0"):
         width(gpus_per_actor=1)
+
+
+def training_width(pieces: int = 16, **changes: object) -> cluster.TrainingWidth:
+    return cluster.training_width(TrainResourcesSection.model_validate(changes), pieces)
+
+
+def test_training_without_gpus() -> None:
+    cpus = cluster.available_cpus()
+    assert training_width() == cluster.TrainingWidth(1, 1, cpus, 0.0)
+    assert training_width(workers=[1, 2]) == cluster.TrainingWidth(1, 2, max(1, cpus // 2), 0.0)
+    with pytest.raises(UserError, match=r"resources\.workers: 1000 asked for, but the cluster's .* CPUs have room for"):
+        training_width(workers=1000)
+
+
+def test_training_takes_all_gpus_but_no_more_than_there_are_micro_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Stands in for a cluster with GPUs: what Ray would say of it.
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 64.0, "GPU": 8.0})
+    assert training_width(pieces=16) == cluster.TrainingWidth(8, 8, 8, 1.0)
+    assert training_width(pieces=6).most == 6
+    assert training_width(gpus_per_worker=0.5).most == 16
+    assert training_width(workers=[2, 12]) == cluster.TrainingWidth(2, 12, 5, 1.0)
+    with pytest.raises(UserError, match=r"resources\.workers: 9 asked for, but the cluster's 8 GPUs have room for 8"):
+        training_width(workers=9)

@@ -1,6 +1,7 @@
 """A training job from config to exported model, with real Ray Train workers; kills are in test_train_kills.py."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from imagewizard import model_files, run_folder, train_job, training_metrics
+import jobs.train
+from imagewizard import model_files, run_folder, train_fit, train_job, training_metrics
 from imagewizard.config import load
 from imagewizard.errors import RunLockedError, UserError
 from imagewizard.lease import Lease
@@ -68,7 +70,7 @@ def test_the_best_and_the_newest_checkpoints_are_kept(finished: tuple[Path, dict
     output, summary = finished
     wanted = {f"step-{step:08d}" for step in (summary["validation"]["best"]["step"], STEPS)}
     assert {path.name for path in (output / "checkpoints").glob("step-*")} == wanted
-    assert train_job.latest_step(str(output)) == STEPS
+    assert train_fit.latest_step(str(output)) == STEPS
 
 
 def test_the_model_is_the_best_checkpoints_average(finished: tuple[Path, dict]) -> None:
@@ -88,6 +90,17 @@ def test_a_finished_run_does_nothing(finished: tuple[Path, dict], photographs: P
     plan = train_job.prepare(train_config(photographs, output, resources={"workers": 1}))
     assert plan.summary == summary and "(finished)" in str(plan)
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
+
+
+def test_the_command_tells_of_it(
+    finished: tuple[Path, dict], photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "train.yaml"
+    recipe.write_text(json.dumps(train_config(photographs, finished[0]).model_dump(mode="json")))  # JSON is YAML
+    assert jobs.train.main([str(recipe)]) == 0
+    printed = capsys.readouterr().out
+    assert "not used: broken.png: " in printed and "nothing was done" in printed
+    assert f"finished after {STEPS} steps; the model lies in {finished[0]}/model" in printed
 
 
 def test_another_recipe_is_refused(finished: tuple[Path, dict], photographs: Path) -> None:
@@ -116,10 +129,12 @@ def test_going_on_from_a_model(photographs: Path, tmp_path: Path, ray_cluster: N
         tmp_path / "run",
         network=None,
         model=str(start),
-        resources={"workers": 1},
+        resources={"workers": [1, 2]},
         optimizer={"epochs": 1, "learning_rate": 1e-12},
     )
-    first = train(config)["validation"]["first"]
+    summary = train(config)
+    assert summary["workers"] in (1, 2)  # as many as the cluster had room for when it began
+    first = summary["validation"]["first"]
     assert first["psnr_15"] == pytest.approx(first["psnr_noisy_15"], abs=0.2)  # eps = 0: the noisy image, rounded
     before, after = (
         load_file(path / "diffusion_pytorch_model.safetensors") for path in (start, tmp_path / "run/model")
@@ -169,6 +184,26 @@ def test_a_second_driver_is_turned_away(photographs: Path, tmp_path: Path) -> No
     plan = train_job.prepare(config)
     with Lease(config.output), pytest.raises(RunLockedError):
         train_job.execute(plan)
+
+
+@pytest.mark.long
+def test_the_embedded_models_recipe_shortened(photographs: Path, tmp_path: Path, ray_cluster: None) -> None:
+    words = [
+        f"data.train={photographs}/train",
+        f"data.validation={photographs}/validation",
+        f"output={tmp_path}/run",
+        "optimizer.epochs=5",
+        "optimizer.warmup_steps=1",
+        f"compile={'true' if shutil.which('g++') else 'false'}",
+    ]
+    summary = train(load(TrainConfig, "configs/embedded.yaml", words))
+    assert summary["steps"] == 3
+    files = model_files.find(str(tmp_path / "run" / "model"))
+    files.check(max_sigma=60)
+    shipped = model_files.find("embedded")
+    assert model_files.read_json(files.scheduler) == model_files.read_json(shipped.scheduler)
+    made, known = load_file(files.weights), load_file(shipped.weights)
+    assert {name: tensor.shape for name, tensor in made.items()} == {name: t.shape for name, t in known.items()}
 
 
 def test_the_shipped_recipes_have_plans(tmp_path: Path, shared_data: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from imagewizard import storage, summary, train_job, training_metrics
+from imagewizard import storage, summary, train_fit, training_metrics
 from tests.training_jobs import train_config, write_photographs
 
 pytestmark = pytest.mark.long
@@ -31,7 +31,7 @@ def test_train_in_s3_and_denoise_with_what_came_out(bucket: str, tmp_path: Path)
     (tmp_path / "train.yaml").write_text(json.dumps(data))  # JSON is YAML
 
     assert f"the model lies in {bucket}/run/model" in run("train", str(tmp_path / "train.yaml"))
-    assert train_job.latest_step(f"{bucket}/run") == 7
+    assert train_fit.latest_step(f"{bucket}/run") == 7
     steps = [row["step"] for row in training_metrics.of_kind(training_metrics.read(f"{bucket}/run"), "validation")]
     assert steps == [0, 4, 7]
     assert len(storage.list_files(f"{bucket}/run/panels", ".png")) == 3

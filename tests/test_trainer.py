@@ -201,7 +201,8 @@ def test_loss_that_is_not_finite_stops_the_run() -> None:
     broken = batch(run.config, 2)
     broken.noise[1, 0, 0, 0] = np.nan
     assert line(run, [broken]) == (
-        "optimizer.learning_rate: at step 2 the loss is nan and its gradient's norm nan; lower the rate, in another output"
+        "optimizer.learning_rate: at step 2 the loss is nan and its gradient's norm nan; "
+        "lower the rate, in another output"
     )
 
 
