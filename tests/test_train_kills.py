@@ -87,7 +87,7 @@ def test_a_killed_worker(undisturbed: Path) -> None:
     step = wait_for_checkpoint(run, job)
     os.kill(worker_pids()[-1], signal.SIGKILL)
     output = end(job)
-    told = [line for line in output.splitlines() if "died" in line]
+    told = [line for line in output.splitlines() if line.startswith("worker ") and "died" in line]
     assert len(told) == 1, output
     gone_on_from = int(told[0].rsplit(" ", 1)[1])
     assert step <= gone_on_from < STEPS and gone_on_from % 50 == 0
