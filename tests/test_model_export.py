@@ -1,6 +1,5 @@
 """A checkpoint of the real trainer as a model folder: diffusers and `denoise` read it, and the average is in it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,10 @@ from imagewizard.config import check
 from imagewizard.train_config import TrainConfig, TrainTask
 from imagewizard.trainer import Trainer
 from tests.models import tiny_model, tiny_network
-from tests.training_parts import CPU, LAYERS, config, picture, s3_bucket, train, trainer
+from tests.training_parts import CPU, LAYERS, config, picture, train, trainer
 
 FILES = ["README.md", "config.json", "diffusion_pytorch_model.safetensors", "scheduler_config.json"]
 STEP = "step-00000003"
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch, s3_bucket(patch) as uri:
-        yield uri
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 import boto3
 import pytest
 import torch
-from moto.server import ThreadedMotoServer
 from safetensors.torch import load_file
 
 from imagewizard import model, model_files, model_source
@@ -40,28 +39,11 @@ def pickle_weights(folder: Path) -> Path:
 # --- s3
 
 
-@pytest.fixture(scope="module")
-def s3_server() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+@pytest.fixture(name="bucket")
+def bucket_name(bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """The name of an empty bucket; the cache is empty too."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    name = f"bucket-{time.monotonic_ns()}"
-    boto3.client("s3").create_bucket(Bucket=name)
-    return name
+    return bucket.removeprefix("s3://")
 
 
 def upload(folder: Path, bucket: str, prefix: str = "") -> None:

@@ -2,7 +2,6 @@
 
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,7 @@ from pyarrow import fs
 from imagewizard import storage, training_metrics
 from imagewizard.training_log import TrainingLog, add_event
 from tests.test_tensorboard_events import events, scalars
-from tests.training_parts import s3_bucket
 from tests.training_runs import event_row, panel, train_row, validation_row
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch, s3_bucket(patch) as uri:
-        yield uri
 
 
 @pytest.fixture(params=["local", "s3"])

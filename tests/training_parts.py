@@ -2,17 +2,12 @@
 
 import functools
 import multiprocessing
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
 import numpy as np
-import pytest
 import torch
 import torch.distributed as dist
-from moto.server import ThreadedMotoServer
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.multiprocessing.spawn import start_processes
@@ -107,24 +102,6 @@ def vgg19_file(folder: Path) -> str:
                else torch.zeros(shape) for name, shape in shapes.items()}  # fmt: skip
     save_file(tensors, folder / "vgg19.safetensors")
     return str(folder / "vgg19.safetensors")
-
-
-@contextmanager
-def s3_bucket(patch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URI of an empty bucket of a server of its own."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        patch.setenv(name, value)
-    boto3.client("s3").create_bucket(Bucket="runs")
-    yield "s3://runs"
-    server.stop()
 
 
 # --- processes that share a training

@@ -1,0 +1,36 @@
+"""Every execution of Ray Data, a job's and a training's stream's, keeps the pace."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import ray
+from PIL import Image
+
+from imagewizard import manifest, pacing, training_stream
+from tests.training_jobs import picture
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses that are made in this process."""
+    made: list[float] = []
+    sleep = pacing.time.sleep
+    monkeypatch.setattr(pacing, "time", type("Clock", (), {"sleep": lambda s: (made.append(s), sleep(s))}))
+    return made
+
+
+def test_a_jobs_chain(pauses: list[float]) -> None:
+    assert ray.data.range(3).map(lambda row: row).take_all() == [{"id": 0}, {"id": 1}, {"id": 2}]
+    assert set(pauses) == {pacing.PAUSE_SECONDS}
+
+
+def test_a_trainings_stream(tmp_path: Path, pauses: list[float]) -> None:
+    Image.fromarray(picture(20, 20, 0)).save(tmp_path / "only.png")
+    images = ray.put(pa.concat_tables(manifest.listing(str(tmp_path), [])))
+    samples = training_stream.Samples(images, count=1, seed=0, crop=16, small="pad", micro_batch_size=1)
+    dataset = training_stream.build(samples, 0, 3)
+    assert dataset.context.custom_execution_callback_classes == [pacing.Pace]
+    assert len(dataset.take_all()) == 3 and pauses
