@@ -15,7 +15,7 @@ from pyarrow import fs
 from imagewizard import storage
 from imagewizard.errors import UserError
 from imagewizard.images import is_image_name
-from imagewizard.schema import BYTES, IMAGE_ID, MANIFEST_SCHEMA, URI
+from imagewizard.schema import BYTES, IMAGE_ID, MANIFEST_SCHEMA, MEMBER, OFFSET, ROW, URI
 
 # Large enough that 10^9 images make 15,000 shards, small enough (some 5 MB) for a worker to hold one at a time.
 SHARD_ROWS = 65_536
@@ -212,5 +212,7 @@ def _read_manifest(source: str, filesystem: fs.FileSystem, path: str) -> Iterato
 
 
 def _rows(ids: Any, uris: Any, sizes: Any) -> pa.Table:
-    columns = {IMAGE_ID: ids, URI: uris, BYTES: sizes}
-    return pa.table(columns).cast(MANIFEST_SCHEMA)
+    table = pa.table({IMAGE_ID: ids, URI: uris, BYTES: sizes})
+    for packed in (MEMBER, OFFSET, ROW):
+        table = table.append_column(packed, pa.nulls(table.num_rows))
+    return table.cast(MANIFEST_SCHEMA)

@@ -4,16 +4,23 @@ import pyarrow as pa
 
 SCHEMA_VERSION = 1
 
-# Manifest: what a run sets out to do, one row an image.
+# Manifest: what a run sets out to do, one row an image. An image is a file of its own, or packed: a member of a tar
+# shard (`member`, `offset`) or a row of a Parquet file with an image column (`row`).
 IMAGE_ID = "image_id"
 URI = "uri"
 BYTES = "bytes"
+MEMBER = "member"
+OFFSET = "offset"
+ROW = "row"
 
 MANIFEST_SCHEMA = pa.schema(
     [
         pa.field(IMAGE_ID, pa.string(), nullable=False),
         pa.field(URI, pa.string(), nullable=False),
-        pa.field(BYTES, pa.int64()),  # null where the listing did not say
+        pa.field(BYTES, pa.int64()),  # of the image's own file, member or cell; null where the listing did not say
+        pa.field(MEMBER, pa.string()),  # name of the member of the tar shard at `uri`
+        pa.field(OFFSET, pa.int64()),  # where the member's contents begin in the shard, in bytes
+        pa.field(ROW, pa.int64()),  # number, from 0, of the row of the Parquet file at `uri`
     ]
 )
 
@@ -26,7 +33,7 @@ RESULT_SCHEMA = pa.schema(
     [
         pa.field("schema_version", pa.int32(), nullable=False),
         pa.field("image_id", pa.string(), nullable=False),
-        pa.field("uri", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),  # file; shard.tar#member or file.parquet#row where it is packed
         pa.field("status", pa.string(), nullable=False),  # ok | error
         pa.field("stage", pa.string()),  # error rows: read | decode | noise | denoise | score | write
         pa.field("error", pa.string()),
