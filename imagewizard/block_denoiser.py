@@ -6,8 +6,8 @@ pixels need not leave it.
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,13 +15,15 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from imagewizard import blocks, images, model, model_files, pixels, storage
+from imagewizard import blocks, images, model, model_files, outputs, picture, pixels, sources
+from imagewizard.blocks import Block
 from imagewizard.denoiser import Denoiser
 from imagewizard.job_config import ActorConfig
 from imagewizard.metrics import Reference
 from imagewizard.noise import add_gaussian
 from imagewizard.noise_level import estimate_sigma
-from imagewizard.schema import ERROR, OK, RESULT_SCHEMA, SCHEMA_VERSION
+from imagewizard.picture import Picture
+from imagewizard.schema import ERROR, OK, SCHEMA_VERSION
 
 # Images are denoised in groups, so that equal shapes meet in a batch; a group holds no more pixels than this, which
 # bounds its float copies to about half a gigabyte.
@@ -33,29 +35,41 @@ class Sample:
     """One (image, level) on its way through the steps."""
 
     image: dict[str, Any]
-    clean: np.ndarray
-    """uint8, (H, W, 3): the image as it was decoded; in restoration mode it is the noisy one."""
-    reference: Reference
-    """`clean` with what scoring against it needs, shared by the image's levels."""
+    picture: Picture
+    """The image as it was decoded: clean, or in restoration mode the noisy one."""
+    reference: Reference | None
+    """The clean image with what scoring against it needs, shared by the image's levels; None in restoration mode."""
     level: float | None
     """The sigma asked for; None: to be estimated."""
+    attempt: int
     sigma: float = 0.0
     """The sigma used."""
     noisy: np.ndarray = field(default_factory=lambda: np.empty(0))
     """float32, (H, W, 3), 0-255 scale, unclipped."""
 
+    @property
+    def size(self) -> int:
+        """In pixels."""
+        return self.picture.pixels.shape[0] * self.picture.pixels.shape[1]
+
+
+Denoise = Callable[[Sequence[torch.Tensor], Sequence[float]], list[torch.Tensor]]
+"""Noisy float32 (3, H, W) in [-1, 1] and their sigmas → estimates."""
+
 
 class BlockDenoiser:
     """Holds a loaded model on one device; call it with packed blocks of decoded images, get packed result rows."""
 
-    def __init__(self, config: ActorConfig) -> None:
+    def __init__(self, config: ActorConfig, denoiser: Denoise | None = None) -> None:
+        """`denoiser`: what stands in for the model's Denoiser, where all the rest is to be measured."""
         torch.set_num_threads(config.threads)
         files = model_files.find(config.model)
         if files.fingerprint != config.fingerprint:
             raise RuntimeError(f"model {config.model} is not the same on this node as where the job was started")
         unet, self._schedule = model.load(files)
-        self._denoiser = Denoiser(unet, self._schedule, config.denoise, config.batch_size)
+        self._denoiser = denoiser or Denoiser(unet, self._schedule, config.denoise, config.batch_size)
         self._config = config
+        self._carried = 0
         params = {} if config.noise is None else {"mean": config.noise.mean}
         self._constant = {
             "schema_version": SCHEMA_VERSION,
@@ -68,75 +82,81 @@ class BlockDenoiser:
         }
 
     def __call__(self, row: pa.Table) -> pa.Table:
-        """One packed block of decoded images (blocks.DECODED_SCHEMA) → its packed rows (schema.RESULT_SCHEMA)."""
-        block, table = blocks.unpack(row)
+        """One packed block of decoded images (blocks.DECODED_SCHEMA) → its packed rows (blocks.DENOISED_SCHEMA)."""
+        block = Block.unpack(row)
         rows: list[dict[str, Any]] = []
         group: list[Sample] = []
-        for sample in self._samples(table, rows):
-            if group and sum(s.clean.size // 3 for s in group) + sample.clean.size // 3 > GROUP_PIXELS:
-                rows += self._finish(group)
+        self._carried = 0
+        for sample in self._samples(block, rows):
+            if group and sum(s.size for s in group) + sample.size > GROUP_PIXELS:
+                rows += self._finish(block, group)
                 group = []
             group.append(sample)
-        rows += self._finish(group)
+        rows += self._finish(block, group)
         now = datetime.now(UTC)
         for result in rows:
-            result |= self._constant | {"attempt": block.attempt, "finished_at": now}
-        return blocks.pack(block, pa.Table.from_pylist(rows, schema=RESULT_SCHEMA))
+            result |= self._constant | {"finished_at": now}
+        return replace(block, images=pa.Table.from_pylist(rows, schema=blocks.DENOISED_SCHEMA)).pack()
 
-    def _samples(self, table: pa.Table, rows: list[dict[str, Any]]) -> Iterator[Sample]:
+    def _samples(self, block: Block, rows: list[dict[str, Any]]) -> Iterator[Sample]:
         """The block's (image, level) pairs; images that could not be read or decoded become error `rows` instead."""
-        pixels, data = table["pixels"], table["data"]
-        for index, image in enumerate(table.drop_columns(["pixels", "data"]).to_pylist()):
-            levels = image["sigmas"]
+        config, table = self._config, block.images
+        scored = config.noise is not None
+        for index, image in enumerate(table.select(_ABOUT_IMAGE).to_pylist()):
             try:
                 if image["error"] is not None:
                     raise images.ImageError(image["error"])
-                if pixels[index].is_valid:
-                    shape = (image["height"], image["width"], 3)
-                    clean = np.frombuffer(pixels[index].as_buffer(), np.uint8).reshape(shape)
-                else:  # beyond what the decoding stage may hold
-                    clean = images.decode(data[index].as_py(), self._config.max_pixels)
+                source = blocks.picture_at(table, index)
+                if source is None:  # beyond what the decoding stage may hold
+                    with block.timed("decode"):
+                        source = picture.decode(table["data"][index].as_buffer(), config.max_pixels, keep=not scored)
             except images.ImageError as error:
-                stage = image["stage"] or "decode"
-                rows += [_result(image, level, None) | _failure(stage, str(error)) for level in levels]
+                failure = _failure(image["stage"] or "decode", str(error))
+                rows += [
+                    _result(image, level, attempt, None) | failure
+                    for level, attempt in zip(image["sigmas"], image["attempts"], strict=True)
+                ]
                 continue
-            reference = Reference(clean)
-            for level in levels:
-                yield Sample(image, clean, reference, level)
+            reference = Reference(source.pixels) if scored else None
+            for level, attempt in zip(image["sigmas"], image["attempts"], strict=True):
+                yield Sample(image, source, reference, level, attempt)
 
-    def _finish(self, group: list[Sample]) -> list[dict[str, Any]]:
+    def _finish(self, block: Block, group: list[Sample]) -> list[dict[str, Any]]:
         """The rows of a group: ok, or an error for each sample that cannot be denoised on its own either."""
         try:
             started = time.perf_counter()
-            for sample in group:
-                self.add_noise(sample)
-            denoised = self.denoise(group)
-            rows = [self.score(sample, image) for sample, image in zip(group, denoised, strict=True)]
-            pixels = sum(sample.clean.size for sample in group)
+            with block.timed("noise"):
+                for sample in group:
+                    self.add_noise(sample)
+            with block.timed("denoise"):
+                denoised = self.denoise(group)
+            with block.timed("score"):
+                rows = [self.score(sample, image) for sample, image in zip(group, denoised, strict=True)]
+            total = sum(sample.size for sample in group)
             elapsed = time.perf_counter() - started
-            for row, sample in zip(rows, group, strict=True):
-                row["seconds"] = elapsed * sample.clean.size / pixels
-            return [self._written(row, sample, image) for row, sample, image in zip(rows, group, denoised, strict=True)]
+            for row, sample, image in zip(rows, group, denoised, strict=True):
+                row["seconds"] = elapsed * sample.size / total
+                self._attach(block, row, replace(sample.picture, pixels=image))
+            return rows
         except (MemoryError, FloatingPointError) as error:
             if len(group) > 1:
-                return [row for sample in group for row in self._finish([sample])]
-            return [_result(s.image, s.level, s.clean) | _failure("denoise", str(error)) for s in group]
+                return [row for sample in group for row in self._finish(block, [sample])]
+            return [_result(s.image, s.level, s.attempt, s.picture) | _failure("denoise", str(error)) for s in group]
 
     def add_noise(self, sample: Sample) -> None:
         """Sets `noisy` and `sigma`: synthetic noise; in restoration mode the image itself and its (estimated) level."""
-        noise = self._config.noise
+        noise, source = self._config.noise, sample.picture.pixels
         if noise is not None:
             assert sample.level is not None
             sample.sigma = sample.level
-            sample.noisy = add_gaussian(
-                sample.clean, sample.image["image_id"], sample.sigma, noise.mean, self._config.seed
-            )
+            sample.noisy = add_gaussian(source, sample.image["image_id"], sample.sigma, noise.mean, self._config.seed)
         else:
-            sample.sigma = estimate_sigma(sample.clean) if sample.level is None else sample.level
-            sample.noisy = sample.clean.astype(np.float32)
+            scale = np.float32(pixels.WHITE[source.dtype] / 255)
+            sample.noisy = np.broadcast_to(source / scale, (*source.shape[:2], 3)).astype(np.float32)
+            sample.sigma = estimate_sigma(sample.noisy) if sample.level is None else sample.level
 
     def denoise(self, samples: Sequence[Sample]) -> list[np.ndarray]:
-        """uint8 (H, W, 3) estimates of the clean images; the noise's known mean is taken off first.
+        """Estimates of the clean images, of the pictures' type and channels; the noise's known mean is taken off first.
 
         Raises FloatingPointError for an estimate that is not finite, MemoryError for one that does not fit.
         """
@@ -145,13 +165,18 @@ class BlockDenoiser:
         estimates = self._denoiser(noisy, [sample.sigma for sample in samples])
         if not all(bool(estimate.isfinite().all()) for estimate in estimates):
             raise FloatingPointError("the model's estimate is not finite")
-        return [pixels.to_uint8(estimate) for estimate in estimates]
+        found = []
+        for sample, estimate in zip(samples, estimates, strict=True):
+            source = sample.picture.pixels
+            grey = source.shape[2] == 1  # the network saw it three times over
+            found.append(pixels.to_pixels(estimate.mean(0, keepdim=True) if grey else estimate, source.dtype))
+        return found
 
     def score(self, sample: Sample, denoised: np.ndarray) -> dict[str, Any]:
         """The sample's ok row, but for its time and output. Without synthetic noise nothing to score against."""
-        row = _result(sample.image, sample.level, sample.clean) | {"status": OK}
+        row = _result(sample.image, sample.level, sample.attempt, sample.picture) | {"status": OK}
         row["timestep"] = self._schedule.timestep(sample.sigma) if sample.sigma > 0 else None
-        if self._config.noise is None:
+        if sample.reference is None:
             row["sigma_estimated"] = sample.sigma if sample.level is None else None
             return row
         return row | {
@@ -161,28 +186,27 @@ class BlockDenoiser:
             "ssim": sample.reference.ssim(denoised),
         }
 
-    def _written(self, row: dict[str, Any], sample: Sample, denoised: np.ndarray) -> dict[str, Any]:
-        """The row with `output_uri`, once its image lies under <output>/images (a folder a level, if noise was added).
-
-        A disk or server that refuses to write stops the job: it would refuse the next image too.
-        """
-        section = self._config.images
-        if section is None:
-            return row
-        folder = [] if self._config.noise is None else [f"sigma{sample.sigma:g}"]
-        name = images.output_name(sample.image["image_id"], section.format)
-        uri = storage.join(self._config.run, "images", *folder, name)
-        try:
-            data = images.encode(denoised, section.format, section.quality)
-        except images.ImageError as error:  # a side longer than the format can hold
-            return _result(sample.image, sample.level, sample.clean) | _failure("write", str(error))
-        storage.write_whole(uri, data, storage.join(self._config.run, "_tmp"))
-        return row | {"output_uri": uri}
+    def _attach(self, block: Block, row: dict[str, Any], denoised: Picture) -> None:
+        """Puts the denoised image into its row: as pixels, whose encoding is left to other CPUs; as a file beyond what
+        a block may carry."""
+        if self._config.images is None:
+            return
+        if self._carried > blocks.PIXEL_BYTES:
+            with block.timed("encode"):
+                outputs.encode_early(denoised, row, self._config.images)
+        else:
+            row |= blocks.picture_columns(denoised, "picture_")
+            self._carried += denoised.pixels.nbytes
 
 
-def _result(image: dict[str, Any], level: float | None, clean: np.ndarray | None) -> dict[str, Any]:
-    height, width = (None, None) if clean is None else clean.shape[:2]
-    return {"image_id": image["image_id"], "uri": image["uri"], "sigma": level, "width": width, "height": height}
+# What a row of a block holds beside pictures and their bytes.
+_ABOUT_IMAGE = [*blocks.WORK_SCHEMA.names, "stage", "error"]
+
+
+def _result(image: dict[str, Any], level: float | None, attempt: int, source: Picture | None) -> dict[str, Any]:
+    height, width = (None, None) if source is None else source.pixels.shape[:2]
+    about = {"image_id": image["image_id"], "uri": sources.origin(image), "sigma": level, "attempt": attempt}
+    return about | {"width": width, "height": height}
 
 
 def _failure(stage: str, error: str) -> dict[str, Any]:

@@ -4,66 +4,107 @@ Between stages a block is one row of two columns: its result file's name, and it
 Data neither splits nor merges what it cannot see into, and reading the stream copies nothing.
 """
 
+import json
 import math
-from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
-from imagewizard import manifest, storage
-from imagewizard.results import BlockFile
-from imagewizard.schema import BYTES, ERROR, IMAGE_ID, KEY, URI
+from imagewizard import manifest, results
+from imagewizard.picture import Picture
+from imagewizard.results import BlockFile, ResultFiles, ShardFile
+from imagewizard.schema import ERROR, IMAGE_ID, KEY, MANIFEST_SCHEMA, RESULT_SCHEMA
 
-BLOCK_SCHEMA = pa.schema([pa.field("block", pa.string()), pa.field("images", pa.large_binary())])
+BLOCK_SCHEMA = pa.schema(
+    [
+        pa.field("block", pa.string()),  # its result file's name
+        pa.field("images", pa.large_binary()),
+        pa.field("seconds", pa.string()),  # JSON: what each stage has spent on it
+    ]
+)
 
 # A thousand tasks keep any cluster busy; a task of a large job takes several blocks, one after the other.
 MAX_PIECES = 1000
 
+# Decoded pixels that a block may carry; its images beyond that travel encoded, and who needs them decodes them one at
+# a time. Bounds what a block of large photographs takes in the object store.
+PIXEL_BYTES = 128 << 20
+
 SIGMAS = "sigmas"
+ATTEMPTS = "attempts"
 WORK_SCHEMA = pa.schema(
     [
-        pa.field(IMAGE_ID, pa.string()),
-        pa.field(URI, pa.string()),
-        pa.field(BYTES, pa.int64()),
+        *(field.with_nullable(True) for field in MANIFEST_SCHEMA),
         pa.field(SIGMAS, pa.list_(pa.float64())),  # levels still to do; [null] in restoration mode without a level
+        pa.field(ATTEMPTS, pa.list_(pa.int32())),  # how often each of them will have been tried
     ]
 )
 
-# After reading and decoding: either `pixels`, or `data` still encoded, or `stage` and `error`.
+# A picture's parts (picture.Picture); all null where there is none.
+PICTURE_FIELDS = [
+    pa.field("height", pa.int32()),
+    pa.field("width", pa.int32()),
+    pa.field("channels", pa.int8()),
+    pa.field("bits", pa.int8()),  # 8 or 16 a channel
+    pa.field("pixels", pa.large_binary()),  # height x width x channels, row by row
+    pa.field("alpha", pa.large_binary()),  # height x width
+    pa.field("icc", pa.large_binary()),
+    pa.field("exif", pa.large_binary()),
+]
+# After reading and decoding: either a picture, or `data` still encoded, or `stage` and `error`.
 DECODED_SCHEMA = pa.schema(
     [
         *WORK_SCHEMA,
         pa.field("data", pa.large_binary()),
         pa.field("stage", pa.string()),
         pa.field("error", pa.string()),
-        pa.field("height", pa.int32()),
-        pa.field("width", pa.int32()),
-        pa.field("pixels", pa.large_binary()),  # uint8, height x width x 3, row by row
+        *PICTURE_FIELDS,
     ]
+)
+# After denoising: result rows, each with its picture or the `encoded` file where images are to be written.
+DENOISED_SCHEMA = pa.schema(
+    [*RESULT_SCHEMA, pa.field("encoded", pa.large_binary())]
+    + [field.with_name(f"picture_{field.name}") for field in PICTURE_FIELDS]
 )
 
 
-def pack(block: BlockFile, images: pa.Table) -> pa.Table:
-    """A block as one row by BLOCK_SCHEMA."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, images.schema) as writer:
-        writer.write_table(images)
-    array = pa.Array.from_buffers(pa.large_binary(), 1, [None, pa.py_buffer(_offsets(sink.tell())), sink.getvalue()])
-    return pa.table([pa.array([block.name]), array], schema=BLOCK_SCHEMA)
+@dataclass(frozen=True)
+class Block:
+    """A block on its way: which one it is, its images at some stage, and the seconds that the stages have taken."""
 
+    file: BlockFile
+    images: pa.Table
+    seconds: dict[str, float]
 
-def _offsets(length: int) -> bytes:
-    return (0).to_bytes(8, "little") + length.to_bytes(8, "little")
+    def pack(self) -> pa.Table:
+        """The block as one row by BLOCK_SCHEMA."""
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, self.images.schema) as writer:
+            writer.write_table(self.images)
+        offsets = (0).to_bytes(8, "little") + sink.tell().to_bytes(8, "little")
+        stream = pa.Array.from_buffers(pa.large_binary(), 1, [None, pa.py_buffer(offsets), sink.getvalue()])
+        return pa.table([[self.file.name], stream, [json.dumps(self.seconds)]], schema=BLOCK_SCHEMA)
 
+    @classmethod
+    def unpack(cls, row: pa.Table) -> "Block":
+        """The inverse of `pack`; the images' buffers are views into the row's."""
+        file = BlockFile.parse(row["block"][0].as_py())
+        assert file is not None, "written by pack"
+        images = pa.ipc.open_stream(row["images"][0].as_buffer()).read_all()
+        return cls(file, images, json.loads(row["seconds"][0].as_py()))
 
-def unpack(row: pa.Table) -> tuple[BlockFile, pa.Table]:
-    """The inverse of `pack`; the images' buffers are views into the row's."""
-    block = BlockFile.parse(row["block"][0].as_py())
-    assert block is not None, "written by pack"
-    return block, pa.ipc.open_stream(row["images"][0].as_buffer()).read_all()
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Adds what the context takes to a stage's seconds."""
+        started = perf_counter()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - started
 
 
 @dataclass(frozen=True)
@@ -76,23 +117,25 @@ class Piece:
     files: list[str]
 
 
-def pieces(block_counts: list[int], files: list[str], retry_failed: bool) -> list[Piece]:
-    """All in which something is, or with `retry_failed` may be, left to do, given each shard's number of blocks.
+def pieces(block_counts: list[int], files: ResultFiles, retried: set[int]) -> list[Piece]:
+    """All in which something is, or in the shards to be `retried` may be, left to do, given each shard's block count.
 
     At most MAX_PIECES, and one more a shard, so that what the driver holds does not grow with the job.
     """
     size = max(1, math.ceil(sum(block_counts) / MAX_PIECES))
-    done: dict[tuple[int, int], list[BlockFile]] = defaultdict(list)
-    for name in files:
-        if (file := BlockFile.parse(name)) is not None:
-            done[file.shard, file.block // size].append(file)
     found = []
     for shard, count in enumerate(block_counts):
+        if shard in files.shards and shard not in retried:
+            continue
+        whole = [files.shards[shard].name] if shard in files.shards else []
+        done: dict[int, list[BlockFile]] = {}
+        for file in files.blocks.get(shard, []):
+            done.setdefault(file.block // size, []).append(file)
         for first in range(0, count, size):
             last = min(first + size, count)
-            there = done[shard, first // size]
-            if retry_failed or len({file.block for file in there}) < last - first:
-                found.append(Piece(shard, first, last, sorted(file.name for file in there)))
+            there = done.get(first // size, [])
+            if shard in retried or len({file.block for file in there}) < last - first:
+                found.append(Piece(shard, first, last, whole + [file.name for file in there]))
     return found
 
 
@@ -101,37 +144,71 @@ def pending(
 ) -> Iterator[tuple[BlockFile, pa.Table]]:
     """What is left of a piece: blocks, each with its images by WORK_SCHEMA.
 
-    A block without a file is to be done; one with a file is done, unless failed rows are to be retried: then the
-    images and levels whose current row is an error make up the block's next attempt.
+    A block without rows is to be done; one with rows is done, unless failed ones are to be retried: then the images
+    and levels whose current row is an error make up the block's next attempt.
     """
     rows = manifest.read_shard(run, piece.shard)
-    done: dict[int, list[BlockFile]] = defaultdict(list)
+    whole = [file for name in piece.files if (file := ShardFile.parse(name))]
+    done: dict[int, list[BlockFile]] = {}
     for name in piece.files:
-        file = BlockFile.parse(name)
-        assert file is not None, "pieces holds only names that parse"
-        done[file.block].append(file)
+        if (file := BlockFile.parse(name)) is not None:
+            done.setdefault(file.block, []).append(file)
+    failed = _failed(run, piece.files) if retry_failed and piece.files else {}
     edges = manifest.blocks(rows, block_rows)
     for number in range(piece.first, piece.last):
         first, last = edges[number]
         images = rows.slice(first, last - first)
-        if number not in done:
-            levels = pa.array([sigmas] * images.num_rows, pa.list_(pa.float64()))
-            yield BlockFile(piece.shard, number, 1), images.append_column(SIGMAS, levels).cast(WORK_SCHEMA)
-        elif retry_failed and (failed := _failed(run, done[number])):
-            kept = [row | {SIGMAS: failed[row[IMAGE_ID]]} for row in images.to_pylist() if row[IMAGE_ID] in failed]
-            attempt = max(file.attempt for file in done[number]) + 1
-            yield BlockFile(piece.shard, number, attempt), pa.Table.from_pylist(kept, schema=WORK_SCHEMA)
+        earlier = [*whole, *done.get(number, [])]
+        if not earlier:
+            work = [image | {SIGMAS: sigmas, ATTEMPTS: [1] * len(sigmas)} for image in images.to_pylist()]
+        else:
+            work = [image | failed[image[IMAGE_ID]] for image in images.to_pylist() if image[IMAGE_ID] in failed]
+        if work:
+            attempt = max((file.attempt for file in earlier), default=0) + 1
+            yield BlockFile(piece.shard, number, attempt), pa.Table.from_pylist(work, schema=WORK_SCHEMA)
 
 
-def _failed(run: str, files: list[BlockFile]) -> dict[str, list[float | None]]:
-    """{image_id: levels} of the keys whose current row, the last attempt's, is an error."""
-    current: dict[tuple[Any, ...], str] = {}
-    for file in sorted(files, key=lambda f: f.attempt):
-        data = storage.read_bytes(storage.join(run, "results", file.name))
-        for row in pq.read_table(pa.BufferReader(data), columns=[*KEY, "status"]).to_pylist():
-            current[row[IMAGE_ID], row["sigma"]] = row["status"]
-    failed: dict[str, list[float | None]] = {}
-    for (image_id, sigma), status in current.items():
+def _failed(run: str, names: list[str]) -> dict[str, dict[str, Any]]:
+    """{image_id: {sigmas, attempts}} of the keys whose current row, the last attempt's, is an error."""
+    current: dict[tuple[str, float | None], tuple[int, str]] = {}
+    for name in names:
+        table = results.read_columns(run, name, [*KEY, "attempt", "status"])
+        retried_or_failed = (pc.field("attempt") > 1) | (pc.field("status") == ERROR)
+        for row in table.filter(retried_or_failed).to_pylist():
+            key = row[IMAGE_ID], row["sigma"]
+            current[key] = max(current.get(key, (0, "")), (row["attempt"], row["status"]))
+    failed: dict[str, dict[str, Any]] = {}
+    for (image_id, sigma), (attempt, status) in current.items():
         if status == ERROR:
-            failed.setdefault(image_id, []).append(sigma)
+            work = failed.setdefault(image_id, {SIGMAS: [], ATTEMPTS: []})
+            work[SIGMAS].append(sigma)
+            work[ATTEMPTS].append(attempt + 1)
     return failed
+
+
+def picture_columns(picture: Picture, prefix: str = "") -> dict[str, Any]:
+    """A picture as values for PICTURE_FIELDS."""
+    height, width, channels = picture.pixels.shape
+    values = {
+        "height": height,
+        "width": width,
+        "channels": channels,
+        "bits": 8 * picture.pixels.itemsize,
+        "pixels": memoryview(picture.pixels.reshape(-1)).cast("B"),
+        "alpha": None if picture.alpha is None else memoryview(picture.alpha.reshape(-1)).cast("B"),
+        "icc": picture.icc,
+        "exif": picture.exif,
+    }
+    return {f"{prefix}{name}": value for name, value in values.items()}
+
+
+def picture_at(table: pa.Table, index: int, prefix: str = "") -> Picture | None:
+    """The picture in a row, its arrays read-only views into the table; None if there is none."""
+    part = {field.name: table[f"{prefix}{field.name}"][index] for field in PICTURE_FIELDS}
+    if not part["pixels"].is_valid:
+        return None
+    height, width, channels = (part[name].as_py() for name in ("height", "width", "channels"))
+    dtype = np.uint8 if part["bits"].as_py() == 8 else np.uint16
+    pixels = np.frombuffer(part["pixels"].as_buffer(), dtype).reshape(height, width, channels)
+    alpha = np.frombuffer(part["alpha"].as_buffer(), dtype).reshape(height, width) if part["alpha"].is_valid else None
+    return Picture(pixels, alpha, part["icc"].as_py(), part["exif"].as_py())

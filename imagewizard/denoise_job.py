@@ -1,13 +1,33 @@
 """A bulk job from its checked config to its summary. The state is the run folder; this only moves it along."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from imagewizard import blocks, cluster, manifest, model_files, pipeline, results, run_folder, summary
+import ray
+from ray.data import Dataset
+
+from imagewizard import (
+    blocks,
+    cluster,
+    compaction,
+    digest,
+    manifest,
+    model_files,
+    pipeline,
+    results,
+    run_folder,
+    storage,
+    summary,
+)
+from imagewizard.errors import JobError
 from imagewizard.job_config import RESULT_KEYS, ActorConfig, DenoiseConfig
 from imagewizard.lease import Lease
+from imagewizard.manifest import ManifestIndex
 from imagewizard.progress import Progress
-from imagewizard.schema import ERROR
+from imagewizard.results import BlockFile, ResultFiles
 
 # Images a forward. A GPU needs many to be busy; on a CPU core larger batches only leave the cache.
 GPU_BATCH_SIZE = 32
@@ -51,32 +71,89 @@ def prepare(config: DenoiseConfig) -> Plan:
     return Plan(config, model.fingerprint, stored is not None)
 
 
-def execute(plan: Plan) -> dict[str, Any]:
-    """Does what is left of the job and returns its summary. Raises RunLockedError if another driver is at it."""
+def execute(plan: Plan, actor: type[pipeline.DenoiseActor] = pipeline.DenoiseActor) -> dict[str, Any]:
+    """Does what is left of the job and returns its summary. Raises RunLockedError if another driver is at it.
+
+    `actor`: what denoises; another one is for measuring all the rest.
+    """
     config, run = plan.config, plan.config.output
-    with Lease(run):
+    with Lease(run) as lease:
         run_folder.sweep(run)
         if not plan.resumed:
             run_folder.write_job("denoise", config, plan.fingerprint)
         block_rows = None if config.resources.block_rows == "auto" else config.resources.block_rows
         index = manifest.read_index(run) or manifest.write(run, config.input, block_rows)
-        done = summary.counts(run)
-        progress = Progress(index.images * len(config.levels), sum(done.values()), done[ERROR])
-        if pieces := blocks.pieces(index.blocks, results.result_files(run), config.retry_failed):
-            work = pipeline.Work(run, pieces, config.levels, index.block_rows, config.retry_failed)
-            _run_chain(plan, work, progress)
+        files = results.listing(run)
+        storage.delete_files([storage.join(run, "results", name) for name in files.superseded])
+        digests = digest.of_shards(run, files)
+        done = digest.merge(digests.values())
+        progress = Progress(index.images * len(config.levels), done.rows, done.failed)
+        retried = {shard for shard, each in digests.items() if each.failed} if config.retry_failed else set()
+        if pieces := blocks.pieces(index.blocks, files, retried):
+            work = pipeline.Work(
+                run=run,
+                pieces=pieces,
+                sigmas=config.levels,
+                block_rows=index.block_rows,
+                retry_failed=config.retry_failed,
+                max_pixels=config.max_pixels,
+                images=config.images,
+                keep=config.noise is None,
+            )
+            chain = partial(pipeline.build, work, actor)
+            commits = _Commits(run, index, len(config.levels), files, retried)
+            _run_chain(plan, chain, commits, progress, lease)
+        _compact_rest(run, index, len(config.levels))
         return summary.write(run, index, len(config.levels), progress)
 
 
-def _run_chain(plan: Plan, work: pipeline.Work, progress: Progress) -> None:
+class _Commits:
+    """Keeps account of which blocks have rows, and sends each shard off to be compacted when its last one has."""
+
+    def __init__(self, run: str, index: ManifestIndex, levels: int, files: ResultFiles, retried: set[int]) -> None:
+        """`retried`: shards whose last block cannot be told; they are compacted in the end."""
+        self._run, self._index, self._levels = run, index, levels
+        self._files, self._retried = files, retried
+        self._compactions: list[ray.ObjectRef] = []
+
+    def add(self, name: str) -> None:
+        """A block's file is there."""
+        file = BlockFile.parse(name)
+        assert file is not None, "the chain's own name"
+        self._files.blocks[file.shard].append(file)
+        finished = compaction.is_finished(file.shard, self._index.blocks[file.shard], self._files)
+        if finished and file.shard not in self._retried:
+            names = self._files.of_shard(file.shard)
+            self._compactions.append(pipeline.compact_shard.remote(self._run, file.shard, names, self._levels))
+            del self._files.blocks[file.shard]
+
+    def wait(self) -> None:
+        """Until all that was sent off is done."""
+        ray.get(self._compactions)
+
+
+def _compact_rest(run: str, index: ManifestIndex, levels: int) -> None:
+    """What is finished but not compacted: after a retry, or a crash in between."""
+    files = results.listing(run)
+    for shard in sorted(files.blocks):
+        if compaction.is_finished(shard, index.blocks[shard], files):
+            compaction.compact(run, shard, files.of_shard(shard), levels)
+
+
+def _run_chain(
+    plan: Plan,
+    chain: Callable[[ActorConfig, cluster.Width], Dataset],
+    commits: _Commits,
+    progress: Progress,
+    lease: Lease,
+) -> None:
     config = plan.config
     width = cluster.width(config.resources)
     batch = config.resources.batch_size
     if batch == "auto":
         batch = GPU_BATCH_SIZE if width.gpus_per_actor else CPU_BATCH_SIZE
-    print(f"ray      {width}, batches of {batch}", flush=True)
-    actor = ActorConfig(
-        run=config.output,
+    print(f"ray      {width}, batches of {batch}\nmemory   {width.memory}", flush=True)
+    actor_config = ActorConfig(
         model=config.model,
         fingerprint=plan.fingerprint,
         noise=config.noise,
@@ -87,6 +164,32 @@ def _run_chain(plan: Plan, work: pipeline.Work, progress: Progress) -> None:
         batch_size=batch,
         threads=width.threads_per_actor,
     )
-    with progress:
-        for block in pipeline.build(work, actor, width.actors, width.gpus_per_actor).iter_rows():
+    with progress, _explained():
+        for block in chain(actor_config, width).iter_rows():
+            commits.add(block["block"])
             progress.add(block["rows"], block["failed"])
+            lease.check()
+        commits.wait()
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turns what Ray reports, of disks, servers and nodes that gave way, into a JobError; bugs keep their traceback."""
+    try:
+        yield
+    except (ray.exceptions.RayError, OSError) as error:
+        causes = [cause for cause in _causes(error) if not isinstance(cause, ray.exceptions.RayTaskError)]
+        wanted = next((cause for cause in causes if isinstance(cause, OSError | ray.exceptions.RayError)), None)
+        if wanted is None:
+            raise
+        reason = " ".join(str(wanted).split())[:300]
+        raise JobError(
+            f"{type(wanted).__name__}: {reason}. What is committed stays; once mended, the same command goes on"
+        ) from None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what lies behind it, as Ray wraps it."""
+    while error is not None:
+        yield error
+        error = getattr(error, "cause", None) or error.__cause__

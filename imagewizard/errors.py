@@ -1,4 +1,4 @@
-"""The two ways a job ends badly that are not bugs; `jobs` turns them into exit codes."""
+"""The ways a job ends badly that are not bugs; `jobs` turns them into exit codes."""
 
 
 class UserError(Exception):
@@ -7,3 +7,7 @@ class UserError(Exception):
 
 class RunLockedError(Exception):
     """Another driver holds the run's lease (exit code 4)."""
+
+
+class JobError(Exception):
+    """What a job needs gave way: a disk is full, a server or a node is gone. One line (exit code 1)."""

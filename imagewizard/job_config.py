@@ -57,11 +57,13 @@ class DenoiseSection(Section):
 
 
 class ImagesSection(Section):
-    """Denoised images, written under <output>/images in the input's tree."""
+    """Denoised images, written under <output>/images in the input's tree. Restored ones keep what their inputs had."""
 
-    format: Literal["png", "jpg", "webp"] = "png"
+    format: Literal["png", "jpg", "webp", "tiff"] = "png"
     quality: Annotated[int, Field(ge=1, le=100)] | None = None
     """For jpg and webp; null: 95 for jpg, lossless for webp."""
+    pack: Literal["tar"] | None = None
+    """tar: a WebDataset tar shard for each block in the place of a file for each image; a million PUTs cost money."""
 
 
 class ResourcesSection(Section):
@@ -82,7 +84,8 @@ class DenoiseConfig(Section):
     """A bulk job: denoise every image of `input` into the run folder `output`."""
 
     input: str | list[str]
-    """A folder, a list of files, or a Parquet manifest with image_id and uri; local or s3://."""
+    """A folder, a manifest (Parquet, with image_id and uri), Parquet with an image column, WebDataset tar shards, or a
+    list of files of all these kinds; local or s3://."""
     output: str
     """The run folder; local or s3://."""
     model: str = "embedded"
@@ -127,7 +130,6 @@ class DenoiseConfig(Section):
 class ActorConfig:
     """All that a row depends on but the image, and how much of its node an actor may use."""
 
-    run: str
     model: str
     fingerprint: str
     noise: NoiseSection | None

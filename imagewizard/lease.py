@@ -1,79 +1,156 @@
-"""The driver's lease on a run folder: a second driver is turned away, a dead one's lease is broken."""
+"""The driver's lease on a run folder: a second driver is turned away, a dead one's lease is taken over, by one."""
 
+import errno
+import functools
 import json
 import os
 import socket
 import threading
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from botocore.exceptions import ClientError
-from pyarrow import fs
-
-from imagewizard import storage
-from imagewizard.errors import RunLockedError
+from imagewizard import lock_file, storage
+from imagewizard.errors import RunLockedError, UserError
+from imagewizard.lock_file import LockFile
 
 LOCK = "_lock.json"
 HEARTBEAT_SECONDS = 15.0
 # A lease from another host counts as dead after this long without a heartbeat: four missed ones.
 STALE_SECONDS = 60.0
 
+_KEYS = {"id", "host", "boot_id", "pid_namespace", "pid", "started", "heartbeat"}
+
 
 class Lease:
-    """A context in which this process is the only driver of a run. Raises RunLockedError on entry if it is not."""
+    """A context in which this process is the only driver of a run.
+
+    Raises on entry RunLockedError if it is not, UserError if the folder cannot be written to. A driver that was
+    silent for STALE_SECONDS may lose its lease while it runs: `check` tells.
+    """
 
     def __init__(self, run: str) -> None:
-        self._uri = storage.join(run, LOCK)
+        self._run = run
+        self._file = lock_file.at(storage.join(run, LOCK))
+        self._version = ""
         self._id = uuid.uuid4().hex
+        self._lost = threading.Event()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self._thread = threading.Thread(target=self._keep_beating, name="lease", daemon=True)
 
     def __enter__(self) -> "Lease":
-        while not _create(self._uri, self._content()):
-            holder = _read(self._uri)
-            if holder is not None and _alive(holder):
-                raise RunLockedError(
-                    f"output: another driver holds this run (pid {holder['pid']} on {holder['host']}); "
-                    f"wait for it, or stop it and run again"
-                )
-            _delete(self._uri)
+        with _usable(self._run):
+            self._version = self._acquire()
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         self._stop.set()
         self._thread.join()
-        _delete(self._uri)
+        if not self._lost.is_set():
+            with suppress(OSError):  # what stays is a dead driver's lease; the run is no worse for it
+                self._file.free(self._version)
+
+    def check(self) -> None:
+        """Raises RunLockedError if another driver has taken the run over."""
+        if self._lost.is_set():
+            raise RunLockedError("output: another driver has taken this run over; wait for it, or run again later")
+
+    def _acquire(self) -> str:
+        """The lock file's version once it is this driver's."""
+        while True:
+            found = self._file.read()
+            if found is not None and (holder := _parse(found[0])) is not None and _alive(holder, self._file):
+                raise RunLockedError(
+                    f"output: another driver holds this run (pid {holder['pid']} on {holder['host']}); "
+                    f"wait for it, or stop it and run again"
+                )
+            version = self._file.replace(None if found is None else found[1], self._content())
+            if version is not None:
+                return version
 
     def _content(self) -> bytes:
-        holder = {
-            "id": self._id,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "started": _start_time(os.getpid()),
-            "heartbeat": time.time(),
-        }
+        pid = os.getpid()
+        holder = {"id": self._id, **_place(), "pid": pid, "started": _start_time(pid), "heartbeat": time.time()}
         return json.dumps(holder).encode()
 
+    def _keep_beating(self) -> None:
+        while not self._stop.wait(HEARTBEAT_SECONDS) and not self._lost.is_set():
+            with suppress(OSError):  # an outage: the next beat may do better
+                self._beat()
+
     def _beat(self) -> None:
-        while not self._stop.wait(HEARTBEAT_SECONDS):
-            storage.write_whole(self._uri, self._content(), storage.join(self._uri.rsplit("/", 1)[0], "_tmp"))
+        version = self._file.replace(self._version, self._content(), brisk=True)
+        if version is None:
+            # Ours still, if this was written by an earlier beat that seemed to fail.
+            found = self._file.read()
+            if found is None or (_parse(found[0]) or {}).get("id") != self._id:
+                self._lost.set()
+                return
+            version = found[1]
+        self._version = version
 
 
 def holder(run: str) -> dict[str, Any] | None:
-    """Who holds the run's lease alive: {id, host, pid, started, heartbeat}; None if nobody does."""
-    found = _read(storage.join(run, LOCK))
-    return found if found is not None and _alive(found) else None
+    """Who holds the run's lease alive: {id, host, boot_id, pid_namespace, pid, started, heartbeat}; None: nobody."""
+    file = lock_file.at(storage.join(run, LOCK))
+    content = file.read()
+    found = None if content is None else _parse(content[0])
+    return found if found is not None and _alive(found, file) else None
 
 
-def _alive(holder: dict[str, Any]) -> bool:
-    """On its own host a driver is alive while its process is; elsewhere while its heartbeat is fresh."""
-    if holder["host"] == socket.gethostname():
+@contextmanager
+def _usable(run: str) -> Iterator[None]:
+    """Raises UserError for errors of storage that come again until somebody does something about them."""
+    try:
+        yield
+    except PermissionError as error:
+        raise UserError(f"output: {error}; give another output, or leave to write there") from None
+    except OSError as error:
+        if error.errno in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+            raise UserError(f"output: {run} is on a disk that has no file locks (flock); give another folder") from None
+        with _named("output"):
+            storage.check_bucket(run)
+        raise
+
+
+@contextmanager
+def _named(key: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from None
+
+
+def _parse(content: bytes) -> dict[str, Any] | None:
+    """Who wrote the file; None if that cannot be read, for then a crash cut it off."""
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and found.keys() >= _KEYS else None
+
+
+def _alive(holder: dict[str, Any], file: LockFile) -> bool:
+    """Where its pid means something to us, a driver lives as its process does; elsewhere while its lease is fresh."""
+    if holder.items() >= _place().items():
         return _start_time(holder["pid"]) == holder["started"]
-    return time.time() - holder["heartbeat"] < STALE_SECONDS
+    return file.age() < STALE_SECONDS
+
+
+@functools.cache
+def _place() -> dict[str, str]:
+    """Where a pid of ours means the same process: containers may share a host's name, and have the same pids."""
+    try:
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        pid_namespace = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:  # macOS: no /proc, and no containers but in virtual machines with names of their own
+        boot_id = pid_namespace = ""
+    return {"host": socket.gethostname(), "boot_id": boot_id, "pid_namespace": pid_namespace}
 
 
 def _start_time(pid: int) -> str | None:
@@ -87,45 +164,8 @@ def _start_time(pid: int) -> str | None:
             pass
         return "unknown"
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
         return None
-
-
-def _create(uri: str, content: bytes) -> bool:
-    """Writes the lock file unless it is there: False then. Atomic: one of two callers wins."""
-    filesystem, path = storage.resolve(uri)
-    if isinstance(filesystem, fs.LocalFileSystem):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(f"{path}.{uuid.uuid4().hex}")
-        partial.write_bytes(content)
-        try:
-            os.link(partial, path)
-        except FileExistsError:
-            return False
-        finally:
-            partial.unlink()
-        return True
-    bucket, key = path.split("/", 1)
-    try:
-        storage.s3_client().put_object(Bucket=bucket, Key=key, Body=content, IfNoneMatch="*")
-    except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] in (409, 412):
-            return False
-        raise
-    return True
-
-
-def _read(uri: str) -> dict[str, Any] | None:
-    try:
-        return dict(json.loads(storage.read_bytes(uri)))
-    except FileNotFoundError:
-        return None
-
-
-def _delete(uri: str) -> None:
-    filesystem, path = storage.resolve(uri)
-    try:
-        filesystem.delete_file(path)
-    except FileNotFoundError:
-        return
+    # A killed process whose parent has not asked after it, as in many containers, is still listed: as a zombie.
+    return None if fields[0] in "ZX" else fields[19]

@@ -1,39 +1,34 @@
-"""The bulk job as one Ray Data chain: read → decode → [noise → denoise → score] → commit.
+"""The bulk job as one Ray Data chain: list → read → decode → [noise → denoise → score] → write.
 
 A row of the chain is one block of the manifest with its images inside (see blocks.py), so whatever Ray does with
-rows, one block in is one result file out. Pixels cross processes once, as uint8.
+rows, one block in is one result file out. Pixels cross processes once, as integers; a second time where denoised images
+are to be written.
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
-from pyarrow import fs
-from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 
-from imagewizard import blocks, images, storage
-from imagewizard.job_config import ActorConfig
-from imagewizard.schema import ERROR, URI
+from imagewizard import blocks, compaction, images, outputs, picture, results, sources, storage
+from imagewizard.blocks import Block
+from imagewizard.cluster import Width
+from imagewizard.job_config import ActorConfig, ImagesSection
+from imagewizard.schema import ERROR
 
-# Decoded pixels that a block may carry; its images beyond that travel encoded and are decoded by the actor, one at a
-# time. Bounds what a block of large photographs takes in the object store.
-PIXEL_BYTES = 128 << 20
 # No image within the pixel limit needs more than this a pixel on disk (16-bit RGBA, uncompressed) …
 MAX_BYTES_PER_PIXEL = 8
 # … plus this for headers and profiles.
 MAX_HEADER_BYTES = 16 << 20
-# Reads wait for disks and servers, not for the CPU.
-READ_THREADS = 16
 
-# Shares of a CPU. The actors leave room for readers and committers on any machine, one core included: whole CPUs
-# would let the actors take them all, and the job would hang without a word.
+# Shares of a CPU. The actors leave room for readers and writers on any machine, one core included: whole CPUs would let
+# the actors take them all, and the job would hang without a word.
 ACTOR_CPUS = 0.5
 READER_CPUS = 0.25
-COMMIT_CPUS = 0.1
+WRITER_CPUS = 0.1
 
 
 @dataclass(frozen=True)
@@ -45,80 +40,88 @@ class Work:
     sigmas: list[float | None]
     block_rows: int
     retry_failed: bool
+    max_pixels: int
+    images: ImagesSection | None
+    keep: bool
+    """Whether images are restored, so that what is beside their 8-bit RGB counts too."""
 
 
-def build(work: Work, actor: ActorConfig, actors: int, gpus_per_actor: float) -> Dataset:
-    """The chain over all that is left of a run. Its rows, by COMMIT_SCHEMA, tell of each block as it is committed."""
+def build(work: Work, actor: type["DenoiseActor"], config: ActorConfig, width: Width) -> Dataset:
+    """The chain over all that is left of a run. Its rows, by WRITTEN_SCHEMA, tell of each block as it is committed.
+
+    `actor`: DenoiseActor, or what stands in for it; made with `config`.
+    """
+    context = DataContext.get_current()
     # Every row, be it one of a few bytes or of a hundred megabytes, is a Ray block of its own, so that each is passed
     # on as soon as it is there, to whichever actor is free.
-    DataContext.get_current().target_max_block_size = 1
+    context.target_max_block_size = 1
+    # Readers wait while so much lies between them and the actors.
+    context.execution_options.resource_limits = context.execution_options.resource_limits.copy(
+        object_store_memory=width.store_bytes
+    )
     by_block = {"batch_size": 1, "batch_format": "pyarrow"}
-    limit = {"max_pixels": actor.max_pixels}
+    task = {"work": replace(work, pieces=[])}
+    reader = {"num_cpus": READER_CPUS, "compute": TaskPoolStrategy(size=width.readers), "fn_kwargs": task}
     return (
         ray.data.from_items([asdict(piece) for piece in work.pieces], override_num_blocks=len(work.pieces))
-        .flat_map(list_pending_blocks, fn_kwargs={"work": replace(work, pieces=[])}, num_cpus=READER_CPUS)
-        .map_batches(read_images, fn_kwargs=limit, num_cpus=READER_CPUS, **by_block)
-        .map_batches(decode_images, fn_kwargs=limit, num_cpus=READER_CPUS, **by_block)
+        .flat_map(list_pending_blocks, **reader)
+        .map_batches(read_images, **reader, **by_block)
+        .map_batches(decode_images, **reader, **by_block)
         .map_batches(
-            DenoiseActor,
-            fn_constructor_args=(actor,),
-            compute=ActorPoolStrategy(size=actors),
+            actor,
+            fn_constructor_args=(config,),
+            compute=ActorPoolStrategy(size=width.actors),
             num_cpus=ACTOR_CPUS,
-            num_gpus=gpus_per_actor or None,
+            num_gpus=width.gpus_per_actor or None,
             **by_block,
         )
-        .map_batches(commit_rows, fn_kwargs={"run": work.run}, num_cpus=COMMIT_CPUS, **by_block)
+        .map_batches(
+            write_rows, compute=TaskPoolStrategy(size=width.writers), num_cpus=WRITER_CPUS, fn_kwargs=task, **by_block
+        )
     )
 
 
 def list_pending_blocks(piece: dict[str, Any], work: Work) -> Iterator[dict[str, Any]]:
     """The blocks of a piece of the manifest that are still to be done."""
     found = blocks.pending(work.run, blocks.Piece(**piece), work.sigmas, work.block_rows, work.retry_failed)
-    for block, table in found:
-        yield blocks.pack(block, table).to_pylist()[0]
+    for file, table in found:
+        yield Block(file, table, {}).pack().to_pylist()[0]
 
 
-def read_images(row: pa.Table, max_pixels: int) -> pa.Table:
+def read_images(row: pa.Table, work: Work) -> pa.Table:
     """Adds each image's encoded `data`, or the `stage` and `error` of the attempt."""
-    block, table = blocks.unpack(row)
-    max_bytes = max_pixels * MAX_BYTES_PER_PIXEL + MAX_HEADER_BYTES
-    with ThreadPoolExecutor(READ_THREADS) as pool:
-        outcomes = list(pool.map(lambda uri: _read(uri, max_bytes), table[URI].to_pylist()))
-    table = table.append_column("data", pa.array([data for data, _ in outcomes], pa.large_binary()))
-    table = table.append_column("stage", pa.array([error and "read" for _, error in outcomes], pa.string()))
-    return blocks.pack(block, table.append_column("error", pa.array([error for _, error in outcomes], pa.string())))
+    block = Block.unpack(row)
+    max_bytes = work.max_pixels * MAX_BYTES_PER_PIXEL + MAX_HEADER_BYTES
+    with block.timed("read"):
+        contents = sources.read(block.images.to_pylist(), max_bytes)
+    errors = [" ".join(str(each).split()) if isinstance(each, OSError) else None for each in contents]
+    data = [None if isinstance(each, OSError) else each for each in contents]
+    table = block.images.append_column("data", pa.array(data, pa.large_binary()))
+    table = table.append_column("stage", pa.array([error and "read" for error in errors], pa.string()))
+    return replace(block, images=table.append_column("error", pa.array(errors, pa.string()))).pack()
 
 
-def _read(uri: str, max_bytes: int) -> tuple[bytes | None, str | None]:
-    """(the file's bytes, None) or (None, why not)."""
-    try:
-        filesystem, path = storage.resolve(uri)
-        if filesystem.get_file_info(path).type == fs.FileType.NotFound:
-            return None, "no such file: it vanished since it was listed"
-        with filesystem.open_input_file(path) as stream:
-            if stream.size() > max_bytes:
-                return None, f"{stream.size()} bytes: more than an image within max_pixels can need"
-            return stream.read(), None
-    except OSError as error:
-        return None, " ".join(str(error).split())
-
-
-def decode_images(row: pa.Table, max_pixels: int) -> pa.Table:
-    """Turns `data` into `pixels` (uint8 RGB, row by row), `height` and `width`, as far as PIXEL_BYTES go."""
-    block, table = blocks.unpack(row)
-    rows = table.to_pylist()
+def decode_images(row: pa.Table, work: Work) -> pa.Table:
+    """Turns `data` into a picture, as far as PIXEL_BYTES go."""
+    block = Block.unpack(row)
+    rows = block.images.drop_columns("data").to_pylist()
     held = 0
-    for image in rows:
-        if image["error"] is not None or held > PIXEL_BYTES:
-            continue
-        try:
-            decoded = images.decode(image.pop("data"), max_pixels)
-        except images.ImageError as error:
-            image |= {"stage": "decode", "error": str(error)}
-            continue
-        image |= {"pixels": decoded.tobytes(), "height": decoded.shape[0], "width": decoded.shape[1]}
-        held += decoded.nbytes
-    return blocks.pack(block, pa.Table.from_pylist(rows, schema=blocks.DECODED_SCHEMA))
+    with block.timed("decode"):
+        for index, image in enumerate(rows):
+            data = block.images["data"][index]
+            if image["error"] is not None:
+                continue
+            if held > blocks.PIXEL_BYTES:
+                image["data"] = memoryview(data.as_buffer())
+                continue
+            try:
+                decoded = picture.decode(data.as_buffer(), work.max_pixels, work.keep)
+            except images.ImageError as error:
+                image |= {"stage": "decode", "error": str(error)}
+                continue
+            image |= blocks.picture_columns(decoded)
+            held += decoded.pixels.nbytes
+    return replace(block, images=pa.Table.from_pylist(rows, schema=blocks.DECODED_SCHEMA)).pack()
 
 
 class DenoiseActor:
@@ -133,16 +136,21 @@ class DenoiseActor:
         return self._denoise_block(row)
 
 
-COMMIT_SCHEMA = pa.schema([("block", pa.string()), ("rows", pa.int64()), ("failed", pa.int64())])
+WRITTEN_SCHEMA = pa.schema([("block", pa.string()), ("rows", pa.int64()), ("failed", pa.int64())])
 
 
-def commit_rows(row: pa.Table, run: str) -> pa.Table:
-    """Writes a block's result rows to the file that is named after it, unless a twin of this task has done so."""
-    block, rows = blocks.unpack(row)
-    uri = storage.join(run, "results", block.name)
-    if not storage.exists(uri):
-        sink = pa.BufferOutputStream()
-        pq.write_table(rows, sink)
-        storage.write_whole(uri, sink.getvalue(), storage.join(run, "_tmp"))
+def write_rows(row: pa.Table, work: Work) -> pa.Table:
+    """Writes a block's images, then its rows to the file that is named after it, unless a twin of this task has."""
+    block = Block.unpack(row)
+    uri = storage.join(work.run, "results", block.file.name)
+    rows = outputs.write(block, work.run, work.images)
+    storage.write_new(uri, results.encode(rows, {"stage_seconds": block.seconds}), storage.join(work.run, "_tmp"))
     failed = rows["status"].to_pylist().count(ERROR)
-    return pa.table([[block.name], [rows.num_rows], [failed]], schema=COMMIT_SCHEMA)
+    return pa.table([[block.file.name], [rows.num_rows], [failed]], schema=WRITTEN_SCHEMA)
+
+
+# Costs a second of one core a shard, and must not wait for a share of one that the chain has taken.
+@ray.remote(num_cpus=0)
+def compact_shard(run: str, shard: int, names: list[str], levels: int) -> None:
+    """compaction.compact on a worker."""
+    compaction.compact(run, shard, names, levels)

@@ -1,11 +1,15 @@
-"""The one place where value ranges are converted: uint8 images (H, W, 3) and float tensors (3, H, W) in [-1, 1].
+"""The one place where value ranges are converted: integer images (H, W, 3) and float tensors (3, H, W) in [-1, 1].
 
-Both functions take batches too: any axes before these three are kept.
+All functions take batches too: any axes before these three are kept.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
+
+WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
+"""The greatest value of a pixel."""
+_TYPES = {np.dtype(np.uint8): torch.uint8, np.dtype(np.uint16): torch.uint16}
 
 
 def to_tensor(image: np.ndarray) -> Tensor:
@@ -16,5 +20,11 @@ def to_tensor(image: np.ndarray) -> Tensor:
 
 def to_uint8(tensor: Tensor) -> np.ndarray:
     """float (3, H, W), clamped to [-1, 1] and rounded → uint8 (H, W, 3). NaN becomes 0."""
-    scaled = tensor.float().add(1.0).mul_(127.5).nan_to_num_(0.0).clamp_(0.0, 255.0).round_()
-    return scaled.to(torch.uint8).movedim(-3, -1).contiguous().cpu().numpy()
+    return to_pixels(tensor, np.dtype(np.uint8))
+
+
+def to_pixels(tensor: Tensor, dtype: np.dtype) -> np.ndarray:
+    """float (C, H, W), clamped to [-1, 1] and rounded → uint8 or uint16 (H, W, C), 1 ↦ 255 or 65535. NaN becomes 0."""
+    white = WHITE[dtype]
+    scaled = tensor.float().add(1.0).mul_(white / 2).nan_to_num_(0.0).clamp_(0.0, white).round_()
+    return scaled.to(_TYPES[dtype]).movedim(-3, -1).contiguous().cpu().numpy()

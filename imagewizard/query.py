@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 import duckdb
 
 from imagewizard import results, training_metrics
+from imagewizard.digest import SUPERSEDED
 from imagewizard.errors import UserError
-from imagewizard.results import BlockFile
-from imagewizard.schema import KEY
 
 
 class Canned(NamedTuple):
@@ -99,34 +98,26 @@ def connect(runs: list[str]) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-# A row is superseded by a later one of its key. Later ones are few, so they make a small hash table that the rows
-# stream past; a window function would sort all of them. IS NOT DISTINCT FROM, for noise_kind and sigma may be null.
-_SUPERSEDED = " AND ".join(
-    [*(f"row.{name} IS NOT DISTINCT FROM later.{name}" for name in KEY), "row.attempt < later.attempt"]
-)
-
-
 def _current(connection: duckdb.DuckDBPyConnection, run: str, number: int) -> list[str]:
     """SELECTs of a run's current rows; registers its files as _run{number}, and parts of them, with `connection`."""
     names = results.result_files(run)
     if not names and training_metrics.is_training_run(run):
         raise UserError(f"{run}: a training run has no result rows; imagewizard status and report tell of it")
-    blocks = [block for name in names if (block := BlockFile.parse(name))]
     # A retry stays in its manifest shard, and most shards have none: their rows need no look at the later ones.
-    retried = {block.shard for block in blocks if block.attempt > 1}
+    files = {name: file for name in names if (file := results.parse(name))}
+    retried = {file.shard for file in files.values() if file.attempt > 1}
     parts = {
         f"_run{number}": names,
-        f"_run{number}_plain": [block.name for block in blocks if block.shard not in retried],
-        f"_run{number}_retried": [block.name for block in blocks if block.shard in retried],
-        f"_run{number}_later": [block.name for block in blocks if block.attempt > 1],
+        f"_run{number}_plain": [name for name, file in files.items() if file.shard not in retried],
+        f"_run{number}_retried": [name for name, file in files.items() if file.shard in retried],
     }
     for table, kept in parts.items():
         connection.register(table, results.dataset(run, kept))
     selects = [_labelled(run, f"_run{number}_plain")]
     if retried:
-        selects.append(
-            _labelled(run, f"_run{number}_retried") + f" ANTI JOIN _run{number}_later AS later ON {_SUPERSEDED}"
-        )
+        # Later rows are few, so they make a small hash table that the rows stream past; a window function would sort.
+        later = f"(SELECT * FROM _run{number}_retried WHERE attempt > 1) AS later"
+        selects.append(_labelled(run, f"_run{number}_retried") + f" ANTI JOIN {later} ON {SUPERSEDED}")
     return selects
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from imagewizard import images, noise, query, storage
+from imagewizard import images, noise, query, sources
 from imagewizard.errors import UserError
 
 MOST = 12
@@ -109,7 +109,7 @@ def sample(place: str, row: dict[str, Any], max_pixels: int) -> Sample:
 def _read(uri: str, shape: tuple[int, int], max_pixels: int, what: str, missing: list[str]) -> np.ndarray | None:
     """The image; None, and a line in `missing`, where it is gone or no longer what the row is about."""
     try:
-        image = images.decode(storage.read_bytes(uri), max_pixels)
+        image = images.decode(sources.read_origin(uri), max_pixels)
     except (OSError, ValueError, UserError, images.ImageError) as error:
         reason = "it is no longer there" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())[:200]
         missing.append(f"{what} cannot be shown: {reason} ({uri})")

@@ -1,20 +1,31 @@
-"""The result rows of a run: names of the files that hold them, and all rows as one pyarrow dataset, local or s3://."""
+"""The result files of a run: their names, which of them count, and all their rows as one pyarrow dataset.
 
+Rows are committed in small files, one a block. Once all blocks of a manifest shard are there, one file takes their
+place (compaction.py): it counts from the moment it is there, and what it replaces counts no more, be it deleted or not.
+"""
+
+import json
 import re
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from imagewizard import storage
 from imagewizard.errors import UserError
 from imagewizard.schema import RESULT_SCHEMA
 
-_NAME = re.compile(r"s([0-9]{5,})-b([0-9]{6,})-a([0-9]{2,})\.parquet")
+_BLOCK = re.compile(r"s([0-9]{5,})-b([0-9]{6,})-a([0-9]{2,})\.parquet")
+_SHARD = re.compile(r"s([0-9]{5,})-c([0-9]{2,})\.parquet")
 
 
 @dataclass(frozen=True)
 class BlockFile:
-    """Which block of which manifest shard a result file holds; every row of it has this attempt or an earlier one."""
+    """The rows of one block of a manifest shard, from one attempt at it: 1, then one more for each retry."""
 
     shard: int
     block: int
@@ -27,20 +38,94 @@ class BlockFile:
     @classmethod
     def parse(cls, name: str) -> "BlockFile | None":
         """The block that a file name stands for; None for a name that no block has."""
-        match = _NAME.fullmatch(name)
+        match = _BLOCK.fullmatch(name)
         if not match:
             return None
         block = cls(*map(int, match.groups()))
         return block if block.name == name else None  # one name a block: s000001 is not shard 1
 
 
+@dataclass(frozen=True)
+class ShardFile:
+    """All rows of a manifest shard, from every attempt up to this one."""
+
+    shard: int
+    attempt: int
+
+    @property
+    def name(self) -> str:
+        # Sorts after the names of the shard's blocks: who lists in the order of names while blocks are being replaced
+        # sees them or, later, this.
+        return f"s{self.shard:05d}-c{self.attempt:02d}.parquet"
+
+    @classmethod
+    def parse(cls, name: str) -> "ShardFile | None":
+        """The shard that a file name stands for; None for a name that no shard has."""
+        match = _SHARD.fullmatch(name)
+        if not match:
+            return None
+        shard = cls(*map(int, match.groups()))
+        return shard if shard.name == name else None
+
+
+def parse(name: str) -> BlockFile | ShardFile | None:
+    """What the name of a result file stands for; None for any other name."""
+    return BlockFile.parse(name) or ShardFile.parse(name)
+
+
+class ResultFiles:
+    """Which of the files in a results folder count."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.shards: dict[int, ShardFile] = {}
+        """{shard: its whole file}, for shards that have one."""
+        self.blocks: dict[int, list[BlockFile]] = defaultdict(list)
+        """{shard: its blocks' files}, by block and attempt; later attempts only where the shard has a whole file."""
+        self.superseded: list[str] = []
+        """Files whose rows stand in another one."""
+        names = sorted(names)  # hence the last of a shard's whole files is that of the last attempt
+        for name in names:
+            if (shard := ShardFile.parse(name)) is not None:
+                if shard.shard in self.shards:
+                    self.superseded.append(self.shards[shard.shard].name)
+                self.shards[shard.shard] = shard
+        for name in names:
+            if (block := BlockFile.parse(name)) is not None:
+                whole = self.shards.get(block.shard)
+                if whole is not None and block.attempt <= whole.attempt:
+                    self.superseded.append(name)
+                else:
+                    self.blocks[block.shard].append(block)
+
+    @property
+    def names(self) -> list[str]:
+        """The files that count, sorted: together they hold each row of the run once."""
+        blocks = [block.name for files in self.blocks.values() for block in files]
+        return sorted([*blocks, *(shard.name for shard in self.shards.values())])
+
+    def of_shard(self, shard: int) -> list[str]:
+        """The files of one shard that count."""
+        whole = [self.shards[shard].name] if shard in self.shards else []
+        return whole + [block.name for block in self.blocks.get(shard, [])]
+
+
+def listing(run: str) -> ResultFiles:
+    """The result files of a run, as they are at one moment. Raises OSError."""
+    folder = storage.join(run, "results")
+    names = storage.list_files(folder, ".parquet")
+    # A file that comes while others go, in the midst of a listing, may be missed; the next listing then differs.
+    while names != (again := storage.list_files(folder, ".parquet")):
+        names = again
+    return ResultFiles(names)
+
+
 def result_files(run: str) -> list[str]:
-    """Names, sorted, of the committed result files of a run; whatever else lies in the folder is left out.
+    """Names, sorted, of the result files of a run that count; whatever else lies in the folder is left out.
 
     Raises UserError if `run` is no run folder (has neither job.yaml nor result files) or cannot be listed.
     """
     try:
-        names = [name for name in storage.list_files(storage.join(run, "results")) if BlockFile.parse(name)]
+        names = listing(run).names
         is_run = bool(names) or storage.exists(storage.join(run, "job.yaml"))
     except OSError as error:
         raise UserError(f"{run}: cannot be listed: {' '.join(str(error).split())}") from None
@@ -56,3 +141,33 @@ def dataset(run: str, names: list[str]) -> ds.Dataset:
     filesystem, folder = storage.resolve(storage.join(run, "results"))
     paths = [f"{folder}/{name}" for name in names]
     return ds.dataset(paths, schema=RESULT_SCHEMA, format="parquet", filesystem=filesystem)
+
+
+# In the metadata of a file's Arrow schema: JSON with what a file tells beside its rows. A block's has `stage_seconds`,
+# a shard's the fields of its digest.
+_NOTES = b"imagewizard"
+
+
+def encode(rows: pa.Table, notes: dict[str, Any]) -> pa.Buffer:
+    """The bytes of a result file."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows.replace_schema_metadata({_NOTES: json.dumps(notes)}), sink)
+    return sink.getvalue()
+
+
+def read(run: str, name: str) -> tuple[pa.Table, dict[str, Any]]:
+    """A result file's rows, by RESULT_SCHEMA, and its notes. Raises OSError."""
+    table = pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(run, "results", name))))
+    return table.replace_schema_metadata(None), json.loads((table.schema.metadata or {}).get(_NOTES, b"{}"))
+
+
+def read_notes(run: str, name: str) -> dict[str, Any]:
+    """A result file's notes alone, from its footer. Raises OSError."""
+    with storage.open_file(storage.join(run, "results", name)) as stream:
+        return dict(json.loads(pq.read_schema(stream).metadata[_NOTES]))
+
+
+def read_columns(run: str, name: str, columns: list[str]) -> pa.Table:
+    """Some columns of a result file's rows; reads no more than these. Raises OSError."""
+    with storage.open_file(storage.join(run, "results", name)) as stream:
+        return pq.read_table(stream, columns=columns)

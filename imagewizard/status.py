@@ -3,17 +3,14 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from imagewizard import lease, manifest, query, results, run_folder, summary
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from imagewizard import digest, lease, manifest, results, run_folder
 from imagewizard.job_config import DenoiseConfig
-from imagewizard.schema import ERROR, OK
 
 # The rate is that of the rows of the last minutes before the newest one.
-RATE_MINUTES = 5
-
-_RECENT = f"""
-    SELECT count(*), epoch(min(finished_at)), epoch(max(finished_at)) FROM attempts
-    WHERE finished_at > (SELECT max(finished_at) FROM attempts) - INTERVAL {RATE_MINUTES} MINUTE
-"""
+RATE_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -48,12 +45,24 @@ def read(run: str) -> Status:
     if index is None or job is None:
         return Status("listing" if driver else "stopped", 0, 0, 0, 0, None, None, driver)
     levels = len(DenoiseConfig.model_validate(job["config"]).levels)
-    found = summary.counts(run)
-    pending = index.images * levels - found[OK] - found[ERROR]
-    with query.connect([run]) as connection:
-        recent, first, last = query.select(connection, _RECENT).fetchall()[0]
-    span = last - first if recent else 0.0
+    files = results.listing(run)
+    shards = digest.of_shards(run, files)
+    found = digest.merge(shards.values())
+    pending = index.images * levels - found.rows
+    recent, span = _recent(run, files, shards, found.last_row or 0.0)
     state = "running" if driver else "stopped" if pending else "finished"
     rate = recent / span if span else None
-    last_row = datetime.fromtimestamp(last, UTC) if recent else None
-    return Status(state, index.images, found[OK], found[ERROR], pending, rate, last_row, driver)
+    last_row = datetime.fromtimestamp(found.last_row, UTC) if found.last_row else None
+    return Status(state, index.images, found.ok, found.failed, pending, rate, last_row, driver)
+
+
+def _recent(run: str, files: results.ResultFiles, shards: dict[int, digest.Digest], last: float) -> tuple[int, float]:
+    """The number of rows of the last minutes before the newest one, and the seconds that they span."""
+    since = last - RATE_SECONDS
+    names = [name for shard, each in shards.items() if (each.last_row or 0.0) > since for name in files.of_shard(shard)]
+    newer = pc.field("finished_at") > pa.scalar(datetime.fromtimestamp(since, UTC), pa.timestamp("us", tz="UTC"))
+    times = results.dataset(run, names).to_table(columns=["finished_at"], filter=newer)["finished_at"]
+    if not len(times):
+        return 0, 0.0
+    ends = pc.min_max(times).as_py()
+    return len(times), (ends["max"] - ends["min"]).total_seconds()

@@ -3,19 +3,11 @@
 import json
 from typing import Any
 
-from imagewizard import query, results, storage
+from imagewizard import digest, query, results, storage
 from imagewizard.manifest import ManifestIndex
 from imagewizard.progress import Progress
-from imagewizard.schema import ERROR, OK
 
 TOP_ERRORS = 20
-
-
-def counts(run: str) -> dict[str, int]:
-    """{ok: …, error: …}: the number of current rows of each status."""
-    with query.connect([run]) as connection:
-        found = dict(query.select(connection, "SELECT status, count(*) FROM results GROUP BY status").fetchall())
-    return {status: found.get(status, 0) for status in (OK, ERROR)}
 
 
 def records(run: str, sql: str) -> list[dict[str, Any]]:
@@ -27,25 +19,27 @@ def records(run: str, sql: str) -> list[dict[str, Any]]:
 
 def write(run: str, index: ManifestIndex, levels: int, progress: Progress) -> dict[str, Any]:
     """Checks that every image and level has its one current row, writes summary.json, last of all files, returns it."""
-    found = counts(run)
+    files = results.listing(run)
+    found = digest.of_run(run, files)
     expected = index.images * levels
-    if sum(found.values()) != expected:
-        raise RuntimeError(f"{run}: {sum(found.values())} current rows for {expected} images and levels")
+    if found.rows != expected:
+        raise RuntimeError(f"{run}: {found.rows} current rows for {expected} images and levels")
     summary = {
         "images": index.images,
         "skipped_files": index.skipped,
         "levels": levels,
-        "ok": found[OK],
-        "failed": found[ERROR],
+        "ok": found.ok,
+        "failed": found.failed,
         "session": {
             "rows": progress.rows,
             "seconds": round(progress.seconds, 1),
             "rows_per_second": round(progress.rate, 3),
             "steady_rows_per_second": progress.steady_rate,
         },
-        "scores": records(run, "summary"),
-        "top_errors": records(run, "errors")[:TOP_ERRORS],
-        "result_files": results.result_files(run),
+        "stage_seconds": {stage: round(seconds, 3) for stage, seconds in found.stage_seconds.items()},
+        "scores": found.means,
+        "top_errors": found.errors[:TOP_ERRORS],
+        "result_files": files.names,
     }
     data = json.dumps(summary, indent=2).encode()
     storage.write_whole(storage.join(run, "summary.json"), data, storage.join(run, "_tmp"))

@@ -8,6 +8,7 @@ from jobs import exit_codes
 
 COMMANDS = {
     "demo": "the bulk job on photographs that come with scikit-image, and a page to look at",
+    "manifest": "list a folder or s3:// prefix once, into a manifest that runs can take as input",
     "denoise": "denoise a folder, list or manifest of images into a run folder; again to resume",
     "status": "what of a run is done, failed and pending; how far a training is",
     "query": "SQL over the rows of one or more runs",

@@ -1,14 +1,16 @@
-"""imagewizard bench: the pipeline's rate against the bare model's and a plain loop's, on this machine."""
+"""imagewizard bench: the pipeline's rate beside the bare model's and a plain loop's; or what the system costs."""
 
 import argparse
 import sys
 import tempfile
+from dataclasses import fields
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from imagewizard.errors import UserError
 from jobs import exit_codes
 
 PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
@@ -27,7 +29,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--size", type=int, default=256, help="side of the default crops in pixels (256)")
     parser.add_argument("--sigma", type=float, default=25.0, help="noise level, 0-255 scale (25)")
     parser.add_argument("--model", default="embedded", help="embedded, or a model folder")
+    parser.add_argument(
+        "--scale", metavar="N,N,…", help="instead: what the system costs for so many tiny images, with a stand-in model"
+    )
     arguments = parser.parse_args(argv)
+    if arguments.scale is not None:
+        return _scale(arguments.scale)
     from imagewizard import benchmark  # torch takes seconds that --help need not wait for
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -36,6 +43,22 @@ def main(argv: list[str]) -> int:
     print(f"pipeline      {rates.pipeline:8.2f} images/s   ({rates.pipeline_with_start:.2f} with start-up)")
     print(f"bare model    {rates.bare:8.2f} images/s   pipeline / bare model = {rates.pipeline / rates.bare:.2f}")
     print(f"plain loop    {rates.plain:8.2f} images/s   pipeline / plain loop = {rates.pipeline / rates.plain:.2f}")
+    return exit_codes.DONE
+
+
+def _scale(sizes: str) -> int:
+    if not all(size.strip().isdigit() and int(size) for size in sizes.split(",")):
+        raise UserError(f"--scale: {sizes} is no list of numbers; give one or more, as 10000,100000")
+    from imagewizard import scale_benchmark
+
+    costs = []
+    for size in sizes.split(","):
+        with tempfile.TemporaryDirectory() as scratch:
+            costs.append(scale_benchmark.measure(int(size), Path(scratch)))
+    for field in fields(scale_benchmark.Cost):
+        values = (getattr(cost, field.name) for cost in costs)
+        cells = (f"{value:>12,.2f}" if isinstance(value, float) else f"{value:>12,}" for value in values)
+        print(f"{field.name:<24}{''.join(cells)}")
     return exit_codes.DONE
 
 

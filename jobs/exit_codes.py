@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from imagewizard.errors import RunLockedError, UserError
+from imagewizard.errors import JobError, RunLockedError, UserError
 
 DONE = 0
 BROKE = 1
@@ -21,6 +21,9 @@ def run(command: Callable[[list[str]], int], argv: list[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_INPUT
+    except JobError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BROKE
     except RunLockedError as error:
         print(f"error: {error}", file=sys.stderr)
         return LOCKED

@@ -11,6 +11,7 @@ import ray
 from moto.server import ThreadedMotoServer
 
 from imagewizard import cluster
+from tests.s3_faults import FaultyS3
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -36,9 +37,31 @@ def s3_server() -> Iterator[str]:
 @pytest.fixture
 def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URI of an empty bucket, which this process and those it starts find through AWS_ENDPOINT_URL."""
+    return _new_bucket(s3_server, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def faulty_s3_server() -> Iterator[FaultyS3]:
+    server = FaultyS3()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def faulty_s3(faulty_s3_server: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
+    """As `bucket`, but the server: one that fails once its attributes are set. `faulty_s3.bucket` is the URI."""
+    faulty_s3_server.reset()
+    faulty_s3_server.bucket = _new_bucket(faulty_s3_server.endpoint, monkeypatch)
+    faulty_s3_server.requests.clear()
+    yield faulty_s3_server
+    faulty_s3_server.reset()
+
+
+def _new_bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")

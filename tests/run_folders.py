@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 from PIL import Image, ImageFilter
 
-from imagewizard import noise
+from imagewizard import digest, manifest, noise, results
 from imagewizard.job_config import DenoiseConfig
 from imagewizard.manifest import ManifestIndex
 from imagewizard.metrics import Reference
-from imagewizard.results import BlockFile
+from imagewizard.results import BlockFile, ShardFile
 from imagewizard.schema import ERROR, OK, RESULT_SCHEMA
 from tests.sample_files import photo
 
@@ -54,6 +55,31 @@ def write_rows(run: Path, rows: list[dict[str, Any]], shard: int = 0, block: int
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=RESULT_SCHEMA), path)
     return path
+
+
+def write_shard(run: Path, rows: list[dict[str, Any]], shard: int = 0, attempt: int = 1) -> Path:
+    """Commits a compacted shard; returns its path."""
+    path = run / "results" / ShardFile(shard, attempt).name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.Table.from_pylist(rows, schema=RESULT_SCHEMA)
+    path.write_bytes(results.encode(table, asdict(digest.of_rows(table, {}))))
+    return path
+
+
+def uncompact(run: Path) -> list[Path]:
+    """Puts the files of its blocks in the place of a finished run's first shard, as a crash would have left them."""
+    [whole] = (run / "results").iterdir()
+    table, _ = results.read(str(run), whole.name)
+    index = manifest.read_index(str(run))
+    assert index is not None
+    paths = []
+    for number, (first, last) in enumerate(manifest.blocks(manifest.read_shard(str(run), 0), index.block_rows)):
+        ids = manifest.read_shard(str(run), 0)["image_id"].slice(first, last - first)
+        rows = table.filter(pc.is_in(table["image_id"], ids))
+        paths.append(run / "results" / BlockFile(0, number, 1).name)
+        paths[-1].write_bytes(results.encode(rows, {}))
+    whole.unlink()
+    return paths
 
 
 def write_job(run: Path, total: int, **config: Any) -> None:

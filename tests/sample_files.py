@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageCms
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -101,6 +101,33 @@ def tiff(width: int, height: int, bits: int, photometric: int, pixels: bytes, **
     return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + long_values + pixels
 
 
+def camera_exif(**tags: object) -> Image.Exif:
+    """EXIF as a camera writes it, with tags in all four directories; `tags` of the main one: make, orientation, …"""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make], exif[ExifTags.Base.XResolution] = "Maker", 72.5
+    for name, value in tags.items():
+        exif[ExifTags.Base[name]] = value
+    photo_tags = {0x829A: 0.005, 0x9000: b"0232", 0x927C: b"maker note\1\2\xff", 0x9204: -0.5, 0xA002: 640, 0xA003: 480}
+    exif.get_ifd(ExifTags.IFD.Exif).update(photo_tags | {ExifTags.IFD.Interop: {1: "R98"}})
+    exif.get_ifd(ExifTags.IFD.GPSInfo).update({0: b"\2\3\0\0", 1: "N", 2: (50.0, 4.0, 12.5)})
+    return exif
+
+
+def exif_values(image: Image.Image) -> dict[str, dict[int, object]]:
+    """All tags of a file as Pillow reads them, by directory, but for those that point to a directory."""
+    exif = image.getexif()
+    directories = {name: dict(exif.get_ifd(ExifTags.IFD[name])) for name in ("Exif", "GPSInfo", "Interop")}
+    found: dict[str, dict[int, object]] = {"main": dict(exif)} | directories
+    return {name: {tag: v for tag, v in tags.items() if tag not in iter(ExifTags.IFD)} for name, tags in found.items()}
+
+
+@cache
+def icc_profile(space: str) -> bytes:
+    """A profile of the data colour space "RGB ", "GRAY", …; all but the first with the tables of the first."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return profile[:16] + space.encode() + profile[20:]
+
+
 # ---------------------------------------------------------------------------------------------------- broken files
 
 
@@ -166,6 +193,29 @@ def write_broken_files(folder: Path, count: int) -> dict[str, str]:
             (folder / name).write_bytes(contents(np.random.default_rng(index)))
         written[name] = kind
     return written
+
+
+# ------------------------------------------------------------------------------------------------------- good files
+
+
+def valid_files() -> dict[str, bytes]:
+    colour = Image.fromarray(photo(40, 56, seed=5))
+    palette = colour.quantize(32)
+    return {
+        "jpeg": encoded(colour, "JPEG"),
+        "progressive": encoded(colour, "JPEG", progressive=True),
+        "cmyk": encoded(colour.convert("CMYK"), "JPEG"),
+        "png": encoded(colour, "PNG"),
+        "png-palette": encoded(palette, "PNG", transparency=bytes(32)),
+        "webp": encoded(colour, "WEBP"),
+        "webp-lossless": encoded(colour, "WEBP", lossless=True),
+        "gif": encoded(palette, "GIF"),
+        "bmp": encoded(colour, "BMP"),
+        "tiff": encoded(colour, "TIFF"),
+        "tiff-lzw": encoded(colour, "TIFF", compression="tiff_lzw"),
+        "tiff-jpeg": encoded(colour, "TIFF", compression="jpeg"),
+        "tiff-fax": encoded(colour.convert("1"), "TIFF", compression="group4"),
+    }
 
 
 # ------------------------------------------------------------------------------------------------ good but odd files

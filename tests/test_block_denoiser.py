@@ -1,19 +1,22 @@
 """What an actor does with a block, without Ray: the three steps, and that one bad image never costs its neighbours."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from skimage.metrics import peak_signal_noise_ratio
 
 from imagewizard import blocks, model_files, noise
 from imagewizard.block_denoiser import BlockDenoiser
+from imagewizard.blocks import Block
 from imagewizard.job_config import ActorConfig, DenoiseConfig
+from imagewizard.picture import Picture
 from imagewizard.results import BlockFile
-from imagewizard.schema import RESULT_SCHEMA
 from tests.models import tiny_model
 from tests.sample_files import photo
 
@@ -22,31 +25,34 @@ def actor(model: Path | str, **config: object) -> BlockDenoiser:
     job = DenoiseConfig.model_validate({"input": "in", "output": "out", "model": str(model), **config})
     fingerprint = model_files.find(job.model).fingerprint
     return BlockDenoiser(
-        ActorConfig(
-            "out", job.model, fingerprint, job.noise, job.denoise, job.images, job.seed, job.max_pixels, 4, threads=1
-        )
+        ActorConfig(job.model, fingerprint, job.noise, job.denoise, job.images, job.seed, job.max_pixels, 4, threads=1)
     )
 
 
 def block(*images: np.ndarray, sigmas: tuple[float | None, ...] = (25.0,)) -> pa.Table:
+    return pictures(*map(Picture, images), sigmas=sigmas)
+
+
+def pictures(*images: Picture, sigmas: tuple[float | None, ...] = (25.0,)) -> pa.Table:
+    attempts = [1] * len(sigmas)
     rows = [
-        {
-            "image_id": str(number),
-            "uri": f"/{number}",
-            "sigmas": list(sigmas),
-            "height": image.shape[0],
-            "width": image.shape[1],
-            "pixels": image.tobytes(),
-        }
+        {"image_id": str(number), "uri": f"/{number}", "sigmas": list(sigmas), "attempts": attempts}
+        | blocks.picture_columns(image)
         for number, image in enumerate(images)
     ]
-    return blocks.pack(BlockFile(0, 0, 1), pa.Table.from_pylist(rows, schema=blocks.DECODED_SCHEMA))
+    return Block(BlockFile(0, 0, 1), pa.Table.from_pylist(rows, schema=blocks.DECODED_SCHEMA), {"read": 1.0}).pack()
 
 
 def rows_of(packed: pa.Table) -> list[dict]:
-    _, table = blocks.unpack(packed)
-    assert table.schema.equals(RESULT_SCHEMA)
+    table = Block.unpack(packed).images
+    assert table.schema.equals(blocks.DENOISED_SCHEMA)
     return table.to_pylist()
+
+
+def picture_of(packed: pa.Table, index: int = 0) -> Picture:
+    found = blocks.picture_at(Block.unpack(packed).images, index, "picture_")
+    assert found is not None
+    return found
 
 
 def test_a_network_that_sees_no_noise_returns_the_noisy_image(tmp_path: Path) -> None:
@@ -106,23 +112,91 @@ def test_another_model_than_the_job_was_started_with_is_refused(tmp_path: Path) 
     folder = tiny_model(tmp_path / "m")
     job = DenoiseConfig.model_validate({"input": "in", "output": "out"})
     with pytest.raises(RuntimeError, match="is not the same"):
-        BlockDenoiser(ActorConfig("out", str(folder), "0" * 16, job.noise, job.denoise, None, 0, 10**6, 1, 1))
+        BlockDenoiser(ActorConfig(str(folder), "0" * 16, job.noise, job.denoise, None, 0, 10**6, 1, 1))
 
 
-def test_a_given_level_is_used_as_it_is_and_the_image_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_given_level_is_used_as_it_is(tmp_path: Path) -> None:
     restore = actor(tiny_model(tmp_path / "m"), noise=None, denoise={"sigma": 12})
     (row,) = rows_of(restore(block(photo(16, 16, 0), sigmas=(12.0,))))
     assert (row["sigma"], row["sigma_estimated"], row["psnr"], row["noise_kind"]) == (12.0, None, None, None)
-    assert Path(row["output_uri"]) == Path("out/images/0.png")
-    assert Path(row["output_uri"]).is_file()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_restored_picture_keeps_its_type_channels_and_company(tmp_path: Path, dtype: type, channels: int) -> None:
+    """eps = 0: what comes out is what went in, to the last of its bits; alpha, ICC and EXIF pass by."""
+    top = np.iinfo(dtype).max
+    pixels = np.random.default_rng(0).integers(0, top, (12, 10, channels), dtype, endpoint=True)
+    alpha = np.random.default_rng(1).integers(0, top, (12, 10), dtype, endpoint=True)
+    restore = actor(tiny_model(tmp_path / "zero", zero=True), noise=None, denoise={"sigma": 12})
+    found = picture_of(restore(pictures(Picture(pixels, alpha, b"icc", b"exif"), sigmas=(12.0,))))
+    assert found.pixels.dtype == dtype and found.pixels.shape == pixels.shape
+    assert np.abs(found.pixels.astype(int) - pixels).max() <= (0 if dtype == np.uint8 else 1)  # float32 has 24 bits
+    np.testing.assert_array_equal(found.alpha, alpha)
+    assert (found.icc, found.exif) == (b"icc", b"exif")
+
+
+def test_sixteen_bits_are_denoised_as_finely_as_they_are(tmp_path: Path) -> None:
+    """The level of a picture of 16 bits is on the 0-255 scale too, and its estimate is no rounded 8-bit one."""
+    model = tiny_model(tmp_path / "m")
+    coarse = photo(40, 40, 0)
+    restore = actor(model, noise=None)
+    deep = restore(pictures(Picture(coarse.astype(np.uint16) * 257), sigmas=(None,)))
+    shallow = restore(block(coarse, sigmas=(None,)))
+    (row,), (other,) = rows_of(deep), rows_of(shallow)
+    assert row["sigma_estimated"] == pytest.approx(other["sigma_estimated"], rel=1e-5) and row["sigma_estimated"] > 0
+    found = picture_of(deep).pixels
+    np.testing.assert_allclose(found / 257, picture_of(shallow).pixels, atol=0.51)
+    assert (found % 257 != 0).mean() > 0.9
+
+
+def test_no_picture_travels_that_is_not_to_be_written(tmp_path: Path) -> None:
+    (row,) = rows_of(actor(tiny_model(tmp_path / "m"))(block(photo(16, 16, 0))))
+    assert row["picture_pixels"] is None and row["encoded"] is None
+
+
+def test_pictures_beyond_what_a_block_may_carry_travel_as_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = actor(tiny_model(tmp_path / "m"), images={"format": "png"})
+    images = [photo(16, 16, seed) for seed in range(4)]
+    as_pixels = writer(block(*images))
+    monkeypatch.setattr(blocks, "PIXEL_BYTES", 16 * 16 * 3)
+    for _ in range(2):  # each block may carry so much
+        packed = writer(block(*images))
+        assert [row["encoded"] is None for row in rows_of(packed)] == [True, True, False, False]
+        for index, row in enumerate(rows_of(packed)[2:], start=2):
+            expected = picture_of(as_pixels, index).pixels
+            np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(row["encoded"]))), expected)
 
 
 def test_an_image_that_the_format_cannot_hold_is_a_write_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(blocks, "PIXEL_BYTES", 0)
     writer = actor(tiny_model(tmp_path / "m"), images={"format": "webp"})
-    found = rows_of(writer(block(photo(16_400, 1, 0), photo(8, 8, 1))))
-    assert [(row["status"], row["stage"]) for row in found] == [("error", "write"), ("ok", None)]
+    found = rows_of(writer(block(photo(4, 4, 0), photo(16_400, 1, 0), photo(8, 8, 1))))
+    assert [(row["status"], row["stage"]) for row in found] == [("ok", None), ("error", "write"), ("ok", None)]
+
+
+def test_the_time_of_each_step_is_told(tmp_path: Path) -> None:
+    found = Block.unpack(actor(tiny_model(tmp_path / "m"))(block(photo(16, 16, 0)))).seconds
+    assert found["read"] == 1.0
+    assert all(found[stage] > 0 for stage in ("noise", "denoise", "score"))
+
+
+def test_a_row_has_the_attempt_of_its_key_and_tells_where_its_image_is(tmp_path: Path) -> None:
+    denoise = actor(tiny_model(tmp_path / "m"), noise={"sigma": [15, 25]})
+    image = {"uri": "/in/a.tar", "sigmas": [15.0, 25.0]}
+    good = blocks.picture_columns(Picture(photo(8, 8, 0)))
+    rows = [
+        image | {"image_id": "a.tar#x.png", "member": "x.png", "attempts": [1, 3]} | good,
+        image | {"image_id": "b.parquet#7", "row": 7, "attempts": [2, 2], "stage": "read", "error": "gone"},
+    ]  # fmt: skip
+    packed = Block(BlockFile(0, 0, 4), pa.Table.from_pylist(rows, schema=blocks.DECODED_SCHEMA), {}).pack()
+    found = [(row["uri"], row["status"], row["attempt"]) for row in rows_of(denoise(packed))]
+    assert sorted(found) == [
+        ("/in/a.tar#7", "error", 2), ("/in/a.tar#7", "error", 2),
+        ("/in/a.tar#x.png", "ok", 1), ("/in/a.tar#x.png", "ok", 3),
+    ]  # fmt: skip
 
 
 def test_a_known_mean_is_taken_off() -> None:

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from imagewizard import blocks, manifest
-from imagewizard.results import BlockFile
+from imagewizard.blocks import Block
+from imagewizard.picture import Picture
+from imagewizard.results import BlockFile, ResultFiles, ShardFile
 from tests import run_folders
 
 
@@ -27,9 +30,42 @@ def pending(run: str, *files: str, retry: bool = False, sigmas: tuple = (25.0,))
 
 def test_a_block_comes_out_of_packing_as_it_went_in() -> None:
     table = pa.table({"a": ["x", None], "data": pa.array([b"12", None], pa.large_binary())})
-    block, unpacked = blocks.unpack(blocks.pack(BlockFile(3, 14, 2), table))
-    assert block == BlockFile(3, 14, 2)
-    assert unpacked.equals(table)
+    packed = Block(BlockFile(3, 14, 2), table, {"read": 0.25}).pack()
+    assert packed.num_rows == 1 and packed.schema == blocks.BLOCK_SCHEMA
+    block = Block.unpack(packed)
+    assert (block.file, block.seconds) == (BlockFile(3, 14, 2), {"read": 0.25})
+    assert block.images.equals(table)
+
+
+def test_the_seconds_of_a_stage_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([10.0, 11.0, 20.0, 20.5])
+    monkeypatch.setattr(blocks, "perf_counter", lambda: next(clock))
+    block = Block(BlockFile(0, 0, 1), pa.table({}), {"read": 2.0})
+    for _ in range(2):
+        with block.timed("decode"):
+            pass
+    assert block.seconds == {"read": 2.0, "decode": 1.5}
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_picture_comes_out_of_a_row_as_it_went_in(dtype: type, channels: int) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, np.iinfo(dtype).max, (3, 5, channels), dtype)
+    alpha = rng.integers(0, np.iinfo(dtype).max, (3, 5), dtype)
+    for picture in (Picture(pixels, alpha, b"icc", b"exif"), Picture(pixels, None, None, None)):
+        rows = [{}, blocks.picture_columns(picture, "picture_")]
+        schema = pa.schema([field.with_name(f"picture_{field.name}") for field in blocks.PICTURE_FIELDS])
+        table = pa.Table.from_pylist(rows, schema=schema)
+        assert blocks.picture_at(table, 0, "picture_") is None
+        found = blocks.picture_at(table, 1, "picture_")
+        assert found is not None and found.pixels.dtype == dtype
+        np.testing.assert_array_equal(found.pixels, pixels)
+        assert (found.icc, found.exif) == (picture.icc, picture.exif)
+        if picture.alpha is None:
+            assert found.alpha is None
+        else:
+            np.testing.assert_array_equal(found.alpha, alpha)
 
 
 def test_all_blocks_of_a_new_run_are_pending(run: str) -> None:
@@ -62,11 +98,38 @@ def test_retrying_takes_the_failed_keys_and_only_them(run: str) -> None:
     assert found[BlockFile(0, 0, 2).name] == [("0.png", [25.0]), ("1.png", [15.0, 25.0])]
     second = run_folders.write_rows(
         Path(run),
-        [row("0.png", sigma=25.0), row("1.png", sigma=15.0), error_row("1.png", "read", "x", sigma=25.0)],
+        [
+            row("0.png", sigma=25.0, attempt=2),
+            row("1.png", sigma=15.0, attempt=2),
+            error_row("1.png", "read", "x", sigma=25.0, attempt=2),
+        ],
         attempt=2,
     )
     found = pending(run, first.name, second.name, retry=True)
     assert found[BlockFile(0, 0, 3).name] == [("1.png", [25.0])]
+
+
+def test_a_retry_counts_the_attempts_of_a_key_and_not_those_of_its_block(run: str) -> None:
+    row, error_row = run_folders.row, run_folders.error_row
+    first = run_folders.write_rows(Path(run), [row("0.png"), error_row("1.png", "read", "x")])
+    second = run_folders.write_rows(Path(run), [error_row("1.png", "read", "x", attempt=2)], attempt=4)
+    [(file, table)] = [
+        (file, table)
+        for file, table in blocks.pending(run, blocks.Piece(0, 0, 1, [first.name, second.name]), [25.0], 4, True)
+    ]
+    assert file == BlockFile(0, 0, 5)
+    assert [(image["image_id"], image["attempts"]) for image in table.to_pylist()] == [("1.png", [3])]
+
+
+def test_a_retry_finds_failures_in_a_shards_whole_file(run: str) -> None:
+    row, error_row = run_folders.row, run_folders.error_row
+    rows = [row("0.png"), *(error_row(f"{i}.png", "read", "x") for i in range(1, 10))]
+    whole = run_folders.write_shard(Path(run), [*rows, row("9.png", attempt=2)], attempt=2)
+    found = pending(run, whole.name, retry=True)
+    assert found == {
+        BlockFile(0, block, 3).name: [(f"{i}.png", [25.0]) for i in ids]
+        for block, ids in enumerate(([1, 2, 3], [4, 5, 6, 7], [8]))
+    }
 
 
 def test_a_level_to_be_estimated_is_null_and_can_be_retried(run: str) -> None:
@@ -77,17 +140,26 @@ def test_a_level_to_be_estimated_is_null_and_can_be_retried(run: str) -> None:
 
 def test_pieces_cover_what_is_left_and_no_more() -> None:
     names = [BlockFile(*key).name for key in ((0, 0, 1), (0, 1, 1), (1, 0, 1), (1, 0, 2))]
-    left = blocks.pieces([2, 2, 1], [*names, "notes.parquet"], retry_failed=False)
-    assert left == [blocks.Piece(1, 1, 2, []), blocks.Piece(2, 0, 1, [])]
-    every = blocks.pieces([2, 2, 1], names, retry_failed=True)
-    assert [(piece.shard, piece.first, piece.files) for piece in every] == [
+    files = ResultFiles([*names, "notes.parquet"])
+    assert blocks.pieces([2, 2, 1], files, set()) == [blocks.Piece(1, 1, 2, []), blocks.Piece(2, 0, 1, [])]
+    retried = blocks.pieces([2, 2, 1], files, {0, 1})
+    assert [(piece.shard, piece.first, piece.files) for piece in retried] == [
         (0, 0, names[:1]), (0, 1, names[1:2]), (1, 0, names[2:]), (1, 1, []), (2, 0, []),
     ]  # fmt: skip
 
 
+def test_a_shard_with_a_whole_file_is_left_alone_unless_it_is_retried() -> None:
+    files = ResultFiles([ShardFile(0, 1).name, ShardFile(1, 2).name, BlockFile(1, 1, 3).name])
+    assert blocks.pieces([2, 2], files, set()) == []
+    assert blocks.pieces([2, 2], files, {1}) == [
+        blocks.Piece(1, 0, 1, [ShardFile(1, 2).name]),
+        blocks.Piece(1, 1, 2, [ShardFile(1, 2).name, BlockFile(1, 1, 3).name]),
+    ]
+
+
 def test_pieces_of_a_large_job_hold_several_blocks() -> None:
     counts = [1024] * 15
-    found = blocks.pieces(counts, [BlockFile(3, 17, 1).name], retry_failed=False)
+    found = blocks.pieces(counts, ResultFiles([BlockFile(3, 17, 1).name]), set())
     assert len(found) <= blocks.MAX_PIECES + len(counts)
     covered = [(piece.shard, block) for piece in found for block in range(piece.first, piece.last)]
     assert covered == [(shard, block) for shard in range(15) for block in range(1024)]

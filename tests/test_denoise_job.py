@@ -15,7 +15,9 @@ from imagewizard import config, denoise_job, noise, run_folder, summary
 from imagewizard.errors import RunLockedError, UserError
 from imagewizard.job_config import DenoiseConfig
 from imagewizard.lease import Lease
+from imagewizard.results import ShardFile
 from imagewizard.schema import RESULT_SCHEMA
+from tests import run_folders
 from tests.models import tiny_model
 from tests.sample_files import photo, write_broken_files, write_odd_files, write_photos
 
@@ -83,6 +85,7 @@ def test_scores_are_those_of_the_written_image_by_scikit_image(finished: Path) -
 def test_the_run_folder_is_the_documented_one(finished: Path) -> None:
     run = finished / "run"
     assert {path.name for path in run.iterdir()} == {
+        "_lock.json",
         "job.yaml",
         "manifest",
         "results",
@@ -180,15 +183,19 @@ def test_lost_result_files_are_made_again_and_the_others_left_alone(tmp_path: Pa
     words = [f"input={tmp_path}/in", f"output={tmp_path}/run", f"model={tiny}", "resources.block_rows=2"]
     run_job(*words)
     before = rows(tmp_path / "run")
-    files = sorted((tmp_path / "run" / "results").iterdir())
-    kept = {file: file.read_bytes() for file in files[::2]}
+    files = run_folders.uncompact(tmp_path / "run")
+    assert len(files) == 4
     (tmp_path / "run" / "_tmp" / f"{files[1].name}.abc").write_bytes(files[1].read_bytes()[:100])
     (tmp_path / "run" / "results" / "s00000-b000001-a01.parquet.partial").write_bytes(b"half")
     for file in files[1::2]:
         file.unlink()
+    committed = rows(tmp_path / "run")
     again = run_job(*words)
     assert again["session"]["rows"] == 4
-    assert {file: file.read_bytes() for file in kept} == kept
+    assert [path.name for path in (tmp_path / "run" / "results").iterdir() if ".partial" not in path.name] == [
+        ShardFile(0, 1).name
+    ]
+    assert [row for row in rows(tmp_path / "run") if row in committed] == committed
     assert list((tmp_path / "run" / "_tmp").iterdir()) == []
     about_the_work = ("seconds", "finished_at")
     for row, new in zip(before, rows(tmp_path / "run"), strict=True):
@@ -234,16 +241,17 @@ def test_large_blocks_carry_their_later_images_encoded(
     from imagewizard.results import BlockFile
 
     uris = [str(tmp_path / name) for name in write_photos(tmp_path, 4, 48)]
-    actor = ActorConfig("", tiny, find(tiny).fingerprint, NoiseSection(), DenoiseSection(), None, 0, 10**6, 1, 1)
-    work = [{"image_id": uri[-6:], "uri": uri, "bytes": None, "sigmas": [25.0]} for uri in uris]
-    block = blocks.pack(BlockFile(0, 0, 1), pa.Table.from_pylist(work, schema=blocks.WORK_SCHEMA))
+    actor = ActorConfig(tiny, find(tiny).fingerprint, NoiseSection(), DenoiseSection(), None, 0, 10**6, 1, 1)
+    work = [{"image_id": uri[-6:], "uri": uri, "sigmas": [25.0], "attempts": [1]} for uri in uris]
+    block = blocks.Block(BlockFile(0, 0, 1), pa.Table.from_pylist(work, schema=blocks.WORK_SCHEMA), {}).pack()
+    whole = pipeline.Work("", [], [25.0], 4, False, 10**6, None, keep=False)
     found = []
     for limit in (1, 10**9):
-        monkeypatch.setattr(pipeline, "PIXEL_BYTES", limit)
-        decoded = pipeline.decode_images(pipeline.read_images(block, 10**6), 10**6)
-        _, table = blocks.unpack(decoded)
+        monkeypatch.setattr(blocks, "PIXEL_BYTES", limit)
+        decoded = pipeline.decode_images(pipeline.read_images(block, whole), whole)
+        table = blocks.Block.unpack(decoded).images
         assert table["pixels"].null_count == (3 if limit == 1 else 0)
-        _, result = blocks.unpack(block_denoiser.BlockDenoiser(actor)(decoded))
+        result = blocks.Block.unpack(block_denoiser.BlockDenoiser(actor)(decoded)).images
         found.append(result.drop_columns(["seconds", "finished_at"]).to_pylist())
     assert found[0] == found[1]
     assert [row["status"] for row in found[0]] == ["ok"] * 4

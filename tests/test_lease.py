@@ -1,6 +1,9 @@
-"""One driver a run: a second is turned away, a dead one is forgotten at once."""
+"""One driver a run: a second is turned away, a dead one's lease passes to exactly one other, and the loser is told."""
 
+import errno
+import fcntl
 import json
+import os
 import subprocess
 import sys
 import time
@@ -8,65 +11,233 @@ from pathlib import Path
 
 import pytest
 
-from imagewizard import lease
-from imagewizard.errors import RunLockedError
+from imagewizard import lease, lock_file, storage
+from imagewizard.errors import RunLockedError, UserError
 from imagewizard.lease import Lease
+from tests.s3_faults import FaultyS3
+
+NOBODYS_PID = 2**22 + 1  # above the kernel's greatest
 
 
-def lock(run: Path, **changes: object) -> None:
-    holder = {"id": "x", "host": "elsewhere", "pid": 1, "started": "1", "heartbeat": time.time()} | changes
-    run.mkdir(exist_ok=True)
-    (run / lease.LOCK).write_text(json.dumps(holder))
+@pytest.fixture(params=["local", "s3"])
+def run(request: pytest.FixtureRequest) -> str:
+    if request.param == "s3":
+        return str(request.getfixturevalue("faulty_s3").bucket) + "/run"
+    return f"{request.getfixturevalue('tmp_path')}/run"
 
 
-def test_a_second_driver_is_turned_away_while_the_first_lives(tmp_path: Path) -> None:
-    run = str(tmp_path / "run")
+def lock(run: str, **changes: object) -> None:
+    """Makes the lease that of a driver elsewhere, which beats just now; `changes` say what else it is."""
+    elsewhere = {"host": "elsewhere", "boot_id": "b", "pid_namespace": "n"}
+    holder = {"id": "x", **elsewhere, "pid": 1, "started": "1", "heartbeat": 0.0} | changes
+    file = lock_file.at(storage.join(run, lease.LOCK))
+    found = file.read()
+    assert file.replace(found and found[1], json.dumps(holder).encode()) is not None
+
+
+def content(run: str) -> dict[str, object]:
+    return dict(json.loads(storage.read_bytes(storage.join(run, lease.LOCK))))
+
+
+# --- one driver
+
+
+def test_a_second_driver_is_turned_away_while_the_first_lives(run: str) -> None:
+    assert lease.holder(run) is None
     with Lease(run):
-        assert lease.holder(run) is not None
-        with pytest.raises(RunLockedError, match="another driver holds this run"), Lease(run):
+        assert lease.holder(run) == content(run)
+        with pytest.raises(RunLockedError, match=f"another driver holds this run .pid {os.getpid()} on "), Lease(run):
             pass
+        assert lease.holder(run) is not None
     assert lease.holder(run) is None
     with Lease(run):
         pass
 
 
-def test_the_lease_of_a_killed_driver_is_broken_at_once(tmp_path: Path) -> None:
-    code = (
-        "import sys, time; from imagewizard.lease import Lease\n"
-        "with Lease(sys.argv[1]): print('held', flush=True); time.sleep(60)"
-    )
-    driver = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+DRIVER = """
+import sys, time
+from imagewizard.lease import Lease
+with Lease(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_lease_of_a_killed_driver_passes_on_at_once(run: str) -> None:
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, run], stdout=subprocess.PIPE, text=True)
     assert driver.stdout is not None and driver.stdout.readline() == "held\n"
-    with pytest.raises(RunLockedError), Lease(str(tmp_path)):
+    with pytest.raises(RunLockedError), Lease(run):
         pass
     driver.kill()
+    os.waitid(os.P_PID, driver.pid, os.WEXITED | os.WNOWAIT)  # dead, but listed until somebody asks after it
+    with Lease(run):
+        pass
     driver.wait()
-    with Lease(str(tmp_path)):
+
+
+RACER = """
+import sys
+from imagewizard.errors import RunLockedError
+from imagewizard.lease import Lease
+print("ready", flush=True)
+for run in sys.stdin:
+    try:
+        held = Lease(run.strip()).__enter__()
+        print("won", flush=True)
+    except RunLockedError:
+        print("lost", flush=True)
+"""
+
+
+def test_of_drivers_that_race_for_a_dead_lease_one_wins(run: str) -> None:
+    racers = [
+        subprocess.Popen([sys.executable, "-c", RACER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    assert all(racer.stdout and racer.stdout.readline() == "ready\n" for racer in racers)
+    for turn in range(15):
+        place = storage.join(run, str(turn))
+        lock(place, **lease._place(), pid=NOBODYS_PID)
+        for racer in racers:
+            assert racer.stdin is not None
+            racer.stdin.write(f"{place}\n")
+            racer.stdin.flush()
+        assert sorted(racer.stdout.readline() for racer in racers if racer.stdout) == ["lost\n"] * 3 + ["won\n"]
+    for racer in racers:
+        racer.kill()
+        racer.wait()
+
+
+# --- who is alive
+
+
+def test_a_lease_from_elsewhere_lives_by_its_age(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the storage's clock: the heartbeat of 1970 is what that other host's clock said."""
+    lock(run)
+    with pytest.raises(RunLockedError, match="elsewhere"), Lease(run):
+        pass
+    monkeypatch.setattr(lease, "STALE_SECONDS", -1.0)
+    assert lease.holder(run) is None
+    with Lease(run):
         pass
 
 
-def test_a_lease_from_elsewhere_lives_by_its_heartbeat(tmp_path: Path) -> None:
-    lock(tmp_path)
-    with pytest.raises(RunLockedError, match="elsewhere"), Lease(str(tmp_path)):
+@pytest.mark.parametrize("what", ["host", "boot_id", "pid_namespace"])
+def test_a_pid_says_nothing_elsewhere(tmp_path: Path, what: str) -> None:
+    """Two containers may share a host's name, and each has a process 1."""
+    lock(str(tmp_path), **lease._place() | {what: "another"}, pid=NOBODYS_PID)
+    with pytest.raises(RunLockedError), Lease(str(tmp_path)):
         pass
-    lock(tmp_path, heartbeat=time.time() - lease.STALE_SECONDS - 1)
+    lock(str(tmp_path), **lease._place(), pid=NOBODYS_PID)
     with Lease(str(tmp_path)):
         pass
 
 
 def test_a_reused_pid_does_not_keep_a_lease_alive(tmp_path: Path) -> None:
-    with Lease(str(tmp_path)):
-        ours = json.loads((tmp_path / lease.LOCK).read_text())
-    lock(tmp_path, **ours | {"started": "0"})
+    lock(str(tmp_path), **lease._place(), pid=os.getpid(), started="0")
     with Lease(str(tmp_path)):
         pass
 
 
-def test_the_heartbeat_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("data", [b'{"id": "x", "ho', b"[]", b"{}", b"\xff"])
+def test_a_lock_file_that_a_crash_cut_off_is_nobodys(run: str, data: bytes) -> None:
+    assert lock_file.at(storage.join(run, lease.LOCK)).replace(None, data) is not None
+    assert lease.holder(run) is None
+    with Lease(run):
+        assert lease.holder(run) is not None
+
+
+# --- heartbeats
+
+
+def wait_for(what: object) -> None:
+    deadline = time.monotonic() + 20
+    while not what() and time.monotonic() < deadline:  # type: ignore[operator]
+        time.sleep(0.02)
+    assert what()  # type: ignore[operator]
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 0.05)
-    with Lease(str(tmp_path)):
-        first = json.loads((tmp_path / lease.LOCK).read_text())
-        time.sleep(0.5)
-        second = json.loads((tmp_path / lease.LOCK).read_text())
-    assert second["heartbeat"] > first["heartbeat"]
-    assert second["id"] == first["id"]
+
+
+def test_the_heartbeat_beats(run: str, fast: None) -> None:
+    with Lease(run) as held:
+        first = content(run)
+        wait_for(lambda: content(run)["heartbeat"] != first["heartbeat"])
+        assert content(run)["id"] == first["id"]
+        held.check()
+
+
+def test_a_driver_learns_that_it_was_taken_over(run: str, fast: None) -> None:
+    with Lease(run) as held:
+        while True:  # a beat may come between its look and its write
+            try:
+                lock(run)
+                break
+            except AssertionError:
+                continue
+        wait_for(held._lost.is_set)
+        with pytest.raises(RunLockedError, match="another driver has taken this run over"):
+            held.check()
+    assert content(run)["host"] == "elsewhere"  # neither a beat nor the end has touched it
+
+
+def test_a_driver_whose_lock_is_deleted_has_lost_it(faulty_s3: FaultyS3, fast: None) -> None:
+    with Lease(faulty_s3.bucket) as held:
+        storage.delete_files([storage.join(faulty_s3.bucket, lease.LOCK)])
+        wait_for(held._lost.is_set)
+
+
+def test_heartbeats_outlast_an_outage(faulty_s3: FaultyS3, fast: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Lease(faulty_s3.bucket) as held:
+        faulty_s3.denied = "_lock"
+        wait_for(lambda: faulty_s3.faults["denied"] >= 3)
+        faulty_s3.denied = None
+        before = content(faulty_s3.bucket)
+        wait_for(lambda: content(faulty_s3.bucket)["heartbeat"] != before["heartbeat"])
+        held.check()
+    assert lease.holder(faulty_s3.bucket) is None
+
+
+def test_a_beat_that_only_seemed_to_fail_is_no_loss(faulty_s3: FaultyS3) -> None:
+    """All answers to its tries were lost; what it wrote is there."""
+    with Lease(faulty_s3.bucket) as held:
+        faulty_s3.cut_off, faulty_s3.lose_answers = 1.0, True
+        with pytest.raises(OSError):
+            held._beat()
+        faulty_s3.cut_off = 0.0
+        held._beat()
+        held._beat()
+        held.check()
+    assert lease.holder(faulty_s3.bucket) is None
+
+
+# --- folders that are of no use
+
+
+def test_a_bucket_that_is_denied_or_missing(faulty_s3: FaultyS3) -> None:
+    missing = f"{faulty_s3.bucket}-not"
+    with pytest.raises(UserError, match=f"^output: {missing}: NoSuchBucket[^\n]*create it"), Lease(f"{missing}/run"):
+        pass
+    faulty_s3.denied = "_lock"
+    with pytest.raises(UserError, match=r"^output: [^\n]*_lock.json: AccessDenied[^\n]*$"), Lease(faulty_s3.bucket):
+        pass
+
+
+def test_a_lease_that_cannot_be_given_back_does_no_harm(faulty_s3: FaultyS3) -> None:
+    with Lease(faulty_s3.bucket):
+        faulty_s3.denied = "_lock"
+
+
+def test_a_disk_without_file_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with (
+        pytest.raises(UserError, match=r"^output: [^\n]* has no file locks .flock.; give another folder$"),
+        Lease(str(tmp_path)),
+    ):
+        pass

@@ -1,16 +1,19 @@
-"""A run's manifest: ids, shards, blocks, and what is refused."""
+"""A run's manifest: shards, blocks, and what is refused."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from imagewizard import manifest
+from imagewizard import listing, manifest, storage, tar_shards
 from imagewizard.errors import UserError
+from imagewizard.listing_rows import Tally
+from imagewizard.schema import MANIFEST_SCHEMA
 
 
-def listing(run: Path) -> list[dict]:
+def rows_of(run: Path) -> list[dict]:
     index = manifest.read_index(str(run))
     assert index is not None
     return [row for shard in range(len(index.blocks)) for row in manifest.read_shard(str(run), shard).to_pylist()]
@@ -23,54 +26,48 @@ def touch(folder: Path, *names: str) -> None:
         path.write_bytes(b"x" * len(name))
 
 
-def test_a_folder_is_listed_recursively_by_suffix(tmp_path: Path) -> None:
-    touch(tmp_path / "in", "b.PNG", "a.jpg", "deep/er/c.tiff", "notes.txt", "deep/README", "x.jpeg.bak", "ü/é.webp")
+def listed(source: str | list[str]) -> list[dict]:
+    return [row for table in listing.batches(source, Tally()) for row in table.to_pylist()]
+
+
+def test_it_holds_what_was_listed(tmp_path: Path) -> None:
+    touch(tmp_path / "in", "b.PNG", "a.jpg", "deep/er/c.tiff", "notes.txt")
     index = manifest.write(str(tmp_path / "run"), str(tmp_path / "in"), None)
-    rows = listing(tmp_path / "run")
-    assert sorted(row["image_id"] for row in rows) == ["a.jpg", "b.PNG", "deep/er/c.tiff", "ü/é.webp"]
-    assert (index.images, index.skipped) == (4, 3)
-    for row in rows:
-        assert Path(row["uri"]).read_bytes() == b"x" * row["bytes"]
-        assert Path(row["uri"]) == tmp_path / "in" / row["image_id"]
+    assert rows_of(tmp_path / "run") == listed(str(tmp_path / "in"))
+    assert (index.images, index.skipped, index.filtered, index.bytes) == (3, 1, 0, 24)
+    assert index.source == str(tmp_path / "in")
+    assert index == manifest.read_index(str(tmp_path / "run"))
+    assert manifest.read_shard(str(tmp_path / "run"), 0).schema == MANIFEST_SCHEMA
 
 
-def test_links_to_folders_are_not_followed_and_dangling_links_are_kept(tmp_path: Path) -> None:
-    touch(tmp_path / "in", "a.png")
-    (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
-    (tmp_path / "in" / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    manifest.write(str(tmp_path / "run"), str(tmp_path / "in"), None)
-    assert [row["image_id"] for row in listing(tmp_path / "run")] == ["a.png", "gone.png"]
+def test_a_manifest_lies_on_s3_as_on_disk(tmp_path: Path, bucket: str) -> None:
+    touch(tmp_path / "in", "a.png", "b.png")
+    manifest.write(f"{bucket}/run", str(tmp_path / "in"), None)
+    assert manifest.read_shard(f"{bucket}/run", 0).to_pylist() == listed(str(tmp_path / "in"))
+    manifest.write(str(tmp_path / "run"), f"{bucket}/run/manifest", None)
+    assert rows_of(tmp_path / "run") == listed(str(tmp_path / "in"))
 
 
-def test_a_list_of_files_is_named_below_the_folder_they_share(tmp_path: Path) -> None:
-    touch(tmp_path, "x/a.png", "x/y/b.png", "x/readme.md")
-    files = [str(tmp_path / name) for name in ("x/y/b.png", "x/a.png", "x/readme.md")]
-    index = manifest.write(str(tmp_path / "run"), files, None)
-    assert [row["image_id"] for row in listing(tmp_path / "run")] == ["y/b.png", "a.png"]
-    assert index.skipped == 1
-
-
-def test_a_list_may_hold_one_file(tmp_path: Path) -> None:
-    touch(tmp_path, "a.png")
-    manifest.write(str(tmp_path / "run"), [str(tmp_path / "a.png")], None)
-    assert [row["image_id"] for row in listing(tmp_path / "run")] == ["a.png"]
-
-
-def test_a_parquet_manifest_is_taken_as_it_is(tmp_path: Path) -> None:
-    table = pa.table({"image_id": ["2", "1"], "uri": ["s3://b/2.png", "/x/1.png"], "other": [1.0, 2.0]})
-    pq.write_table(table, tmp_path / "m.parquet")
-    manifest.write(str(tmp_path / "run"), str(tmp_path / "m.parquet"), None)
-    assert listing(tmp_path / "run") == [
-        {"image_id": "2", "uri": "s3://b/2.png", "bytes": None},
-        {"image_id": "1", "uri": "/x/1.png", "bytes": None},
-    ]
+def test_ids_that_come_twice_are_refused_wherever_they_are_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "SHARD_ROWS", 10)
+    for name, first in (("a", 0), ("b", 24)):
+        ids = [f"{i}.png" for i in range(first, first + 25)]
+        pq.write_table(pa.table({"image_id": ids, "uri": ids}), tmp_path / f"{name}.parquet")
+    with pytest.raises(UserError, match=r"'24\.png' is given more than once") as error:
+        manifest.write(str(tmp_path / "run"), [f"{tmp_path}/a.parquet", f"{tmp_path}/b.parquet"], None)
+    assert "\n" not in str(error.value)
+    assert manifest.read_index(str(tmp_path / "run")) is None
+    assert list((tmp_path / "run" / "manifest").iterdir()) == []
+    assert manifest.write(str(tmp_path / "run"), f"{tmp_path}/a.parquet", None).images == 25
 
 
 @pytest.mark.parametrize(
     ("table", "complaint"),
     [
-        ({"image_id": ["a", "a"], "uri": ["x", "y"]}, "'a' more than once"),
-        ({"image_id": ["a", None], "uri": ["x", "y"]}, "image_id has 1 nulls"),
+        ({"image_id": ["a", "a"], "uri": ["x", "y"]}, "'a' is given more than once"),
+        ({"image_id": ["a", None], "uri": ["x", "y"]}, "image_id is null in row 1"),
         ({"image_id": ["a"]}, "no column uri"),
         ({"image_id": [1], "uri": ["x"]}, "image_id is int64"),
         ({"image_id": pa.array([], pa.string()), "uri": pa.array([], pa.string())}, "holds no image"),
@@ -87,7 +84,7 @@ def test_missing_empty_and_single_inputs_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "in/notes.txt", "a.png", "broken.parquet")
     for source, complaint in (
         (str(tmp_path / "nowhere"), "does not exist"),
-        (str(tmp_path / "in"), "holds no image"),
+        (str(tmp_path / "in"), r"holds no image \(1 other files, notes.txt among them\)"),
         (str(tmp_path / "a.png"), "is a single file"),
         (str(tmp_path / "broken.parquet"), "no readable Parquet"),
         ([str(tmp_path / "a.png"), str(tmp_path / "a.png")], "twice"),
@@ -95,17 +92,32 @@ def test_missing_empty_and_single_inputs_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=complaint):
             manifest.check_source(source)
+    with pytest.raises(UserError, match="no image to list"):
+        manifest.write(str(tmp_path / "run"), str(tmp_path / "in"), None)
+    assert manifest.read_index(str(tmp_path / "run")) is None
+
+
+def shard(*sizes: int | None, **columns: list) -> pa.Table:
+    nothing = [None] * len(sizes)
+    values = {"image_id": ["i"] * len(sizes), "uri": ["u"] * len(sizes), "bytes": sizes, "member": nothing}
+    return pa.table(values | {"offset": nothing, "row": nothing} | columns, schema=MANIFEST_SCHEMA)
 
 
 def test_blocks_are_bounded_in_rows_and_bytes() -> None:
-    def shard(*sizes: int | None) -> pa.Table:
-        return pa.table({"bytes": pa.array(sizes, pa.int64())})
-
     assert manifest.blocks(shard(*[1] * 10), 4) == [(0, 4), (4, 8), (8, 10)]
     half = manifest.BLOCK_BYTES // 2
     assert manifest.blocks(shard(half, half, 1, half), 4) == [(0, 2), (2, 4)]
     assert manifest.blocks(shard(10 * half, 1), 4) == [(0, 1), (1, 2)]  # a giant travels alone
     assert manifest.blocks(shard(*[None] * 70), 100) == [(0, 64), (64, 70)]  # unknown: taken for a megabyte
+
+
+def test_a_block_has_images_of_one_packed_file() -> None:
+    uris = ["f", "g", "a", "a", "b", "b", "b", "c", "h", "i"]
+    members = [None, None, "m", "n", "m", None, None, None, None, None]
+    rows = [None, None, None, None, None, 0, 1, 0, None, None]
+    table = shard(*[1] * 10, uri=uris, member=members, row=rows)
+    assert manifest.blocks(table, 100) == [(0, 2), (2, 4), (4, 7), (7, 8), (8, 10)]
+    assert manifest.blocks(table, 2) == [(0, 2), (2, 4), (4, 6), (6, 7), (7, 8), (8, 10)]
 
 
 def test_large_listings_are_cut_into_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +126,16 @@ def test_large_listings_are_cut_into_shards(tmp_path: Path, monkeypatch: pytest.
     index = manifest.write(str(tmp_path / "run"), str(tmp_path / "in"), 4)
     assert index.images == 27
     assert index.blocks == [3, 3, 2]
-    assert len({row["image_id"] for row in listing(tmp_path / "run")}) == 27
+    assert len({row["image_id"] for row in rows_of(tmp_path / "run")}) == 27
+
+
+def test_many_small_tables_make_full_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "SHARD_ROWS", 10)
+    tables = (shard(*[number] * rows) for number, rows in enumerate([3, 0, 9, 25, 1, 1, 1]))
+    found = list(manifest._shards(tables))
+    assert [table.num_rows for table in found] == [10, 10, 10, 10]
+    values = [value for table in found for value in table["bytes"].to_pylist()]
+    assert values == [0] * 3 + [2] * 9 + [3] * 25 + [4, 5, 6]
 
 
 def test_a_small_job_is_cut_finely_enough_for_every_actor(tmp_path: Path) -> None:
@@ -122,5 +143,36 @@ def test_a_small_job_is_cut_finely_enough_for_every_actor(tmp_path: Path) -> Non
     assert manifest.write(str(tmp_path / "run"), str(tmp_path / "in"), None).block_rows == 2
 
 
-def test_an_unfinished_listing_has_no_index(tmp_path: Path) -> None:
+def test_the_index_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert manifest.read_index(str(tmp_path)) is None
+    touch(tmp_path / "in", "a.png")
+    written = []
+    write_whole = storage.write_whole
+    monkeypatch.setattr(storage, "write_whole", lambda uri, *rest: written.append(uri) or write_whole(uri, *rest))
+    manifest.write(str(tmp_path / "run"), str(tmp_path / "in"), None)
+    assert [Path(uri).name for uri in written] == ["s00000.parquet", "index.json"]
+
+
+def test_an_interrupted_listing_has_no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(source: str, tally: Tally) -> Iterator[pa.Table]:
+        yield shard(*[1] * 30)
+        raise OSError("the server is gone")
+
+    monkeypatch.setattr(manifest, "SHARD_ROWS", 10)
+    monkeypatch.setattr(listing, "batches", broken)
+    with pytest.raises(OSError, match="the server is gone"):
+        manifest.write(str(tmp_path / "run"), "in", None)
+    assert len(list((tmp_path / "run" / "manifest").iterdir())) == 3
+    assert manifest.read_index(str(tmp_path / "run")) is None
+
+
+def test_what_is_packed_keeps_its_place(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.tar").write_bytes(tar_shards.pack([("x.png", b"123"), ("y.png", b"45")]))
+    pq.write_table(pa.table({"image": [b"6"]}), tmp_path / "in" / "b.parquet")
+    index = manifest.write(str(tmp_path / "run"), str(tmp_path / "in"), 64)
+    assert index.blocks == [2]
+    rows = {row["image_id"]: (row["member"], row["offset"], row["row"]) for row in rows_of(tmp_path / "run")}
+    assert rows == {
+        "a.tar#x.png": ("x.png", 512, None), "a.tar#y.png": ("y.png", 1536, None), "b.parquet#0": (None, None, 0)
+    }  # fmt: skip

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from imagewizard.pixels import to_tensor, to_uint8
+from imagewizard.pixels import to_pixels, to_tensor, to_uint8
 
 GREYS = np.arange(256, dtype=np.uint8)
 
@@ -75,3 +75,10 @@ def test_half_precision_estimates_are_scaled_in_float32() -> None:
     for dtype in (torch.float16, torch.bfloat16):
         tensor = torch.linspace(-1.1, 1.1, 3000).to(dtype).view(3, 25, 40)
         np.testing.assert_array_equal(to_uint8(tensor), to_uint8(tensor.float()))
+
+
+def test_sixteen_bits_use_their_range() -> None:
+    values = torch.tensor([-1.0, 1.0, 0.0, 2.0, float("nan")]).view(1, 1, -1)
+    found = to_pixels(values, np.dtype(np.uint16))
+    assert found.dtype == np.uint16 and found.shape == (1, 5, 1)
+    assert found.flatten().tolist() == [0, 65535, 32768, 65535, 0]

@@ -1,5 +1,7 @@
 """The progress line tells what is done, what failed and how long it will take."""
 
+import sys
+
 import pytest
 
 from imagewizard import progress
@@ -21,13 +23,36 @@ def test_line_and_rates(now: list[float], capsys: pytest.CaptureFixture[str]) ->
         now[0] = 10.0
         bar.add(10, failed=2)
         assert bar.steady_rate is None
+        assert bar.line() == "30/100 images  3 failed  1.0 images/s  ETA 1:10"
         now[0] = 20.0
         bar.add(30, failed=0)
-        assert bar.line() == "60/100 images  3 failed  2.0 images/s  ETA 0:20"
+        assert bar.line() == "60/100 images  3 failed  3.0 images/s  ETA 0:13"
         assert bar.steady_rate == 3.0  # from the first commit on: 30 rows in 10 s
         bar.add(40, failed=0)
     assert capsys.readouterr().out == "100/100 images  3 failed  4.0 images/s  took 0:20\n"
     assert (bar.rows, bar.seconds, bar.rate) == (80, 20.0, 4.0)
+
+
+def test_the_time_to_go_is_reckoned_from_the_last_minute(now: list[float]) -> None:
+    bar = Progress(total=10_000, done=0, failed=0)
+    for now[0], rows in ((10.0, 1), (20.0, 1000), (70.0, 10), (100.0, 10), (130.0, 10)):
+        bar.add(rows, failed=0)
+    # of the last 60 s: 20 rows since the commit at 70 s, and 8,969 to go
+    assert bar.line() == "1031/10000 images  0 failed  0.3 images/s  ETA 7:28:27"
+
+
+def test_a_terminal_gets_a_bar_that_stays_in_place(
+    now: list[float], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "120")
+    with Progress(total=100, done=0, failed=0) as bar:
+        now[0] = 10.0
+        bar.add(50, failed=0)
+        assert bar.bar() == f"{'█' * 12}{'░' * 12}  50 %  50/100 images  0 failed  5.0 images/s  ETA 0:10"
+        monkeypatch.setenv("COLUMNS", "60")
+        assert bar.bar() == bar.line()  # no room
+    assert capsys.readouterr().out.endswith("\r\x1b[K50/100 images  0 failed  5.0 images/s  ETA 0:10\n")
 
 
 def test_a_session_that_did_nothing_has_no_rate() -> None:

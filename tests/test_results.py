@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from imagewizard import results
 from imagewizard.errors import UserError
-from imagewizard.results import BlockFile
+from imagewizard.results import BlockFile, ResultFiles, ShardFile
 from imagewizard.schema import RESULT_SCHEMA
 from tests.run_folders import error_row, row, write_job, write_rows
 
@@ -39,6 +40,59 @@ def test_a_block_and_its_file_name_stand_for_each_other(block: BlockFile, name: 
 )
 def test_other_names_are_no_block(name: str) -> None:
     assert BlockFile.parse(name) is None
+
+
+@pytest.mark.parametrize(
+    ("shard", "name"), [(ShardFile(0, 1), "s00000-c01.parquet"), (ShardFile(123456, 123), "s123456-c123.parquet")]
+)
+def test_a_shard_and_its_file_name_stand_for_each_other(shard: ShardFile, name: str) -> None:
+    assert shard.name == name
+    assert ShardFile.parse(name) == results.parse(name) == shard
+    assert BlockFile.parse(name) is None
+
+
+@pytest.mark.parametrize("name", ["s00000-c1.parquet", "s000000-c01.parquet", "s00000-c01.parquet.x", "s00000.parquet"])
+def test_other_names_are_no_shard(name: str) -> None:
+    assert results.parse(name) is None
+
+
+def test_a_shards_file_counts_in_the_place_of_what_it_holds() -> None:
+    names = [
+        *(BlockFile(0, block, 1).name for block in range(3)),
+        BlockFile(0, 1, 2).name,
+        BlockFile(0, 2, 3).name,
+        ShardFile(0, 1).name,
+        ShardFile(0, 2).name,
+        BlockFile(1, 0, 1).name,
+        "index.json",
+    ]
+    files = ResultFiles(reversed(names))
+    assert files.names == [BlockFile(0, 2, 3).name, ShardFile(0, 2).name, BlockFile(1, 0, 1).name]
+    assert files.of_shard(0) == [ShardFile(0, 2).name, BlockFile(0, 2, 3).name]
+    assert files.of_shard(7) == []
+    assert sorted(files.superseded) == sorted([*names[:4], ShardFile(0, 1).name])
+
+
+def test_a_shards_file_is_listed_after_its_blocks() -> None:
+    """Who lists in the order of names, as S3 does, misses none while blocks are being replaced."""
+    assert ShardFile(3, 1).name > BlockFile(3, 999_999, 99).name
+
+
+def test_a_listing_into_which_a_compaction_falls_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first listing is made to see the folder half way: the block is gone, the shard's file not yet seen."""
+    seen = iter([[], [ShardFile(0, 1).name], [ShardFile(0, 1).name]])
+    monkeypatch.setattr(results.storage, "list_files", lambda uri, suffix: next(seen))
+    assert results.listing(str(tmp_path)).names == [ShardFile(0, 1).name]
+
+
+def test_notes_travel_with_the_rows(tmp_path: Path) -> None:
+    table = pa.Table.from_pylist([row("a.png"), row("b.png")], schema=RESULT_SCHEMA)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "s00000-c01.parquet").write_bytes(results.encode(table, {"stage_seconds": {"read": 1.5}}))
+    assert results.read(str(tmp_path), "s00000-c01.parquet") == (table, {"stage_seconds": {"read": 1.5}})
+    assert results.read_notes(str(tmp_path), "s00000-c01.parquet") == {"stage_seconds": {"read": 1.5}}
+    columns = results.read_columns(str(tmp_path), "s00000-c01.parquet", ["status", "image_id"])
+    assert columns.to_pylist() == [{"status": "ok", "image_id": name} for name in ("a.png", "b.png")]
 
 
 def test_only_committed_files_are_listed(tmp_path: Path) -> None:

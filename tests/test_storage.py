@@ -1,19 +1,26 @@
 """Files on disk and in S3 (a real server, moto's) through one interface, and writes that are whole or not there."""
 
+import io
 import os
+import re
 import resource
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import boto3
+import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
 from imagewizard import storage
 from imagewizard.errors import UserError
+from tests.s3_faults import FaultyS3
 
 NAMES = ["plain.txt", "a b+c%20d=é.txt", "x" * 150]
 
@@ -92,6 +99,56 @@ def test_failed_write_leaves_nothing_and_harms_nothing(root: str, data: object) 
     assert storage.list_files(root) == ["kept"]
 
 
+def test_what_is_there_already_stays(root: str) -> None:
+    uri, scratch = storage.join(root, "new", "file"), storage.join(root, "_tmp")
+    assert storage.write_new(uri, b"first", scratch)
+    for data in (b"second", b"first"):
+        assert not storage.write_new(uri, data, scratch)
+    assert storage.read_bytes(uri) == b"first"
+    assert storage.write_new(storage.join(root, "buffer"), pa.py_buffer(b"data"), scratch)
+    assert storage.list_files(scratch) == []
+
+
+@pytest.mark.parametrize("where", ["local", "s3"])
+def test_of_many_writers_one_wins(where: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    root = str(tmp_path) if where == "local" else request.getfixturevalue("faulty_s3").bucket
+    with ThreadPoolExecutor(8) as pool:
+        for turn in range(20):
+            uri = storage.join(root, str(turn))
+            writes = [pool.submit(storage.write_new, uri, b"%d" % n, storage.join(root, "_tmp")) for n in range(8)]
+            won = [n for n, write in enumerate(writes) if write.result()]
+            assert len(won) == 1 and storage.read_bytes(uri) == b"%d" % won[0]
+
+
+def test_parts_of_a_file(root: str) -> None:
+    uri = write(root, "file", bytes(range(200)))
+    assert storage.size(uri) == 200
+    assert storage.read_range(uri, 10, 5) == bytes(range(10, 15))
+    assert storage.read_range(uri, 0, 200) == bytes(range(200))
+    assert storage.read_range(uri, 500, 0) == b""
+    for offset, length in ((190, 11), (200, 1), (300, 5)):
+        with pytest.raises(OSError, match=re.escape(uri)):
+            storage.read_range(uri, offset, length)
+    assert storage.read_bytes(uri, max_bytes=200) == bytes(range(200))
+    with pytest.raises(OSError, match=f"^{re.escape(uri)}: 200 bytes, more than the 199 that are allowed$"):
+        storage.read_bytes(uri, max_bytes=199)
+    with storage.open_file(uri) as stream:
+        stream.seek(-10, io.SEEK_END)
+        assert stream.read() == bytes(range(190, 200))
+        stream.seek(0)
+        assert stream.read(3) == b"\0\1\2"
+    for read in (storage.size, storage.open_file):
+        with pytest.raises(FileNotFoundError):
+            read(uri + "-not")
+
+
+def test_deleted_files_are_gone(root: str) -> None:
+    uris = [write(root, name) for name in [*NAMES, "sub/a"]]
+    kept = write(root, "kept")
+    storage.delete_files([*uris, storage.join(root, "never there")])
+    assert not any(storage.exists(uri) for uri in uris) and storage.exists(kept)
+
+
 # --- addresses
 
 
@@ -150,8 +207,9 @@ def test_missing_bucket_is_an_os_error_that_names_the_file(bucket: str) -> None:
     assert not storage.exists(missing) and storage.list_files(missing) == []
     with pytest.raises(OSError, match=f"^{missing}/file: .*NoSuchBucket"):
         write(missing, "file")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(OSError, match=f"^{missing}/file: .*NoSuchBucket") as raised:
         storage.read_bytes(f"{missing}/file")
+    assert not isinstance(raised.value, FileNotFoundError)
 
 
 def test_write_is_one_put(bucket: str) -> None:
@@ -161,6 +219,26 @@ def test_write_is_one_put(bucket: str) -> None:
     name = bucket.removeprefix("s3://")
     assert "-" not in client.head_object(Bucket=name, Key="file")["ETag"]  # a multipart upload's ends in -parts
     assert [entry["Key"] for entry in client.list_objects_v2(Bucket=name)["Contents"]] == ["file"]
+
+
+def test_check_bucket(bucket: str, tmp_path: Path) -> None:
+    storage.check_bucket(f"{bucket}/below")
+    storage.check_bucket(str(tmp_path / "none"))
+    with pytest.raises(UserError, match="NoSuchBucket"):
+        storage.check_bucket(f"{bucket}-not")
+
+
+def test_pyarrow_outlasts_a_bad_server(faulty_s3: FaultyS3) -> None:
+    """It must neither give up nor take what is cut off for the whole: results are read through it."""
+    table = pa.table({"n": np.random.default_rng(0).random(20_000)})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, row_group_size=5000)
+    uri = write(faulty_s3.bucket, "table.parquet", sink.getvalue())
+    faulty_s3.slow_down, faulty_s3.cut_off = 0.15, 0.15
+    filesystem, path = storage.resolve(uri)
+    for _ in range(20):
+        assert ds.dataset([path], schema=table.schema, format="parquet", filesystem=filesystem).to_table() == table
+    assert faulty_s3.faults["slow_down"] > 5 and faulty_s3.faults["cut_off"] > 5
 
 
 # --- local alone
@@ -180,6 +258,7 @@ def test_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, handler)
     assert storage.read_bytes(kept) == b"as it was"
     assert storage.list_files(str(tmp_path)) == ["kept"]
+    assert storage.list_files(str(tmp_path / "_tmp")) == []
 
 
 WRITER = """

@@ -1,0 +1,57 @@
+"""Compaction: the many small files of a finished shard become one, without a moment in which a row is missing or twice.
+
+The whole file is written first; from then on it counts and those it replaces do not (results.py), so that a crash
+between the two steps, or a reader between them, does no harm.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+
+import duckdb
+import pyarrow as pa
+
+from imagewizard import digest, manifest, results, storage
+from imagewizard.results import BlockFile, ResultFiles, ShardFile
+from imagewizard.schema import IMAGE_ID
+
+
+def is_finished(shard: int, blocks: int, files: ResultFiles) -> bool:
+    """Whether all of a shard's `blocks` have rows."""
+    return shard in files.shards or len({file.block for file in files.blocks.get(shard, [])}) == blocks
+
+
+def compact(run: str, shard: int, names: list[str], levels: int) -> None:
+    """Puts one file in the place of `names`, all files of a shard that count, once its rows are found to be complete.
+
+    `levels`: rows that each image has. Raises RuntimeError if a row is missing or there twice; OSError.
+    """
+    with ThreadPoolExecutor(digest.READ_THREADS) as pool:
+        files = list(pool.map(lambda name: results.read(run, name), names))
+    rows = pa.concat_tables(table for table, _ in files).combine_chunks()
+    found = digest.of_files(files)
+    _check(run, shard, rows, found.rows, levels)
+    attempts = [file.attempt for name in names if (file := BlockFile.parse(name) or ShardFile.parse(name))]
+    whole = storage.join(run, "results", ShardFile(shard, max(attempts)).name)
+    storage.write_new(whole, results.encode(rows, asdict(found)), storage.join(run, "_tmp"))
+    storage.delete_files([storage.join(run, "results", name) for name in names])
+
+
+# Images of the shard with so many levels among their rows; a null sigma counts as one.
+_COMPLETE = """
+    SELECT image_id FROM rows SEMI JOIN wanted USING (image_id)
+    GROUP BY image_id HAVING count(DISTINCT coalesce(sigma, -1)) = ?"""
+
+
+def _check(run: str, shard: int, rows: pa.Table, current: int, levels: int) -> None:
+    """Every image of the shard has one current row a level, and there are no others."""
+    wanted = manifest.read_shard(run, shard).select([IMAGE_ID])
+    with duckdb.connect() as connection:
+        connection.execute("SET threads = 1")
+        connection.register("rows", rows)
+        connection.register("wanted", wanted)
+        complete = len(connection.sql(_COMPLETE, params=[levels]).fetchall())
+    if complete != wanted.num_rows or current != wanted.num_rows * levels:
+        raise RuntimeError(
+            f"{run}: shard {shard} has {current} current rows, {complete} images complete, of {wanted.num_rows} images "
+            f"at {levels} levels"
+        )

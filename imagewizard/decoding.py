@@ -1,0 +1,243 @@
+"""Image files → what they store: samples of 8 or 16 bits, their ICC profile and their EXIF.
+
+Pillow reads them, but for what it has no mode for (16-bit colour) or gets wrong (PNG's transparent colour): see
+deep_colour.py. It is held to six formats, so that no file, whatever it is called, reaches another of its plugins (EPS
+would start Ghostscript). Warnings, logs and libtiff's messages are silenced for the process: whatever they would say of
+an image is either harmless or comes out as `ImageError`.
+"""
+
+import ctypes
+import io
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from imagewizard import deep_colour
+from imagewizard.exif import ICC_PROFILE, ORIENTATION, Tags
+from imagewizard.image_errors import ImageError
+
+# A filter that stays, rather than warnings.catch_warnings, which is not safe with threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+for _name in ("PIL", "imagecodecs"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+# libtiff prints errors itself, up to a line for each row of a broken fax image, and Pillow has no switch for that.
+# Where libtiff is not a shared library (Windows) it goes on doing so.
+with suppress(AttributeError, OSError):
+    ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
+
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a file stores of its first image."""
+
+    samples: np.ndarray
+    """uint8 or uint16, (H, W, 1-4), upright, C-contiguous and writable: grey, grey + alpha, RGB or RGB + alpha."""
+    icc: bytes | None
+    tags: bytes | None
+    """The structure that holds its EXIF, for exif.Tags.read; it still has the orientation of before."""
+
+
+def stored(data: bytes, max_pixels: int) -> Stored:
+    """What the file stores. To be called within image_errors.explained: raises ImageError, and what decoders raise.
+
+    - Stored values count: ICC profiles and gamma change nothing. Premultiplied alpha (TIFF) is divided out.
+    - Grey of up to 8 bits is spread over 0-255. Palette: its colours. A transparent colour (PNG, GIF) becomes alpha.
+    - YCbCr: full range, BT.601. LAB (TIFF): to sRGB by LittleCMS.
+    - CMYK: R = (255 - C)(255 - K) / 255, and so on; CMYK JPEGs are taken to be inverted, as Adobe writes them.
+    - Grey of 9 to 16 bits: 16 bits, round(65535 v / (2^bits - 1)). Integers of no certain scale (TIFF, signed or
+      32-bit) count as 16-bit, and values outside 0-65535 are refused, as is floating point.
+    - RGB, and grey with alpha, of 16 bits (PNG, TIFF): as it is. CMYK and LAB of 16 bits: the upper byte.
+    - Animations and multi-page files: the first frame.
+    - EXIF orientation is applied; EXIF that cannot be read is ignored.
+
+    More than `max_pixels` in the header is refused before a pixel is decoded; Pillow's MAX_IMAGE_PIXELS plays no part.
+    A cut-off file is refused, as is a PNG with any wrong checksum (Pillow itself does not check those of pixel data).
+    Formats without checksums (all others) cannot show damage that leaves their bit stream readable.
+    """
+    layout = _tiff_layout(data)
+    if layout is not None:
+        for tile in zip(layout.integers(_TILE_WIDTH), layout.integers(_TILE_HEIGHT), strict=False):
+            _check_size(*tile, max_pixels)  # libtiff makes room for a whole tile, however small the image
+        if deep_colour.is_deep(layout):
+            return _deep_tiff(data, layout, max_pixels)
+    image = _open(data)
+    _check_size(*image.size, max_pixels)
+    if image.format == "PNG":
+        _open(data).verify()
+    # TIFF alone asks for Pillow's limit a second time, when it loads.
+    with _pillow_limit_lifted() if image.format == "TIFF" else nullcontext():
+        image.load()
+    samples = deep_colour.read_png(data) if _is_png_beyond_pillow(image, data) else _samples(image)
+    if layout is not None:  # load() has turned it
+        return Stored(samples, _bytes(image.info.get("icc_profile")), data)
+    orientation = _orientation(image)
+    tags = _exif(image) if orientation else None
+    return Stored(_turned(samples, orientation), _bytes(image.info.get("icc_profile")), tags)
+
+
+def rgb8(samples: np.ndarray) -> np.ndarray:
+    """uint8 (H, W, 3), C-contiguous, of Stored.samples: alpha is dropped, grey is R = G = B, 16 bits are rounded."""
+    colours = eight_bits(split_alpha(samples)[0])
+    return np.repeat(colours, 3, axis=2) if colours.shape[2] == 1 else np.ascontiguousarray(colours)
+
+
+def split_alpha(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Stored.samples → colours (H, W, 1 or 3) and alpha (H, W), or None; C-contiguous."""
+    if samples.shape[2] % 2:
+        return samples, None
+    return np.ascontiguousarray(samples[:, :, :-1]), np.ascontiguousarray(samples[:, :, -1])
+
+
+def eight_bits(values: np.ndarray) -> np.ndarray:
+    """uint8 as it is; uint16 as round(v / 257)."""
+    if values.dtype == np.uint8:
+        return values
+    return ((values + np.uint32(128)) // np.uint32(257)).astype(np.uint8)  # 257 is odd: there are no ties
+
+
+# ---------------------------------------------------------------------------------------------------------- opening
+
+_WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 258, 262, 322, 323  # TIFF 6.0
+
+
+def _tiff_layout(data: bytes) -> Tags | None:
+    """The tags of a TIFF; None for other files, and for a TIFF that Pillow is left to find fault with."""
+    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        with suppress(ValueError):
+            return Tags.read(data)
+    return None
+
+
+def _deep_tiff(data: bytes, layout: Tags, max_pixels: int) -> Stored:
+    (width,), (height,) = layout.integers(_WIDTH), layout.integers(_HEIGHT)
+    _check_size(width, height, max_pixels)
+    orientation = layout.integers(ORIENTATION, (1,))[0]
+    samples = _turned(deep_colour.read_tiff(data, layout, width, height), orientation)
+    icc = layout.main.get(ICC_PROFILE)
+    return Stored(samples, _bytes(icc and icc.value), data)
+
+
+def _bytes(icc: object) -> bytes | None:
+    """None also for a profile that is text, as an author of a PNG or TIFF can make it."""
+    return icc if isinstance(icc, bytes) else None
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ImageError(
+            f"too many pixels: {width}x{height} = {width * height} pixels is over the limit of {max_pixels}; "
+            "raise images limit `max_pixels`"
+        )
+
+
+_limit_lock = threading.Lock()
+
+
+@contextmanager
+def _pillow_limit_lifted() -> Iterator[None]:
+    """Takes Pillow's process-wide MAX_IMAGE_PIXELS out of the way and puts it back.
+
+    Pillow refuses twice that number whatever the job allows, and says no width and height. Here the job's own limit is
+    checked as soon as the header is read; other users of Pillow in this process keep theirs. The lock is held for
+    headers (and TIFF pixels) only, so threads decode side by side.
+    """
+    with _limit_lock:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _open(data: bytes) -> ImageFile.ImageFile:
+    with _pillow_limit_lifted():
+        return Image.open(io.BytesIO(data), formats=_FORMATS)
+
+
+# ------------------------------------------------------------------------------------------------------------- EXIF
+
+
+def _orientation(image: Image.Image) -> int:
+    """What EXIF (or else XMP) says, 1 if nothing; 0 if the EXIF is broken."""
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception:
+        return 0
+
+
+def _exif(image: Image.Image) -> bytes | None:
+    """The EXIF of a file that is no TIFF, once its orientation has been read from it."""
+    exif = image.info.get("exif")
+    if exif is None and "Raw profile type exif" in image.info:  # how ImageMagick put it into PNGs before eXIf existed
+        exif = bytes.fromhex("".join(image.info["Raw profile type exif"].split("\n")[3:]))
+    return exif
+
+
+_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # Exif 2.3, tag 0x0112
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.T,
+    6: lambda image: image[::-1].T,
+    7: lambda image: image[::-1, ::-1].T,
+    8: lambda image: image[:, ::-1].T,
+}
+
+
+def _turned(samples: np.ndarray, orientation: int) -> np.ndarray:
+    """(H, W, C) set upright. A pixel is moved as one item, which halves the time."""
+    turn = _TURNS.get(orientation)
+    if turn is None:
+        return samples
+    channels = samples.shape[2]
+    turned = np.ascontiguousarray(turn(samples.view(f"V{channels * samples.itemsize}")[:, :, 0]))
+    return turned.view(samples.dtype).reshape(*turned.shape, channels)
+
+
+# ----------------------------------------------------------------------------------------------------------- samples
+
+_MODES = {"1": "L", "L": "L", "LA": "LA", "La": "LA", "PA": "RGBA", "RGBA": "RGBA"}  # all others: RGB
+
+
+def _is_png_beyond_pillow(image: ImageFile.ImageFile, data: bytes) -> bool:
+    """16 bits other than plain grey; a transparent colour, which Pillow does not find in grey of 2 or 4 bits."""
+    is_deep = data[24] == 16 and image.mode != "I;16"  # the depth's place in IHDR, the first chunk
+    return image.format == "PNG" and (is_deep or "transparency" in image.info)
+
+
+def _samples(image: ImageFile.ImageFile) -> np.ndarray:
+    """The loaded image as Stored.samples."""
+    if image.mode == "F":
+        raise ImageError("unsupported pixels: floating point has no certain white; convert to 8 or 16 bits")
+    if image.mode.startswith("I"):
+        return _grey16(image)[:, :, None]
+    mode = _MODES.get(image.mode, "RGB")
+    if "transparency" in image.info:
+        mode = {"L": "LA", "RGB": "RGBA"}.get(mode, mode)
+    samples = np.array(image if image.mode == mode else image.convert(mode))
+    return samples if samples.ndim == 3 else samples[:, :, None]
+
+
+def _grey16(image: Image.Image) -> np.ndarray:
+    """Integer grey of more than 8 bits → uint16 (H, W)."""
+    values = np.asarray(image).astype(np.int32)
+    if values.min() < 0 or values.max() > 65535:
+        raise ImageError(
+            f"unsupported pixels: integers from {values.min()} to {values.max()} have no certain white; "
+            "convert to 8 or 16 bits"
+        )
+    tags = getattr(image, "tag_v2", {})
+    # Pillow unpacks 12-bit TIFFs as they are, and does not turn white-is-zero ones of 16 bits.
+    if tags.get(_BITS) == (12,):
+        values = (values * (2 * 65535) + 4095) // (2 * 4095)
+    if tags.get(_PHOTOMETRIC) == 0:
+        values = 65535 - values
+    return values.astype(np.uint16)

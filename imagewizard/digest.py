@@ -1,0 +1,144 @@
+"""What rows come to, in a few numbers that add up: a shard's file carries those of its rows, a run's are their sum.
+
+So that neither `status` nor the summary of a billion rows reads a billion rows.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from imagewizard import results
+from imagewizard.results import ResultFiles
+from imagewizard.schema import KEY
+
+# Kept for each shard: errors of more kinds than that are in the rows.
+TOP_ERRORS = 100
+MEANS = ("psnr_noisy", "psnr", "ssim_noisy", "ssim", "seconds")
+# Footers and small files: latency, not work.
+READ_THREADS = 16
+
+# A row is superseded by a later one of its key. IS NOT DISTINCT FROM, for noise_kind and sigma may be null.
+SUPERSEDED = " AND ".join(
+    [*(f"row.{name} IS NOT DISTINCT FROM later.{name}" for name in KEY), "row.attempt < later.attempt"]
+)
+_CURRENT = f"""
+    CREATE VIEW current AS SELECT row.* FROM rows AS row
+    ANTI JOIN (SELECT * FROM rows WHERE attempt > 1) AS later ON {SUPERSEDED}"""
+_SCORES = f"""
+    SELECT mode, sigma, count(*) AS images, count(*) FILTER (status = 'ok') AS ok,
+           count(*) FILTER (status = 'error') AS errors,
+           {", ".join(f"coalesce(sum({name}), 0.0) AS {name}_sum, count({name}) AS {name}_count" for name in MEANS)}
+    FROM current GROUP BY mode, sigma"""
+_ERRORS = f"""
+    SELECT stage, error, count(*) AS images, min(uri) AS example FROM current WHERE status = 'error'
+    GROUP BY stage, error ORDER BY images DESC, stage, error LIMIT {TOP_ERRORS}"""
+
+
+@dataclass
+class Digest:
+    """Counts and sums over current rows."""
+
+    ok: int = 0
+    failed: int = 0
+    scores: list[dict[str, Any]] = field(default_factory=list)
+    """For each mode and sigma: images, ok, errors, and the sum and count of each of MEANS."""
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    """{stage, error, images, example}, the most frequent ones first."""
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    """Time spent in each stage of the chain, summed over all workers."""
+    last_row: float | None = None
+    """When the newest row was finished, seconds since the epoch."""
+
+    @property
+    def rows(self) -> int:
+        return self.ok + self.failed
+
+    @property
+    def means(self) -> list[dict[str, Any]]:
+        """For each mode and sigma: images, ok, errors, and the mean of each of MEANS (None over nothing) and gain."""
+        found = []
+        for score in sorted(self.scores, key=lambda s: (s["mode"], s["sigma"] is None, s["sigma"])):
+            row = {name: score[name] for name in ("mode", "sigma", "images", "ok", "errors")}
+            for name in MEANS:
+                row[name] = score[f"{name}_sum"] / score[f"{name}_count"] if score[f"{name}_count"] else None
+            row["gain"] = None if row["psnr"] is None else row["psnr"] - row["psnr_noisy"]
+            found.append(row)
+        return found
+
+
+def of_rows(table: pa.Table, stage_seconds: dict[str, float]) -> Digest:
+    """The digest of rows by RESULT_SCHEMA, some of which may be superseded by others of them."""
+    with duckdb.connect() as connection:
+        connection.execute("SET threads = 1")  # beside actors that have the cores
+        connection.register("rows", table)
+        connection.execute(_CURRENT)
+        scores = connection.sql(_SCORES).to_arrow_table().to_pylist()
+        errors = connection.sql(_ERRORS).to_arrow_table().to_pylist()
+        last = connection.sql("SELECT epoch(max(finished_at)) AS last FROM rows").to_arrow_table().to_pylist()
+    ok, failed = (sum(score[name] for score in scores) for name in ("ok", "errors"))
+    return Digest(ok, failed, scores, errors, stage_seconds, last[0]["last"])
+
+
+def merge(digests: Iterable[Digest]) -> Digest:
+    """The digest of all their rows; `example` is the least of the examples."""
+    total = Digest()
+    scores: dict[tuple[Any, ...], dict[str, Any]] = {}
+    errors: dict[tuple[str, str], dict[str, Any]] = {}
+    seconds: dict[str, float] = defaultdict(float)
+    for each in digests:
+        total.ok += each.ok
+        total.failed += each.failed
+        if each.last_row is not None:
+            total.last_row = max(each.last_row, total.last_row or each.last_row)
+        for score in each.scores:
+            _add(scores, (score["mode"], score["sigma"]), score)
+        for error in each.errors:
+            merged = _add(errors, (error["stage"], error["error"]), error)
+            merged["example"] = min(merged["example"], error["example"])
+        for stage, spent in each.stage_seconds.items():
+            seconds[stage] += spent
+    total.scores = list(scores.values())
+    total.errors = sorted(errors.values(), key=lambda e: (-e["images"], e["stage"], e["error"]))
+    total.stage_seconds = dict(seconds)
+    return total
+
+
+def _add(found: dict[Any, dict[str, Any]], key: tuple[Any, ...], row: dict[str, Any]) -> dict[str, Any]:
+    if key not in found:
+        found[key] = dict(row)
+    else:
+        for name, value in row.items():
+            if name not in ("mode", "sigma", "stage", "error", "example"):
+                found[key][name] += value
+    return found[key]
+
+
+def of_run(run: str, files: ResultFiles) -> Digest:
+    """The digest of a run: of shards that have a whole file from its footer, of the others from their rows."""
+    return merge(of_shards(run, files).values())
+
+
+def of_shards(run: str, files: ResultFiles) -> dict[int, Digest]:
+    """{shard: digest} of all shards that have rows."""
+    finished = [shard for shard in files.shards if not files.blocks.get(shard)]
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        found = dict(zip(finished, pool.map(lambda shard: read(run, files.shards[shard].name), finished), strict=True))
+        for shard in files.blocks:  # one after the other, for these are held in memory
+            found[shard] = of_files(list(pool.map(lambda name: results.read(run, name), files.of_shard(shard))))
+    return found
+
+
+def read(run: str, name: str) -> Digest:
+    """The digest that a shard's file carries in its footer."""
+    return Digest(**results.read_notes(run, name))
+
+
+def of_files(files: list[tuple[pa.Table, dict[str, Any]]]) -> Digest:
+    """The digest of result files as results.read gives them."""
+    seconds = merge(Digest(stage_seconds=notes.get("stage_seconds", {})) for _, notes in files).stage_seconds
+    return of_rows(pa.concat_tables(table for table, _ in files), seconds)

@@ -1,0 +1,70 @@
+"""What is wrong with an image that cannot be decoded, in words for its error row."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from PIL import UnidentifiedImageError
+
+
+class ImageError(Exception):
+    """An image that cannot be used. The message is what an error row says: `kind: detail`.
+
+    Kinds: empty file, not an image, broken header, truncated file, corrupt file, too many pixels, unsupported pixels,
+    out of memory, cannot encode.
+    """
+
+
+@contextmanager
+def explained(data: bytes) -> Iterator[None]:
+    """Turns whatever is raised while `data` is decoded into an ImageError that says what is wrong with it."""
+    try:
+        if not data:
+            raise ImageError("empty file: 0 bytes")
+        yield
+    except ImageError:
+        raise
+    except MemoryError as error:
+        raise ImageError("out of memory: the decoded image does not fit in memory") from error
+    except Exception as error:  # broken bytes make Pillow raise nearly anything: OSError, SyntaxError, IndexError, …
+        raise ImageError(_reason(data, error)) from error
+
+
+_MAGIC = re.compile(
+    rb"(?P<PNG>\x89PNG)|(?P<JPEG>\xff\xd8\xff)|(?P<WebP>RIFF....WEBP)|(?P<BMP>BM)|(?P<GIF>GIF8)|(?P<TIFF>II[*+]\0|MM\0[*+])",
+    re.DOTALL,
+)
+_OTHER_MAGIC = {b"%PDF": "PDF", b"%!": "PostScript", b"PK\3\4": "a zip archive", b"\x1f\x8b": "gzip"}
+_OTHER_MAGIC |= {b"<!doctype html": "HTML", b"<html": "HTML", b"<svg": "SVG", b"<?xml": "XML"}
+_OTHER_MAGIC |= {b"version https://git-lfs": "a Git LFS pointer, not the file itself"}
+
+
+def _reason(data: bytes, error: Exception) -> str:
+    """The message of the ImageError for what a decoder raised."""
+    text = " ".join(str(error).split())[:200] or type(error).__name__
+    magic = _MAGIC.match(data)
+    if magic is None:
+        return f"not an image: looks like {_looks_like(data)}, and not PNG, JPEG, WebP, BMP, GIF or TIFF"
+    name = magic.lastgroup
+    # A RIFF header gives the length of the file; a JPEG that cannot be loaded ends before its first scan; what libtiff
+    # cannot read lies beyond the end.
+    webp_is_cut = name == "WebP" and len(data) < 8 + int.from_bytes(data[4:8], "little")
+    if webp_is_cut or "truncated" in text.lower() or text.startswith(("cannot load this image", "Read error on ")):
+        return f"truncated file: the {name} ends before its pixels do"
+    if isinstance(error, UnidentifiedImageError):
+        return f"broken header: the {name} header is damaged, cut off or of a kind that Pillow does not know"
+    return f"corrupt file: {name}: {text}"
+
+
+def _looks_like(data: bytes) -> str:
+    head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n")
+    for magic, name in _OTHER_MAGIC.items():
+        if head[: len(magic)].lower() == magic.lower():
+            return name
+    if data[4:8] == b"ftyp":
+        return "HEIC, AVIF or MP4"
+    if not any(data[:65536]):
+        return "zeros"
+    text = data[:1024].decode("utf-8", "replace").rstrip("\ufffd")  # the last character may be cut in two
+    is_text = "\ufffd" not in text and all(c.isprintable() or c.isspace() for c in text)
+    return "text" if is_text else "unknown binary data"

@@ -1,0 +1,187 @@
+"""What images a source holds, listed as it goes and never held as a whole: the rows of a manifest.
+
+A source is a folder or S3 prefix, a tar shard, a Parquet file, or a list of these. What lies packed in tar shards and
+Parquet files is listed with its place in them; from there on nothing but the place tells such an image from a file.
+"""
+
+import itertools
+import os
+from collections.abc import Generator, Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from imagewizard import manifest_index, packed_listing, parquet_images, s3, s3_listing, storage, tar_shards
+from imagewizard.errors import UserError
+from imagewizard.images import is_image_name
+from imagewizard.listing_rows import BATCH_ROWS, Row, Tally, tables
+from imagewizard.schema import BYTES, MANIFEST_SCHEMA
+
+_PACKED = (tar_shards.SUFFIX, parquet_images.SUFFIX)
+
+# A file in a listing: its path below the source's root, or, in a list, its id; and its bytes.
+_File = tuple[str, int | None]
+
+
+def batches(source: str | list[str], tally: Tally) -> Generator[pa.Table, None, None]:
+    """Tables of manifest rows by MANIFEST_SCHEMA, counted in `tally`.
+
+    A damaged shard among others does not end the listing: a row with a member and no offset stands for what cannot be
+    listed of it, and becomes an error row when it is read. Raises UserError if there is no such source, it may not be
+    listed, or a Parquet file is neither a manifest nor holds images.
+    """
+    found = _of_list(source, tally) if isinstance(source, list) else _of_source(source, tally)
+    for table in found:
+        tally.images += table.num_rows
+        tally.bytes += pc.sum(table[BYTES]).as_py() or 0
+        yield table
+
+
+def _of_source(source: str, tally: Tally) -> Iterator[pa.Table]:
+    kind = _kind(source)
+    name = source.rstrip("/").rpartition("/")[2]
+    if kind is None:
+        raise UserError(f"input: {source} does not exist; give a folder, a list of files or a Parquet manifest")
+    if kind == "folder":
+        yield from _of_folder(source, "", tally)
+    elif name.lower().endswith(_PACKED):
+        yield from packed_listing.tables([(_absolute(source), name)], tally, is_source=True)
+    elif name.lower().endswith(tar_shards.COMPRESSED_SUFFIXES):
+        raise UserError(f"input: {source} is compressed, so that no image in it can be reached; store it as plain .tar")
+    else:
+        raise UserError(f"input: {source} is a single file; give its folder, or a list as input=[{source}]")
+
+
+def _of_list(sources: list[str], tally: Tally) -> Iterator[pa.Table]:
+    """Ids are what is left of the paths below the folder that all sources share."""
+    paths = [_absolute(source).split("/") for source in sources]
+    _check_apart(paths)
+    parents = zip(*(path[:-1] for path in paths), strict=False)
+    shared = sum(1 for _ in itertools.takewhile(lambda parts: len(set(parts)) == 1, parents))
+    files: list[Row] = []
+    packed: list[tuple[str, str]] = []
+    folders: list[tuple[str, str]] = []
+    for source, path in zip(sources, paths, strict=True):
+        uri, image_id = "/".join(path), "/".join(path[shared:])
+        if is_image_name(source):
+            files.append((image_id, uri, None, None, None, None))
+        elif source.lower().endswith(_PACKED) and ("://" in source or _kind(source) != "folder"):
+            packed.append((uri, image_id))
+        elif (kind := _kind(source)) == "folder":
+            folders.append((uri, f"{image_id}/"))
+        elif kind == "file":
+            tally.skip(source)
+        else:
+            raise UserError(f"input: {source} does not exist; take it out of the list, or give the right path")
+    yield from tables(iter(files))
+    for uri, above in folders:
+        yield from _of_folder(uri, above, tally)
+    yield from packed_listing.tables(packed, tally, is_source=len(sources) == 1)
+
+
+def _check_apart(paths: list[list[str]]) -> None:
+    """Raises UserError if one source is, or lies in, another."""
+    seen = set()
+    for path in paths:
+        if (key := tuple(path)) in seen:
+            raise UserError(f"input: {'/'.join(path)} stands in the list twice; name each file once")
+        seen.add(key)
+    for path in paths:
+        if above := next((path[:end] for end in range(1, len(path)) if tuple(path[:end]) in seen), None):
+            raise UserError(f"input: {'/'.join(path)} lies in {'/'.join(above)}, which is in the list too; keep one")
+
+
+def _kind(source: str) -> str | None:
+    """file | folder | None, if it does not exist."""
+    if source.startswith("s3://"):
+        return s3_listing.kind(source)
+    _, path = storage.resolve(source)
+    # a dangling link is a file, whose row will say so
+    return "folder" if os.path.isdir(path) else "file" if os.path.lexists(path) else None  # noqa: PTH112
+
+
+def _absolute(source: str) -> str:
+    """Without a slash at its end."""
+    return source.rstrip("/") if "://" in source else storage.resolve(source)[1].rstrip("/")
+
+
+def _of_folder(source: str, above: str, tally: Tally) -> Iterator[pa.Table]:
+    """A folder or prefix, recursively. `above` comes before the ids of its files."""
+    index = manifest_index.read(source)
+    if index is not None:
+        yield from _of_manifest(source, index, tally)
+        return
+    root = _absolute(source)
+    packed: list[tuple[str, str]] = []
+    yield from tables(_image_files(root, above, packed, tally))
+    yield from packed_listing.tables(packed, tally)
+
+
+def _of_manifest(folder: str, index: manifest_index.ManifestIndex, tally: Tally) -> Iterator[pa.Table]:
+    """Exactly the shards that the index names."""
+    tally.ids_are_given = True
+    for name in index.shards:
+        uri = storage.join(folder, name)
+        try:
+            yield pq.read_table(pa.BufferReader(storage.read_bytes(uri)), schema=MANIFEST_SCHEMA)
+        except FileNotFoundError:
+            raise UserError(f"input: {uri} is gone: the manifest was refreshed or damaged; run again") from None
+        except pa.ArrowException as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"input: {uri} is damaged ({reason}); list the manifest again with --refresh") from None
+
+
+def _image_files(root: str, above: str, packed: list[tuple[str, str]], tally: Tally) -> Iterator[Row]:
+    """The image files below a root; packed files, a few thousand at most, are put aside with their ids."""
+    pages = _s3_pages(root) if root.startswith("s3://") else _local_pages(storage.resolve(root)[1])
+    for page in pages:
+        for path, size in page:
+            if is_image_name(path):
+                yield above + path, f"{root}/{path}", size, None, None, None
+            elif path.lower().endswith(_PACKED):
+                packed.append((f"{root}/{path}", above + path))
+            else:
+                tally.skip(above + path)
+
+
+def _s3_pages(root: str) -> Iterator[list[_File]]:
+    _, prefix = s3.split(root)
+    below = len(prefix) + 1 if prefix else 0
+    for page in s3_listing.pages(root):
+        # a key that ends in a slash stands for a folder, as some programs make them
+        yield [(key[below:], size) for key, size in page if not key.endswith("/")]
+
+
+def _local_pages(root: str) -> Iterator[list[_File]]:
+    """Sorted by name within a folder, as long as it does not have more than BATCH_ROWS files."""
+    pending = [""]
+    while pending:
+        below = pending.pop()
+        try:
+            with os.scandir(root + "/" + below) as entries:
+                while piece := sorted(itertools.islice(entries, BATCH_ROWS), key=lambda entry: entry.name):
+                    # Links to folders are neither listed nor followed: they may lead back here.
+                    pending += [f"{below}{e.name}/" for e in piece if e.is_dir(follow_symlinks=False)]
+                    yield [(_text(below + e.name), _size(e)) for e in piece if not e.is_dir()]
+        except PermissionError:
+            raise UserError(
+                f"input: {root}/{below} may not be listed; change its permissions, or give the folders beside it"
+            ) from None
+
+
+def _text(path: str) -> str:
+    """The path, unless it is not in UTF-8: such a file cannot be named in a manifest, and is counted as no image."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return f"{path!a} (not UTF-8)"
+    return path
+
+
+def _size(entry: os.DirEntry[str]) -> int | None:
+    # pyarrow leaves dangling links out without a word; here they are files, whose rows will say that they vanished.
+    try:
+        return entry.stat().st_size
+    except OSError:
+        return None

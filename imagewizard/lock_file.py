@@ -1,0 +1,119 @@
+"""A small file, local or in S3, that many processes replace, each only if it is still as it was when they looked."""
+
+import fcntl
+import math
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from pyarrow import fs
+
+from imagewizard import s3, storage
+
+
+class LockFile(Protocol):
+    """Its methods raise OSError. A version is a text that changes with every replacement."""
+
+    def read(self) -> tuple[bytes, str] | None:
+        """(content, version); None if the file is free."""
+
+    def age(self) -> float:
+        """Seconds since it was written, by the clock of the storage, which all hosts share."""
+
+    def replace(self, version: str | None, content: bytes, brisk: bool = False) -> str | None:
+        """Writes the file if it is of this version, None: if it is free. Its new version; None if it was not.
+
+        `brisk`: rather fail than wait for storage that does not answer.
+        """
+
+    def free(self, version: str) -> None:
+        """Frees the file if it is still of this version."""
+
+
+def at(uri: str) -> LockFile:
+    filesystem, path = storage.resolve(uri)
+    return _LocalLockFile(Path(path)) if isinstance(filesystem, fs.LocalFileSystem) else _S3LockFile(uri)
+
+
+class _LocalLockFile:
+    """Replaced under flock, in place: an empty file is free, and none is ever deleted, or two processes could hold
+    the flock of two files by the same name."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> tuple[bytes, str] | None:
+        try:
+            with self._path.open("rb") as stream:
+                fcntl.flock(stream, fcntl.LOCK_SH)
+                content = stream.read()
+        except FileNotFoundError:
+            return None
+        return (content, _version(content)) if content else None
+
+    def age(self) -> float:
+        probe = self._path.with_name(f"{self._path.name}.{uuid.uuid4().hex}")
+        try:
+            probe.touch()
+            now = probe.stat().st_mtime
+            probe.unlink()
+        except OSError:  # a folder that is only read, by `status` say: this machine's clock must do
+            now = time.time()
+        return now - self._path.stat().st_mtime
+
+    def replace(self, version: str | None, content: bytes, brisk: bool = False) -> str | None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._locked() as (stream, current):
+            if (_version(current) if current else None) != version:
+                return None
+            # Over what is there, so that a full disk has room for a heartbeat.
+            os.pwrite(stream.fileno(), content, 0)
+            stream.truncate(len(content))
+        return _version(content)
+
+    def free(self, version: str) -> None:
+        with self._locked() as (stream, current):
+            if _version(current) == version:
+                stream.truncate(0)
+
+    @contextmanager
+    def _locked(self) -> Iterator[tuple[BinaryIO, bytes]]:
+        """The file, which nobody else replaces meanwhile, and its content."""
+        with os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0) as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)  # until it is closed, be it by the death of the process
+            yield stream, stream.read()
+
+
+def _version(content: bytes) -> str:
+    return content.decode(errors="replace")
+
+
+class _S3LockFile:
+    """Replaced by conditional PUTs: If-Match its ETag, or If-None-Match."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+
+    def read(self) -> tuple[bytes, str] | None:
+        try:
+            found = s3.get(self._uri)
+        except FileNotFoundError:
+            return None
+        return found.data, found.etag
+
+    def age(self) -> float:
+        try:
+            return s3.get(self._uri).age_seconds
+        except FileNotFoundError:
+            return math.inf
+
+    def replace(self, version: str | None, content: bytes, brisk: bool = False) -> str | None:
+        condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
+        return s3.put(self._uri, content, brisk, **condition)
+
+    def free(self, version: str) -> None:
+        s3.delete_if(self._uri, version)

@@ -1,0 +1,120 @@
+"""A manifest in a folder of its own, listed once for many runs: `imagewizard manifest`.
+
+Its index names its shards, and is replaced in one write: a reader sees the old listing or the new one, whole.
+"""
+
+import re
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from imagewizard import listing, manifest, manifest_index, manifest_queries, run_folder, storage
+from imagewizard.errors import UserError
+from imagewizard.lease import LOCK, Lease
+from imagewizard.listing_filters import Filters
+from imagewizard.listing_progress import ListingProgress
+from imagewizard.listing_rows import Tally
+from imagewizard.manifest_index import ManifestIndex
+from imagewizard.manifest_queries import Changes
+
+# Names that only this module gives: nothing else in the folder is ever deleted.
+_SHARD = re.compile(r"s[0-9]{5,}(-g[1-9][0-9]*)?\.parquet")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A listing that can start: what is cheap to check has been."""
+
+    source: str
+    """Absolute."""
+    folder: str
+    filters: Filters
+    before: ManifestIndex | None
+    """What the folder holds."""
+
+    def __str__(self) -> str:
+        return f"from     {self.source}\ninto     {self.folder}\nfilters  {self.filters}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a listing came to."""
+
+    index: ManifestIndex
+    seconds: float
+    rate: float
+    """Files and members a second, be they images or not."""
+    examples: list[str] = field(default_factory=list)
+    """Names of a few files that were skipped."""
+    changes: Changes | None = None
+    """Against the manifest that was there before."""
+
+
+def plan(source: str, folder: str, filters: Filters) -> Plan:
+    """Checks all that can be checked without writing. Raises UserError."""
+    source, folder = _absolute(source), _absolute(folder)
+    if f"{folder}/".startswith(f"{source}/"):
+        raise UserError(f"--out: {folder} lies in {source}, and would be listed with it; give a folder elsewhere")
+    _check_folder(folder)
+    before = manifest_index.read(folder)
+    if before is None:
+        others = [name for name in storage.list_files(folder) if not _SHARD.fullmatch(name) and name != LOCK]
+        if others:
+            raise UserError(f"--out: {folder} holds other files ({others[0]}); give an empty or a new folder")
+    elif before.source != source or before.filters != filters.as_json():
+        was = f"{before.source}, filters {before.filters or 'none'}"
+        raise UserError(f"--out: {folder} was listed otherwise ({was}); give another folder, or the same source")
+    return Plan(source, folder, filters, before)
+
+
+def _check_folder(folder: str) -> None:
+    if "://" in folder:
+        storage.check_bucket(folder)
+        return
+    existing = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f"--out: {existing} is a file; give a folder")
+    if not storage.is_writable(existing):
+        raise UserError(f"--out: {existing} is not writable; give another folder or change its permissions")
+
+
+def _absolute(uri: str) -> str:
+    return uri.rstrip("/") if "://" in uri else storage.resolve(uri)[1]
+
+
+def write(plan: Plan) -> Outcome:
+    """Lists the source into the folder, in place of what it holds.
+
+    An interrupted listing leaves the index that was there, or none. Raises UserError if the source holds no image or
+    cannot be listed, RunLockedError if another process is at it.
+    """
+    manifest.check_source(plan.source)
+    with Lease(plan.folder):
+        run_folder.sweep(plan.folder)
+        before = manifest_index.read(plan.folder)
+        _sweep(plan.folder, before)
+        outcome = _list(plan, before)
+        _sweep(plan.folder, outcome.index)
+    return outcome
+
+
+def _list(plan: Plan, before: ManifestIndex | None) -> Outcome:
+    generation = before.generation + 1 if before else 0
+    target = manifest.Target(plan.folder, storage.join(plan.folder, "_tmp"), generation)
+    facts = {"source": plan.source, "filters": plan.filters.as_json(), "listed_at": manifest.now()}
+    tally = Tally()
+    with ListingProgress(tally) as progress, closing(listing.batches(plan.source, tally)) as tables:
+        index = manifest.write_to(target, plan.filters.keep(tables), tally, manifest.BLOCK_ROWS, facts)
+        seconds, rate = progress.seconds, progress.rate
+    changes = None
+    if before is not None:
+        old, new = (manifest_queries.dataset(plan.folder, each.shards) for each in (before, index))
+        changes = manifest_queries.changes(old, new)
+    return Outcome(index, seconds, rate, tally.examples, changes)
+
+
+def _sweep(folder: str, index: ManifestIndex | None) -> None:
+    """Deletes the shards that no index names: of an interrupted listing, or of the one before."""
+    named = set(index.shards if index else ())
+    stray = [name for name in storage.list_files(folder, ".parquet") if _SHARD.fullmatch(name) and name not in named]
+    storage.delete_files([storage.join(folder, name) for name in stray])

@@ -1,0 +1,70 @@
+"""What is asked of whole manifests, whatever their size: DuckDB, which spills to disk what does not fit its memory."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from imagewizard import storage
+from imagewizard.schema import BYTES, IMAGE_ID, MANIFEST_SCHEMA
+
+MEMORY = "1GB"
+
+
+class Changes(NamedTuple):
+    """How a listing differs from an earlier one, in images."""
+
+    new: int
+    gone: int
+    resized: int
+
+
+def dataset(folder: str, shards: list[str]) -> ds.Dataset:
+    """The rows of these shards in a manifest's folder; nothing is read before it is scanned."""
+    if not shards:
+        return ds.dataset(MANIFEST_SCHEMA.empty_table())
+    filesystem, path = storage.resolve(folder)
+    paths = [f"{path}/{name}" for name in shards]
+    return ds.dataset(paths, schema=MANIFEST_SCHEMA, format="parquet", filesystem=filesystem)
+
+
+def repeated_id(manifest: ds.Dataset | pa.Table) -> str | None:
+    """An image_id that stands in the manifest more than once, if there is any."""
+    with _connection() as connection:
+        connection.register("manifest", manifest)
+        # Hashes are a fraction of the ids. Few are equal by chance, so few ids are held in the end.
+        connection.execute(
+            f"CREATE TEMP TABLE suspects AS SELECT hash({IMAGE_ID}) AS h FROM manifest GROUP BY h HAVING count(*) > 1"
+        )
+        found = connection.execute(
+            f"SELECT {IMAGE_ID} FROM manifest WHERE hash({IMAGE_ID}) IN (SELECT h FROM suspects) "
+            f"GROUP BY {IMAGE_ID} HAVING count(*) > 1 LIMIT 1"
+        ).fetchone()
+    return None if found is None else str(found[0])
+
+
+def changes(before: ds.Dataset, after: ds.Dataset) -> Changes:
+    """What came, went and has another size, by image_id."""
+    with _connection() as connection:
+        connection.register("before", before)
+        connection.register("after", after)
+        counts = connection.execute(
+            f"SELECT count(*) FILTER (b.{IMAGE_ID} IS NULL), count(*) FILTER (a.{IMAGE_ID} IS NULL), "
+            f"count(*) FILTER (a.{IMAGE_ID} = b.{IMAGE_ID} AND a.{BYTES} IS DISTINCT FROM b.{BYTES}) "
+            f"FROM before AS b FULL JOIN after AS a ON a.{IMAGE_ID} = b.{IMAGE_ID}"
+        ).fetchone()
+    assert counts is not None, "an aggregate has a row"
+    return Changes(*counts)
+
+
+@contextmanager
+def _connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    spill = Path(tempfile.gettempdir()) / f"imagewizard-manifest-{os.getpid()}"
+    with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(spill)}) as connection:
+        yield connection

@@ -1,0 +1,77 @@
+"""Denoised images on their way out of a block: encoded, then written as files in the input's tree or as a tar shard."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pyarrow as pa
+
+from imagewizard import blocks, images, picture, storage, tar_shards
+from imagewizard.blocks import Block
+from imagewizard.job_config import ImagesSection
+from imagewizard.picture import Picture
+from imagewizard.schema import ERROR, RESULT_SCHEMA
+
+# PUTs wait for the server; encoders leave Python's lock while they compress.
+WRITE_THREADS = 16
+
+
+def write(block: Block, run: str, section: ImagesSection | None) -> pa.Table:
+    """The block's rows (blocks.DENOISED_SCHEMA) by RESULT_SCHEMA, with `output_uri` where an image now lies.
+
+    Images lie under <run>/images, in a folder a level if noise was added: each in a file, or all of the block in one
+    tar shard that has the block's name. An image that its format cannot hold costs its row alone; a disk or server
+    that refuses to write raises OSError, for it would refuse the next image too.
+    """
+    rows = block.images.select(RESULT_SCHEMA.names).to_pylist()
+    if section is not None:
+        with block.timed("encode"), ThreadPoolExecutor(WRITE_THREADS) as pool:
+            files = list(pool.map(lambda index: _encode(block.images, index, rows[index], section), range(len(rows))))
+        with block.timed("write"):
+            _store(block, run, rows, files, section)
+    return pa.Table.from_pylist(rows, schema=RESULT_SCHEMA)
+
+
+def _encode(table: pa.Table, index: int, row: dict[str, Any], section: ImagesSection) -> bytes | None:
+    """The image file of a row; None for an error row, which this makes of the row if the image cannot be encoded."""
+    if table["encoded"][index].is_valid:
+        return bytes(table["encoded"][index].as_buffer())
+    denoised = blocks.picture_at(table, index, "picture_")
+    return None if denoised is None else _file_bytes(denoised, row, section)
+
+
+def encode_early(denoised: Picture, row: dict[str, Any], section: ImagesSection) -> None:
+    """Sets a row's `encoded`, for a picture that shall not travel as pixels."""
+    row["encoded"] = _file_bytes(denoised, row, section)
+
+
+def _file_bytes(denoised: Picture, row: dict[str, Any], section: ImagesSection) -> bytes | None:
+    try:
+        return picture.write(denoised, section.format, section.quality)
+    except images.ImageError as error:
+        row |= {"status": ERROR, "stage": "write", "error": str(error)}
+        return None
+
+
+def _store(
+    block: Block, run: str, rows: list[dict[str, Any]], files: list[bytes | None], section: ImagesSection
+) -> None:
+    written = [(row, _name(row, section), data) for row, data in zip(rows, files, strict=True) if data is not None]
+    folder, scratch = storage.join(run, "images"), storage.join(run, "_tmp")
+    if section.pack == "tar":
+        if written:
+            shard = storage.join(folder, f"{block.file.name.removesuffix('.parquet')}.tar")
+            members = [(tar_shards.webdataset_name(name), data) for _, name, data in written]
+            storage.write_whole(shard, tar_shards.pack(members), scratch)
+            for (row, _, _), (member, _) in zip(written, members, strict=True):
+                row["output_uri"] = f"{shard}#{member}"
+        return
+    for row, name, _ in written:
+        row["output_uri"] = storage.join(folder, name)
+    with ThreadPoolExecutor(WRITE_THREADS) as pool:
+        list(pool.map(lambda each: storage.write_whole(each[0]["output_uri"], each[2], scratch), written))
+
+
+def _name(row: dict[str, Any], section: ImagesSection) -> str:
+    """Below the images' folder."""
+    name = images.output_name(row["image_id"], section.format)
+    return name if row["noise_kind"] is None else f"sigma{row['sigma']:g}/{name}"

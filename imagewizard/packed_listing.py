@@ -1,0 +1,105 @@
+"""The images in packed files: manifest rows with each one's place in its tar shard or Parquet file."""
+
+from collections.abc import Generator, Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from imagewizard import listing_rows, parquet_images, tar_shards, user_manifest
+from imagewizard.errors import UserError
+from imagewizard.listing_rows import Row, Tally
+from imagewizard.merging import merged
+from imagewizard.schema import BYTES, IMAGE_ID, MANIFEST_SCHEMA, ROW, URI
+
+# Packed files that are listed at once; each waits for its disk or server most of the time.
+THREADS = 16
+WAITING_TABLES = 32
+
+
+def tables(packed: list[tuple[str, str]], tally: Tally, *, is_source: bool = False) -> Iterator[pa.Table]:
+    """The images in tar shards and Parquet files, each given as (URI, id), and the rows of manifests among them.
+
+    By MANIFEST_SCHEMA. What cannot be listed is a row of its own, with a member that says why and no offset.
+    `is_source`: there is but this file, and if it is none of its kind that is a UserError. Another UserError is a
+    Parquet file with the wrong columns, unless it stands beside others and has none for images: then it is skipped.
+    """
+    if is_source and packed:
+        yield from _of_file(*packed[0], tally, is_source=True)
+        return
+    shared = iter(packed)
+
+    def work() -> Generator[pa.Table, None, None]:
+        for uri, image_id in shared:  # the next one that no other thread has
+            yield from _of_file(uri, image_id, tally, is_source=False)
+
+    yield from merged([work() for _ in range(min(THREADS, len(packed)))], WAITING_TABLES)
+
+
+def _of_file(uri: str, image_id: str, tally: Tally, *, is_source: bool) -> Iterator[pa.Table]:
+    if uri.lower().endswith(tar_shards.SUFFIX):
+        yield from listing_rows.tables(_members(uri, image_id, tally, is_source))
+    else:
+        yield from _parquet(uri, image_id, tally, is_source)
+
+
+def _members(uri: str, shard_id: str, tally: Tally, is_source: bool) -> Iterator[Row]:
+    names: set[str] = set()  # of one shard: the only ids of a listing that may come twice
+    try:
+        for found in tar_shards.members(uri, lambda name: tally.skip(f"{shard_id}#{name}")):
+            if isinstance(found, tar_shards.Damage):
+                if is_source and not found.at:
+                    raise UserError(f"input: {uri} is no tar: {found.reason}; give an uncompressed tar of images")
+                yield _unlisted(uri, shard_id, f"damaged at byte {found.at}")
+                return
+            # A tar that was appended to may hold a name twice.
+            image_id = f"{shard_id}#{found.name}" + (f"#{found.offset}" if found.name in names else "")
+            names.add(found.name)
+            yield image_id, uri, found.size, found.name, found.offset, None
+    except OSError as error:
+        yield _unreadable(uri, shard_id, error, is_source)
+
+
+def _parquet(uri: str, file_id: str, tally: Tally, is_source: bool) -> Iterator[pa.Table]:
+    try:
+        file = parquet_images.open_file(uri)
+    except OSError as error:
+        yield from listing_rows.tables(iter([_unreadable(uri, file_id, error, is_source)]))
+        return
+    names = set(file.schema_arrow.names)
+    has_images = bool(parquet_images.candidates(file.schema_arrow)) or parquet_images.IMAGE in names
+    try:
+        if user_manifest.is_one(file.schema_arrow) or (is_source and not has_images and names & {IMAGE_ID, URI}):
+            tally.ids_are_given = True
+            yield from user_manifest.tables(file)
+        elif has_images or is_source:
+            tally.ids_are_given |= IMAGE_ID in names
+            for rows in parquet_images.rows(file):
+                yield _located(rows, uri, file_id)
+        else:
+            tally.skip(file_id)
+    except UserError as error:
+        raise UserError(f"input: {uri}: {error}") from None
+    except (OSError, pa.ArrowException) as error:
+        yield from listing_rows.tables(iter([_unreadable(uri, file_id, error, is_source)]))
+    finally:
+        file.close(force=True)
+
+
+def _located(rows: pa.Table, uri: str, file_id: str) -> pa.Table:
+    """Rows of a packed file by MANIFEST_SCHEMA; those without an id of their own are called after their number."""
+    numbered = pc.binary_join_element_wise(file_id, rows[ROW].cast(pa.string()), "#")
+    uris = pa.array([uri] * rows.num_rows, pa.string())
+    none = pa.nulls(rows.num_rows)
+    ids = pc.coalesce(rows[IMAGE_ID], numbered)
+    return pa.table([ids, uris, rows[BYTES], none, none, rows[ROW]], MANIFEST_SCHEMA.names).cast(MANIFEST_SCHEMA)
+
+
+def _unreadable(uri: str, file_id: str, error: Exception, is_source: bool) -> Row:
+    reason = " ".join(str(error).split())
+    if is_source:
+        raise UserError(f"input: {uri} cannot be read: {reason}; give another, or mend it")
+    return _unlisted(uri, file_id, f"unreadable: {reason[:200]}")
+
+
+def _unlisted(uri: str, file_id: str, why: str) -> Row:
+    return f"{file_id}#<{why}>", uri, None, f"<{why}>", None, None

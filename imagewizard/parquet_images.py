@@ -1,0 +1,201 @@
+"""Parquet files that hold images: a column of encoded bytes, or of structs with them, as in Hugging Face's sets."""
+
+import threading
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from imagewizard import storage
+from imagewizard.errors import UserError
+from imagewizard.schema import BYTES, IMAGE_ID, ROW
+
+SUFFIX = ".parquet"
+IMAGE = "image"
+
+# A row group is read in pieces of this size: without a buffer pyarrow would hold the whole column of one, which may be
+# gigabytes.
+BUFFER_BYTES = 1 << 20
+# Cells that are held at a time: with photographs of ten megabytes, 80 MB.
+BATCH_ROWS = 8
+LISTED_ROWS = 10_000
+
+
+def open_file(uri: str) -> pq.ParquetFile:
+    """The file, its footer read. Raises OSError, also if it is no Parquet file."""
+    stream = storage.open_file(uri)
+    try:
+        return pq.ParquetFile(stream, buffer_size=BUFFER_BYTES)
+    except pa.ArrowException as error:
+        stream.close()
+        raise OSError(f"no readable Parquet file: {' '.join(str(error).split())}") from None
+    except OSError:
+        stream.close()
+        raise
+
+
+def candidates(schema: pa.Schema) -> list[str]:
+    """The names of the columns that may hold images, by their types."""
+    return [field.name for field in schema if _bytes_path(field) is not None]
+
+
+def image_column(schema: pa.Schema) -> str:
+    """The column that holds the images: the only one that can, or the one named `image`.
+
+    Raises UserError, without the file's name, if there is none or it cannot be told which.
+    """
+    found = candidates(schema)
+    if IMAGE in found or len(found) == 1:
+        return IMAGE if IMAGE in found else found[0]
+    wanted = "the encoded images as binary, or as a struct with a binary field bytes"
+    if IMAGE in schema.names:
+        raise UserError(f"its column {IMAGE} is {schema.field(IMAGE).type}; it must hold {wanted}")
+    if not found:
+        raise UserError(f"it has no column of images ({', '.join(schema.names) or 'no column at all'}); give {wanted}")
+    raise UserError(f"any of its columns {', '.join(found)} may hold the images; name the one that does {IMAGE}")
+
+
+def _bytes_path(field: pa.Field) -> str | None:
+    """The path of the leaf with the encoded bytes; None for a column of another type."""
+    if _is_binary(field.type):
+        return str(field.name)
+    if pa.types.is_struct(field.type):
+        index = field.type.get_field_index("bytes")
+        return f"{field.name}.bytes" if index >= 0 and _is_binary(field.type.field(index).type) else None
+    return None
+
+
+def _is_binary(type: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(type) or pa.types.is_large_binary(type) or pa.types.is_binary_view(type))
+
+
+def rows(file: pq.ParquetFile) -> Iterator[pa.Table]:
+    """What a listing needs of each row: `row`, its number; `bytes`, a guess; `image_id` where the file has it, or null.
+
+    The guess is the column's mean size, stored, in the row's group: true sizes would mean to read the images.
+    Raises UserError, without the file's name, as `image_column` does and for ids that are null or no text; OSError or
+    pa.ArrowException if the ids cannot be read.
+    """
+    schema = file.schema_arrow
+    path = _bytes_path(schema.field(image_column(schema)))
+    if has_ids := IMAGE_ID in schema.names:
+        check_text(schema, IMAGE_ID)
+    first = 0
+    for group in range(file.num_row_groups):
+        metadata = file.metadata.row_group(group)
+        sizes = [metadata.column(i) for i in range(metadata.num_columns)]
+        stored = next(column.total_compressed_size for column in sizes if column.path_in_schema == path)
+        guess = stored // metadata.num_rows if metadata.num_rows else 0
+        ids = _ids(file, group) if has_ids else _no_ids(metadata.num_rows)
+        for batch in ids:
+            if has_ids:
+                check_no_nulls(batch, IMAGE_ID, first)
+            numbers = pa.array(range(first, first + len(batch)), pa.int64())
+            first += len(batch)
+            yield pa.table({IMAGE_ID: batch, BYTES: pa.array([guess] * len(batch), pa.int64()), ROW: numbers})
+
+
+def _ids(file: pq.ParquetFile, group: int) -> Iterator[pa.Array]:
+    for batch in file.iter_batches(LISTED_ROWS, row_groups=[group], columns=[IMAGE_ID], use_threads=False):
+        yield batch[IMAGE_ID].cast(pa.string())
+
+
+def _no_ids(rows: int) -> Iterator[pa.Array]:
+    for first in range(0, rows, LISTED_ROWS):
+        yield pa.nulls(min(LISTED_ROWS, rows - first), pa.string())
+
+
+def check_text(schema: pa.Schema, column: str) -> None:
+    """Raises UserError, without the file's name, if the column holds anything but text."""
+    type = schema.field(column).type
+    if not (pa.types.is_string(type) or pa.types.is_large_string(type) or pa.types.is_string_view(type)):
+        raise UserError(f"column {column} is {type}; it must hold text")
+
+
+def check_no_nulls(values: pa.Array, column: str, first_row: int) -> None:
+    """Raises UserError, without the file's name, if any of the values, from row `first_row` on, is null."""
+    if values.null_count:
+        row = first_row + pc.index(values.is_null(), True).as_py()
+        raise UserError(f"column {column} is null in row {row}; every row needs one")
+
+
+class _Cursor:
+    """The cells of a file's image column, read forward; going back begins the row group again."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._file = open_file(uri)
+        try:
+            field = self._file.schema_arrow.field(image_column(self._file.schema_arrow))
+        except UserError as error:
+            self.close()
+            raise OSError(f"{error} (changed since it was listed)") from None
+        self._column, self._path = field.name, _bytes_path(field)
+        metadata = self._file.metadata
+        self._ends = list(accumulate(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)))
+        self._group = -1
+        self._error: OSError | None = None
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+        self._cells: Any = None
+        self._first = self._end = 0  # rows that _cells are of
+
+    def close(self) -> None:
+        self._file.close(force=True)
+
+    def cell(self, row: int) -> bytes | OSError:
+        """The image in a row, or why it cannot be had; an error in a row group is one for all of its rows after it."""
+        group = bisect_right(self._ends, row)
+        if group == len(self._ends):
+            return OSError(f"the file has no row {row}: it changed since it was listed")
+        if group != self._group or row < self._first:
+            self._begin(group)
+        while row >= self._end:
+            if self._error is None:
+                self._advance()
+            if self._error is not None:
+                return self._error
+        value = self._cells[row - self._first].as_py()
+        return OSError("the image is null") if value is None else value
+
+    def _begin(self, group: int) -> None:
+        self._group, self._error = group, None
+        self._first = self._end = self._ends[group - 1] if group else 0
+        self._batches = self._file.iter_batches(BATCH_ROWS, row_groups=[group], columns=[self._path], use_threads=False)
+
+    def _advance(self) -> None:
+        try:
+            cells = next(self._batches)[self._column]
+        except (OSError, pa.ArrowException, StopIteration) as error:
+            self._error = OSError(f"row group {self._group} cannot be read: {' '.join(str(error).split())}")
+            return
+        self._cells = pc.struct_field(cells, "bytes") if pa.types.is_struct(cells.type) else cells
+        self._first, self._end = self._end, self._end + len(cells)
+
+
+# One open file a process, and where it was read to: consecutive blocks of images are consecutive rows, and to begin
+# the row group again for each would read it over and over.
+_kept: list[_Cursor] = []
+_lock = threading.Lock()
+
+
+def read(uri: str, wanted: list[int]) -> list[bytes | OSError]:
+    """The images in these rows, in order; for each that cannot be had, why not."""
+    with _lock:
+        cursor = _kept.pop() if _kept and _kept[0].uri == uri else None
+    if cursor is None:
+        try:
+            cursor = _Cursor(uri)
+        except OSError as error:
+            return [error] * len(wanted)
+    found = {row: cursor.cell(row) for row in sorted(set(wanted))}
+    with _lock:
+        _kept.append(cursor)
+        dropped = _kept[:-1]
+        del _kept[:-1]
+    for each in dropped:
+        each.close()
+    return [found[row] for row in wanted]

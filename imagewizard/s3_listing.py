@@ -1,0 +1,149 @@
+"""All keys below an S3 prefix, listed by several threads at once, however the keys are spread over folders.
+
+S3 lists keys in order, a thousand a request, and each request waits for the last one's end. So the threads share the
+key space: whoever has nothing to do gets the farther half of what another has still before it, cut at a key that need
+not exist. Folders play no part in that: a million keys in one of them, or each in one of its own, are listed alike.
+"""
+
+import re
+import threading
+from collections.abc import Generator, Iterator
+from itertools import takewhile
+from typing import Any
+
+from imagewizard import s3, s3_client
+from imagewizard.errors import UserError
+from imagewizard.merging import merged
+
+THREADS = 16
+# Pages of 1,000 keys, some 200 bytes each, that wait for the consumer: 6 MB at most.
+WAITING_PAGES = 32
+
+# Bounds for the characters of a cut: most keys are printable ASCII; the last one before UTF-16's surrogates, which are
+# no characters, serves for others.
+_BELOW_ASCII, _ABOVE_ASCII, _LAST = 0x1F, 0x7F, 0xD7FF
+
+
+def kind(uri: str) -> str | None:
+    """file if there is such an object, folder if it is a bucket or any key lies below it, None if neither.
+
+    Raises UserError, within seconds, if there is no such bucket or it may not be listed.
+    """
+    try:
+        s3.check_bucket(uri)
+    except UserError as error:
+        raise UserError(f"input: {error}") from None
+    bucket, key = s3.split(uri)
+    # The least of all keys with a prefix is the prefix itself.
+    first = _list(bucket, key, None, 1).get("Contents", []) if key and not key.endswith("/") else []
+    if first and first[0]["Key"] == key:
+        return "file"
+    return "folder" if s3.has_below(uri) else None
+
+
+def pages(uri: str) -> Iterator[list[tuple[str, int]]]:
+    """The (key, bytes) of all objects below a prefix, in pages of up to a thousand, in no order.
+
+    Raises OSError if the server fails for good.
+    """
+    bucket, key = s3.split(uri.rstrip("/"))
+    prefix = f"{key}/" if key else ""
+    ranges = _Ranges()
+    yield from merged([_work(bucket, prefix, ranges) for _ in range(THREADS)], WAITING_PAGES)
+
+
+class _Ranges:
+    """The parts (after, until] of the key space that nobody lists yet; None: without bound."""
+
+    def __init__(self) -> None:
+        self._open: list[tuple[str | None, str | None]] = [(None, None)]
+        self._busy = self._waiting = 0
+        self._changed = threading.Condition()
+
+    def take(self) -> tuple[str | None, str | None] | None:
+        """A range, once there is one; None when there never will be. Whoever took one says `done` in the end."""
+        with self._changed:
+            self._waiting += 1
+            while not self._open and self._busy:
+                self._changed.wait()
+            self._waiting -= 1
+            if not self._open:
+                return None
+            self._busy += 1
+            return self._open.pop()
+
+    def are_wanted(self) -> bool:
+        """Whether there are more threads without a range than ranges."""
+        return self._waiting > len(self._open)
+
+    def give(self, after: str, until: str | None) -> None:
+        with self._changed:
+            self._open.append((after, until))
+            self._changed.notify()
+
+    def done(self) -> None:
+        with self._changed:
+            self._busy -= 1
+            self._changed.notify_all()
+
+
+def _work(bucket: str, prefix: str, ranges: _Ranges) -> Generator[list[tuple[str, int]], None, None]:
+    """One thread's pages: lists range after range, and gives the farther half of one away where that is wanted.
+
+    At most one cut a page, so that cuts into the void cost no more requests than the listing itself.
+    """
+    while (taken := ranges.take()) is not None:
+        after, until = taken
+        try:
+            more = True
+            while more:
+                page = _list(bucket, prefix, after, 1000)
+                objects = page.get("Contents", [])
+                keys = [(each["Key"], each["Size"]) for each in objects if until is None or each["Key"] <= until]
+                more = page["IsTruncated"] and len(keys) == len(objects)
+                yield keys
+                if more:
+                    after = keys[-1][0]
+                    if ranges.are_wanted() and (middle := between(after, until, len(prefix))) is not None:
+                        ranges.give(middle, until)
+                        until = middle
+        finally:
+            ranges.done()
+
+
+def between(low: str, high: str | None, start: int) -> str | None:
+    """A text between two keys, near the middle of what can lie there; None if nothing does.
+
+    `start`: the number of characters that all keys share. Characters compare as S3 compares keys: UTF-8 keeps their
+    order.
+    """
+    shared = start
+    if high is not None:
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(low, high, strict=False)))
+    for place in range(shared, len(low) + 1):
+        least = ord(low[place]) if place < len(low) else _BELOW_ASCII
+        most = _ABOVE_ASCII if least < _ABOVE_ASCII else _LAST
+        if high is not None and place == shared:
+            most = ord(high[place])
+        middle = (least + most) // 2
+        if least < middle <= _LAST:
+            return low[:place] + chr(middle)
+    return None
+
+
+# Three quarters of the time that botocore takes for a page go into dates that nobody asked for.
+_UNUSED = re.compile(rb"<(LastModified|ETag|StorageClass)>[^<]*</\1>")
+
+
+def _leave_out_unused(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
+    if operation_model.name == "ListObjectsV2":
+        response_dict["body"] = _UNUSED.sub(b"", response_dict["body"])
+
+
+def _list(bucket: str, prefix: str, after: str | None, keys: int) -> dict[str, Any]:
+    request = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": keys} | ({} if after is None else {"StartAfter": after})
+    client = s3_client.client()
+    # Last, for another handler compares the body's length; once, whatever the number of calls, by its id.
+    client.meta.events.register_last("before-parse.s3", _leave_out_unused, unique_id=__name__)
+    with s3_client.errors(f"s3://{bucket}/{prefix}"):
+        return dict(client.list_objects_v2(**request))

@@ -1,0 +1,184 @@
+"""What the system around the model costs, and how that grows with the number of images.
+
+A job over tiny images whose model is a stand-in that returns its input: all the rest, from the manifest to the summary,
+is the bulk job's own.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+
+from imagewizard import blocks, compaction, denoise_job, digest, manifest, pipeline, results, storage
+from imagewizard.block_denoiser import BlockDenoiser
+from imagewizard.job_config import ActorConfig, DenoiseConfig
+from imagewizard.results import BlockFile
+from imagewizard.schema import IMAGE_ID, URI
+
+SIDE = 16  # pixels of an image
+FILES = 1000  # that the manifest's images share
+LEFT = 0.01  # of the images, for the time to find out what is left
+SAMPLE_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One job's."""
+
+    images: int
+    manifest_seconds: float
+    """To take over the manifest, its ids checked to be unique."""
+    seconds: float
+    """From the start of the chain to its end."""
+    milliseconds_per_image: float
+    """In steady state, from the first committed block on; wall clock, all cores together."""
+    driver_megabytes: float
+    """Peak resident memory of the driver."""
+    workers_megabytes: float
+    """Peak resident memory of Ray's processes together, shared memory included."""
+    most_files: int
+    """Result files, at most, while it ran."""
+    files: int
+    megabytes: float
+    """Result files in the end."""
+    resume_seconds: float
+    """To find out what is left of a job of which 1 % is."""
+    again_seconds: float
+    """The same job, done already, run once more."""
+
+
+class StandInActor(pipeline.DenoiseActor):
+    """A DenoiseActor whose network is left out: the noisy image stands for its own estimate."""
+
+    def __init__(self, config: ActorConfig) -> None:
+        self._denoise_block = BlockDenoiser(config, denoiser=_unchanged)
+
+
+def _unchanged(noisy: Sequence[torch.Tensor], sigmas: Sequence[float]) -> list[torch.Tensor]:
+    return list(noisy)
+
+
+def measure(images: int, scratch: Path) -> Cost:
+    """Runs a job over so many images below the empty folder `scratch`."""
+    config = _job(images, scratch)
+    sampler = _Sampler(config.output)
+    started = time.perf_counter()
+    index = manifest.write(config.output, str(config.input), None)
+    listed = time.perf_counter() - started
+    with sampler:
+        session = denoise_job.execute(denoise_job.prepare(config), StandInActor)["session"]
+    started = time.perf_counter()
+    denoise_job.execute(denoise_job.prepare(config), StandInActor)
+    again = time.perf_counter() - started
+    names = results.result_files(config.output)
+    sizes = [storage.size(storage.join(config.output, "results", name)) for name in names]
+    return Cost(
+        images=images,
+        manifest_seconds=listed,
+        seconds=session["seconds"],
+        milliseconds_per_image=1000 / session["steady_rows_per_second"],
+        driver_megabytes=sampler.driver / 1e6,
+        workers_megabytes=sampler.workers / 1e6,
+        most_files=sampler.files,
+        files=len(names),
+        megabytes=sum(sizes) / 1e6,
+        resume_seconds=_resume(config, index),
+        again_seconds=again,
+    )
+
+
+def _job(images: int, scratch: Path) -> DenoiseConfig:
+    """A job over a manifest of so many ids, which share FILES images."""
+    rng = np.random.default_rng(0)
+    files = [scratch / f"{number}.png" for number in range(min(images, FILES))]
+    for file in files:
+        Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)).save(file)
+    ids = pa.array([f"{number:012d}" for number in range(images)])
+    uris = pa.array([str(file) for file in files]).take(pa.array(np.arange(images) % len(files)))
+    pq.write_table(pa.table({IMAGE_ID: ids, URI: uris}), scratch / "manifest.parquet")
+    return DenoiseConfig(input=str(scratch / "manifest.parquet"), output=str(scratch / "run"))
+
+
+def _resume(config: DenoiseConfig, index: manifest.ManifestIndex) -> float:
+    """Seconds to list what is left of the finished run, the last rows of whose last shard are taken away first."""
+    run, shard = config.output, len(index.blocks) - 1
+    whole = results.listing(run).shards[shard]
+    table, _ = results.read(run, whole.name)
+    edges = manifest.blocks(manifest.read_shard(run, shard), index.block_rows)
+    kept = [edge for edge in edges if edge[1] <= table.num_rows - LEFT * index.images]
+    for number, (first, last) in enumerate(kept):
+        data = results.encode(table.slice(first, last - first), {})
+        storage.write_new(storage.join(run, "results", BlockFile(shard, number, 1).name), data, f"{run}/_tmp")
+    storage.delete_files([storage.join(run, "results", whole.name)])
+    started = time.perf_counter()
+    files = results.listing(run)
+    assert not compaction.is_finished(shard, index.blocks[shard], files)
+    digest.of_run(run, files)
+    pieces = blocks.pieces(index.blocks, files, set())
+    left = sum(
+        table.num_rows
+        for piece in pieces
+        for _, table in blocks.pending(run, piece, config.levels, index.block_rows, retry_failed=False)
+    )
+    seconds = time.perf_counter() - started
+    assert 0 < left <= 2 * LEFT * index.images + index.block_rows
+    return seconds
+
+
+class _Sampler:
+    """Looks at this process, its descendants and a run's result files while it is entered as a context."""
+
+    def __init__(self, run: str) -> None:
+        self.driver = self.workers = self.files = 0
+        """Peaks: bytes of resident memory, and the number of files."""
+        self._folder = Path(run) / "results"
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample_often, name="sampler", daemon=True)
+
+    def __enter__(self) -> "_Sampler":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _sample_often(self) -> None:
+        while not self._stop.wait(SAMPLE_SECONDS):
+            self.driver = max(self.driver, _resident(os.getpid()))
+            self.workers = max(self.workers, sum(_resident(pid) for pid in _descendants()))
+            if self._folder.is_dir():
+                self.files = max(self.files, sum(1 for _ in self._folder.iterdir()))
+
+
+def _descendants() -> list[int]:
+    """Ray's processes: those that this one has started, and theirs. Linux only."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:  # it has ended meanwhile
+            continue
+    found: list[int] = []
+    generation = {os.getpid()}
+    while generation:
+        generation = {pid for pid, parent in parents.items() if parent in generation}
+        found += generation
+    return found
+
+
+def _resident(pid: int) -> int:
+    """Bytes of a process's memory; of what it shares with others, its share (proportional set size)."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return next(1024 * int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))

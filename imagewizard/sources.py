@@ -1,0 +1,70 @@
+"""Where images come from: the bytes of each, be it a file of its own, a member of a tar shard or a row of Parquet."""
+
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePosixPath
+from typing import Any
+
+from imagewizard import parquet_images, storage, tar_shards
+from imagewizard.schema import BYTES, MEMBER, OFFSET, ROW, URI
+
+# Reads wait for disks and servers, not for the CPU.
+READ_THREADS = 16
+
+
+def read(images: list[dict[str, Any]], max_bytes: int) -> list[bytes | OSError]:
+    """The encoded contents of each image (rows by MANIFEST_SCHEMA), in order; for each that cannot be had, why not.
+
+    Files of more than `max_bytes` are not read.
+    """
+    found: list[bytes | OSError] = [OSError()] * len(images)
+    tars, tables, files = defaultdict(list), defaultdict(list), []
+    for index, image in enumerate(images):
+        if image[MEMBER] is not None:
+            tars[image[URI]].append(index)
+        elif image[ROW] is not None:
+            tables[image[URI]].append(index)
+        else:
+            files.append(index)
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        contents = pool.map(lambda index: _read_file(images[index][URI], max_bytes), files)
+        for index, content in zip(files, contents, strict=True):
+            found[index] = content
+    for uri, wanted in tars.items():
+        ranges = [(images[index][OFFSET], images[index][BYTES]) for index in wanted]
+        for index, content in zip(wanted, tar_shards.read(uri, ranges), strict=True):
+            found[index] = content
+    for uri, wanted in tables.items():
+        rows = [images[index][ROW] for index in wanted]
+        for index, content in zip(wanted, parquet_images.read(uri, rows), strict=True):
+            found[index] = content
+    return found
+
+
+def _read_file(uri: str, max_bytes: int) -> bytes | OSError:
+    try:
+        return storage.read_bytes(uri, max_bytes)
+    except FileNotFoundError:
+        return FileNotFoundError("no such file: it vanished since it was listed")
+    except OSError as error:
+        return error
+
+
+def origin(image: dict[str, Any]) -> str:
+    """Where the image of a manifest row is, in one text: its URI, `shard.tar#member` or `file.parquet#row`."""
+    packed = image[MEMBER] if image[MEMBER] is not None else image[ROW]
+    return image[URI] if packed is None else f"{image[URI]}#{packed}"
+
+
+def read_origin(origin: str) -> bytes:
+    """What `origin`, or a row's `uri` or `output_uri`, points to. Raises OSError."""
+    uri, _, packed = origin.partition("#")
+    suffix = PurePosixPath(uri).suffix.lower()
+    if packed and suffix == ".tar":
+        return tar_shards.read_member(uri, packed)
+    if packed and suffix == ".parquet":
+        [content] = parquet_images.read(uri, [int(packed)])
+        if isinstance(content, OSError):
+            raise content
+        return content
+    return storage.read_bytes(origin)

@@ -1,0 +1,180 @@
+"""Tar shards of images, as WebDataset has them: listed by their headers, read by offset, and written.
+
+Names in a tar are ids and nothing else: no member is ever unpacked to a path.
+"""
+
+import io
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from typing import BinaryIO, NamedTuple
+
+from imagewizard import storage
+from imagewizard.images import is_image_name
+
+SUFFIX = ".tar"
+COMPRESSED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
+
+# Members no further apart than this are read together: a request costs more than these bytes …
+GAP_BYTES = 64 << 10
+# … up to this many at once, which is what a block of images may hold.
+READ_BYTES = 64 << 20
+
+# What the module tarfile may say of a damaged header: besides its own errors, numbers that are none and lengths that
+# no machine has.
+_DAMAGE = (tarfile.TarError, ValueError, IndexError, OverflowError, MemoryError, RecursionError)
+
+
+_NO_PLACE = "its place in the shard is unknown: the shard is damaged, as image_id says, or this is a sparse file"
+_CUT = "the shard ends before its contents do: it was cut off, or changed since it was listed"
+
+
+class Member(NamedTuple):
+    """An image in a shard."""
+
+    name: str
+    offset: int | None
+    """Where its contents begin, in bytes; None if they are not in one piece (stored as a sparse file)."""
+    size: int
+
+
+class Damage(NamedTuple):
+    """Where the shard can be listed no further; what comes after is unknown."""
+
+    at: int
+    """In bytes; 0: it is no tar."""
+    reason: str
+
+
+def members(uri: str, skip: Callable[[str], None]) -> Iterator[Member | Damage]:
+    """The images among a shard's regular files, in order, from its headers alone; Damage, if any, comes last.
+
+    `skip` is called with the name of everything else but folders. Raises OSError if the shard cannot be opened.
+    """
+    with storage.open_file(uri) as stream:
+        end = 0
+        try:
+            with tarfile.open(fileobj=stream, mode="r:") as tar:
+                while (info := tar.next()) is not None:
+                    if tar.offset <= end or info.size < 0:
+                        raise tarfile.ReadError("a header with a negative size")
+                    end = tar.offset
+                    tar.members.clear()  # type: ignore[attr-defined]  # it would keep them all
+                    # Bytes that are no UTF-8 tarfile gives as surrogates, which Parquet cannot hold.
+                    name = info.name.encode("utf-8", "backslashreplace").decode()
+                    if info.isreg() and is_image_name(name):
+                        yield Member(name, None if info.sparse else info.offset_data, info.size)
+                    elif not info.isdir():
+                        skip(name)
+                # At a header that is none tarfile ends without a word, unless it is the first.
+                if (reason := _missing_end(stream, tar.offset)) is not None:
+                    yield Damage(tar.offset, reason)
+        except _DAMAGE as error:
+            yield Damage(min(end, _size(stream)), " ".join(str(error).split()) or type(error).__name__)
+        except OSError as error:
+            yield Damage(end, " ".join(str(error).split()))
+
+
+def _missing_end(stream: BinaryIO, offset: int) -> str | None:
+    """None if the tar ends at `offset` as it should: in zeros, a block at least, up to the end of the file."""
+    stream.seek(offset)
+    piece = stream.read(tarfile.BLOCKSIZE)
+    if not piece:
+        return "it was cut off: its end mark is missing"
+    while piece:
+        if any(piece):
+            return "no header where one should be"
+        piece = stream.read(1 << 20)
+    return None
+
+
+def _size(stream: BinaryIO) -> int:
+    return stream.seek(0, io.SEEK_END)
+
+
+def read(uri: str, wanted: list[tuple[int | None, int | None]]) -> list[bytes | OSError]:
+    """The contents of members at (offset, size), in order; for each that cannot be had, why not.
+
+    Neighbours are read together. A place that is unknown (None) is that of a member that could not be listed.
+    """
+    found: list[bytes | OSError] = [OSError(_NO_PLACE)] * len(wanted)
+    known = enumerate(wanted)
+    places = [_Place(offset, size, i) for i, (offset, size) in known if offset is not None and size is not None]
+    for group in _neighbours(sorted(places)):
+        for place, content in zip(group, _read_group(uri, group), strict=True):
+            found[place.slot] = content
+    return found
+
+
+class _Place(NamedTuple):
+    offset: int
+    size: int
+    slot: int
+    """Its number among the wanted."""
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.size
+
+
+def _neighbours(places: list[_Place]) -> Iterator[list[_Place]]:
+    group: list[_Place] = []
+    for place in places:
+        if group and (place.offset - group[-1].end > GAP_BYTES or place.end - group[0].offset > READ_BYTES):
+            yield group
+            group = []
+        group.append(place)
+    if group:
+        yield group
+
+
+def _read_group(uri: str, group: list[_Place]) -> list[bytes | OSError]:
+    first, end = group[0].offset, max(place.end for place in group)
+    try:
+        data = memoryview(storage.read_range(uri, first, end - first))
+        return [bytes(data[place.offset - first : place.end - first]) for place in group]
+    except OSError as error:
+        reason = error
+    try:
+        there = storage.size(uri)
+    except OSError as error:
+        return [error] * len(group)
+    if end <= there:
+        return [reason] * len(group)
+    # The file ends too early, which is the fault of those members alone that lie beyond.
+    whole = [place for place in group if place.end <= there]
+    contents = iter(_read_group(uri, whole) if whole else ())
+    return [next(contents) if place.end <= there else OSError(_CUT) for place in group]
+
+
+def read_member(uri: str, name: str) -> bytes:
+    """The contents of the first member of that name; the headers before it are read. Raises OSError."""
+    for found in members(uri, lambda _: None):
+        if isinstance(found, Member) and found.name == name:
+            [content] = read(uri, [(found.offset, found.size)])
+            if isinstance(content, OSError):
+                raise content
+            return content
+    raise FileNotFoundError(f"{uri} has no member {name}")
+
+
+def pack(members: Iterable[tuple[str, bytes]]) -> bytes:
+    """An uncompressed tar of (name, contents); the same members make the same bytes, whoever packs them and when."""
+    sink = io.BytesIO()
+    # PAX differs from plain ustar, which all programs read, only for names that ustar cannot hold.
+    with tarfile.open(fileobj=sink, mode="w:", format=tarfile.PAX_FORMAT) as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return sink.getvalue()
+
+
+def webdataset_name(path: str) -> str:
+    """`dogs/a.jpg.png` → `dogs/a%2ejpg.png`: a name with one dot, before the extension.
+
+    WebDataset cuts a name at the first dot of its last part, and takes members of one key for parts of one sample: it
+    would make one of a.b.png and a.c.png. Escaped as in `images.output_name`, whose names stay different so.
+    """
+    folder, slash, name = path.rpartition("/")
+    stem, dot, extension = name.rpartition(".")
+    return f"{folder}{slash}{stem.replace('.', '%2e')}{dot}{extension}"

@@ -1,0 +1,59 @@
+"""Manifests that people make: Parquet with a row an image, image_id and uri, and what else they know of it."""
+
+import re
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from imagewizard import storage
+from imagewizard.errors import UserError
+from imagewizard.parquet_images import IMAGE, LISTED_ROWS, check_no_nulls, check_text
+from imagewizard.schema import IMAGE_ID, MANIFEST_SCHEMA, MEMBER, URI
+
+_ABSOLUTE = r"^(/|[A-Za-z][A-Za-z0-9+.-]*://)"
+
+
+def is_one(schema: pa.Schema) -> bool:
+    """Whether a Parquet file is a manifest, and not one that holds images itself."""
+    return {IMAGE_ID, URI} <= set(schema.names) and IMAGE not in schema.names
+
+
+def tables(file: pq.ParquetFile) -> Iterator[pa.Table]:
+    """Its rows by MANIFEST_SCHEMA; of the columns bytes, member, offset and row, null where it has none.
+
+    Relative URIs are taken relative to the working folder and made absolute. Raises UserError, without the file's
+    name, for columns that are missing or of a wrong type and for ids and URIs that are null; OSError or
+    pa.ArrowException if it cannot be read.
+    """
+    schema = file.schema_arrow
+    for field in MANIFEST_SCHEMA:
+        _check_column(schema, field)
+    columns = [name for name in MANIFEST_SCHEMA.names if name in schema.names]
+    first = 0
+    for batch in file.iter_batches(LISTED_ROWS, columns=columns, use_threads=False):
+        for name in (IMAGE_ID, URI):
+            check_no_nulls(batch[name], name, first)
+        first += len(batch)
+        values = [batch[name] if name in columns else pa.nulls(len(batch)) for name in MANIFEST_SCHEMA.names]
+        table = pa.table(values, MANIFEST_SCHEMA.names).cast(MANIFEST_SCHEMA)
+        yield table.set_column(1, MANIFEST_SCHEMA.field(URI), _absolute(table[URI]))
+
+
+def _check_column(schema: pa.Schema, field: pa.Field) -> None:
+    if field.name not in schema.names:
+        if not field.nullable:
+            raise UserError(f"it has no column {field.name}; a manifest needs image_id and uri")
+    elif field.name in (IMAGE_ID, URI, MEMBER):
+        check_text(schema, field.name)
+    elif not pa.types.is_integer(type := schema.field(field.name).type):
+        raise UserError(f"column {field.name} is {type}; it must hold whole numbers")
+
+
+def _absolute(uris: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Workers have other working folders than the driver."""
+    if pc.all(pc.match_substring_regex(uris, _ABSOLUTE)).as_py() in (True, None):
+        return uris
+    absolute = [uri if re.match(_ABSOLUTE, uri) else storage.resolve(uri)[1] for uri in uris.to_pylist()]
+    return pa.chunked_array([pa.array(absolute, pa.string())])

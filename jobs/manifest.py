@@ -1,0 +1,73 @@
+"""imagewizard manifest: a folder or prefix listed once, for as many runs as like."""
+
+import argparse
+import sys
+
+from imagewizard import manifest_folder
+from imagewizard.listing_filters import Filters
+from imagewizard.manifest_folder import Outcome
+from imagewizard.manifest_index import ManifestIndex
+from jobs import exit_codes
+
+_EPILOG = """\
+SRC is a folder or s3:// prefix, listed recursively, a tar shard or a Parquet file. M, local or s3://, is a folder of
+Parquet files (image_id, uri, bytes, and member, offset or row of packed images) and index.json; it is an `input`.
+A glob is matched against the whole image id, part by part between the slashes: * ? and [abc] stay within a part, and
+** as a part stands for any number of parts, none too: 'train/*/*.jpg', '**/left_*.png', 'val/**'.
+
+  imagewizard manifest s3://bucket/photos --out s3://bucket/manifests/photos --suffix .jpg .jpeg
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="imagewizard manifest",
+        usage="imagewizard manifest SRC --out M [--suffix .png …] [--min-bytes N] [--max-bytes N]\n"
+        "                            [--glob 'train/*/*.jpg'] [--refresh] [--dry-run]",
+        description=__doc__,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", metavar="SRC", help="what to list")
+    parser.add_argument("--out", required=True, metavar="M", help="the folder for the manifest")
+    parser.add_argument("--suffix", nargs="+", default=[], metavar=".png", help="only ids that end so, in any case")
+    parser.add_argument("--min-bytes", type=int, metavar="N", help="leave out what is known to be smaller")
+    parser.add_argument("--max-bytes", type=int, metavar="N", help="leave out what is known to be larger")
+    parser.add_argument("--glob", metavar="GLOB", help="only ids that fit (see below)")
+    parser.add_argument("--refresh", action="store_true", help="list again, in place of the manifest that is there")
+    parser.add_argument("--dry-run", action="store_true", help="check, print the plan and stop")
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Lists SRC, or says that it was listed, and returns the exit code."""
+    options = _parser().parse_args(argv)
+    filters = Filters(tuple(options.suffix), options.min_bytes, options.max_bytes, options.glob)
+    plan = manifest_folder.plan(options.source, options.out, filters)
+    print(plan, flush=True)
+    if plan.before is not None and not options.refresh:
+        print(f"{_counts(plan.before)}, listed at {plan.before.listed_at}; --refresh lists again")
+    elif not options.dry_run:
+        _print_outcome(plan.folder, manifest_folder.write(plan))
+    return exit_codes.DONE
+
+
+def _print_outcome(folder: str, outcome: Outcome) -> None:
+    index = outcome.index
+    if index.skipped:
+        more = ", …" if index.skipped > len(outcome.examples) else ""
+        print(f"{index.skipped:,} files that are no images were left out ({', '.join(outcome.examples)}{more})")
+    if index.filtered:
+        print(f"{index.filtered:,} images were left out by the filters")
+    if outcome.changes is not None:
+        new, gone, resized = outcome.changes
+        print(f"since the last listing {new:,} images are new, {gone:,} are gone, {resized:,} have changed in size")
+    print(f"{_counts(index)}; {outcome.seconds:.1f} s, {outcome.rate:,.0f} files/s; in {folder}")
+
+
+def _counts(index: ManifestIndex) -> str:
+    return f"{index.images:,} images, {index.bytes:,} bytes, {len(index.blocks)} shards"
+
+
+if __name__ == "__main__":
+    sys.exit(exit_codes.run(main, sys.argv[1:]))

@@ -1,0 +1,139 @@
+"""The fault matrix: a real bulk job, killed in each of its parts at each of its stages, and run again.
+
+`python -m tests.kill_matrix [FOLDER]` prints the whole table; test_kills.py takes a part of it.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from imagewizard import summary
+from tests.kill_points.sitecustomize import STAGES
+from tests.models import tiny_model
+from tests.sample_files import write_photos
+
+IMAGES = 40
+BLOCK_ROWS = 2
+ABOUT_THE_WORK = ("seconds", "finished_at", "uri", "output_uri")
+TARGETS = ("worker", "actor", "raylet", "driver")
+DRIVERS_STAGES = ("before-summary",)
+# What cannot be: the driver is no worker, and no actor lives any more when all is written.
+IMPOSSIBLE = {(stage, target) for stage in DRIVERS_STAGES for target in ("worker", "actor", "raylet")}
+IMPOSSIBLE |= {(stage, "actor") for stage in ("compaction", "after-compaction")}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job that was killed and, if that ended it, run again."""
+
+    stage: str
+    target: str
+    exit_code: int
+    """Of the command that was disturbed: 0 if Ray dealt with it."""
+    lost: int
+    duplicated: int
+    recomputed: int
+    """Images that were denoised more than once."""
+    changed: int
+    """Rows that were committed when the job died, and are not the same afterwards."""
+    seconds: float
+
+
+def prepare(folder: Path) -> None:
+    """Images, a model and an undisturbed run below a folder."""
+    write_photos(folder / "in", IMAGES, 48)
+    tiny_model(folder / "model", k=2)
+    job = start(folder, "undisturbed")
+    output, _ = job.communicate(timeout=400)
+    assert job.returncode == 0, output
+    assert len(rows(folder / "undisturbed")) == IMAGES
+
+
+def start(folder: Path, run: str, kill: str | None = None, **environment: str) -> subprocess.Popen[str]:
+    """The job, as a user starts it; `kill`: STAGE TARGET NTH."""
+    words = [
+        f"input={folder}/in",
+        f"output={folder}/{run}",
+        f"model={folder}/model",
+        f"resources.block_rows={BLOCK_ROWS}",
+    ]
+    state = folder / f"{run}-kill"
+    state.mkdir(exist_ok=True)
+    points = Path(__file__).parent / "kill_points"
+    environment |= {"PYTHONPATH": str(points), "IMAGEWIZARD_KILL": f"{kill or 'listing none 1000000'} {state}"}
+    job = subprocess.Popen(
+        [sys.executable, "-m", "jobs", "denoise", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | environment,
+    )
+    (state / "driver.pid").write_text(str(job.pid))
+    return job
+
+
+def rows(run: Path) -> list[dict]:
+    """All rows of a run, without what is about the work and not its result."""
+    found = summary.records(str(run), "SELECT * FROM attempts ORDER BY image_id, sigma, attempt")
+    return [{name: value for name, value in row.items() if name not in ABOUT_THE_WORK} for row in found]
+
+
+def committed(run: Path) -> set[str]:
+    """All rows of a run, everything about them included, as texts; none if there is no run yet."""
+    if not (run / "job.yaml").exists():
+        return set()
+    return {str(row) for row in summary.records(str(run), "SELECT * FROM attempts")}
+
+
+def kill(folder: Path, stage: str, target: str, nth: int) -> Outcome:
+    """Kills the target when the stage is reached for the nth time; runs the job again if that ended it."""
+    run = f"{stage}-{target}"
+    started = time.monotonic()
+    job = start(folder, run, f"{stage} {target} {nth}")
+    output, _ = job.communicate(timeout=600)
+    first = job.returncode
+    assert (folder / f"{run}-kill" / "killed").exists(), f"the stage was not reached: {output}"
+    time.sleep(2)  # Ray's workers of a dead driver may still be committing
+    before = committed(folder / run)
+    if first:
+        again = start(folder, run)
+        output, _ = again.communicate(timeout=600)
+        assert again.returncode == 0, output
+    expected = {row["image_id"]: row for row in rows(folder / "undisturbed")}
+    found = rows(folder / run)
+    count = Counter(row["image_id"] for row in found)
+    equal = sum(expected.get(row["image_id"]) == row for row in found)
+    assert equal == len(found), "rows differ from those of the undisturbed run"
+    denoised = (folder / f"{run}-kill" / "denoised").read_text().split()
+    return Outcome(
+        stage=stage,
+        target=target,
+        exit_code=first,
+        lost=len(expected.keys() - count.keys()),
+        duplicated=sum(each - 1 for each in count.values()),
+        recomputed=len(denoised) - IMAGES,
+        changed=len(before - committed(folder / run)),
+        seconds=time.monotonic() - started,
+    )
+
+
+def main() -> None:
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
+    prepare(folder)
+    print("".join(f"{field.name:>17}" for field in fields(Outcome)), flush=True)
+    for stage in STAGES:
+        for target in TARGETS:
+            if (stage, target) not in IMPOSSIBLE:
+                nth = {"compaction": 1, "after-compaction": 2, "before-summary": 1}.get(stage, 7)
+                outcome = kill(folder, stage, target, nth)
+                cells = (f"{value:.1f}" if isinstance(value, float) else str(value) for value in astuple(outcome))
+                print("".join(f"{cell:>17}" for cell in cells), flush=True)
+
+
+if __name__ == "__main__":
+    main()

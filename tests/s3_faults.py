@@ -1,0 +1,143 @@
+"""A real S3 server, moto's, that fails on demand as real ones do: SlowDown, broken transfers, denied keys.
+
+`python -m tests.s3_faults --port 9000 --slow-down 0.05 --cut-off 0.01` runs one for benchmarks.
+"""
+
+import argparse
+import io
+import random
+import re
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import make_server
+
+_SLOW_DOWN = ("503 Slow Down", "SlowDown", "Please reduce your request rate.")
+_DENIED = ("403 Forbidden", "AccessDenied", "Access Denied")
+
+
+class FaultyS3:
+    """An S3 server on localhost whose attributes may be changed while it runs. Its objects are the process's."""
+
+    def __init__(self, port: int = 0, seed: int = 0) -> None:
+        self._app = DomainDispatcherApplication(create_backend_app)
+        self._server = make_server("127.0.0.1", port, self._answer, threaded=True, request_handler=self._handler())
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._seed = seed
+        self._drawing = threading.Lock()
+        # moto looks first and then writes; S3's conditional writes are atomic.
+        self._changing = threading.Lock()
+        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
+        self.reset()
+
+    def reset(self) -> None:
+        """No faults any more, nothing counted, and the dice from their start."""
+        self._random = random.Random(self._seed)
+        self.slow_down = 0.0
+        """Share of the requests that are answered 503 SlowDown."""
+        self.cut_off = 0.0
+        """Share whose connection breaks: in the middle of a download or an upload, or in place of the answer."""
+        self.cut_at = 0.5
+        """The part of a body that comes through before that."""
+        self.lose_answers = False
+        """Whether what is cut off is always the answer, to a request that was carried out."""
+        self.denied: str | None = None
+        """A regular expression: 403 AccessDenied where it is found in bucket/key."""
+        self.clock_ahead = 0.0
+        """Seconds by which the server's Date is ahead of this machine's clock."""
+        self.requests: Counter[str] = Counter()
+        """By method, those among them that failed."""
+        self.faults: Counter[str] = Counter()
+        """How often slow_down, cut_off and denied came to pass."""
+        self.bucket = ""
+        """The URI of the bucket that a test has for itself."""
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def _handler(self) -> type[MotoRequestHandler]:
+        faulty = self
+
+        class Handler(MotoRequestHandler):
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return super().date_time_string((timestamp or time.time()) + faulty.clock_ahead)
+
+            def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+                pass
+
+        return Handler
+
+    def _draw(self, method: str, path: str) -> tuple[str, bool]:
+        """(the fault of this request or "", whether it is the upload that is cut off)."""
+        with self._drawing:
+            self.requests[method] += 1
+            draw, in_upload = self._random.random(), self._random.random() < 0.5
+            fault = ""
+            if self.denied is not None and re.search(self.denied, path):
+                fault = "denied"
+            elif draw < self.slow_down:
+                fault = "slow_down"
+            elif draw < self.slow_down + self.cut_off:
+                fault = "cut_off"
+            if fault:
+                self.faults[fault] += 1
+            return fault, in_upload and not self.lose_answers
+
+    def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
+        method = environ["REQUEST_METHOD"]
+        fault, in_upload = self._draw(method, environ["PATH_INFO"].lstrip("/"))
+        # -1: an upload in chunks, as pyarrow's are, which ends by itself.
+        length = -1 if environ.get("wsgi.input_terminated") else int(environ.get("CONTENT_LENGTH") or 0)
+        if fault == "cut_off" and in_upload and length:
+            environ["wsgi.input"].read(int(length * self.cut_at) if length > 0 else 1)
+            _hang_up(environ)
+        environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(length))
+        if fault in ("slow_down", "denied"):
+            status, code, message = _SLOW_DOWN if fault == "slow_down" else _DENIED
+            start_response(status, [("Content-Type", "application/xml")])
+            yield f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+            return
+        with self._changing:
+            body = b"".join(self._app(environ, start_response))
+        if fault != "cut_off":
+            yield body
+            return
+        if method == "GET":
+            yield body[: int(len(body) * self.cut_at)]
+        _hang_up(environ)
+
+
+def _hang_up(environ: dict[str, Any]) -> NoReturn:
+    environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+    raise ConnectionAbortedError  # werkzeug goes on to the next connection
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--slow-down", type=float, default=0.0, help="share of requests answered 503")
+    parser.add_argument("--cut-off", type=float, default=0.0, help="share of requests whose connection breaks")
+    args = parser.parse_args()
+    server = FaultyS3(args.port, args.seed)
+    server.slow_down, server.cut_off = args.slow_down, args.cut_off
+    server.start()
+    print(server.endpoint, flush=True)
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        print(f"requests {dict(server.requests)}, faults {dict(server.faults)}")
+
+
+if __name__ == "__main__":
+    main()

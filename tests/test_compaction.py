@@ -1,0 +1,105 @@
+"""A shard's blocks become one file with the same rows; whatever moment it is stopped at, none is missing or twice."""
+
+from pathlib import Path
+
+import pytest
+
+from imagewizard import compaction, digest, manifest, results
+from imagewizard.results import BlockFile, ResultFiles, ShardFile
+from imagewizard.summary import records
+from tests.run_folders import error_row, row, write_rows
+
+ALL = "SELECT * FROM attempts ORDER BY image_id, sigma, attempt"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> str:
+    """Six images in three blocks, all with rows at two levels; one failed at one of them, and was retried."""
+    run = tmp_path / "run"
+    (tmp_path / "in").mkdir()
+    for name in "abcdef":
+        (tmp_path / "in" / f"{name}.png").touch()
+    manifest.write(str(run), str(tmp_path / "in"), 2)
+    for block, names in enumerate(("ab", "cd", "ef")):
+        rows = [row(f"{name}.png", sigma=sigma) for name in names for sigma in (15.0, 25.0)]
+        if block == 1:
+            rows[0] = error_row("c.png", "read", "gone", sigma=15.0)
+        write_rows(run, rows, block=block)
+    write_rows(run, [row("c.png", sigma=15.0, attempt=2)], block=1, attempt=2)
+    return str(run)
+
+
+def compact(run: str) -> None:
+    compaction.compact(run, 0, results.listing(run).of_shard(0), 2)
+
+
+def test_one_file_has_all_rows_and_their_digest(run: str) -> None:
+    before = records(run, ALL)
+    expected = digest.of_run(run, results.listing(run))
+    compact(run)
+    assert [path.name for path in Path(run, "results").iterdir()] == [ShardFile(0, 2).name]
+    assert records(run, ALL) == before and len(before) == 13
+    assert digest.read(run, ShardFile(0, 2).name) == expected == digest.of_run(run, results.listing(run))
+
+
+def test_stopped_before_the_old_files_are_deleted_nothing_is_twice(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = records(run, ALL)
+    with monkeypatch.context() as patched:
+        patched.setattr(compaction.storage, "delete_files", lambda uris: None)  # as if killed here
+        compact(run)
+    assert len(list(Path(run, "results").iterdir())) == 5
+    assert records(run, ALL) == before
+    files = results.listing(run)
+    assert files.names == [ShardFile(0, 2).name] and len(files.superseded) == 4
+
+
+def test_stopped_while_deleting_nothing_is_missing(run: str) -> None:
+    before = records(run, ALL)
+    names = results.listing(run).of_shard(0)
+    kept = {name: Path(run, "results", name).read_bytes() for name in names[::2]}
+    compact(run)
+    for name, data in kept.items():
+        Path(run, "results", name).write_bytes(data)
+    assert records(run, ALL) == before
+
+
+def test_later_attempts_are_taken_in(run: str) -> None:
+    compact(run)
+    write_rows(Path(run), [error_row("a.png", "read", "x", sigma=15.0, attempt=2)], attempt=3)
+    before = records(run, ALL)
+    compact(run)
+    assert [path.name for path in Path(run, "results").iterdir()] == [ShardFile(0, 3).name]
+    assert records(run, ALL) == before
+
+
+@pytest.mark.parametrize(
+    ("rows", "block"),
+    [
+        ([row("e.png", sigma=15.0), row("e.png", sigma=25.0), row("f.png", sigma=15.0)], 2),  # a level is missing
+        ([row("e.png", sigma=15.0), row("e.png", sigma=25.0)], 2),  # an image is missing
+        ([row(name, sigma=sigma) for name in ("e.png", "x.png") for sigma in (15.0, 25.0)], 2),  # another's rows
+        ([row("a.png", sigma=15.0)], 3),  # a row twice
+    ],
+)
+def test_a_shard_whose_rows_are_not_complete_is_not_compacted(run: str, rows: list[dict], block: int) -> None:
+    write_rows(Path(run), rows, block=block)
+    before = sorted(Path(run, "results").iterdir())
+    with pytest.raises(RuntimeError, match="shard 0 has"):
+        compact(run)
+    assert sorted(Path(run, "results").iterdir()) == before
+
+
+def test_a_level_that_was_estimated_counts_as_one(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").touch()
+    manifest.write(str(tmp_path / "run"), str(tmp_path / "in"), 2)
+    name = write_rows(tmp_path / "run", [row("a.png", sigma=None)]).name
+    compaction.compact(str(tmp_path / "run"), 0, [name], 1)
+
+
+def test_a_shard_is_finished_when_all_its_blocks_have_rows() -> None:
+    blocks = [BlockFile(0, 0, 1).name, BlockFile(0, 1, 1).name, BlockFile(0, 1, 2).name]
+    assert not compaction.is_finished(0, 3, ResultFiles(blocks))
+    assert compaction.is_finished(0, 2, ResultFiles(blocks))
+    assert compaction.is_finished(0, 3, ResultFiles([ShardFile(0, 1).name, blocks[2]]))
+    assert not compaction.is_finished(1, 1, ResultFiles(blocks))

@@ -1,0 +1,107 @@
+"""A digest is what SQL over the same rows finds, whichever files they lie in, and digests add up."""
+
+import json
+import random
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from imagewizard import digest, results
+from imagewizard.digest import Digest
+from imagewizard.schema import RESULT_SCHEMA
+from imagewizard.summary import records
+from tests.run_folders import STARTED, error_row, restored, row, write_rows, write_shard
+
+
+def some_rows(first: int, last: int) -> list[dict]:
+    """Two levels an image; every fifth fails at one of them, every tenth of which is retried well."""
+    rng = random.Random(first)
+    rows = []
+    for number in range(first, last):
+        name = f"{number:04d}.png"
+        rows.append(row(name, sigma=15.0, psnr=rng.uniform(25, 35), ssim=None if number % 7 == 0 else rng.random()))
+        if number % 5:
+            rows.append(row(name, sigma=25.0, psnr=rng.uniform(20, 30)))
+        else:
+            rows.append(error_row(name, "read", f"reason {number % 3}", sigma=25.0))
+        if number % 10 == 0:
+            rows.append(row(name, sigma=25.0, attempt=2))
+    return rows
+
+
+def as_table(rows: list[dict]) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=RESULT_SCHEMA)
+
+
+def commit(run: Path, rows: list[dict], shard: int, block: int = 0) -> None:
+    """As the job does: later attempts in files of their own."""
+    for attempt in (1, 2):
+        write_rows(run, [row for row in rows if row["attempt"] == attempt], shard, block, attempt)
+
+
+def same_means(means: list[dict], expected: list[dict]) -> bool:
+    return [
+        {k: v if isinstance(v, str) else pytest.approx(v, rel=1e-12) for k, v in e.items()} for e in expected
+    ] == means
+
+
+def test_a_digest_tells_what_the_canned_queries_tell(tmp_path: Path) -> None:
+    commit(tmp_path, some_rows(0, 40), shard=0)
+    write_shard(tmp_path, some_rows(100, 180), shard=1, attempt=2)
+    commit(tmp_path, some_rows(200, 260), shard=2)
+    commit(tmp_path, some_rows(300, 320), shard=2, block=1)
+    found = digest.of_run(str(tmp_path), results.listing(str(tmp_path)))
+    assert found.errors == records(str(tmp_path), "errors")
+    assert same_means(found.means, records(str(tmp_path), "summary"))
+    statuses = records(str(tmp_path), "SELECT status, count(*) AS n FROM results GROUP BY status")
+    assert {each["status"]: each["n"] for each in statuses} == {"ok": found.ok, "error": found.failed}
+    assert found.rows == 2 * (40 + 80 + 60 + 20)
+    assert found.last_row == STARTED.timestamp()
+
+
+def test_later_rows_of_a_shard_supersede_those_in_its_whole_file(tmp_path: Path) -> None:
+    write_shard(tmp_path, [row("a.png"), error_row("b.png", "read", "gone")])
+    write_rows(tmp_path, [row("b.png", attempt=2)], attempt=2)
+    found = digest.of_shards(str(tmp_path), results.listing(str(tmp_path)))
+    assert (found[0].ok, found[0].failed, found[0].errors) == (2, 0, [])
+
+
+def test_digests_survive_json_and_add_up(tmp_path: Path) -> None:
+    parts = [digest.of_rows(as_table(some_rows(n, n + 30)), {"read": 0.5, f"s{n}": n}) for n in (0, 30, 60)]
+    again = [Digest(**json.loads(json.dumps(asdict(part)))) for part in parts]
+    assert again == parts
+    merged, whole = (
+        digest.merge(again),
+        digest.of_rows(as_table(some_rows(0, 30) + some_rows(30, 60) + some_rows(60, 90)), {}),
+    )
+    assert merged.stage_seconds == {"read": 1.5, "s0": 0, "s30": 30, "s60": 60}
+    assert (merged.ok, merged.failed, merged.errors, merged.last_row) == (
+        whole.ok,
+        whole.failed,
+        whole.errors,
+        whole.last_row,
+    )
+    assert same_means(merged.means, whole.means)
+    assert parts == again  # merging leaves its parts as they were
+
+
+def test_restored_images_have_no_scores() -> None:
+    found = digest.of_rows(as_table([restored("a", 11.0), restored("b", 12.0)]), {})
+    [mean] = found.means
+    assert (mean["sigma"], mean["ok"], mean["psnr"], mean["gain"]) == (None, 2, None, None)
+
+
+def test_nothing_has_an_empty_digest(tmp_path: Path) -> None:
+    assert digest.of_run(str(tmp_path), results.ResultFiles([])) == Digest()
+
+
+def test_the_times_of_blocks_add_up(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    for block in range(3):
+        name = results.BlockFile(0, block, 1).name
+        data = results.encode(as_table([row(f"{block}.png")]), {"stage_seconds": {"read": 0.5, "denoise": block}})
+        (tmp_path / "results" / name).write_bytes(data)
+    found = digest.of_run(str(tmp_path), results.listing(str(tmp_path)))
+    assert found.stage_seconds == {"read": 1.5, "denoise": 3}

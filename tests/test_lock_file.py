@@ -1,0 +1,114 @@
+"""Replacements of a lock file that only one of several callers gets, on disk and on a real S3 server."""
+
+import os
+import stat
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from imagewizard import lock_file, storage
+from tests.s3_faults import FaultyS3
+
+
+@pytest.fixture(params=["local", "s3"])
+def uri(request: pytest.FixtureRequest) -> str:
+    folder = request.getfixturevalue("tmp_path") if request.param == "local" else None
+    return f"{folder}/run/lock" if folder else f"{request.getfixturevalue('faulty_s3').bucket}/run/lock"
+
+
+def test_replaced_only_as_it_was_seen(uri: str) -> None:
+    file, other = lock_file.at(uri), lock_file.at(uri)
+    assert file.read() is None
+    assert file.replace("some version", b"content") is None and file.read() is None
+    first = file.replace(None, b"first, the longer one")
+    assert first is not None and other.read() == (b"first, the longer one", first)
+    assert other.replace(None, b"content") is None
+    second = other.replace(first, b"second")
+    assert second is not None and file.read() == (b"second", second)
+    assert file.replace(first, b"third") is None
+    file.free(first)
+    assert file.read() == (b"second", second)
+    file.free(second)
+    assert file.read() is None and other.read() is None
+    assert other.replace(second, b"fourth") is None
+    assert other.replace(None, b"fourth") is not None
+
+
+def test_of_many_one_replaces_it(uri: str) -> None:
+    def attempt(number: int) -> bool:
+        return lock_file.at(uri).replace(version, b"%d %d" % (turn, number)) is not None
+
+    version: str | None = None
+    with ThreadPoolExecutor(8) as pool:
+        for turn in range(10):
+            won = [number for number, has in enumerate(pool.map(attempt, range(8))) if has]
+            found = lock_file.at(uri).read()
+            assert len(won) == 1 and found is not None and found[0] == b"%d %d" % (turn, won[0])
+            version = found[1]
+
+
+def test_age_by_the_clock_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = lock_file.at(f"{tmp_path}/lock")
+    file.replace(None, b"content")
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    assert file.age() < 100
+    os.utime(tmp_path / "lock", (0, (tmp_path / "lock").stat().st_mtime - 1000))
+    assert 1000 <= file.age() < 1300
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+def test_age_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError
+
+    file = lock_file.at(f"{tmp_path}/lock")
+    file.replace(None, b"content")
+    monkeypatch.setattr(Path, "touch", refuse)  # permissions do not bind root
+    os.utime(tmp_path / "lock", (0, time.time() - 1000))
+    assert 1000 <= file.age() < 1300
+
+
+def test_age_by_the_clock_of_the_server(faulty_s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = lock_file.at(f"{faulty_s3.bucket}/lock")
+    assert file.age() == float("inf")
+    file.replace(None, b"content")
+    faulty_s3.clock_ahead = 1000.0
+    assert 998 <= file.age() < 1300
+
+
+def test_a_local_file_is_written_over_in_place(tmp_path: Path) -> None:
+    """A rename would leave a waiting process with the flock of a file that is no more; a full disk has no new block."""
+    file = lock_file.at(f"{tmp_path}/lock")
+    version = file.replace(None, b"content")
+    before = (tmp_path / "lock").stat()
+    assert version is not None and file.replace(version, b"other") is not None
+    assert (tmp_path / "lock").stat().st_ino == before.st_ino
+    assert stat.S_IMODE(before.st_mode) & 0o444 == 0o444
+
+
+def test_errors_are_os_errors(faulty_s3: FaultyS3, tmp_path: Path) -> None:
+    calls: list[Callable[[lock_file.LockFile], object]] = [
+        lambda file: file.read(),
+        lambda file: file.age(),
+        lambda file: file.replace(None, b"content"),
+        lambda file: file.free("version"),
+    ]
+    faulty_s3.denied = "lock"
+    (tmp_path / "file").touch()
+    for call in calls:
+        with pytest.raises(PermissionError):
+            call(lock_file.at(f"{faulty_s3.bucket}/lock"))
+        with pytest.raises(OSError):
+            call(lock_file.at(f"{tmp_path}/file/lock"))
+
+
+def test_brisk_writes_fail_soon(faulty_s3: FaultyS3) -> None:
+    faulty_s3.slow_down = 1.0
+    with pytest.raises(OSError, match="SlowDown"):
+        lock_file.at(f"{faulty_s3.bucket}/lock").replace(None, b"content", brisk=True)
+    assert faulty_s3.requests == {"PUT": 3}
+    faulty_s3.slow_down = 0.0
+    assert not storage.exists(f"{faulty_s3.bucket}/lock")

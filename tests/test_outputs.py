@@ -1,0 +1,102 @@
+"""Denoised images leave a block as files or as a tar shard, and each row tells where its own is."""
+
+import io
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from imagewizard import blocks, outputs, sources
+from imagewizard.blocks import Block
+from imagewizard.job_config import ImagesSection
+from imagewizard.picture import Picture
+from imagewizard.results import BlockFile
+from imagewizard.schema import RESULT_SCHEMA
+from tests.run_folders import error_row, restored, row
+from tests.sample_files import photo
+
+PNG = ImagesSection(format="png")
+TAR = ImagesSection(format="png", pack="tar")
+
+
+def block(*rows: dict) -> Block:
+    return Block(BlockFile(0, 3, 2), pa.Table.from_pylist(list(rows), schema=blocks.DENOISED_SCHEMA), {})
+
+
+def denoised(image_id: str, seed: int = 0, side: int = 8, **changes: object) -> dict:
+    return row(image_id, **changes) | blocks.picture_columns(Picture(photo(side, side, seed)), "picture_")
+
+
+def pixels(origin: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(sources.read_origin(origin))))
+
+
+@pytest.mark.parametrize("section", [PNG, TAR])
+def test_output_uri_finds_each_image_again(tmp_path: Path, section: ImagesSection) -> None:
+    names = [
+        ("dogs/a.jpg", 15.0),
+        ("dogs/a.jpg", 25.0),
+        ("dogs/a.png", 25.0),
+        ("../b#1.PNG", 25.0),
+        ("x.tar#y/z", 25.0),
+    ]
+    work = block(*(denoised(name, seed, sigma=sigma) for seed, (name, sigma) in enumerate(names)))
+    table = outputs.write(work, str(tmp_path), section)
+    assert table.schema == RESULT_SCHEMA
+    uris = table["output_uri"].to_pylist()
+    assert len(set(uris)) == len(names)
+    for seed, uri in enumerate(uris):
+        assert uri.startswith(f"{tmp_path}/images/")
+        np.testing.assert_array_equal(pixels(uri), photo(8, 8, seed))
+    assert {"encode", "write"} <= work.seconds.keys()
+
+
+def test_files_mirror_the_inputs_tree(tmp_path: Path) -> None:
+    rows = outputs.write(block(denoised("dogs/a.jpg", sigma=15.0)), str(tmp_path), PNG).to_pylist()
+    assert rows[0]["output_uri"] == f"{tmp_path}/images/sigma15/dogs/a.jpg.png"
+    same = restored("dogs/a.jpg", 12.0) | blocks.picture_columns(Picture(photo(8, 8, 0)), "picture_")
+    rows = outputs.write(block(same), str(tmp_path), PNG).to_pylist()
+    assert rows[0]["output_uri"] == f"{tmp_path}/images/dogs/a.jpg.png"
+
+
+def test_a_blocks_shard_has_its_name_and_a_sample_an_image(tmp_path: Path) -> None:
+    outputs.write(block(denoised("d/a.jpg"), denoised("d/a.png")), str(tmp_path), TAR)
+    shard = tmp_path / "images" / "s00000-b000003-a02.tar"
+    listed = subprocess.run(["tar", "-tf", str(shard)], capture_output=True, text=True, check=True).stdout.split()
+    # WebDataset's key ends at the first dot: the two would be one sample otherwise
+    assert listed == ["sigma25/d/a%2ejpg.png", "sigma25/d/a%2epng.png"]
+    again = shard.read_bytes()
+    outputs.write(block(denoised("d/a.jpg"), denoised("d/a.png")), str(tmp_path), TAR)
+    assert shard.read_bytes() == again
+
+
+@pytest.mark.parametrize("section", [PNG, TAR, None])
+def test_rows_without_an_image_pass(tmp_path: Path, section: ImagesSection | None) -> None:
+    rows = outputs.write(block(error_row("a", "read", "gone"), row("b")), str(tmp_path), section).to_pylist()
+    assert [(each["status"], each["output_uri"]) for each in rows] == [("error", None), ("ok", None)]
+    assert not (tmp_path / "images").exists()
+
+
+@pytest.mark.parametrize("pack", [None, "tar"])
+def test_an_image_that_cannot_be_encoded_costs_its_row_alone(tmp_path: Path, pack: str | None) -> None:
+    wide = row("wide") | blocks.picture_columns(Picture(np.zeros((1, 16_400, 3), np.uint8)), "picture_")
+    section = ImagesSection(format="webp", pack=pack)
+    rows = outputs.write(block(wide, denoised("b")), str(tmp_path), section).to_pylist()
+    assert [(each["status"], each["stage"]) for each in rows] == [("error", "write"), ("ok", None)]
+    assert rows[0]["output_uri"] is None and "cannot encode" in rows[0]["error"]
+    np.testing.assert_array_equal(pixels(rows[1]["output_uri"]), photo(8, 8, 0))
+
+
+def test_what_came_encoded_is_written_as_it_is(tmp_path: Path) -> None:
+    rows = outputs.write(block(row("a") | {"encoded": b"a file"}), str(tmp_path), PNG).to_pylist()
+    assert Path(rows[0]["output_uri"]).read_bytes() == b"a file"
+
+
+def test_a_disk_that_refuses_stops_the_job(tmp_path: Path) -> None:
+    (tmp_path / "images").write_text("a file in the folder's place")
+    for section in (PNG, TAR):
+        with pytest.raises(OSError):
+            outputs.write(block(denoised("a")), str(tmp_path), section)

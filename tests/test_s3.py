@@ -1,0 +1,207 @@
+"""Objects on a real S3 server that fails on demand: bodies that break off, conditions, answers about many objects."""
+
+import os
+import socket
+
+import boto3
+import pytest
+
+from imagewizard import s3, s3_client
+from imagewizard.errors import UserError
+from tests.s3_faults import FaultyS3
+
+CONTENT = bytes(range(256)) * 1000
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_client, "FIRST_PAUSE_SECONDS", 0.001)
+
+
+@pytest.fixture
+def uri(faulty_s3: FaultyS3) -> str:
+    """An object that holds CONTENT."""
+    uri = f"{faulty_s3.bucket}/some folder/ä+b%20"
+    s3.put(uri, CONTENT)
+    faulty_s3.requests.clear()
+    return uri
+
+
+# --- reading
+
+
+def test_a_read_is_one_request(faulty_s3: FaultyS3, uri: str) -> None:
+    assert s3.get(uri).data == CONTENT
+    assert s3.get(uri, max_bytes=len(CONTENT)).data == CONTENT
+    assert s3.get(uri, span=(1, 300)).data == CONTENT[1:301]
+    assert faulty_s3.requests == {"GET": 3}
+
+
+@pytest.mark.parametrize("span", [(len(CONTENT) - 10, 11), (len(CONTENT), 1)])
+def test_a_span_that_ends_too_early(uri: str, span: tuple[int, int]) -> None:
+    with pytest.raises(OSError, match=f"^{uri.replace('+', '.')}: [^\n]*$"):
+        s3.get(uri, span=span)
+
+
+def test_what_is_too_large_is_not_read(faulty_s3: FaultyS3, uri: str) -> None:
+    faulty_s3.cut_off, faulty_s3.lose_answers = 1.0, True  # a body that was read would be seen to break off
+    with pytest.raises(OSError, match=r": 256000 bytes, more than the 255999 that are allowed$"):
+        s3.get(uri, max_bytes=len(CONTENT) - 1)
+    assert faulty_s3.requests == {"GET": 1}
+
+
+@pytest.mark.parametrize("cut_at", [0.0, 0.5, 0.999])
+def test_a_body_that_breaks_off_is_read_again(faulty_s3: FaultyS3, uri: str, cut_at: float) -> None:
+    faulty_s3.cut_off, faulty_s3.cut_at = 0.5, cut_at
+    for _ in range(20):
+        assert s3.get(uri).data == CONTENT
+        assert s3.get(uri, span=(7, 20_000)).data == CONTENT[7:20_007]
+    assert faulty_s3.faults["cut_off"] > 10
+
+
+def test_a_body_that_always_breaks_off(faulty_s3: FaultyS3, uri: str) -> None:
+    faulty_s3.cut_off = 1.0
+    with pytest.raises(OSError, match=r": broke off 10 times, at last with: [^\n]*$"):
+        s3.get(uri)
+    assert faulty_s3.requests["GET"] == s3_client.TRIES
+
+
+def test_another_object_by_the_same_name(uri: str) -> None:
+    _, etag = s3.head(uri)
+    assert s3.get(uri, etag=etag).etag == etag
+    s3.put(uri, b"other")
+    with pytest.raises(OSError, match="changed while it was read"):
+        s3.get(uri, etag=etag)
+
+
+def test_age_goes_by_the_clock_of_the_server(faulty_s3: FaultyS3, uri: str) -> None:
+    faulty_s3.clock_ahead = 1000.0
+    assert 1000 - 2 <= s3.get(uri).age_seconds < 1000 + 300
+
+
+# --- writing
+
+
+def test_conditions(uri: str) -> None:
+    assert s3.put(uri, b"new", IfNoneMatch="*") is None
+    first = s3.put(f"{uri}2", b"first", IfNoneMatch="*")
+    assert first is not None
+    second = s3.put(f"{uri}2", b"second", IfMatch=first)
+    assert second is not None and second == s3.head(f"{uri}2")[1]
+    assert s3.put(f"{uri}2", b"third", IfMatch=first) is None
+    assert s3.put(f"{uri}3", b"of nothing", IfMatch=first) is None
+    assert s3.get(f"{uri}2").data == b"second"
+    s3.delete_if(f"{uri}2", first)
+    s3.delete_if(f"{uri}3", first)
+    assert s3.get(f"{uri}2").data == b"second"
+    s3.delete_if(f"{uri}2", second)
+    with pytest.raises(FileNotFoundError):
+        s3.get(f"{uri}2")
+
+
+def test_a_write_whose_answer_is_lost_finds_itself(faulty_s3: FaultyS3) -> None:
+    faulty_s3.cut_off, faulty_s3.lose_answers = 0.5, True
+    for n in range(10):
+        etag = s3.put(f"{faulty_s3.bucket}/{n}", b"%d" % n, IfNoneMatch="*")
+        assert etag is not None
+        assert s3.put(f"{faulty_s3.bucket}/{n}", b"%d again" % n, IfMatch=etag) is not None
+        assert s3.put(f"{faulty_s3.bucket}/{n}", b"of another", IfNoneMatch="*") is None
+        assert s3.get(f"{faulty_s3.bucket}/{n}").data == b"%d again" % n
+    assert faulty_s3.faults["cut_off"] > 5
+
+
+def test_the_same_written_by_another_is_not_ours(uri: str) -> None:
+    assert s3.put(uri, CONTENT, IfNoneMatch="*") is None
+
+
+# --- listing, deleting
+
+
+def test_folder_marks_are_no_files(faulty_s3: FaultyS3) -> None:
+    client = boto3.client("s3")
+    for key in ("a/", "a/file", "a/b/"):
+        client.put_object(Bucket=faulty_s3.bucket.removeprefix("s3://"), Key=key)
+    assert list(s3.names(f"{faulty_s3.bucket}/a")) == ["file"]
+
+
+def test_deletes_a_thousand_at_a_time(faulty_s3: FaultyS3) -> None:
+    uris = [f"{faulty_s3.bucket}/{n}" for n in range(1001)]
+    for uri in (uris[0], uris[1000], f"{faulty_s3.bucket}/kept"):
+        s3.put(uri, b"")
+    s3.delete(uris)
+    s3.delete([])
+    assert faulty_s3.requests["POST"] == 2
+    assert list(s3.names(faulty_s3.bucket)) == ["kept"]
+
+
+@pytest.mark.parametrize(("code", "kind"), [("AccessDenied", PermissionError), ("MethodNotAllowed", OSError)])
+def test_what_cannot_be_deleted_is_told(
+    faulty_s3: FaultyS3, monkeypatch: pytest.MonkeyPatch, code: str, kind: type[OSError]
+) -> None:
+    answer: dict[str, object] = {"Errors": [{"Key": k, "Code": code, "Message": "No."} for k in ("b", "c")]}
+    requests = answers(monkeypatch, [answer])
+    with pytest.raises(kind, match=rf"^s3://x/b: {code}: No. \(and 1 more\)$"):
+        s3.delete(["s3://x/a", "s3://x/b", "s3://x/c"])
+    assert requests == [["a", "b", "c"]]
+
+
+def test_what_could_not_be_deleted_for_now_is_tried_again(faulty_s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = answers(monkeypatch, [{"Errors": [{"Key": "b", "Code": "InternalError"}]}, {}])
+    s3.delete(["s3://x/a", "s3://x/b"])
+    assert requests == [["a", "b"], ["b"]]
+    answers(monkeypatch, [{"Errors": [{"Key": "b", "Code": "SlowDown"}]}] * s3_client.TRIES)
+    with pytest.raises(OSError, match=r"^s3://x/b: SlowDown: $"):
+        s3.delete(["s3://x/b"])
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, given: list[dict[str, object]]) -> list[list[str]]:
+    """What moto never says of single keys; the keys that were asked about."""
+    requests: list[list[str]] = []
+
+    def delete_objects(Bucket: str, Delete: dict[str, list[dict[str, str]]]) -> dict[str, object]:
+        requests.append([each["Key"] for each in Delete["Objects"]])
+        return given[len(requests) - 1]
+
+    monkeypatch.setattr(s3_client.client(), "delete_objects", delete_objects)
+    return requests
+
+
+# --- the bucket
+
+
+def test_a_bucket_that_is_there(faulty_s3: FaultyS3, uri: str) -> None:
+    s3.check_bucket(faulty_s3.bucket)
+    s3.check_bucket(f"{faulty_s3.bucket}/nothing/below")
+
+
+def test_buckets_that_are_of_no_use(faulty_s3: FaultyS3) -> None:
+    with pytest.raises(UserError, match=r"^s3://none-such: NoSuchBucket: [^\n]*; create it, or check its name[^\n]*$"):
+        s3.check_bucket("s3://none-such/prefix")
+    with pytest.raises(UserError, match=r"^s3://No_Bucket!: [^\n]*; write s3://bucket/prefix$"):
+        s3.check_bucket("s3://No_Bucket!")
+    faulty_s3.denied = "bucket"
+    with pytest.raises(UserError, match=rf"^{faulty_s3.bucket}: AccessDenied: [^\n]*; check AWS_ACCESS_KEY_ID[^\n]*$"):
+        s3.check_bucket(faulty_s3.bucket)
+    faulty_s3.denied, faulty_s3.slow_down = None, 1.0
+    with pytest.raises(UserError, match=rf"^{faulty_s3.bucket}: SlowDown: [^\n]*; try again later$"):
+        s3.check_bucket(faulty_s3.bucket)
+
+
+def test_servers_that_are_of_no_use(faulty_s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        for address in (f"http://127.0.0.1:{taken.getsockname()[1]}", "nonsense"):
+            monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+            with pytest.raises(UserError, match=rf"^s3://bucket: [^\n]*{address}[^\n]*; check AWS_ENDPOINT_URL"):
+                s3.check_bucket("s3://bucket")
+
+
+def test_no_credentials(faulty_s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", faulty_s3.endpoint + "/")  # another client
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    with pytest.raises(UserError, match=r"^s3://bucket: Unable to locate credentials; set AWS_ACCESS_KEY_ID[^\n]*$"):
+        s3.check_bucket("s3://bucket")

@@ -1,0 +1,185 @@
+"""Tar shards: listed without their contents, read by offset, damage not hidden, and written the same each time."""
+
+import io
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from imagewizard import storage, tar_shards
+from imagewizard.tar_shards import Damage, Member
+
+
+def entry(name: str, size: int = 5, **about: object) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.size = size if about.get("type", tarfile.REGTYPE) == tarfile.REGTYPE else 0
+    for field, value in about.items():
+        setattr(info, field, value)
+    return info, bytes([len(name) % 256]) * info.size
+
+
+def write(path: Path, *entries: tuple[tarfile.TarInfo, bytes], format: int = tarfile.PAX_FORMAT) -> str:
+    with tarfile.open(path, "w:", format=format) as tar:
+        for info, data in entries:
+            tar.addfile(info, io.BytesIO(data))
+    return str(path)
+
+
+def listed(uri: str) -> tuple[list[Member | Damage], list[str]]:
+    skipped: list[str] = []
+    return list(tar_shards.members(uri, skipped.append)), skipped
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_members_are_the_images_where_they_lie(tmp_path: Path, format: int) -> None:
+    long = f"{'deep/' * 25}{'x' * 60}.png"
+    uri = write(
+        tmp_path / "a.tar", entry("a.png", 700), entry("a.txt"), entry("b/c.JPG", 512), entry(long, 3),
+        entry("folder", type=tarfile.DIRTYPE), entry("link.png", type=tarfile.SYMTYPE, linkname="a.png"),
+        entry("hard.png", type=tarfile.LNKTYPE, linkname="a.png"), entry("é.webp", 0), format=format,
+    )  # fmt: skip
+    found, skipped = listed(uri)
+    assert [(m.name, m.size) for m in found] == [("a.png", 700), ("b/c.JPG", 512), (long, 3), ("é.webp", 0)]
+    assert skipped == ["a.txt", "link.png", "hard.png"]
+    contents = tar_shards.read(uri, [(m.offset, m.size) for m in found])
+    assert contents == [b"\5" * 700, b"\7" * 512, bytes([len(long)]) * 3, b""]
+    assert tar_shards.read_member(uri, "b/c.JPG") == b"\7" * 512
+    with pytest.raises(FileNotFoundError, match=r"no member c\.JPG"):
+        tar_shards.read_member(uri, "c.JPG")
+
+
+def test_listing_leaves_the_contents_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = write(tmp_path / "a.tar", *[entry(f"{i}.png", 3_000_000) for i in range(5)])
+    read = 0
+
+    class Counting(io.FileIO):
+        def readinto(self, buffer: object) -> int | None:
+            nonlocal read
+            read += (got := super().readinto(buffer)) or 0  # type: ignore[arg-type]
+            return got
+
+    monkeypatch.setattr(storage, "open_file", lambda uri: io.BufferedReader(Counting(uri)))
+    assert len(listed(uri)[0]) == 5
+    assert read < 300_000
+
+
+def test_names_are_only_ids(tmp_path: Path) -> None:
+    uri = write(tmp_path / "a.tar", entry("../x.png"), entry("/etc/y.png"))
+    assert [m.name for m in listed(uri)[0]] == ["../x.png", "/etc/y.png"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tar"]
+
+
+def test_a_name_that_is_no_utf8_can_still_be_listed(tmp_path: Path) -> None:
+    uri = write(tmp_path / "a.tar", entry("\udce9.png"), format=tarfile.GNU_FORMAT)
+    [member] = listed(uri)[0]
+    assert member.name == "\\udce9.png" and tar_shards.read_member(uri, member.name)
+
+
+def damaged(path: Path, at: int, data: bytes) -> str:
+    with path.open("r+b") as stream:
+        stream.seek(at)
+        stream.write(data)
+    return str(path)
+
+
+def test_damage_in_the_middle_is_told_and_what_comes_before_is_kept(tmp_path: Path) -> None:
+    def shard() -> Path:
+        return Path(write(tmp_path / "a.tar", *[entry(f"{i}.png", 600) for i in range(4)]))
+
+    # each member takes 512 bytes of header and 1024 of contents
+    for at, data in ((3072, b"garbage" * 9), (3072, bytes(512)), (3072 + 124, b"-0000000001\0")):
+        found, _ = listed(damaged(shard(), at, data))
+        assert [m.name for m in found[:-1] if isinstance(m, Member)] == ["0.png", "1.png"], (at, data)
+        assert isinstance(found[-1], Damage) and found[-1].at == 3072 and found[-1].reason
+
+
+def test_a_shard_that_was_cut_off_is_damaged(tmp_path: Path) -> None:
+    whole = Path(write(tmp_path / "a.tar", *[entry(f"{i}.png", 600) for i in range(4)])).read_bytes()
+    for length, names, at in ((3000, 2, 3000), (3072, 2, 3072), (3300, 2, 3072), (6144, 4, 6144)):
+        (tmp_path / "b.tar").write_bytes(whole[:length])
+        found, _ = listed(str(tmp_path / "b.tar"))
+        assert len(found) == names + 1, length
+        assert isinstance(found[-1], Damage) and found[-1].at == at, length
+
+
+def test_a_header_that_leads_backwards_ends(tmp_path: Path) -> None:
+    path = Path(write(tmp_path / "a.tar", entry("0.png", 600), entry("1.png", 600)))
+    with tarfile.open(path) as tar:
+        info = tar.getmembers()[1]
+    info.size = -2048
+    found, _ = listed(damaged(path, 1536, info.tobuf(format=tarfile.GNU_FORMAT)))
+    assert [type(each) for each in found] == [Member, Damage]
+
+
+@pytest.mark.parametrize("data", [b"", b"no tar at all", b"\x1f\x8b" + b"x" * 2000, b"x" * 5000])
+def test_what_is_no_tar_is_damaged_from_its_first_byte(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.tar").write_bytes(data)
+    [found] = listed(str(tmp_path / "a.tar"))[0]
+    assert isinstance(found, Damage) and found.at == 0
+
+
+def test_an_empty_tar_is_none(tmp_path: Path) -> None:
+    assert listed(write(tmp_path / "a.tar")) == ([], [])
+
+
+def test_a_sparse_file_has_no_place(tmp_path: Path) -> None:
+    with (tmp_path / "holes.png").open("wb") as stream:
+        stream.seek(1 << 20)
+        stream.write(b"end")
+    subprocess.run(["tar", "--sparse", "-cf", "a.tar", "holes.png"], cwd=tmp_path, check=True)
+    [member] = listed(str(tmp_path / "a.tar"))[0]
+    assert isinstance(member, Member) and member.offset is None
+
+
+def test_neighbours_are_read_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.tar").write_bytes(bytes(range(256)) * 2000)
+    ranges: list[tuple[int, int]] = []
+    read_range = storage.read_range
+    monkeypatch.setattr(storage, "read_range", lambda u, at, n: ranges.append((at, n)) or read_range(u, at, n))
+    monkeypatch.setattr(tar_shards, "READ_BYTES", 200_000)
+    gap = tar_shards.GAP_BYTES
+    far = 15 + gap + 4 + gap + 1
+    wanted = [(far, 4), (0, 10), (10, 5), (15 + gap, 4), (300_000, 4), (300_000 + gap, 140_000), (20, 0)]
+    found = tar_shards.read(str(tmp_path / "a.tar"), wanted)
+    whole = (tmp_path / "a.tar").read_bytes()
+    assert found == [whole[at : at + size] for at, size in wanted]
+    assert ranges == [(0, 15 + gap + 4), (far, 4), (300_000, 4), (300_000 + gap, 140_000)]
+
+
+def test_a_short_read_is_the_error_of_that_member_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(b"x" * 1000)
+    found = tar_shards.read(str(tmp_path / "a.tar"), [(0, 10), (990, 11), (None, None), (990, 10), (5000, 1)])
+    assert found[0] == found[3] == b"x" * 10
+    assert [i for i, each in enumerate(found) if isinstance(each, OSError)] == [1, 2, 4]
+    assert "ends before" in str(found[1]) and "image_id" in str(found[2])
+    gone = tar_shards.read(str(tmp_path / "gone.tar"), [(0, 10), (10, 10)])
+    assert all(isinstance(each, FileNotFoundError) for each in gone)
+
+
+def test_packing_is_deterministic_and_tar_unpacks_it(tmp_path: Path) -> None:
+    long = f"{'d' * 90}/{'x' * 150}é.png"
+    members = [("a/b.png", b"123"), ("c.png", b""), (long, b"long" * 1000)]
+    data = tar_shards.pack(iter(members))
+    assert data == tar_shards.pack(members)
+    (tmp_path / "a.tar").write_bytes(data)
+    (tmp_path / "out").mkdir()
+    subprocess.run(["tar", "-xf", "../a.tar"], cwd=tmp_path / "out", check=True)
+    assert {name: (tmp_path / "out" / name).read_bytes() for name, _ in members} == dict(members)
+    with tarfile.open(tmp_path / "a.tar") as tar:
+        assert {(m.mtime, m.uid, m.gid, m.uname) for m in tar} == {(0, 0, 0, "")}
+        assert [bool(m.pax_headers) for m in tar] == [False, False, True]
+    assert [m.name for m in listed(str(tmp_path / "a.tar"))[0]] == [name for name, _ in members]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("dogs/a.jpg.png", "dogs/a%2ejpg.png"),
+        ("a.b/c.png", "a.b/c.png"),
+        ("a.png", "a.png"),
+        ("a.b.c.d", "a%2eb%2ec.d"),
+    ],
+)
+def test_a_webdataset_name_has_one_dot(path: str, name: str) -> None:
+    assert tar_shards.webdataset_name(path) == name
