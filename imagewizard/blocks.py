@@ -148,17 +148,17 @@ def pending(
     and levels whose current row is an error make up the block's next attempt.
     """
     rows = manifest.read_shard(run, piece.shard)
-    whole = [file for name in piece.files if (file := ShardFile.parse(name))]
+    whole = [shard for name in piece.files if (shard := ShardFile.parse(name))]
     done: dict[int, list[BlockFile]] = {}
     for name in piece.files:
-        if (file := BlockFile.parse(name)) is not None:
-            done.setdefault(file.block, []).append(file)
+        if (block := BlockFile.parse(name)) is not None:
+            done.setdefault(block.block, []).append(block)
     failed = _failed(run, piece.files) if retry_failed and piece.files else {}
     edges = manifest.blocks(rows, block_rows)
     for number in range(piece.first, piece.last):
         first, last = edges[number]
         images = rows.slice(first, last - first)
-        earlier = [*whole, *done.get(number, [])]
+        earlier: list[ShardFile | BlockFile] = [*whole, *done.get(number, [])]
         if not earlier:
             work = [image | {SIGMAS: sigmas, ATTEMPTS: [1] * len(sigmas)} for image in images.to_pylist()]
         else:
@@ -194,12 +194,16 @@ def picture_columns(picture: Picture, prefix: str = "") -> dict[str, Any]:
         "width": width,
         "channels": channels,
         "bits": 8 * picture.pixels.itemsize,
-        "pixels": memoryview(picture.pixels.reshape(-1)).cast("B"),
-        "alpha": None if picture.alpha is None else memoryview(picture.alpha.reshape(-1)).cast("B"),
+        "pixels": _bytes(picture.pixels),
+        "alpha": None if picture.alpha is None else _bytes(picture.alpha),
         "icc": picture.icc,
         "exif": picture.exif,
     }
     return {f"{prefix}{name}": value for name, value in values.items()}
+
+
+def _bytes(array: np.ndarray) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data
 
 
 def picture_at(table: pa.Table, index: int, prefix: str = "") -> Picture | None:

@@ -37,7 +37,14 @@ def test_replaced_only_as_it_was_seen(uri: str) -> None:
     assert other.replace(None, b"fourth") is not None
 
 
-def test_of_many_one_replaces_it(uri: str) -> None:
+def test_of_many_one_replaces_it(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow_write(stream: int, content: bytes, offset: int) -> int:
+        time.sleep(0.02)  # all have looked by then
+        return write(stream, content, offset)
+
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", slow_write)
+
     def attempt(number: int) -> bool:
         return lock_file.at(uri).replace(version, b"%d %d" % (turn, number)) is not None
 

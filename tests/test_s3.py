@@ -126,7 +126,7 @@ def test_folder_marks_are_no_files(faulty_s3: FaultyS3) -> None:
 
 def test_deletes_a_thousand_at_a_time(faulty_s3: FaultyS3) -> None:
     uris = [f"{faulty_s3.bucket}/{n}" for n in range(1001)]
-    for uri in (uris[0], uris[1000], f"{faulty_s3.bucket}/kept"):
+    for uri in (uris[0], uris[999], uris[1000], f"{faulty_s3.bucket}/kept"):
         s3.put(uri, b"")
     s3.delete(uris)
     s3.delete([])
@@ -175,16 +175,19 @@ def test_a_bucket_that_is_there(faulty_s3: FaultyS3, uri: str) -> None:
 
 
 def test_buckets_that_are_of_no_use(faulty_s3: FaultyS3) -> None:
+    bucket = faulty_s3.bucket
     with pytest.raises(UserError, match=r"^s3://none-such: NoSuchBucket: [^\n]*; create it, or check its name[^\n]*$"):
         s3.check_bucket("s3://none-such/prefix")
     with pytest.raises(UserError, match=r"^s3://No_Bucket!: [^\n]*; write s3://bucket/prefix$"):
         s3.check_bucket("s3://No_Bucket!")
     faulty_s3.denied = "bucket"
-    with pytest.raises(UserError, match=rf"^{faulty_s3.bucket}: AccessDenied: [^\n]*; check AWS_ACCESS_KEY_ID[^\n]*$"):
-        s3.check_bucket(faulty_s3.bucket)
-    faulty_s3.denied, faulty_s3.slow_down = None, 1.0
-    with pytest.raises(UserError, match=rf"^{faulty_s3.bucket}: SlowDown: [^\n]*; try again later$"):
-        s3.check_bucket(faulty_s3.bucket)
+    with pytest.raises(UserError, match=rf"^{bucket}: AccessDenied: [^\n]*; check AWS_ACCESS_KEY_ID[^\n]*$"):
+        s3.check_bucket(bucket)
+    faulty_s3.reset()
+    faulty_s3.slow_down = 1.0
+    with pytest.raises(UserError, match=rf"^{bucket}: SlowDown: [^\n]*; try again later$"):
+        s3.check_bucket(bucket)
+    assert faulty_s3.requests == {"GET": s3_client.BRISK_TRIES}
 
 
 def test_servers_that_are_of_no_use(faulty_s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
