@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 from ray.data import DataContext
@@ -61,15 +62,16 @@ def start(address: str | None) -> None:
     """
     if not ray.is_initialized():
         local = address is None and "RAY_ADDRESS" not in os.environ
+        options = {
+            "address": address,
+            "num_cpus": available_cpus() if local else None,
+            "include_dashboard": False if local else None,
+            "log_to_driver": False,
+            "logging_level": logging.ERROR,
+        }
         try:
             with _quiet_core():
-                ray.init(
-                    address=address,
-                    num_cpus=available_cpus() if local else None,
-                    include_dashboard=False if local else None,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                )
+                _init(options)
         except ConnectionError as error:
             reason = " ".join(str(error).split())
             raise UserError(f"resources.address: no Ray cluster at {address}: {reason}") from None
@@ -79,6 +81,17 @@ def start(address: str | None) -> None:
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):  # its log file stays; what ends a job is raised anyway
             handler.setLevel(logging.CRITICAL)
+
+
+def _init(options: dict[str, Any]) -> None:
+    """ray.init, a second time where a busy machine has not started its processes within the 30 s that Ray waits."""
+    try:
+        ray.init(**options)
+    except Exception as error:  # Ray has no class for it
+        if "timed out during startup" not in str(error):
+            raise
+        ray.shutdown()
+        ray.init(**options)
 
 
 @contextmanager

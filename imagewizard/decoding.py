@@ -40,7 +40,8 @@ class Stored:
 
     samples: np.ndarray
     """uint8 or uint16, (H, W, 1-4), upright, C-contiguous and writable: grey, grey + alpha, RGB or RGB + alpha."""
-    icc: bytes | None
+    icc: object
+    """The ICC profile, bytes; None without one, or text where an author of a PNG wished so."""
     tags: bytes | None
     """The structure that holds its EXIF, for exif.Tags.read; it still has the orientation of before."""
 
@@ -77,10 +78,10 @@ def stored(data: bytes, max_pixels: int) -> Stored:
         image.load()
     samples = deep_colour.read_png(data) if _is_png_beyond_pillow(image, data) else _samples(image)
     if layout is not None:  # load() has turned it
-        return Stored(samples, _bytes(image.info.get("icc_profile")), data)
+        return Stored(samples, image.info.get("icc_profile"), data)
     orientation = _orientation(image)
     tags = _exif(image) if orientation else None
-    return Stored(_turned(samples, orientation), _bytes(image.info.get("icc_profile")), tags)
+    return Stored(_turned(samples, orientation), image.info.get("icc_profile"), tags)
 
 
 def rgb8(samples: np.ndarray) -> np.ndarray:
@@ -122,12 +123,7 @@ def _deep_tiff(data: bytes, layout: Tags, max_pixels: int) -> Stored:
     orientation = layout.integers(ORIENTATION, (1,))[0]
     samples = _turned(deep_colour.read_tiff(data, layout, width, height), orientation)
     icc = layout.main.get(ICC_PROFILE)
-    return Stored(samples, _bytes(icc and icc.value), data)
-
-
-def _bytes(icc: object) -> bytes | None:
-    """None also for a profile that is text, as an author of a PNG or TIFF can make it."""
-    return icc if isinstance(icc, bytes) else None
+    return Stored(samples, icc and icc.value, data)
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:

@@ -7,7 +7,6 @@ import numpy as np
 
 from imagewizard import picture
 from imagewizard.image_errors import ImageError as ImageError
-from imagewizard.output_names import output_name as output_name
 from imagewizard.picture import Picture
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")

@@ -51,9 +51,8 @@ class Lease:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         self._stop.set()
         self._thread.join()
-        if not self._lost.is_set():
-            with suppress(OSError):  # what stays is a dead driver's lease; the run is no worse for it
-                self._file.free(self._version)
+        with suppress(OSError):  # what stays is a dead driver's lease; the run is no worse for it
+            self._file.free(self._version)
 
     def check(self) -> None:
         """Raises RunLockedError if another driver has taken the run over."""

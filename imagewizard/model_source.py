@@ -4,7 +4,6 @@ import fcntl
 import hashlib
 import os
 import re
-import shutil
 import sys
 import textwrap
 from collections.abc import Collection
@@ -13,7 +12,7 @@ from pathlib import Path
 from botocore.exceptions import BotoCoreError, ClientError
 from pyarrow import fs
 
-from imagewizard import storage
+from imagewizard import s3, storage
 from imagewizard.errors import UserError
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -112,9 +111,7 @@ def _fetch_s3(bucket: str, root: str, etags: dict[str, str], folder: Path) -> No
         for name, etag in etags.items():
             path = partial / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            found = storage.s3_client().get_object(Bucket=bucket, Key=root + name, IfMatch=etag)
-            with path.open("wb") as stream:
-                shutil.copyfileobj(found["Body"], stream, 1 << 20)
+            path.write_bytes(s3.get(f"s3://{bucket}/{root}{name}", etag=etag).data)
         partial.rename(folder)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from imagewizard import blocks, images, picture, storage, tar_shards
+from imagewizard import blocks, images, output_names, picture, storage, tar_shards
 from imagewizard.blocks import Block
 from imagewizard.job_config import ImagesSection
 from imagewizard.picture import Picture
@@ -73,5 +73,5 @@ def _store(
 
 def _name(row: dict[str, Any], section: ImagesSection) -> str:
     """Below the images' folder."""
-    name = images.output_name(row["image_id"], section.format)
+    name = output_names.output_name(row["image_id"], section.format)
     return name if row["noise_kind"] is None else f"sigma{row['sigma']:g}/{name}"

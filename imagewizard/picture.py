@@ -104,9 +104,10 @@ def _exif(stored: bytes | None, pixels: np.ndarray) -> bytes | None:
     return None
 
 
-def _fitting(icc: bytes | None, pixels: np.ndarray) -> bytes | None:
-    """The profile, if its data colour space (ICC.1:2022, 7.2.6) is that of the pixels."""
-    return icc if icc is not None and icc[16:20] == (b"GRAY" if pixels.shape[2] == 1 else b"RGB ") else None
+def _fitting(icc: object, pixels: np.ndarray) -> bytes | None:
+    """The profile, if it is one whose data colour space (ICC.1:2022, 7.2.6) is that of the pixels."""
+    space = b"GRAY" if pixels.shape[2] == 1 else b"RGB "
+    return icc if isinstance(icc, bytes) and icc[16:20] == space else None
 
 
 def _samples(picture: Picture) -> np.ndarray:

@@ -44,9 +44,13 @@ def write_job(kind: Kind, config: DenoiseConfig | TrainConfig, fingerprint: str 
 
 
 def check_output(output: str) -> None:
-    """Raises UserError unless `output` is, or can become, a local folder that we may write; S3 tells on first use."""
+    """Raises UserError unless `output` is, or can become, a local folder that we may write, or its bucket is there."""
     filesystem, path = storage.resolve(output)
     if not isinstance(filesystem, fs.LocalFileSystem):
+        try:
+            storage.check_bucket(output)
+        except UserError as error:
+            raise UserError(f"output: {error}") from None
         return
     folder = Path(path)
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
@@ -54,7 +58,9 @@ def check_output(output: str) -> None:
         raise UserError(f"output: {existing} is a file; give a folder")
     if not storage.is_writable(existing):
         raise UserError(f"output: {existing} is not writable; give another folder or change its permissions")
-    if existing == folder and any(folder.iterdir()) and read_job(output) is None:
+    # A driver that was killed before it wrote job.yaml leaves its lease and its scratch folder, whose names begin so.
+    holds_other = existing == folder and any(not path.name.startswith("_") for path in folder.iterdir())
+    if holds_other and read_job(output) is None:
         raise UserError(f"output: {output} holds other files and no run; give an empty or a new folder")
 
 

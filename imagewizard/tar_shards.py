@@ -173,7 +173,7 @@ def webdataset_name(path: str) -> str:
     """`dogs/a.jpg.png` → `dogs/a%2ejpg.png`: a name with one dot, before the extension.
 
     WebDataset cuts a name at the first dot of its last part, and takes members of one key for parts of one sample: it
-    would make one of a.b.png and a.c.png. Escaped as in `images.output_name`, whose names stay different so.
+    would make one of a.b.png and a.c.png. Escaped as in `output_names.output_name`, whose names stay different so.
     """
     folder, slash, name = path.rpartition("/")
     stem, dot, extension = name.rpartition(".")

@@ -16,6 +16,7 @@ from ray.train.torch import TorchTrainer
 from imagewizard import cluster, storage, training_log, training_metrics, training_stream
 from imagewizard.cluster import TrainingWidth
 from imagewizard.errors import UserError
+from imagewizard.lease import Lease
 from imagewizard.progress import clock
 from imagewizard.train_config import TrainTask
 
@@ -28,9 +29,9 @@ WAITING_SECONDS = 15.0
 class Fits:
     """The fits of a run, one after another where workers die."""
 
-    def __init__(self, task: TrainTask, images: pa.Table, width: TrainingWidth) -> None:
-        """`images`: the training manifest, image_id and uri. Ray must run."""
-        self._task, self._width, self._run = task, width, task.config.output
+    def __init__(self, task: TrainTask, images: pa.Table, width: TrainingWidth, lease: Lease) -> None:
+        """`images`: the training manifest, image_id and uri. Ray must run, and the run be held by `lease`."""
+        self._task, self._width, self._lease, self._run = task, width, lease, task.config.output
         self._samples = training_stream.Samples(
             images=ray.put(images),
             count=images.num_rows,
@@ -73,6 +74,7 @@ class Fits:
         while not outcome.done():
             time.sleep(FOLLOW_SECONDS)
             follower.print_news()
+            self._lease.check()
         follower.print_news()
         outcome.result()
 

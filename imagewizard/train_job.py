@@ -24,7 +24,7 @@ from imagewizard import (
 from imagewizard.errors import UserError
 from imagewizard.lease import Lease
 from imagewizard.schedule import NoiseSchedule
-from imagewizard.schema import IMAGE_ID, URI
+from imagewizard.schema import IMAGE_ID, MEMBER, ROW, URI
 from imagewizard.train_config import RESULT_KEYS, TrainConfig, TrainTask
 from imagewizard.training_metrics import VALIDATION
 
@@ -126,18 +126,20 @@ def execute(plan: Plan) -> dict[str, Any]:
     Raises UserError for data or options that do not work, RunLockedError if another driver is at it.
     """
     config, run = plan.config, plan.config.output
-    with Lease(run):
+    with Lease(run) as lease:
         run_folder.sweep(run)
         if not plan.resumed:
             run_folder.write_job("train", config, plan.fingerprint)
         with _key_of("data.train"):
             index = manifest.read_index(run) or manifest.write(run, config.data.train, None)
         images = pa.concat_tables([manifest.read_shard(run, shard) for shard in range(len(index.blocks))])
+        if images[MEMBER].null_count + images[ROW].null_count < 2 * images.num_rows:
+            raise UserError("data.train: images in tar shards or Parquet cannot be trained on; give them as files")
         width = cluster.training_width(config.resources, config.most_pieces)
         task = _task(config, images.num_rows, width)
         print(f"ray      {width}, micro-batches of {task.micro_batch_size}; {task.steps} steps", flush=True)
         if train_fit.latest_step(run) < task.steps:
-            train_fit.Fits(task, images.select([IMAGE_ID, URI]), width).run()
+            train_fit.Fits(task, images.select([IMAGE_ID, URI]), width, lease).run()
         return _write_summary(task)
 
 

@@ -7,6 +7,7 @@ import argparse
 import io
 import random
 import re
+import signal
 import socket
 import threading
 import time
@@ -131,12 +132,12 @@ def main() -> None:
     args = parser.parse_args()
     server = FaultyS3(args.port, args.seed)
     server.slow_down, server.cut_off = args.slow_down, args.cut_off
+    ends = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # for the server's threads too
     server.start()
     print(server.endpoint, flush=True)
-    try:
-        threading.Event().wait()
-    except KeyboardInterrupt:
-        print(f"requests {dict(server.requests)}, faults {dict(server.faults)}")
+    signal.sigwait(ends)
+    print(f"requests {dict(server.requests)}, faults {dict(server.faults)}")
 
 
 if __name__ == "__main__":

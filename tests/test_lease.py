@@ -108,6 +108,23 @@ def test_of_drivers_that_race_for_a_dead_lease_one_wins(run: str) -> None:
         racer.wait()
 
 
+def test_a_driver_that_was_overtaken_between_its_look_and_its_write(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock(run, **lease._place(), pid=NOBODYS_PID)
+    faster, alive = Lease(run), lease._alive
+
+    def look(holder: dict[str, object], file: lock_file.LockFile) -> bool:
+        monkeypatch.setattr(lease, "_alive", alive)
+        found = alive(holder, file)
+        faster.__enter__()
+        return found
+
+    monkeypatch.setattr(lease, "_alive", look)
+    with pytest.raises(RunLockedError), Lease(run):
+        pass
+    faster.check()
+    faster.__exit__(None, None, None)
+
+
 # --- who is alive
 
 

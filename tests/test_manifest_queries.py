@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from imagewizard import manifest_queries
+from imagewizard import manifest_queries, storage
 from imagewizard.manifest_queries import Changes
 from imagewizard.schema import MANIFEST_SCHEMA
 
@@ -56,17 +56,13 @@ def test_changes_are_counted_by_id(tmp_path: Path) -> None:
 
 
 def test_shards_on_s3_are_read_where_they_are(tmp_path: Path, bucket: str) -> None:
-    from imagewizard import storage
-
     shard(tmp_path / "a.parquet", {"a": 1, "b": 1})
     storage.write_whole(f"{bucket}/m/a.parquet", (tmp_path / "a.parquet").read_bytes(), f"{bucket}/_tmp")
     found = manifest_queries.dataset(f"{bucket}/m", ["a.parquet"])
     assert manifest_queries.changes(manifest_queries.dataset("x", []), found) == Changes(2, 0, 0)
 
 
-def test_it_holds_no_more_than_it_may_and_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_spills_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifest_queries.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
     monkeypatch.setattr(manifest_queries, "MEMORY", "60MB")
     for name in "ab":

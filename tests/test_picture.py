@@ -77,6 +77,7 @@ def test_png_keeps_everything(kind):
     source = sample(*kind)
     data = write(source, "png")
     assert_carries(data, source.icc)
+    assert b"eXIfII*\0" in data or b"eXIfMM\0*" in data  # Pillow would forgive JPEG's prefix
     stored = imagecodecs.png_decode(data)
     assert stored.dtype == source.pixels.dtype
     np.testing.assert_array_equal(stored, samples(source))
@@ -116,6 +117,11 @@ def test_tiff_of_many_strips_in_the_byte_order_of_its_exif(order):
         assert file.pages.first.tags["ExifTag"].value["ExposureTime"] == 0.005
     np.testing.assert_array_equal(imagecodecs.tiff_decode(data), pixels)
     assert_same(read(data), source)
+
+
+def test_a_tiff_is_laid_out_as_it_is_whatever_its_exif_says():
+    source = Picture(np.ones((2, 3, 3), np.uint8), exif=camera_exif(ImageWidth=999, StripOffsets=8).tobytes())
+    np.testing.assert_array_equal(read(write(source, "tiff")).pixels, source.pixels)
 
 
 def test_tiff_directories_start_at_even_offsets():

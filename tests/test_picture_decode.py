@@ -57,6 +57,11 @@ def test_transparent_colours_become_alpha():
         found = read(png(3, 1, 8, 3, b"\0\2\0\1", palette, png_chunk(b"tRNS", transparency)))
         assert found.pixels[0].tolist() == [[7, 8, 9], [1, 2, 3], [4, 5, 6]]
         assert found.alpha is not None and found.alpha[0].tolist() == alpha
+    colormap = [0] * 768
+    colormap[1], colormap[256 + 1], colormap[512 + 1] = 20 * 256, 40 * 256, 60 * 256
+    found = read(tiff(1, 1, 8, 3, bytes([1, 77]), samples=2, extra=2, colormap=colormap))
+    assert found.pixels.tolist() == [[[20, 40, 60]]]
+    assert found.alpha is not None and found.alpha.tolist() == [[77]]
     found = read(png(4, 1, 2, 0, b"\0\x1b", png_chunk(b"tRNS", b"\0\1")))
     assert found.pixels[0].tolist() == [[0], [85], [170], [255]]
     assert found.alpha is not None and found.alpha[0].tolist() == [255, 0, 255, 255]
@@ -147,6 +152,11 @@ def test_exif_as_imagemagick_hides_it_in_a_png():
 def test_broken_exif_is_left_out(exif):
     found = read(encoded(Image.new("RGB", (3, 2), "red"), "PNG", exif=b"Exif\0\0" + exif))
     assert found.exif is None and found.pixels[0].tolist() == [[255, 0, 0]] * 3
+
+
+def test_broken_exif_of_imagemagick_is_left_out():
+    found = read(png(3, 2, 8, 0, bytes(8), png_chunk(b"tEXt", b"Raw profile type exif\0\nexif\n2\nno hex")))
+    assert found.exif is None and found.pixels.shape == (2, 3, 1)
 
 
 def test_text_is_no_profile():

@@ -25,6 +25,7 @@ KEYS = {
     "few folders": [f"in/{'abcdefgh'[i % 8]}/{i}.png" for i in range(3000)],
     "deep": [f"in/a/very/long/way/down/to/the/images/{i}.png" for i in range(1000)],
     "any characters": ["".join(random.Random(i).choices("ab/é語😀 +%&~", k=9)) for i in range(2000)],
+    "every cut a key": [f"in/{a}{b}" for a in map(chr, range(33, 127)) for b in ["", *map(chr, range(33, 127, 5))]],
     "one": ["in/a.png"],
 }
 
@@ -94,7 +95,8 @@ def test_a_bucket_that_is_not_there_or_closed_is_the_users_mistake(
 @pytest.mark.parametrize(
     ("low", "high"),
     [("in/a", "in/c"), ("in/a", "in/b"), ("in/a", None), ("in/az", "in/b"), ("in/~~", None), ("in/語", None),
-     ("in/a", "in/aa"), ("in/😀", None), ("in/a", "in/a~"), ("in/", "in/0")],
+     ("in/a", "in/aa"), ("in/😀", None), ("in/a", "in/a~"), ("in/", "in/0"),
+     ("in/\ub000", "in/\U00010400")],
 )  # fmt: skip
 def test_a_cut_lies_between(low: str, high: str | None) -> None:
     middle = between(low, high, 3)

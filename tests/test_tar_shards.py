@@ -103,12 +103,18 @@ def test_a_shard_that_was_cut_off_is_damaged(tmp_path: Path) -> None:
         assert isinstance(found[-1], Damage) and found[-1].at == at, length
 
 
-def test_a_header_that_leads_backwards_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_header_that_leads_backwards_ends(tmp_path: Path, sparse: bool) -> None:
     path = Path(write(tmp_path / "a.tar", entry("0.png", 600), entry("1.png", 600)))
     with tarfile.open(path) as tar:
         info = tar.getmembers()[1]
     info.size = -2048
-    found, _ = listed(damaged(path, 1536, info.tobuf(format=tarfile.GNU_FORMAT)))
+    header = bytearray(info.tobuf(format=tarfile.GNU_FORMAT))
+    if sparse:  # such a header has another size, of the file with its holes
+        header[156:157], header[483:495] = tarfile.GNUTYPE_SPARSE, b"00000001000\0"
+        header[148:156] = b" " * 8
+        header[148:156] = b"%06o\0 " % sum(header)
+    found, _ = listed(damaged(path, 1536, bytes(header)))
     assert [type(each) for each in found] == [Member, Damage]
 
 

@@ -43,7 +43,7 @@ def _kill(target: str, folder: Path) -> None:
         pid = driver
     else:
         name = {"actor": "DenoiseActor", "raylet": "raylet/raylet"}[target]
-        pid = next((each for each in _descendants(driver) if name in _command(each)), 0)
+        pid = next((each for each in descendants(driver) if name in command(each)), 0)
         if not pid:  # not there at the moment: the next time will do
             return
     try:
@@ -53,7 +53,7 @@ def _kill(target: str, folder: Path) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def _descendants(root: int) -> list[int]:
+def descendants(root: int) -> list[int]:
     parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -67,7 +67,7 @@ def _descendants(root: int) -> list[int]:
     return found
 
 
-def _command(pid: int) -> str:
+def command(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
