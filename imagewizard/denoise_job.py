@@ -83,9 +83,8 @@ def execute(plan: Plan, actor: type[pipeline.DenoiseActor] = pipeline.DenoiseAct
             run_folder.write_job("denoise", config, plan.fingerprint)
         block_rows = None if config.resources.block_rows == "auto" else config.resources.block_rows
         index = manifest.read_index(run) or manifest.write(run, config.input, block_rows)
-        files = results.listing(run)
+        files, digests = digest.snapshot(run)
         storage.delete_files([storage.join(run, "results", name) for name in files.superseded])
-        digests = digest.of_shards(run, files)
         done = digest.merge(digests.values())
         progress = Progress(index.images * len(config.levels), done.rows, done.failed)
         retried = {shard for shard, each in digests.items() if each.failed} if config.retry_failed else set()

@@ -6,6 +6,7 @@ So that neither `status` nor the summary of a billion rows reads a billion rows.
 from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,8 @@ TOP_ERRORS = 100
 MEANS = ("psnr_noisy", "psnr", "ssim_noisy", "ssim", "seconds")
 # Footers and small files: latency, not work.
 READ_THREADS = 16
+# A try takes seconds, and of each shard's files there is one compaction, at most one a retry.
+SNAPSHOT_TRIES = 5
 
 # A row is superseded by a later one of its key. IS NOT DISTINCT FROM, for noise_kind and sigma may be null.
 SUPERSEDED = " AND ".join(
@@ -118,9 +121,14 @@ def _add(found: dict[Any, dict[str, Any]], key: tuple[Any, ...], row: dict[str, 
     return found[key]
 
 
-def of_run(run: str, files: ResultFiles) -> Digest:
-    """The digest of a run: of shards that have a whole file from its footer, of the others from their rows."""
-    return merge(of_shards(run, files).values())
+def snapshot(run: str) -> tuple[ResultFiles, dict[int, Digest]]:
+    """The result files of a run at one moment, and {shard: digest} of what is in them. Raises OSError."""
+    for _ in range(SNAPSHOT_TRIES - 1):
+        files = results.listing(run)
+        with suppress(FileNotFoundError):  # a compaction has put one in the place of those that were listed
+            return files, of_shards(run, files)
+    files = results.listing(run)
+    return files, of_shards(run, files)
 
 
 def of_shards(run: str, files: ResultFiles) -> dict[int, Digest]:

@@ -92,7 +92,6 @@ def write(plan: Plan) -> Outcome:
     with Lease(plan.folder):
         run_folder.sweep(plan.folder)
         before = manifest_index.read(plan.folder)
-        _sweep(plan.folder, before)
         outcome = _list(plan, before)
         _sweep(plan.folder, outcome.index)
     return outcome

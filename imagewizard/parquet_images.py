@@ -17,8 +17,8 @@ from imagewizard.schema import BYTES, IMAGE_ID, ROW
 SUFFIX = ".parquet"
 IMAGE = "image"
 
-# A row group is read in pieces of this size: without a buffer pyarrow would hold the whole column of one, which may be
-# gigabytes.
+# A row group is read in pieces of this size, and a page at a time: pyarrow on its own would read the whole column of
+# it, which may be gigabytes.
 BUFFER_BYTES = 1 << 20
 # Cells that are held at a time: with photographs of ten megabytes, 80 MB.
 BATCH_ROWS = 8
@@ -29,7 +29,7 @@ def open_file(uri: str) -> pq.ParquetFile:
     """The file, its footer read. Raises OSError, also if it is no Parquet file."""
     stream = storage.open_file(uri)
     try:
-        return pq.ParquetFile(stream, buffer_size=BUFFER_BYTES)
+        return pq.ParquetFile(stream, buffer_size=BUFFER_BYTES, pre_buffer=False)
     except pa.ArrowException as error:
         stream.close()
         raise OSError(f"no readable Parquet file: {' '.join(str(error).split())}") from None

@@ -12,7 +12,7 @@ import duckdb
 
 from imagewizard import results, training_metrics
 from imagewizard.digest import SUPERSEDED
-from imagewizard.errors import UserError
+from imagewizard.errors import JobError, UserError
 
 
 class Canned(NamedTuple):
@@ -167,9 +167,17 @@ def records(connection: duckdb.DuckDBPyConnection, query: str) -> list[dict[str,
 
 @contextmanager
 def complaints() -> Iterator[None]:
-    """Turns what DuckDB has to say on a query, while it is bound or while its rows are fetched, into a UserError."""
+    """Turns what DuckDB has to say on a query, while it is bound or while its rows are fetched, into a UserError.
+
+    What is wrong with the files and not with the query becomes a JobError.
+    """
     try:
         yield
     except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError, duckdb.PermissionException) as error:
         what = str(error).partition("\n\nLINE ")[0]  # after it comes the line of SQL again, with a caret under it
+        if "reading the stream registered as" in what:  # pyarrow's part: no mistake in the query
+            raise JobError(
+                "result files could not be read, or were put together meanwhile; run the same command again "
+                f"({' '.join(what.split())[-200:]})"
+            ) from None
         raise UserError(f"SQL: {' '.join(what.split())}") from None

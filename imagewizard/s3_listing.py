@@ -100,7 +100,7 @@ def _work(bucket: str, prefix: str, ranges: _Ranges) -> Generator[list[tuple[str
                 page = _list(bucket, prefix, after, 1000)
                 objects = page.get("Contents", [])
                 keys = [(each["Key"], each["Size"]) for each in objects if until is None or each["Key"] <= until]
-                more = page["IsTruncated"] and len(keys) == len(objects)
+                more = page["IsTruncated"] and (until is None or objects[-1]["Key"] < until)
                 yield keys
                 if more:
                     after = keys[-1][0]

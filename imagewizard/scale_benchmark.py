@@ -71,7 +71,7 @@ def measure(images: int, scratch: Path) -> Cost:
     config = _job(images, scratch)
     sampler = _Sampler(config.output)
     started = time.perf_counter()
-    index = manifest.write(config.output, str(config.input), None)
+    index = manifest.write(str(scratch / "listed"), str(config.input), None)
     listed = time.perf_counter() - started
     with sampler:
         session = denoise_job.execute(denoise_job.prepare(config), StandInActor)["session"]
@@ -119,9 +119,8 @@ def _resume(config: DenoiseConfig, index: manifest.ManifestIndex) -> float:
         storage.write_new(storage.join(run, "results", BlockFile(shard, number, 1).name), data, f"{run}/_tmp")
     storage.delete_files([storage.join(run, "results", whole.name)])
     started = time.perf_counter()
-    files = results.listing(run)
+    files, _ = digest.snapshot(run)
     assert not compaction.is_finished(shard, index.blocks[shard], files)
-    digest.of_run(run, files)
     pieces = blocks.pieces(index.blocks, files, set())
     left = sum(
         table.num_rows

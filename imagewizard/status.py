@@ -45,8 +45,7 @@ def read(run: str) -> Status:
     if index is None or job is None:
         return Status("listing" if driver else "stopped", 0, 0, 0, 0, None, None, driver)
     levels = len(DenoiseConfig.model_validate(job["config"]).levels)
-    files = results.listing(run)
-    shards = digest.of_shards(run, files)
+    files, shards = digest.snapshot(run)
     found = digest.merge(shards.values())
     pending = index.images * levels - found.rows
     recent, span = _recent(run, files, shards, found.last_row or 0.0)

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from imagewizard import digest, query, results, storage
+from imagewizard import digest, query, storage
 from imagewizard.manifest import ManifestIndex
 from imagewizard.progress import Progress
 
@@ -19,8 +19,8 @@ def records(run: str, sql: str) -> list[dict[str, Any]]:
 
 def write(run: str, index: ManifestIndex, levels: int, progress: Progress) -> dict[str, Any]:
     """Checks that every image and level has its one current row, writes summary.json, last of all files, returns it."""
-    files = results.listing(run)
-    found = digest.of_run(run, files)
+    files, digests = digest.snapshot(run)
+    found = digest.merge(digests.values())
     expected = index.images * levels
     if found.rows != expected:
         raise RuntimeError(f"{run}: {found.rows} current rows for {expected} images and levels")

@@ -41,6 +41,11 @@ def commit(run: Path, rows: list[dict], shard: int, block: int = 0) -> None:
         write_rows(run, [row for row in rows if row["attempt"] == attempt], shard, block, attempt)
 
 
+def whole(run: Path) -> Digest:
+    _, shards = digest.snapshot(str(run))
+    return digest.merge(shards.values())
+
+
 def same_means(means: list[dict], expected: list[dict]) -> bool:
     return [
         {k: v if isinstance(v, str) else pytest.approx(v, rel=1e-12) for k, v in e.items()} for e in expected
@@ -52,7 +57,7 @@ def test_a_digest_tells_what_the_canned_queries_tell(tmp_path: Path) -> None:
     write_shard(tmp_path, some_rows(100, 180), shard=1, attempt=2)
     commit(tmp_path, some_rows(200, 260), shard=2)
     commit(tmp_path, some_rows(300, 320), shard=2, block=1)
-    found = digest.of_run(str(tmp_path), results.listing(str(tmp_path)))
+    found = whole(tmp_path)
     assert found.errors == records(str(tmp_path), "errors")
     assert same_means(found.means, records(str(tmp_path), "summary"))
     statuses = records(str(tmp_path), "SELECT status, count(*) AS n FROM results GROUP BY status")
@@ -64,7 +69,7 @@ def test_a_digest_tells_what_the_canned_queries_tell(tmp_path: Path) -> None:
 def test_later_rows_of_a_shard_supersede_those_in_its_whole_file(tmp_path: Path) -> None:
     write_shard(tmp_path, [row("a.png"), error_row("b.png", "read", "gone")])
     write_rows(tmp_path, [row("b.png", attempt=2)], attempt=2)
-    found = digest.of_shards(str(tmp_path), results.listing(str(tmp_path)))
+    _, found = digest.snapshot(str(tmp_path))
     assert (found[0].ok, found[0].failed, found[0].errors) == (2, 0, [])
 
 
@@ -72,18 +77,18 @@ def test_digests_survive_json_and_add_up(tmp_path: Path) -> None:
     parts = [digest.of_rows(as_table(some_rows(n, n + 30)), {"read": 0.5, f"s{n}": n}) for n in (0, 30, 60)]
     again = [Digest(**json.loads(json.dumps(asdict(part)))) for part in parts]
     assert again == parts
-    merged, whole = (
+    merged, expected = (
         digest.merge(again),
         digest.of_rows(as_table(some_rows(0, 30) + some_rows(30, 60) + some_rows(60, 90)), {}),
     )
     assert merged.stage_seconds == {"read": 1.5, "s0": 0, "s30": 30, "s60": 60}
     assert (merged.ok, merged.failed, merged.errors, merged.last_row) == (
-        whole.ok,
-        whole.failed,
-        whole.errors,
-        whole.last_row,
+        expected.ok,
+        expected.failed,
+        expected.errors,
+        expected.last_row,
     )
-    assert same_means(merged.means, whole.means)
+    assert same_means(merged.means, expected.means)
     assert parts == again  # merging leaves its parts as they were
 
 
@@ -94,7 +99,23 @@ def test_restored_images_have_no_scores() -> None:
 
 
 def test_nothing_has_an_empty_digest(tmp_path: Path) -> None:
-    assert digest.of_run(str(tmp_path), results.ResultFiles([])) == Digest()
+    assert whole(tmp_path) == Digest()
+
+
+def test_a_compaction_that_falls_into_the_reading_is_no_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The block's file is listed, and gone when it is to be read; the shard's file is there in its place."""
+    block = write_rows(tmp_path, [row("a.png")])
+    read = results.read
+
+    def compacted_meanwhile(run: str, name: str) -> tuple:
+        if block.exists():
+            write_shard(tmp_path, [row("a.png")])
+            block.unlink()
+        return read(run, name)
+
+    monkeypatch.setattr(results, "read", compacted_meanwhile)
+    files, found = digest.snapshot(str(tmp_path))
+    assert files.names == ["s00000-c01.parquet"] and found[0].ok == 1
 
 
 def test_the_times_of_blocks_add_up(tmp_path: Path) -> None:
@@ -103,5 +124,5 @@ def test_the_times_of_blocks_add_up(tmp_path: Path) -> None:
         name = results.BlockFile(0, block, 1).name
         data = results.encode(as_table([row(f"{block}.png")]), {"stage_seconds": {"read": 0.5, "denoise": block}})
         (tmp_path / "results" / name).write_bytes(data)
-    found = digest.of_run(str(tmp_path), results.listing(str(tmp_path)))
+    found = whole(tmp_path)
     assert found.stage_seconds == {"read": 1.5, "denoise": 3}

@@ -8,7 +8,7 @@ import boto3
 import pyarrow as pa
 import pytest
 
-from imagewizard import listing, manifest, s3_listing
+from imagewizard import listing, listing_rows, manifest, s3_listing
 from imagewizard.errors import UserError
 from imagewizard.listing_rows import Tally
 from imagewizard.schema import MANIFEST_SCHEMA
@@ -63,7 +63,7 @@ def test_skipped_files_are_counted_and_not_held(tmp_path: Path) -> None:
 
 def test_links_to_folders_are_not_followed_and_dangling_links_are_kept(tmp_path: Path) -> None:
     touch(tmp_path, "in/a.png", "out/b.png")
-    (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "loop.png").symlink_to(tmp_path / "in")
     (tmp_path / "in" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "in" / "link.png").symlink_to(tmp_path / "out" / "b.png")
     rows = listed(str(tmp_path / "in"))
@@ -81,8 +81,13 @@ def test_a_name_that_is_no_utf8_is_counted_as_skipped(tmp_path: Path) -> None:
 
 def test_a_large_folder_comes_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing, "BATCH_ROWS", 4)
-    touch(tmp_path, *[f"{folder}/{i}.png" for folder in "ab" for i in range(11)])
-    assert sorted(ids(str(tmp_path))) == sorted(f"{folder}/{i}.png" for folder in "ab" for i in range(11))
+    monkeypatch.setattr(listing_rows, "BATCH_ROWS", 5)
+    names = [f"{folder}/{i}.png" for folder in "ab" for i in range(11)]
+    touch(tmp_path, *names)
+    tally = Tally()
+    assert sorted(row["image_id"] for row in listed(str(tmp_path), tally)) == sorted(names)
+    assert tally.bytes == sum(map(len, names))
+    assert [table.num_rows for table in listing.batches(str(tmp_path), Tally())] == [5, 5, 5, 5, 2]
 
 
 def test_a_folder_that_may_not_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

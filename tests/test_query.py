@@ -13,7 +13,7 @@ import pytest
 from pyarrow import fs
 
 from imagewizard import query, query_output
-from imagewizard.errors import UserError
+from imagewizard.errors import JobError, UserError
 from imagewizard.schema import RESULT_SCHEMA
 from jobs import exit_codes
 from jobs import query as command
@@ -350,3 +350,13 @@ def test_runs_in_s3_are_read_and_rows_written_there(
     assert not [info for info in there.get_file_info(fs.FileSelector(name)) if "partial" in info.path]
     with pytest.raises(UserError, match="no run folder"):
         rows_of(f"{bucket}/nothing/here", "summary")
+
+
+def test_files_that_go_while_they_are_read_are_no_mistake_of_the_query(tmp_path: Path) -> None:
+    write_rows(tmp_path, [row("a.png")])
+    gone = write_rows(tmp_path, [row("b.png")], block=1)
+    connection = query.connect([str(tmp_path)])
+    gone.unlink()
+    with pytest.raises(JobError, match="run the same command again") as error:
+        query.records(connection, "SELECT * FROM results")
+    assert "\n" not in str(error.value)

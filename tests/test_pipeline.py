@@ -1,0 +1,70 @@
+"""The chain as a whole: a fast reader before a slow model waits, instead of filling the object store."""
+
+import re
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+from ray._private.internal_api import memory_summary
+
+from imagewizard import blocks, manifest, pipeline, results
+from imagewizard.cluster import Width
+from imagewizard.job_config import ActorConfig
+from imagewizard.results import ResultFiles
+from tests.run_folders import row
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+BLOCK_MEGABYTES = 6  # four images of 700 x 700
+BLOCKS = 24
+STORE_MEGABYTES = 40
+
+
+class SlowActor(pipeline.DenoiseActor):
+    """A stand-in for DenoiseActor that takes its time and returns a row for each image."""
+
+    def __init__(self, config: ActorConfig | None) -> None:
+        pass
+
+    def __call__(self, packed: pa.Table) -> pa.Table:
+        block = blocks.Block.unpack(packed)
+        time.sleep(0.5)
+        rows = [row(image_id) for image_id in block.images["image_id"].to_pylist()]
+        return blocks.Block(block.file, pa.Table.from_pylist(rows, schema=blocks.DENOISED_SCHEMA), {}).pack()
+
+
+def store_megabytes() -> float:
+    """What all objects take of the shared memory."""
+    return float(re.search(r"Plasma memory usage ([\d.]+) MiB", memory_summary(stats_only=True))[1])  # type: ignore[index]
+
+
+def test_a_fast_reader_waits_for_a_slow_model(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.zeros((700, 700, 3), np.uint8)).save(tmp_path / "in" / "0.png")
+    for number in range(1, 4 * BLOCKS):
+        (tmp_path / "in" / f"{number}.png").hardlink_to(tmp_path / "in" / "0.png")
+    run = str(tmp_path / "run")
+    index = manifest.write(run, str(tmp_path / "in"), 4)
+    pieces = blocks.pieces(index.blocks, ResultFiles([]), set())
+    work = pipeline.Work(run, pieces, [25.0], 4, False, 10**6, None, keep=False)
+    width = Width(1, 1, 0.0, readers=1, writers=1, store_bytes=STORE_MEGABYTES << 20)
+    before = store_megabytes()
+    most, stop = [before], threading.Event()
+
+    def sample() -> None:
+        while not stop.wait(0.2):
+            most[0] = max(most[0], store_megabytes())
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    written = list(pipeline.build(work, SlowActor, None, width).iter_rows())  # type: ignore[arg-type]
+    stop.set()
+    sampler.join()
+    assert sum(each["rows"] for each in written) == 4 * BLOCKS
+    assert len(results.result_files(run)) == BLOCKS
+    # all of it would be 144 MB; a block or two may be on their way into the store when the limit is reached
+    assert BLOCK_MEGABYTES < most[0] - before < STORE_MEGABYTES + 2 * BLOCK_MEGABYTES
