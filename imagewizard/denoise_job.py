@@ -1,5 +1,7 @@
 """A bulk job from its checked config to its summary. The state is the run folder; this only moves it along."""
 
+import re
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -171,24 +173,26 @@ def _run_chain(
         commits.wait()
 
 
+# The last line of a worker's traceback, where it is of an error of a disk or a server. Ray Data passes that text on and
+# not the exception itself.
+_OS_ERRORS = "OS|Permission|FileNotFound|Connection\\w*|Timeout|NoSuchBucket|IsADirectory|NotADirectory"
+_LAST_LINE = re.compile(rf"^(?:[\w.]*\.)?((?:{_OS_ERRORS})Error: .*)", re.MULTILINE)
+
+
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Turns what Ray reports, of disks, servers and nodes that gave way, into a JobError; bugs keep their traceback."""
+    """Turns what Ray reports of disks, servers and nodes that gave way into a JobError; bugs keep their traceback."""
     try:
         yield
-    except (ray.exceptions.RayError, OSError) as error:
-        causes = [cause for cause in _causes(error) if not isinstance(cause, ray.exceptions.RayTaskError)]
-        wanted = next((cause for cause in causes if isinstance(cause, OSError | ray.exceptions.RayError)), None)
-        if wanted is None:
+    except ray.exceptions.RayTaskError as error:
+        lines = _LAST_LINE.findall(str(error))
+        if not lines:
             raise
-        reason = " ".join(str(wanted).split())[:300]
-        raise JobError(
-            f"{type(wanted).__name__}: {reason}. What is committed stays; once mended, the same command goes on"
-        ) from None
+        raise _broken(lines[-1]) from None
+    except (ray.exceptions.RayError, OSError) as error:
+        raise _broken(f"{type(error).__name__}: {error}") from None
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what lies behind it, as Ray wraps it."""
-    while error is not None:
-        yield error
-        error = getattr(error, "cause", None) or error.__cause__
+def _broken(reason: str) -> JobError:
+    reason = textwrap.shorten(reason, 300)
+    return JobError(f"{reason}. What is committed stays; once mended, the same command goes on")

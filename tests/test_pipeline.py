@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import ray
 from PIL import Image
 from ray._private.internal_api import memory_summary
 
@@ -39,7 +40,8 @@ class SlowActor(pipeline.DenoiseActor):
 
 def store_megabytes() -> float:
     """What all objects take of the shared memory."""
-    return float(re.search(r"Plasma memory usage ([\d.]+) MiB", memory_summary(stats_only=True))[1])  # type: ignore[index]
+    address = ray.get_runtime_context().gcs_address
+    return float(re.search(r"Plasma memory usage ([\d.]+) MiB", memory_summary(address, stats_only=True))[1])
 
 
 def test_a_fast_reader_waits_for_a_slow_model(tmp_path: Path) -> None:

@@ -1,0 +1,112 @@
+"""Inputs of all kinds through one job, restored images that keep what they had, and a disk that gets full."""
+
+import io
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from imagewizard import config, denoise_job, picture, sources, summary, tar_shards
+from imagewizard.errors import JobError
+from imagewizard.job_config import DenoiseConfig
+from imagewizard.picture import Picture
+from tests.models import tiny_model
+from tests.sample_files import camera_exif, encoded, icc_profile, photo, write_photos
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+def run_job(*words: str) -> dict:
+    job = config.load(DenoiseConfig, None, ["resources.actors=1", *words])
+    return denoise_job.execute(denoise_job.prepare(job))
+
+
+def rows(run: Path) -> list[dict]:
+    return summary.records(str(run), "SELECT * FROM results ORDER BY image_id")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny_model(tmp_path_factory.mktemp("tiny"), k=2))
+
+
+def test_files_tar_members_and_rows_of_parquet_are_all_images(tmp_path: Path, tiny: str) -> None:
+    data = {seed: encoded(Image.fromarray(photo(20, 28, seed)), "PNG") for seed in range(6)}
+    inside = tmp_path / "in"
+    (inside / "deep").mkdir(parents=True)
+    (inside / "deep" / "a.png").write_bytes(data[0])
+    shard = tar_shards.pack(
+        [("x/b.png", data[1]), ("x/b.json", b"{}"), ("x/bad.png", data[2][:80]), ("c.png", data[3])]
+    )
+    (inside / "s.tar").write_bytes(shard)
+    column = pa.array([data[4], None, data[5]], pa.binary())
+    pq.write_table(pa.table({"image": column, "label": [1, 2, 3]}), inside / "t.parquet")
+    found = run_job(f"input={inside}", f"output={tmp_path}/run", f"model={tiny}")
+    assert (found["ok"], found["failed"]) == (5, 2)
+    by_id = {row["image_id"]: row for row in rows(tmp_path / "run")}
+    ids = {"deep/a.png": 0, "s.tar#x/b.png": 1, "s.tar#c.png": 3, "t.parquet#0": 4, "t.parquet#2": 5}
+    assert by_id.keys() == ids.keys() | {"s.tar#x/bad.png", "t.parquet#1"}
+    for image_id, seed in ids.items():
+        assert sources.read_origin(by_id[image_id]["uri"]) == data[seed]
+        assert (by_id[image_id]["width"], by_id[image_id]["height"]) == (28, 20)
+    assert (by_id["s.tar#x/bad.png"]["stage"], by_id["t.parquet#1"]["stage"]) == ("decode", "read")
+
+
+@pytest.mark.parametrize("pack", ["null", "tar"])
+def test_restored_images_keep_what_their_inputs_had(tmp_path: Path, tiny: str, pack: str) -> None:
+    rng = np.random.default_rng(0)
+    grey, colour = rng.integers(0, 65535, (16, 20, 1), np.uint16), photo(16, 20, 0)
+    alpha = rng.integers(0, 255, (16, 20), np.uint8)
+    pictures = {
+        "deep-grey.png": Picture(grey),
+        "deep-colour.tiff": Picture(colour.astype(np.uint16) * 257, None, icc_profile("RGB "), None),
+        "rgba.png": Picture(colour, alpha, icc_profile("RGB "), camera_exif().tobytes()),
+        "grey.jpg": Picture(colour[:, :, :1].copy()),
+    }
+    (tmp_path / "in").mkdir()
+    for name, each in pictures.items():
+        (tmp_path / "in" / name).write_bytes(picture.write(each, name.rpartition(".")[2], None))
+    words = [f"input={tmp_path}/in", f"output={tmp_path}/run", f"model={tiny}", "noise=null", "denoise.sigma=10"]
+    run_job(*words, f"images={{format: png, pack: {pack}}}")
+    found = {row["image_id"]: row for row in rows(tmp_path / "run")}
+    assert found.keys() == pictures.keys()
+    for name, before in pictures.items():
+        after = picture.decode(sources.read_origin(found[name]["output_uri"]), 10**6, keep=True)
+        assert (after.pixels.dtype, after.pixels.shape) == (before.pixels.dtype, before.pixels.shape), name
+        assert after.icc == before.icc and (after.exif is None) == (before.exif is None), name
+        assert (after.alpha is None) == (before.alpha is None)
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(io.BytesIO(sources.read_origin(found["rgba.png"]["output_uri"]))))[:, :, 3], alpha
+    )
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 200 kB in memory."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a disk of its own, which root has")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_stops_the_job_and_nothing_committed_is_lost(tmp_path: Path, tiny: str, small_disk: Path) -> None:
+    write_photos(tmp_path / "in", 24, 96)
+    words = [f"input={tmp_path}/in", f"output={small_disk}/run", f"model={tiny}", "images.format=png"]
+    with pytest.raises(JobError, match="No space left on device") as error:
+        run_job(*words, "resources.block_rows=2")
+    assert "\n" not in str(error.value)
+    assert not (small_disk / "run" / "summary.json").exists()
+    committed = rows(small_disk / "run")
+    subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)
+    again = run_job(*words, "resources.block_rows=2")
+    assert again["ok"] == 24 and again["session"]["rows"] == 24 - len(committed)
+    assert [row for row in rows(small_disk / "run") if row in committed] == committed
+    assert list((small_disk / "run" / "_tmp").iterdir()) == []

@@ -1,0 +1,86 @@
+"""The bulk job from S3 to S3, on a server that fails now and then: the commands as a user gives them."""
+
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imagewizard import sources, storage, summary, tar_shards
+from tests.models import tiny_model
+from tests.s3_faults import FaultyS3
+from tests.sample_files import encoded, photo
+
+
+def imagewizard(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "jobs", *words], capture_output=True, text=True, check=False)
+
+
+def png(seed: int, side: int = 24) -> bytes:
+    return encoded(Image.fromarray(photo(side, side, seed)), "PNG")
+
+
+def put(uri: str, data: bytes) -> str:
+    storage.write_whole(uri, data, "")
+    return uri
+
+
+@pytest.mark.timeout(600)
+def test_from_s3_to_s3_and_back_again(faulty_s3: FaultyS3, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("model")
+    bucket = faulty_s3.bucket
+    for seed in range(30):
+        put(f"{bucket}/in/d{seed % 3}/{seed:02d}.png", png(seed))
+    put(f"{bucket}/in/secret/x.png", png(0))
+    put(f"{bucket}/in/cut.png", png(0)[:300])
+    put(f"{bucket}/in/shard.tar", tar_shards.pack([(f"{seed}.png", png(seed)) for seed in range(30, 36)]))
+    for file in tiny_model(folder, k=2).iterdir():
+        put(f"{bucket}/model/{file.name}", file.read_bytes())
+    faulty_s3.slow_down, faulty_s3.cut_off, faulty_s3.denied = 0.05, 0.01, "secret"
+
+    listed = imagewizard("manifest", f"{bucket}/in", "--out", f"{bucket}/manifest")
+    assert listed.returncode == 0 and "38 images" in listed.stdout, listed.stderr
+    words = [f"input={bucket}/manifest", f"output={bucket}/run", f"model={bucket}/model", "max_failed_fraction=0.1"]
+    words += ["images.format=png", "images.pack=tar"]
+    job = imagewizard("denoise", *words)
+    assert job.returncode == 0, job.stdout + job.stderr
+    rows = summary.records(f"{bucket}/run", "SELECT * FROM results ORDER BY image_id")
+    failed = {row["image_id"]: (row["stage"], row["error"]) for row in rows if row["status"] == "error"}
+    assert len(rows) == 38 and failed.keys() == {"cut.png", "secret/x.png"}
+    assert failed["secret/x.png"][0] == "read" and "AccessDenied" in failed["secret/x.png"][1]
+    assert failed["cut.png"][0] == "decode"
+    assert faulty_s3.faults["slow_down"] > 0
+    for row in rows:
+        if row["status"] == "ok":
+            written = np.asarray(Image.open(io.BytesIO(sources.read_origin(row["output_uri"]))))
+            assert written.shape == (24, 24, 3)
+    assert any(row["uri"] == f"{bucket}/in/shard.tar#31.png" for row in rows)
+
+    status = imagewizard("status", f"{bucket}/run", "--json")
+    assert json.loads(status.stdout)["ok"] == 36
+    # What one job has packed is another one's input; this one restores it into files.
+    again = [f"input={bucket}/run/images", f"output={bucket}/restored", f"model={bucket}/model"]
+    job = imagewizard("denoise", *again, "noise=null", "denoise.sigma=10")
+    assert job.returncode == 0, job.stdout + job.stderr
+    restored = summary.records(f"{bucket}/restored", "SELECT * FROM results")
+    assert len(restored) == 36 and {row["status"] for row in restored} == {"ok"}
+    origins = {row["output_uri"] for row in rows if row["output_uri"]}
+    assert {row["uri"] for row in restored} == origins
+    for row in restored[:5]:
+        assert Image.open(io.BytesIO(storage.read_bytes(row["output_uri"]))).size == (24, 24)
+
+
+def test_a_bucket_that_is_not_there_or_shut_is_told_at_once(faulty_s3: FaultyS3) -> None:
+    put(f"{faulty_s3.bucket}/in/a.png", png(0))
+    missing = "s3://no-such-bucket-here"
+    for words in ((f"input={missing}/in", "output=unused"), (f"input={faulty_s3.bucket}/in", f"output={missing}/run")):
+        job = imagewizard("denoise", *words)
+        assert job.returncode == 2, job.stdout
+        assert "no-such-bucket-here" in job.stderr and job.stderr.count("\n") == 1, job.stderr
+    faulty_s3.denied = "."
+    job = imagewizard("denoise", f"input={faulty_s3.bucket}/in", "output=unused")
+    assert job.returncode == 2 and job.stderr.count("\n") == 1, job.stderr
+    assert "denied" in job.stderr.lower()
