@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from imagewizard import archive, benchmark_guard, download, images, storage
 from imagewizard.errors import UserError
-from imagewizard.schema import BYTES, MANIFEST_SCHEMA, URI
+from imagewizard.schema import BYTES, IMAGE_ID, MANIFEST_SCHEMA, URI
 
 URL = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/BSR/BSR_bsds500.tgz"
 
@@ -186,10 +186,12 @@ def _write_manifests(folder: Path, files: dict[str, Path], benchmark: set[str]) 
         "benchmark": [image_id for image_id in ids["val"] if image_id in benchmark],
     }
     for name in MANIFESTS:
-        paths = [files[image_id] for image_id in listed[name]]
-        columns = [listed[name], [str(path) for path in paths], [path.stat().st_size for path in paths]]
+        rows = [
+            {IMAGE_ID: image_id, URI: str(files[image_id]), BYTES: files[image_id].stat().st_size}
+            for image_id in listed[name]
+        ]
         sink = pa.BufferOutputStream()
-        pq.write_table(pa.table(columns, schema=MANIFEST_SCHEMA), sink)
+        pq.write_table(pa.Table.from_pylist(rows, schema=MANIFEST_SCHEMA), sink)
         storage.write_whole(str(_manifest(folder, name)), sink.getvalue(), str(folder / "_tmp"))
     return {name: len(listed[name]) for name in MANIFESTS}
 

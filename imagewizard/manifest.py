@@ -11,8 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from imagewizard import listing as listings
-from imagewizard import manifest_index, manifest_queries, storage
+from imagewizard import listing, manifest_index, manifest_queries, storage
 from imagewizard.errors import UserError
 from imagewizard.listing_progress import ListingProgress
 from imagewizard.listing_rows import Tally
@@ -86,7 +85,7 @@ def write(run: str, source: str | list[str], block_rows: int | None) -> Manifest
     facts = {"source": source, "listed_at": now()}
     target = Target(storage.join(run, "manifest"), storage.join(run, "_tmp"))
     with ListingProgress(tally):
-        return write_to(target, listings.batches(source, tally), tally, block_rows, facts)
+        return write_to(target, listing.batches(source, tally), tally, block_rows, facts)
 
 
 def now() -> str:
@@ -155,18 +154,13 @@ def _shards(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(held)
 
 
-def listing(source: str | list[str], _skipped: list[str]) -> Iterator[pa.Table]:
-    """Tables of manifest rows by MANIFEST_SCHEMA. To be replaced by listing.batches where it is called."""
-    return listings.batches(source, Tally())
-
-
 def check_source(source: str | list[str]) -> None:
     """Raises UserError unless `source` exists and holds at least one image; reads no more than it must.
 
     Ids that come twice are found among the first rows only; `write` looks at all of them.
     """
     tally = Tally()
-    with closing(listings.batches(source, tally)) as tables:
+    with closing(listing.batches(source, tally)) as tables:
         first = next((table for table in tables if table.num_rows), None)
     if first is None:
         suffixes = "png, jpg, jpeg, webp, bmp, gif, tif, tiff"

@@ -20,7 +20,9 @@ def read(images: list[dict[str, Any]], max_bytes: int) -> list[bytes | OSError]:
     found: list[bytes | OSError] = [OSError()] * len(images)
     tars, tables, files = defaultdict(list), defaultdict(list), []
     for index, image in enumerate(images):
-        if image[MEMBER] is not None:
+        if image[MEMBER] is not None and (image[BYTES] or 0) > max_bytes:
+            found[index] = OSError(f"{image[BYTES]} bytes, more than the {max_bytes} that are allowed")
+        elif image[MEMBER] is not None:
             tars[image[URI]].append(index)
         elif image[ROW] is not None:
             tables[image[URI]].append(index)

@@ -13,6 +13,7 @@ from pyarrow import fs
 
 from imagewizard import (
     cluster,
+    listing,
     manifest,
     model_files,
     perceptual_files,
@@ -23,6 +24,7 @@ from imagewizard import (
 )
 from imagewizard.errors import UserError
 from imagewizard.lease import Lease
+from imagewizard.listing_rows import Tally
 from imagewizard.schedule import NoiseSchedule
 from imagewizard.schema import IMAGE_ID, MEMBER, ROW, URI
 from imagewizard.train_config import RESULT_KEYS, TrainConfig, TrainTask
@@ -145,7 +147,7 @@ def execute(plan: Plan) -> dict[str, Any]:
 
 def _task(config: TrainConfig, images: int, width: cluster.TrainingWidth) -> TrainTask:
     with _key_of("data.validation"):
-        listed = pa.concat_tables(manifest.listing(config.data.validation, []))
+        listed = pa.concat_tables(listing.batches(config.data.validation, Tally()))
     return TrainTask(
         config=_with_absolute_paths(config),
         images=images,

@@ -10,7 +10,8 @@ import pytest
 import ray
 from PIL import Image
 
-from imagewizard import manifest, training_data, training_stream
+from imagewizard import listing, training_data, training_stream
+from imagewizard.listing_rows import Tally
 from imagewizard.training_stream import Samples, load_row
 from tests.training_jobs import picture, write_photographs
 
@@ -23,7 +24,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def samples(folder: Path, **changes: Any) -> Samples:
-    table = pa.concat_tables(manifest.listing(str(folder), []))
+    table = pa.concat_tables(listing.batches(str(folder), Tally()))
     options = {"seed": 5, "crop": 16, "small": "pad", "micro_batch_size": 3} | changes
     return Samples(images=ray.put(table), count=table.num_rows, **options)
 
