@@ -40,6 +40,8 @@ class Cost:
     """From the start of the chain to its end."""
     milliseconds_per_image: float
     """In steady state, from the first committed block on; wall clock, all cores together."""
+    driver_milliseconds_per_block: float
+    """CPU time of the driver, its start included: what all workers of a cluster wait for."""
     driver_megabytes: float
     """Peak resident memory of the driver."""
     workers_megabytes: float
@@ -73,8 +75,10 @@ def measure(images: int, scratch: Path) -> Cost:
     started = time.perf_counter()
     index = manifest.write(str(scratch / "listed"), str(config.input), None)
     listed = time.perf_counter() - started
+    spent = time.process_time()
     with sampler:
         session = denoise_job.execute(denoise_job.prepare(config), StandInActor)["session"]
+    spent = time.process_time() - spent
     started = time.perf_counter()
     denoise_job.execute(denoise_job.prepare(config), StandInActor)
     again = time.perf_counter() - started
@@ -85,6 +89,7 @@ def measure(images: int, scratch: Path) -> Cost:
         manifest_seconds=listed,
         seconds=session["seconds"],
         milliseconds_per_image=1000 / session["steady_rows_per_second"],
+        driver_milliseconds_per_block=1000 * spent / sum(index.blocks),
         driver_megabytes=sampler.driver / 1e6,
         workers_megabytes=sampler.workers / 1e6,
         most_files=sampler.files,
