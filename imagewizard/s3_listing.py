@@ -133,10 +133,12 @@ def between(low: str, high: str | None, start: int) -> str | None:
 
 # Three quarters of the time that botocore takes for a page go into dates that nobody asked for.
 _UNUSED = re.compile(rb"<(LastModified|ETag|StorageClass)>[^<]*</\1>")
+# Whether the thread is in a listing of ours: others share the client, and may want what we do not.
+_thread = threading.local()
 
 
 def _leave_out_unused(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
-    if operation_model.name == "ListObjectsV2":
+    if operation_model.name == "ListObjectsV2" and getattr(_thread, "is_listing", False):
         response_dict["body"] = _UNUSED.sub(b"", response_dict["body"])
 
 
@@ -145,5 +147,9 @@ def _list(bucket: str, prefix: str, after: str | None, keys: int) -> dict[str, A
     client = s3_client.client()
     # Last, for another handler compares the body's length; once, whatever the number of calls, by its id.
     client.meta.events.register_last("before-parse.s3", _leave_out_unused, unique_id=__name__)
-    with s3_client.errors(f"s3://{bucket}/{prefix}"):
-        return dict(client.list_objects_v2(**request))
+    _thread.is_listing = True
+    try:
+        with s3_client.errors(f"s3://{bucket}/{prefix}"):
+            return dict(client.list_objects_v2(**request))
+    finally:
+        _thread.is_listing = False

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from imagewizard import model, model_files, model_source
+from imagewizard import model, model_files, model_source, s3
 from imagewizard.errors import UserError
 from tests.models import tiny_model
 
@@ -100,8 +99,14 @@ def test_s3_model_is_fetched_once_for_all_who_want_it(
 ) -> None:
     upload(tiny_model(tmp_path / "model"), bucket, "model/")
     fetched = []
-    original = shutil.copyfileobj
-    monkeypatch.setattr(shutil, "copyfileobj", lambda *args: (fetched.append(1), time.sleep(0.05), original(*args)))
+    original = s3.get
+
+    def slowly(*args: object, **kwargs: object) -> s3.Object:
+        fetched.append(args)
+        time.sleep(0.05)
+        return original(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(s3, "get", slowly)
     with ThreadPoolExecutor(8) as pool:
         found = set(pool.map(model_files.find, [f"s3://{bucket}/model"] * 8))
     assert len(found) == 1 and len(fetched) == 3
@@ -112,12 +117,17 @@ def test_half_fetched_s3_model_is_no_model(tmp_path: Path, bucket: str, monkeypa
     upload(tiny_model(tmp_path / "model"), bucket, "model/")
     uri = f"s3://{bucket}/model"
 
-    def break_off(source: object, target: object, size: int) -> None:
-        target.write(source.read(10))  # type: ignore[attr-defined]
-        raise OSError("connection lost")
+    original = s3.get
+    fetched = []
+
+    def break_off(*args: object, **kwargs: object) -> s3.Object:
+        if fetched:
+            raise OSError("connection lost")
+        fetched.append(args)
+        return original(*args, **kwargs)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "copyfileobj", break_off)
+        patch.setattr(s3, "get", break_off)
         with pytest.raises(UserError, match=rf"^model: {uri} cannot be copied .*connection lost"):
             model_files.find(uri)
     model.load(model_files.find(uri))

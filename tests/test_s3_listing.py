@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import boto3
 import pytest
 
-from imagewizard import s3_listing
+from imagewizard import s3_listing, storage
 from imagewizard.errors import UserError
 from imagewizard.s3_listing import between
 from tests.listing_server import ListingServer, serving
@@ -112,3 +112,10 @@ def test_where_nothing_lies_between_there_is_no_cut() -> None:
 def test_cuts_halve_what_can_be_there() -> None:
     assert between("in/0000", "in/9", 3) == "in/4"
     assert between("in/0000", None, 3) == "in/W"
+
+
+def test_others_who_share_the_client_get_whole_answers(bucket: str) -> None:
+    storage.write_whole(f"{bucket}/a.png", b"x", "")
+    assert [key for page in s3_listing.pages(bucket) for key, _ in page] == ["a.png"]
+    answer = storage.s3_client().list_objects_v2(Bucket=bucket.removeprefix("s3://"))
+    assert {"ETag", "LastModified", "StorageClass"} <= answer["Contents"][0].keys()
