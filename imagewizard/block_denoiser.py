@@ -58,7 +58,7 @@ Denoise = Callable[[Sequence[torch.Tensor], Sequence[float]], list[torch.Tensor]
 
 
 class BlockDenoiser:
-    """Holds a loaded model on one device; call it with packed blocks of decoded images, get packed result rows."""
+    """Holds a loaded model on one device; call it with blocks of decoded images, get blocks of result rows."""
 
     def __init__(self, config: ActorConfig, denoiser: Denoise | None = None) -> None:
         """`denoiser`: what stands in for the model's Denoiser, where all the rest is to be measured."""
@@ -81,9 +81,8 @@ class BlockDenoiser:
             "model": config.fingerprint,
         }
 
-    def __call__(self, row: pa.Table) -> pa.Table:
-        """One packed block of decoded images (blocks.DECODED_SCHEMA) → its packed rows (blocks.DENOISED_SCHEMA)."""
-        block = Block.unpack(row)
+    def __call__(self, block: Block) -> Block:
+        """A block of decoded images (blocks.DECODED_SCHEMA) → its rows (blocks.DENOISED_SCHEMA)."""
         rows: list[dict[str, Any]] = []
         group: list[Sample] = []
         self._carried = 0
@@ -96,7 +95,7 @@ class BlockDenoiser:
         now = datetime.now(UTC)
         for result in rows:
             result |= self._constant | {"finished_at": now}
-        return replace(block, images=pa.Table.from_pylist(rows, schema=blocks.DENOISED_SCHEMA)).pack()
+        return replace(block, images=pa.Table.from_pylist(rows, schema=blocks.DENOISED_SCHEMA))
 
     def _samples(self, block: Block, rows: list[dict[str, Any]]) -> Iterator[Sample]:
         """The block's (image, level) pairs; images that could not be read or decoded become error `rows` instead."""
@@ -187,8 +186,7 @@ class BlockDenoiser:
         }
 
     def _attach(self, block: Block, row: dict[str, Any], denoised: Picture) -> None:
-        """Puts the denoised image into its row: as pixels, whose encoding is left to other CPUs; as a file beyond what
-        a block may carry."""
+        """Puts the denoised image into its row: as pixels, encoded side by side in the end; beyond so many, as a file."""
         if self._config.images is None:
             return
         if self._carried > blocks.PIXEL_BYTES:

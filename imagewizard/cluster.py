@@ -17,7 +17,7 @@ from imagewizard.errors import UserError
 from imagewizard.job_config import ResourcesSection
 from imagewizard.train_config import TrainResourcesSection
 
-# Four blocks of the largest kind in front of each actor, and four behind it.
+# Four blocks of the largest kind in front of each actor, and the one that it works on, twice over.
 STORE_BYTES_PER_ACTOR = 1 << 30
 
 # What a block of images (64 MB encoded, 128 MB of pixels) takes in a process that works on it, with its copies: …
@@ -34,14 +34,13 @@ class Width:
     threads_per_actor: int
     gpus_per_actor: float
     readers: int
-    writers: int
     store_bytes: int
     """What images may take of the nodes' shared memory, on their way from one process to the next."""
 
     @property
     def memory(self) -> str:
         """How many bytes of images may be in flight, for the plan."""
-        processes = self.readers + self.actors + self.writers
+        processes = self.readers + self.actors
         total = self.store_bytes + processes * PROCESS_BYTES
         return (
             f"at most {total / 1e9:.1f} GB in flight: {self.store_bytes / 1e9:.1f} GB of shared memory, and "
@@ -138,11 +137,11 @@ def width(resources: ResourcesSection) -> Width:
     actors = room if resources.actors == "auto" else resources.actors
     if actors > room:
         raise UserError(f"resources.actors: {actors} asked for, but the cluster has room for {room}; lower it")
-    # A reader and a writer for every two cores that the actors leave, or share.
-    others = max(1, (cpus - actors if gpus_per_actor else cpus) // 2)
-    # Shared memory for some blocks on their way to each actor, and as many from it; half of it is others'.
+    # A reader for every two cores that the actors leave, or share.
+    readers = max(1, (cpus - actors if gpus_per_actor else cpus) // 2)
+    # Shared memory for some blocks on their way to each actor; half of it is others'.
     store = min(total.get("object_store_memory", 0.0) / 2, actors * STORE_BYTES_PER_ACTOR)
-    return Width(actors, max(1, cpus // actors), gpus_per_actor, others, others, int(store))
+    return Width(actors, max(1, cpus // actors), gpus_per_actor, readers, int(store))
 
 
 # A training worker's reserved share of the CPUs where it has no GPU; the loaders take theirs from what is left.

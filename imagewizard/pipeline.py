@@ -1,11 +1,11 @@
-"""The bulk job as one Ray Data chain: list → read → decode → [noise → denoise → score] → write.
+"""The bulk job as one Ray Data chain: list → read → decode → [noise → denoise → score → write].
 
 A row of the chain is one block of the manifest with its images inside (see blocks.py), so whatever Ray does with
-rows, one block in is one result file out. Pixels cross processes once, as integers; a second time where denoised images
-are to be written.
+rows, one block in is one result file out. Pixels cross processes once, as integers. The last four steps share an actor,
+so that what is denoised is written before the next block is begun: a crash costs each actor one block at most.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -24,11 +24,10 @@ MAX_BYTES_PER_PIXEL = 8
 # … plus this for headers and profiles.
 MAX_HEADER_BYTES = 16 << 20
 
-# Shares of a CPU. The actors leave room for readers and writers on any machine, one core included: whole CPUs would let
+# Shares of a CPU. The actors leave room for readers on any machine, one core included: whole CPUs would let
 # the actors take them all, and the job would hang without a word.
 ACTOR_CPUS = 0.5
 READER_CPUS = 0.25
-WRITER_CPUS = 0.1
 
 
 @dataclass(frozen=True)
@@ -69,14 +68,11 @@ def build(work: Work, actor: type["DenoiseActor"], config: ActorConfig, width: W
         .map_batches(decode_images, **reader, **by_block)
         .map_batches(
             actor,
-            fn_constructor_args=(config,),
+            fn_constructor_args=(config, task["work"]),
             compute=ActorPoolStrategy(size=width.actors),
             num_cpus=ACTOR_CPUS,
             num_gpus=width.gpus_per_actor or None,
             **by_block,
-        )
-        .map_batches(
-            write_rows, compute=TaskPoolStrategy(size=width.writers), num_cpus=WRITER_CPUS, fn_kwargs=task, **by_block
         )
     )
 
@@ -125,23 +121,27 @@ def decode_images(row: pa.Table, work: Work) -> pa.Table:
 
 
 class DenoiseActor:
-    """Ray's side of block_denoiser.BlockDenoiser: imports it, and torch's ten seconds with it, only where it runs."""
+    """Denoises and commits blocks. Imports block_denoiser, and torch's ten seconds with it, only where it runs."""
 
-    def __init__(self, config: ActorConfig) -> None:
+    def __init__(self, config: ActorConfig, work: Work) -> None:
+        self._work = work
+        self._denoise_block = self.load(config)
+
+    def load(self, config: ActorConfig) -> Callable[[Block], Block]:
+        """What makes a block of result rows (blocks.DENOISED_SCHEMA) of a decoded one (blocks.DECODED_SCHEMA)."""
         from imagewizard.block_denoiser import BlockDenoiser
 
-        self._denoise_block = BlockDenoiser(config)
+        return BlockDenoiser(config)
 
     def __call__(self, row: pa.Table) -> pa.Table:
-        return self._denoise_block(row)
+        return write_rows(self._denoise_block(Block.unpack(row)), self._work)
 
 
 WRITTEN_SCHEMA = pa.schema([("block", pa.string()), ("rows", pa.int64()), ("failed", pa.int64())])
 
 
-def write_rows(row: pa.Table, work: Work) -> pa.Table:
+def write_rows(block: Block, work: Work) -> pa.Table:
     """Writes a block's images, then its rows to the file that is named after it, unless a twin of this task has."""
-    block = Block.unpack(row)
     uri = storage.join(work.run, "results", block.file.name)
     rows = outputs.write(block, work.run, work.images)
     storage.write_new(uri, results.encode(rows, {"stage_seconds": block.seconds}), storage.join(work.run, "_tmp"))

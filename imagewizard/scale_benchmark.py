@@ -60,8 +60,8 @@ class Cost:
 class StandInActor(pipeline.DenoiseActor):
     """A DenoiseActor whose network is left out: the noisy image stands for its own estimate."""
 
-    def __init__(self, config: ActorConfig) -> None:
-        self._denoise_block = BlockDenoiser(config, denoiser=_unchanged)
+    def load(self, config: ActorConfig) -> BlockDenoiser:
+        return BlockDenoiser(config, denoiser=_unchanged)
 
 
 def _unchanged(noisy: Sequence[torch.Tensor], sigmas: Sequence[float]) -> list[torch.Tensor]:

@@ -29,28 +29,27 @@ def actor(model: Path | str, **config: object) -> BlockDenoiser:
     )
 
 
-def block(*images: np.ndarray, sigmas: tuple[float | None, ...] = (25.0,)) -> pa.Table:
+def block(*images: np.ndarray, sigmas: tuple[float | None, ...] = (25.0,)) -> Block:
     return pictures(*map(Picture, images), sigmas=sigmas)
 
 
-def pictures(*images: Picture, sigmas: tuple[float | None, ...] = (25.0,)) -> pa.Table:
+def pictures(*images: Picture, sigmas: tuple[float | None, ...] = (25.0,)) -> Block:
     attempts = [1] * len(sigmas)
     rows = [
         {"image_id": str(number), "uri": f"/{number}", "sigmas": list(sigmas), "attempts": attempts}
         | blocks.picture_columns(image)
         for number, image in enumerate(images)
     ]
-    return Block(BlockFile(0, 0, 1), pa.Table.from_pylist(rows, schema=blocks.DECODED_SCHEMA), {"read": 1.0}).pack()
+    return Block(BlockFile(0, 0, 1), pa.Table.from_pylist(rows, schema=blocks.DECODED_SCHEMA), {"read": 1.0})
 
 
-def rows_of(packed: pa.Table) -> list[dict]:
-    table = Block.unpack(packed).images
-    assert table.schema.equals(blocks.DENOISED_SCHEMA)
-    return table.to_pylist()
+def rows_of(denoised: Block) -> list[dict]:
+    assert denoised.images.schema.equals(blocks.DENOISED_SCHEMA)
+    return denoised.images.to_pylist()
 
 
-def picture_of(packed: pa.Table, index: int = 0) -> Picture:
-    found = blocks.picture_at(Block.unpack(packed).images, index, "picture_")
+def picture_of(denoised: Block, index: int = 0) -> Picture:
+    found = blocks.picture_at(denoised.images, index, "picture_")
     assert found is not None
     return found
 
@@ -178,7 +177,7 @@ def test_an_image_that_the_format_cannot_hold_is_a_write_error(tmp_path: Path, m
 
 
 def test_the_time_of_each_step_is_told(tmp_path: Path) -> None:
-    found = Block.unpack(actor(tiny_model(tmp_path / "m"))(block(photo(16, 16, 0)))).seconds
+    found = actor(tiny_model(tmp_path / "m"))(block(photo(16, 16, 0))).seconds
     assert found["read"] == 1.0
     assert all(found[stage] > 0 for stage in ("noise", "denoise", "score"))
 
@@ -191,7 +190,7 @@ def test_a_row_has_the_attempt_of_its_key_and_tells_where_its_image_is(tmp_path:
         image | {"image_id": "a.tar#x.png", "member": "x.png", "attempts": [1, 3]} | good,
         image | {"image_id": "b.parquet#7", "row": 7, "attempts": [2, 2], "stage": "read", "error": "gone"},
     ]  # fmt: skip
-    packed = Block(BlockFile(0, 0, 4), pa.Table.from_pylist(rows, schema=blocks.DECODED_SCHEMA), {}).pack()
+    packed = Block(BlockFile(0, 0, 4), pa.Table.from_pylist(rows, schema=blocks.DECODED_SCHEMA), {})
     found = [(row["uri"], row["status"], row["attempt"]) for row in rows_of(denoise(packed))]
     assert sorted(found) == [
         ("/in/a.tar#7", "error", 2), ("/in/a.tar#7", "error", 2),

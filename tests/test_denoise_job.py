@@ -249,9 +249,9 @@ def test_large_blocks_carry_their_later_images_encoded(
     for limit in (1, 10**9):
         monkeypatch.setattr(blocks, "PIXEL_BYTES", limit)
         decoded = pipeline.decode_images(pipeline.read_images(block, whole), whole)
-        table = blocks.Block.unpack(decoded).images
-        assert table["pixels"].null_count == (3 if limit == 1 else 0)
-        result = blocks.Block.unpack(block_denoiser.BlockDenoiser(actor)(decoded)).images
+        unpacked = blocks.Block.unpack(decoded)
+        assert unpacked.images["pixels"].null_count == (3 if limit == 1 else 0)
+        result = block_denoiser.BlockDenoiser(actor)(unpacked).images
         found.append(result.drop_columns(["seconds", "finished_at"]).to_pylist())
     assert found[0] == found[1]
     assert [row["status"] for row in found[0]] == ["ok"] * 4

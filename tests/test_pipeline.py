@@ -3,6 +3,7 @@
 import re
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from ray._private.internal_api import memory_summary
 
 from imagewizard import blocks, manifest, pipeline, results
+from imagewizard.blocks import Block
 from imagewizard.cluster import Width
 from imagewizard.job_config import ActorConfig
 from imagewizard.results import ResultFiles
@@ -28,14 +30,14 @@ STORE_MEGABYTES = 40
 class SlowActor(pipeline.DenoiseActor):
     """A stand-in for DenoiseActor that takes its time and returns a row for each image."""
 
-    def __init__(self, config: ActorConfig | None) -> None:
-        pass
+    def load(self, config: ActorConfig) -> Callable[[Block], Block]:
+        return self.denoise
 
-    def __call__(self, packed: pa.Table) -> pa.Table:
-        block = blocks.Block.unpack(packed)
+    @staticmethod
+    def denoise(block: Block) -> Block:
         time.sleep(0.5)
         rows = [row(image_id) for image_id in block.images["image_id"].to_pylist()]
-        return blocks.Block(block.file, pa.Table.from_pylist(rows, schema=blocks.DENOISED_SCHEMA), {}).pack()
+        return Block(block.file, pa.Table.from_pylist(rows, schema=blocks.DENOISED_SCHEMA), {})
 
 
 def store_megabytes() -> float:
@@ -53,7 +55,7 @@ def test_a_fast_reader_waits_for_a_slow_model(tmp_path: Path) -> None:
     index = manifest.write(run, str(tmp_path / "in"), 4)
     pieces = blocks.pieces(index.blocks, ResultFiles([]), set())
     work = pipeline.Work(run, pieces, [25.0], 4, False, 10**6, None, keep=False)
-    width = Width(1, 1, 0.0, readers=1, writers=1, store_bytes=STORE_MEGABYTES << 20)
+    width = Width(1, 1, 0.0, readers=1, store_bytes=STORE_MEGABYTES << 20)
     before = store_megabytes()
     most, stop = [before], threading.Event()
 
