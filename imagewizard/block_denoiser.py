@@ -186,7 +186,7 @@ class BlockDenoiser:
         }
 
     def _attach(self, block: Block, row: dict[str, Any], denoised: Picture) -> None:
-        """Puts the denoised image into its row: as pixels, encoded side by side in the end; beyond so many, as a file."""
+        """Puts the denoised image into its row: as pixels, encoded side by side later; beyond a limit as a file."""
         if self._config.images is None:
             return
         if self._carried > blocks.PIXEL_BYTES:

@@ -26,7 +26,7 @@ from imagewizard.schema import IMAGE_ID, URI
 SIDE = 16  # pixels of an image
 FILES = 1000  # that the manifest's images share
 LEFT = 0.01  # of the images, for the time to find out what is left
-SAMPLE_SECONDS = 0.2
+SAMPLE_SECONDS = 2.0  # a look at all processes takes a tenth of a second
 
 
 @dataclass(frozen=True)
