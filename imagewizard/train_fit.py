@@ -4,6 +4,7 @@ import threading
 import time
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,18 +111,12 @@ class Fits:
                     # A worker's death ends the fit, so that the reason can be told; then `run` starts the next.
                     failure_config=FailureConfig(max_failures=0),
                 ),
-                datasets={"train": self._stream},
+                # Ray sends it to where it runs, so it holds nothing of ours that lives on the driver.
+                datasets={"train": partial(_rows_left, self._task, self._samples)},
                 dataset_config=DataConfig(execution_options=options, enable_shard_locality=False),
             )
         finally:
             context.execution_options = usual
-
-    def _stream(self) -> Dataset:
-        """The rows that are left; called at each start of a worker group. One batch more than is taken, because a
-        split into equal parts drops the remainder."""
-        per_step = self._task.rows_per_step
-        first = latest_step(self._run) * per_step
-        return training_stream.build(self._samples, first, (self._task.steps + 1) * per_step)
 
     def _tell_of(self, error: WorkerGroupError) -> None:
         # The others' collective operations fail with it, as RuntimeErrors: the one who died is whom to name.
@@ -131,6 +126,13 @@ class Fits:
         text = f"worker {rank} died ({type(failure).__name__}: {reason}); going on from step {step}"
         print(text, flush=True)
         training_log.add_event(self._run, step, text)
+
+
+def _rows_left(task: TrainTask, samples: training_stream.Samples) -> Dataset:
+    """The rows to train on; called at each start of a worker group. One batch more than is taken, because a split
+    into equal parts drops the remainder."""
+    first = latest_step(task.config.output) * task.rows_per_step
+    return training_stream.build(samples, first, (task.steps + 1) * task.rows_per_step)
 
 
 def _train(config: dict[str, Any]) -> None:

@@ -17,8 +17,23 @@ def width(**changes: object) -> cluster.Width:
 
 def test_without_gpus_there_is_an_actor_a_core() -> None:
     cpus = cluster.available_cpus()
-    assert width() == cluster.Width(actors=cpus, threads_per_actor=1, gpus_per_actor=0.0)
-    assert width(actors=1) == cluster.Width(actors=1, threads_per_actor=cpus, gpus_per_actor=0.0)
+    shared = {"gpus_per_actor": 0.0, "readers": max(1, cpus // 2)}
+    auto, one = width(), width(actors=1)
+    assert auto == cluster.Width(cpus, 1, **shared, store_bytes=auto.store_bytes)
+    assert one == cluster.Width(1, cpus, **shared, store_bytes=one.store_bytes)
+
+
+def test_bytes_in_flight_follow_from_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = int(ray.cluster_resources()["object_store_memory"])
+    assert width(actors=1).store_bytes == min(store // 2, 1 << 30)
+    # Stands in for other machines: what Ray would say of them.
+    small = {"CPU": 4.0, "object_store_memory": 1e9}
+    monkeypatch.setattr(ray, "cluster_resources", lambda: small)
+    assert width() == cluster.Width(4, 1, 0.0, readers=2, store_bytes=500_000_000)
+    assert width().memory.startswith("at most 6.5 GB in flight: 0.5 GB of shared memory, and 1.0 GB in each of 6")
+    large = {"CPU": 64.0, "GPU": 8.0, "object_store_memory": 100e9}
+    monkeypatch.setattr(ray, "cluster_resources", lambda: large)
+    assert width() == cluster.Width(8, 8, 1.0, readers=28, store_bytes=8 << 30)
 
 
 def test_more_than_the_cluster_holds_is_refused_with_the_number_that_fits() -> None:
