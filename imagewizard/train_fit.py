@@ -1,8 +1,6 @@
 """Ray Train's part of a training job: a fit, another after each death of a worker, and what is printed meanwhile."""
 
-import threading
 import time
-from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -45,39 +43,28 @@ class Fits:
     def run(self) -> None:
         """Fits until the last step is done."""
         failures = 0
-        while True:
-            try:
-                self._fit()
-                return
-            except WorkerGroupError as error:
-                for failure in error.worker_failures.values():
-                    if cause := _user_error(failure):
-                        raise cause from None
-                failures += 1
-                if failures > self._task.config.resources.max_failures:
-                    raise
-                self._tell_of(error)
+        while (error := self._fit()) is not None:
+            for failure in error.worker_failures.values():
+                if cause := _user_error(failure):
+                    raise cause
+            failures += 1
+            if failures > self._task.config.resources.max_failures:
+                raise error
+            self._tell_of(error)
 
-    def _fit(self) -> None:
-        """One go of Ray Train, whose worker group lives as long as all of its workers do; prints as it goes."""
-        trainer = self._trainer()
-        outcome: Future[Result] = Future()
-
-        def fit() -> None:
-            try:
-                outcome.set_result(trainer.fit())
-            except BaseException as error:
-                outcome.set_exception(error)
-
-        # In a thread of its own: in the main one Ray takes Ctrl-C for itself, and ends the program with success.
-        threading.Thread(target=fit, name="fit", daemon=True).start()
+    def _fit(self) -> WorkerGroupError | None:
+        """One go of Ray Train, whose worker group lives as long as all of its workers do; prints as it goes. Returns
+        what a worker died of."""
+        # In a task of its own: in our main thread Ray takes Ctrl-C for itself, and ends the program with success; from
+        # another thread it ends, at times, with exit code 1.
+        fit = ray.remote(num_cpus=0, max_retries=0)(_fit).remote(self._trainer())
         follower = _Follower(self._run, self._task.config.optimizer.epochs)
-        while not outcome.done():
-            time.sleep(FOLLOW_SECONDS)
+        while not ray.wait([fit], timeout=FOLLOW_SECONDS)[0]:
             follower.print_news()
             self._lease.check()
         follower.print_news()
-        outcome.result()
+        error: WorkerGroupError | None = ray.get(fit)
+        return error
 
     def _trainer(self) -> TorchTrainer:
         config, width = self._task.config, self._width
@@ -133,6 +120,15 @@ def _rows_left(task: TrainTask, samples: training_stream.Samples) -> Dataset:
     into equal parts drops the remainder."""
     first = latest_step(task.config.output) * task.rows_per_step
     return training_stream.build(samples, first, (task.steps + 1) * task.rows_per_step)
+
+
+def _fit(trainer: TorchTrainer) -> WorkerGroupError | None:
+    """What a worker of the fit died of, if one did."""
+    try:
+        trainer.fit()
+    except WorkerGroupError as error:
+        return error
+    return None
 
 
 def _train(config: dict[str, Any]) -> None:
