@@ -154,13 +154,17 @@ class _Sampler:
     def __exit__(self, *error: object) -> None:
         self._stop.set()
         self._thread.join()
+        self._sample()
 
     def _sample_often(self) -> None:
         while not self._stop.wait(SAMPLE_SECONDS):
-            self.driver = max(self.driver, _resident(os.getpid()))
-            self.workers = max(self.workers, sum(_resident(pid) for pid in _descendants()))
-            if self._folder.is_dir():
-                self.files = max(self.files, sum(1 for _ in self._folder.iterdir()))
+            self._sample()
+
+    def _sample(self) -> None:
+        self.driver = max(self.driver, _resident(os.getpid()))
+        self.workers = max(self.workers, sum(_resident(pid) for pid in _descendants()))
+        if self._folder.is_dir():
+            self.files = max(self.files, sum(1 for _ in self._folder.iterdir()))
 
 
 def _descendants() -> list[int]:

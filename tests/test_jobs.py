@@ -74,7 +74,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(photos: Path, tmp_path: Pa
 def test_wrong_and_missing_commands() -> None:
     assert imagewizard().returncode == 2
     done = imagewizard("denois")
-    assert done.returncode == 2 and "one of demo, denoise" in done.stderr
+    assert done.returncode == 2 and "one of demo, manifest, denoise" in done.stderr
     assert imagewizard("--version").stdout.startswith("imagewizard ")
 
 

@@ -1,0 +1,73 @@
+"""Memory of a bulk job over images of 1 to 100 megapixels in one run, beside what its plan allows.
+
+`python -m tests.megapixels [FOLDER]` prints both, and the peak of each kind of process.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.kill_points.sitecustomize import command, descendants
+from tests.models import tiny_model
+from tests.sample_files import photo
+
+MEGAPIXELS = (1, 2, 5, 10, 20, 50, 100, 1, 1, 3, 8, 100, 12, 24, 1, 1, 1, 40)
+KINDS = ("read_images", "DenoiseActor", "raylet/raylet", "jobs denoise")
+SAMPLE_SECONDS = 0.2
+
+
+def write_images(folder: Path) -> None:
+    """One photograph of a megapixel, tiled."""
+    folder.mkdir(parents=True)
+    megapixel = photo(1000, 1000, 0)
+    for number, size in enumerate(MEGAPIXELS):
+        rows = max(1, round(size**0.5))
+        tiled = np.tile(megapixel, (rows, max(1, round(size / rows)), 1))
+        Image.fromarray(tiled).save(folder / f"{number:02d}-{size}mp.jpg", quality=90)
+
+
+def memory(pid: int) -> tuple[int, int]:
+    """Bytes of its own, and its share of shared memory; zeros when it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0, 0
+    found = {line.split()[0]: 1024 * int(line.split()[1]) for line in lines[1:]}
+    return found["Pss_Anon:"], found["Pss_Shmem:"]
+
+
+def main() -> None:
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
+    write_images(folder / "in")
+    tiny_model(folder / "model", k=2)
+    words = [f"input={folder}/in", f"output={folder}/run", f"model={folder}/model", "images.format=png"]
+    started = time.monotonic()
+    job = subprocess.Popen(
+        [sys.executable, "-m", "jobs", "denoise", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    peaks: dict[str, int] = defaultdict(int)
+    while job.poll() is None:
+        time.sleep(SAMPLE_SECONDS)
+        shared = 0
+        for pid in [job.pid, *descendants(job.pid)]:
+            own, shm = memory(pid)
+            shared += shm
+            kind = next((kind for kind in KINDS if kind in command(pid)), None)
+            if kind is not None:
+                peaks[kind] = max(peaks[kind], own)
+        peaks["shared memory"] = max(peaks["shared memory"], shared)
+    print(job.communicate()[0])
+    took = f"{len(MEGAPIXELS)} images, {sum(MEGAPIXELS)} megapixels, {time.monotonic() - started:.0f} s"
+    print(f"exit {job.returncode}, {took}")
+    for kind, peak in sorted(peaks.items()):
+        print(f"{kind:<16} {peak / 1e6:8,.0f} MB at most in one of them")
+
+
+if __name__ == "__main__":
+    main()
