@@ -42,14 +42,19 @@ class Plan:
 
     config: DenoiseConfig
     fingerprint: str
-    resumed: bool
+    listed: str | list[str] | None
+    """What the run there was made of; None without one."""
+
+    @property
+    def resumed(self) -> bool:
+        return self.listed is not None
 
     def __str__(self) -> str:
         config, options = self.config, self.config.denoise
         levels = ", ".join("estimated image by image" if s is None else f"{s:g}" for s in config.levels)
         steps = "one step" if options.mode == "mmse" else f"{options.steps} steps"
         lines = {
-            "input": config.input if isinstance(config.input, str) else f"{len(config.input)} files",
+            "input": self._input(),
             "output": f"{config.output}{' (goes on from what is there)' if self.resumed else ''}",
             "model": f"{config.model} ({self.fingerprint})",
             "noise": f"gaussian, mean {config.noise.mean:g}, seed {config.seed}" if config.noise else "none is added",
@@ -59,18 +64,24 @@ class Plan:
         }
         return "\n".join(f"{name:<8} {text}" for name, text in lines.items())
 
+    def _input(self) -> str:
+        named = self.config.input if isinstance(self.config.input, str) else f"{len(self.config.input)} files"
+        if self.listed in (None, self.config.input):
+            return named
+        return f"as listed before; {named} is not looked at, for a run keeps its manifest (give another output for it)"
+
 
 def prepare(config: DenoiseConfig) -> Plan:
     """Checks all that can be checked without starting anything or writing a byte. Raises UserError."""
     model = model_files.find(config.model)
     model.check(max_sigma=max(level or 0.0 for level in config.levels))
-    run_folder.check_output(config.output)
+    run_folder.check_output(config.output, config.input)
     stored = run_folder.read_job(config.output)
     if stored is None:
         manifest.check_source(config.input)
     else:
         run_folder.check_same_job(stored, "denoise", config, model.fingerprint, RESULT_KEYS)
-    return Plan(config, model.fingerprint, stored is not None)
+    return Plan(config, model.fingerprint, None if stored is None else stored["config"]["input"])
 
 
 def execute(plan: Plan, actor: type[pipeline.DenoiseActor] = pipeline.DenoiseActor) -> dict[str, Any]:
@@ -79,12 +90,11 @@ def execute(plan: Plan, actor: type[pipeline.DenoiseActor] = pipeline.DenoiseAct
     `actor`: what denoises; another one is for measuring all the rest.
     """
     config, run = plan.config, plan.config.output
-    with Lease(run) as lease:
+    with Lease(run) as lease, _explained():
         run_folder.sweep(run)
-        if not plan.resumed:
-            run_folder.write_job("denoise", config, plan.fingerprint)
+        run_folder.begin("denoise", config, plan.fingerprint, RESULT_KEYS)
         block_rows = None if config.resources.block_rows == "auto" else config.resources.block_rows
-        index = manifest.read_index(run) or manifest.write(run, config.input, block_rows)
+        index = manifest.read_index(run) or manifest.write(run, config.input, block_rows, lease.check)
         files, digests = digest.snapshot(run)
         storage.delete_files([storage.join(run, "results", name) for name in files.superseded])
         done = digest.merge(digests.values())
@@ -104,6 +114,7 @@ def execute(plan: Plan, actor: type[pipeline.DenoiseActor] = pipeline.DenoiseAct
             chain = partial(pipeline.build, work, actor)
             commits = _Commits(run, index, len(config.levels), files, retried)
             _run_chain(plan, chain, commits, progress, lease)
+        lease.check()
         _compact_rest(run, index, len(config.levels))
         return summary.write(run, index, len(config.levels), progress)
 
@@ -165,7 +176,7 @@ def _run_chain(
         batch_size=batch,
         threads=width.threads_per_actor,
     )
-    with progress, _explained():
+    with progress:
         for block in chain(actor_config, width).iter_rows():
             commits.add(block["block"])
             progress.add(block["rows"], block["failed"])

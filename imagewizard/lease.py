@@ -37,6 +37,7 @@ class Lease:
         self._run = run
         self._file = lock_file.at(storage.join(run, LOCK))
         self._version = ""
+        self._renewed = 0.0
         self._id = uuid.uuid4().hex
         self._lost = threading.Event()
         self._stop = threading.Event()
@@ -45,6 +46,7 @@ class Lease:
     def __enter__(self) -> "Lease":
         with _usable(self._run):
             self._version = self._acquire()
+        self._renewed = time.time()
         self._thread.start()
         return self
 
@@ -56,6 +58,10 @@ class Lease:
 
     def check(self) -> None:
         """Raises RunLockedError if another driver has taken the run over."""
+        # Whoever was suspended does not wait for the next beat to learn of it.
+        if time.time() - self._renewed > STALE_SECONDS:
+            with suppress(OSError):  # an outage, in which nothing can be written either
+                self._beat()
         if self._lost.is_set():
             raise RunLockedError("output: another driver has taken this run over; wait for it, or run again later")
 
@@ -92,6 +98,7 @@ class Lease:
                 return
             version = found[1]
         self._version = version
+        self._renewed = time.time()
 
 
 def holder(run: str) -> dict[str, Any] | None:

@@ -1,6 +1,6 @@
 """The manifest: what a run sets out to do, listed once, in Parquet shards, cut into blocks that commit together."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -76,16 +76,19 @@ class Target:
     generation: int = 0
 
 
-def write(run: str, source: str | list[str], block_rows: int | None) -> ManifestIndex:
+def write(
+    run: str, source: str | list[str], block_rows: int | None, check: Callable[[], None] = lambda: None
+) -> ManifestIndex:
     """Lists `source` into the run's manifest, a shard at a time. Raises UserError if it cannot be listed.
 
-    `block_rows` None: as many as a crash may cost, but fewer for a small job, so that every actor gets some.
+    `block_rows` None: as many as a crash may cost, but fewer for a small job, so that every actor gets some. `check` is
+    called before each write, and raises what shall prevent it.
     """
     tally = Tally()
     facts = {"source": source, "listed_at": now()}
     target = Target(storage.join(run, "manifest"), storage.join(run, "_tmp"))
     with ListingProgress(tally):
-        return write_to(target, listing.batches(source, tally), tally, block_rows, facts)
+        return write_to(target, listing.batches(source, tally), tally, block_rows, facts, check)
 
 
 def now() -> str:
@@ -93,7 +96,12 @@ def now() -> str:
 
 
 def write_to(
-    target: Target, tables: Iterator[pa.Table], tally: Tally, block_rows: int | None, facts: dict[str, Any]
+    target: Target,
+    tables: Iterator[pa.Table],
+    tally: Tally,
+    block_rows: int | None,
+    facts: dict[str, Any],
+    check: Callable[[], None] = lambda: None,
 ) -> ManifestIndex:
     """Writes `tables` as shards, and last the index, with `facts` for its other fields; memory holds one shard.
 
@@ -108,6 +116,7 @@ def write_to(
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
         name = shard_name(len(block_counts), target.generation)
+        check()
         storage.write_whole(storage.join(target.folder, name), sink.getvalue(), target.scratch)
         images += table.num_rows
         known_bytes += pc.sum(table[BYTES]).as_py() or 0
@@ -131,6 +140,7 @@ def write_to(
         except UserError:
             storage.delete_files([storage.join(target.folder, name) for name in index.shards])
             raise
+    check()
     manifest_index.write(target.folder, index, target.scratch)
     return index
 

@@ -52,7 +52,7 @@ class Outcome:
 
 def plan(source: str, folder: str, filters: Filters) -> Plan:
     """Checks all that can be checked without writing. Raises UserError."""
-    source, folder = _absolute(source), _absolute(folder)
+    source, folder = storage.absolute(source), storage.absolute(folder)
     if f"{folder}/".startswith(f"{source}/"):
         raise UserError(f"--out: {folder} lies in {source}, and would be listed with it; give a folder elsewhere")
     _check_folder(folder)
@@ -76,10 +76,6 @@ def _check_folder(folder: str) -> None:
         raise UserError(f"--out: {existing} is a file; give a folder")
     if not storage.is_writable(existing):
         raise UserError(f"--out: {existing} is not writable; give another folder or change its permissions")
-
-
-def _absolute(uri: str) -> str:
-    return uri.rstrip("/") if "://" in uri else storage.resolve(uri)[1]
 
 
 def write(plan: Plan) -> Outcome:

@@ -1,5 +1,6 @@
 """Denoised images on their way out of a block: encoded, then written as files in the input's tree or as a tar shard."""
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,7 +20,7 @@ def write(block: Block, run: str, section: ImagesSection | None) -> pa.Table:
     """The block's rows (blocks.DENOISED_SCHEMA) by RESULT_SCHEMA, with `output_uri` where an image now lies.
 
     Images lie under <run>/images, in a folder a level if noise was added: each in a file, or all of the block in one
-    tar shard that has the block's name. An image that its format cannot hold costs its row alone; a disk or server
+    tar shard that is named after the block. An image that its format cannot hold costs its row alone; a disk or server
     that refuses to write raises OSError, for it would refuse the next image too.
     """
     rows = block.images.select(RESULT_SCHEMA.names).to_pylist()
@@ -29,6 +30,17 @@ def write(block: Block, run: str, section: ImagesSection | None) -> pa.Table:
         with block.timed("write"):
             _store(block, run, rows, files, section)
     return pa.Table.from_pylist(rows, schema=RESULT_SCHEMA)
+
+
+def discard(rows: pa.Table, committed: pa.Table) -> None:
+    """Deletes the images of `rows` that no row in `committed` points to."""
+    storage.delete_files(sorted(_files_of(rows) - _files_of(committed)))
+
+
+def _files_of(rows: pa.Table) -> set[str]:
+    """Where the images of rows lie; of those in a tar shard, the shard."""
+    uris = rows["output_uri"].drop_null().to_pylist()
+    return {uri.rpartition("#")[0] if ".tar#" in uri else uri for uri in uris}
 
 
 def _encode(table: pa.Table, index: int, row: dict[str, Any], section: ImagesSection) -> bytes | None:
@@ -59,8 +71,8 @@ def _store(
     folder, scratch = storage.join(run, "images"), storage.join(run, "_tmp")
     if section.pack == "tar":
         if written:
-            shard = storage.join(folder, f"{block.file.name.removesuffix('.parquet')}.tar")
             members = [(tar_shards.webdataset_name(name), data) for _, name, data in written]
+            shard = storage.join(folder, _shard_name(block, [member for member, _ in members]))
             storage.write_whole(shard, tar_shards.pack(members), scratch)
             for (row, _, _), (member, _) in zip(written, members, strict=True):
                 row["output_uri"] = f"{shard}#{member}"
@@ -69,6 +81,13 @@ def _store(
         row["output_uri"] = storage.join(folder, name)
     with ThreadPoolExecutor(WRITE_THREADS) as pool:
         list(pool.map(lambda each: storage.write_whole(each[0]["output_uri"], each[2], scratch), written))
+
+
+def _shard_name(block: Block, members: list[str]) -> str:
+    """The block's, and what tells a shard of these images from one of others: should the block be denoised twice, and
+    an image fail only once, neither shard takes the place of the other."""
+    digest = hashlib.blake2b("\n".join(members).encode(), digest_size=4).hexdigest()
+    return f"{block.file.name.removesuffix('.parquet')}-{digest}.tar"
 
 
 def _name(row: dict[str, Any], section: ImagesSection) -> str:

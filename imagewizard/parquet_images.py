@@ -149,7 +149,7 @@ class _Cursor:
     def cell(self, row: int) -> bytes | OSError:
         """The image in a row, or why it cannot be had; an error in a row group is one for all of its rows after it."""
         group = bisect_right(self._ends, row)
-        if group == len(self._ends):
+        if row < 0 or group == len(self._ends):
             return OSError(f"the file has no row {row}: it changed since it was listed")
         if group != self._group or row < self._first:
             self._begin(group)

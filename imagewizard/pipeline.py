@@ -6,6 +6,7 @@ so that what is denoised is written before the next block is begun: a crash cost
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -28,6 +29,10 @@ MAX_HEADER_BYTES = 16 << 20
 # the actors take them all, and the job would hang without a word.
 ACTOR_CPUS = 0.5
 READER_CPUS = 0.25
+
+# A block whose actor dies goes to another; one that kills each of them, by what it takes of memory say, ends the job
+# with a reason, while Ray's default would try it for ever.
+BLOCK_RETRIES = 3
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,7 @@ def build(work: Work, actor: type["DenoiseActor"], config: ActorConfig, width: W
             compute=ActorPoolStrategy(size=width.actors),
             num_cpus=ACTOR_CPUS,
             num_gpus=width.gpus_per_actor or None,
+            max_task_retries=BLOCK_RETRIES,
             **by_block,
         )
     )
@@ -141,10 +147,17 @@ WRITTEN_SCHEMA = pa.schema([("block", pa.string()), ("rows", pa.int64()), ("fail
 
 
 def write_rows(block: Block, work: Work) -> pa.Table:
-    """Writes a block's images, then its rows to the file that is named after it, unless a twin of this task has."""
+    """Writes a block's images, then its rows to the file that is named after it, unless a twin of this task has.
+
+    A twin is the same task run again by Ray, or by another driver's worker that is not dead yet.
+    """
     uri = storage.join(work.run, "results", block.file.name)
     rows = outputs.write(block, work.run, work.images)
-    storage.write_new(uri, results.encode(rows, {"stage_seconds": block.seconds}), storage.join(work.run, "_tmp"))
+    data = results.encode(rows, {"stage_seconds": block.seconds})
+    if not storage.write_new(uri, data, storage.join(work.run, "_tmp")):
+        with suppress(FileNotFoundError):  # compacted already; an image too many does no harm
+            committed, _ = results.read(work.run, block.file.name)
+            outputs.discard(rows, committed)
     failed = rows["status"].to_pylist().count(ERROR)
     return pa.table([[block.file.name], [rows.num_rows], [failed]], schema=WRITTEN_SCHEMA)
 

@@ -110,13 +110,14 @@ class ResultFiles:
 
 
 def listing(run: str) -> ResultFiles:
-    """The result files of a run, as they are at one moment. Raises OSError."""
+    """The result files of a run: no row that was there at the call is missing. Raises OSError."""
     folder = storage.join(run, "results")
     names = storage.list_files(folder, ".parquet")
-    # A file that comes while others go, in the midst of a listing, may be missed; the next listing then differs.
-    while names != (again := storage.list_files(folder, ".parquet")):
+    # A file that comes while those it replaces go, in the midst of a listing, may be missed; some that the listing
+    # before has are gone then. Files that only come do no harm, and never stop coming.
+    while not set(names) <= set(again := storage.list_files(folder, ".parquet")):
         names = again
-    return ResultFiles(names)
+    return ResultFiles(again)
 
 
 def result_files(run: str) -> list[str]:

@@ -26,6 +26,18 @@ def read_job(run: str) -> dict[str, Any] | None:
     return dict(yaml.safe_load(storage.read_bytes(uri))) if storage.exists(uri) else None
 
 
+def begin(kind: Kind, config: DenoiseConfig | TrainConfig, fingerprint: str | None, keys: tuple[str, ...]) -> None:
+    """Writes job.yaml, or raises UserError if the one that is there is of another job, as `check_same_job` does.
+
+    To be called by whoever holds the lease: between a look before and now, another driver may have come and gone.
+    """
+    stored = read_job(config.output)
+    if stored is None:
+        write_job(kind, config, fingerprint)
+    else:
+        check_same_job(stored, kind, config, fingerprint, keys)
+
+
 def write_job(kind: Kind, config: DenoiseConfig | TrainConfig, fingerprint: str | None) -> None:
     """Writes job.yaml, before any work. Credentials are in no config, so none get in here.
 
@@ -43,14 +55,23 @@ def write_job(kind: Kind, config: DenoiseConfig | TrainConfig, fingerprint: str 
     storage.write_whole(storage.join(config.output, "job.yaml"), data, storage.join(config.output, "_tmp"))
 
 
-def check_output(output: str) -> None:
-    """Raises UserError unless `output` is, or can become, a local folder that we may write, or its bucket is there."""
+def check_output(output: str, sources: str | list[str]) -> None:
+    """Raises UserError unless `output` is, or can become, a local folder that we may write, or its bucket is there.
+
+    And if it lies in a folder of `sources`, for what is written would be listed with them the next time.
+    """
+    for source in [sources] if isinstance(sources, str) else sources:
+        if f"{storage.absolute(output)}/".startswith(f"{storage.absolute(source)}/"):
+            raise UserError(f"output: {output} lies in {source}, which is input; give a folder elsewhere")
     filesystem, path = storage.resolve(output)
     if not isinstance(filesystem, fs.LocalFileSystem):
         try:
             storage.check_bucket(output)
         except UserError as error:
             raise UserError(f"output: {error}") from None
+        parts = [storage.join(output, name) for name in ("manifest", "results")]
+        if any(storage.exists(part) for part in parts) and read_job(output) is None:
+            raise UserError(f"output: {output} holds parts of a run and no job.yaml; give another prefix, or empty it")
         return
     folder = Path(path)
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
@@ -91,7 +112,6 @@ def check_same_job(
 
 
 def sweep(run: str) -> None:
-    """Removes what a crashed driver's workers left half written."""
-    filesystem, path = storage.resolve(storage.join(run, "_tmp"))
-    if filesystem.get_file_info(path).type == fs.FileType.Directory:
-        filesystem.delete_dir_contents(path)
+    """Removes what a crashed driver's workers left half written; they may be at it still."""
+    scratch = storage.join(run, "_tmp")
+    storage.delete_files([storage.join(scratch, name) for name in storage.list_files(scratch)])

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from imagewizard import parquet_images, storage, tar_shards
+from imagewizard.errors import UserError
 from imagewizard.schema import BYTES, MEMBER, OFFSET, ROW, URI
 
 # Reads wait for disks and servers, not for the CPU.
@@ -20,8 +21,8 @@ def read(images: list[dict[str, Any]], max_bytes: int) -> list[bytes | OSError]:
     found: list[bytes | OSError] = [OSError()] * len(images)
     tars, tables, files = defaultdict(list), defaultdict(list), []
     for index, image in enumerate(images):
-        if image[MEMBER] is not None and (image[BYTES] or 0) > max_bytes:
-            found[index] = OSError(f"{image[BYTES]} bytes, more than the {max_bytes} that are allowed")
+        if (refusal := _refusal(image, max_bytes)) is not None:
+            found[index] = refusal
         elif image[MEMBER] is not None:
             tars[image[URI]].append(index)
         elif image[ROW] is not None:
@@ -41,6 +42,17 @@ def read(images: list[dict[str, Any]], max_bytes: int) -> list[bytes | OSError]:
         for index, content in zip(wanted, parquet_images.read(uri, rows), strict=True):
             found[index] = content
     return found
+
+
+def _refusal(image: dict[str, Any], max_bytes: int) -> OSError | None:
+    """Why an image is not even tried; None if it is."""
+    try:
+        storage.check_address(image[URI])
+    except UserError as error:
+        return OSError(str(error))
+    if image[MEMBER] is not None and (image[BYTES] or 0) > max_bytes:
+        return OSError(f"{image[BYTES]} bytes, more than the {max_bytes} that are allowed")
+    return None
 
 
 def _read_file(uri: str, max_bytes: int) -> bytes | OSError:

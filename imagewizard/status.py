@@ -48,7 +48,10 @@ def read(run: str) -> Status:
     files, shards = digest.snapshot(run)
     found = digest.merge(shards.values())
     pending = index.images * levels - found.rows
-    recent, span = _recent(run, files, shards, found.last_row or 0.0)
+    try:
+        recent, span = _recent(run, files, shards, found.last_row or 0.0)
+    except FileNotFoundError:  # a compaction has put another in its place just now; the next look will tell
+        recent, span = 0, 0.0
     state = "running" if driver else "stopped" if pending else "finished"
     rate = recent / span if span else None
     last_row = datetime.fromtimestamp(found.last_row, UTC) if found.last_row else None

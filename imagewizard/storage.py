@@ -76,6 +76,19 @@ def check_bucket(uri: str) -> None:
         s3.check_bucket(uri)
 
 
+def absolute(uri: str) -> str:
+    """A local path made absolute, or a URI, without a slash at its end."""
+    return uri.rstrip("/") if "://" in uri else str(Path(uri).expanduser().absolute())
+
+
+def check_address(uri: str) -> None:
+    """Raises UserError if there can be no file of that name: another scheme, a bucket alone, a NUL in it."""
+    if "\0" in uri:
+        raise UserError(f"{uri!r}: a name has no NUL")
+    if _local_path(uri) is None and not s3.split(uri)[1]:
+        raise UserError(f"{uri}: a bucket and no key")
+
+
 def join(uri: str, *parts: str) -> str:
     """`uri` with path segments below it."""
     return "/".join([uri.rstrip("/"), *parts])

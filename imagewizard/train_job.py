@@ -95,7 +95,7 @@ def prepare(config: TrainConfig) -> Plan:
         raise UserError(f"data.crop: the network takes multiples of {multiple} pixels (got {config.data.crop})")
     if config.loss.perceptual:
         perceptual_files.check(config.loss.perceptual.weights, config.loss.perceptual.layers)
-    run_folder.check_output(config.output)
+    run_folder.check_output(config.output, config.data.train)
     stored = run_folder.read_job(config.output)
     with _key_of("data.validation"):
         manifest.check_source(config.data.validation)
@@ -130,10 +130,9 @@ def execute(plan: Plan) -> dict[str, Any]:
     config, run = plan.config, plan.config.output
     with Lease(run) as lease:
         run_folder.sweep(run)
-        if not plan.resumed:
-            run_folder.write_job("train", config, plan.fingerprint)
+        run_folder.begin("train", config, plan.fingerprint, RESULT_KEYS)
         with _key_of("data.train"):
-            index = manifest.read_index(run) or manifest.write(run, config.data.train, None)
+            index = manifest.read_index(run) or manifest.write(run, config.data.train, None, lease.check)
         images = pa.concat_tables([manifest.read_shard(run, shard) for shard in range(len(index.blocks))])
         if images[MEMBER].null_count + images[ROW].null_count < 2 * images.num_rows:
             raise UserError("data.train: images in tar shards or Parquet cannot be trained on; give them as files")

@@ -13,6 +13,7 @@ from imagewizard.parquet_images import IMAGE, LISTED_ROWS, check_no_nulls, check
 from imagewizard.schema import IMAGE_ID, MANIFEST_SCHEMA, MEMBER, URI
 
 _ABSOLUTE = r"^(/|[A-Za-z][A-Za-z0-9+.-]*://)"
+_READABLE = r"^(/|(file|s3)://)"
 
 
 def is_one(schema: pa.Schema) -> bool:
@@ -38,6 +39,7 @@ def tables(file: pq.ParquetFile) -> Iterator[pa.Table]:
         first += len(batch)
         values = [batch[name] if name in columns else pa.nulls(len(batch)) for name in MANIFEST_SCHEMA.names]
         table = pa.table(values, MANIFEST_SCHEMA.names).cast(MANIFEST_SCHEMA)
+        _check_schemes(table[URI])
         yield table.set_column(1, MANIFEST_SCHEMA.field(URI), _absolute(table[URI]))
 
 
@@ -49,6 +51,16 @@ def _check_column(schema: pa.Schema, field: pa.Field) -> None:
         check_text(schema, field.name)
     elif not pa.types.is_integer(type := schema.field(field.name).type):
         raise UserError(f"column {field.name} is {type}; it must hold whole numbers")
+
+
+def _check_schemes(uris: pa.ChunkedArray) -> None:
+    """One of another scheme means that all the manifest is: better to hear of it now than to read a million errors."""
+    absolute = uris.filter(pc.match_substring_regex(uris, _ABSOLUTE))
+    others = absolute.filter(pc.invert(pc.match_substring_regex(absolute, _READABLE)))
+    if len(others):
+        uri = others[0].as_py()
+        scheme = uri.partition("://")[0]
+        raise UserError(f"uri {uri!r}: {scheme}:// cannot be read; download the images, or give s3:// or local ones")
 
 
 def _absolute(uris: pa.ChunkedArray) -> pa.ChunkedArray:

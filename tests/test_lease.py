@@ -187,6 +187,17 @@ def test_the_heartbeat_beats(run: str, fast: None) -> None:
         held.check()
 
 
+def test_a_driver_that_was_suspended_looks_before_it_goes_on(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at its next beat, which may be 15 seconds off."""
+    with Lease(run) as held:
+        lock(run)
+        held.check()
+        now = time.time()
+        monkeypatch.setattr(lease.time, "time", lambda: now + 2 * lease.STALE_SECONDS)
+        with pytest.raises(RunLockedError, match="another driver has taken this run over"):
+            held.check()
+
+
 def test_a_driver_learns_that_it_was_taken_over(run: str, fast: None) -> None:
     with Lease(run) as held:
         while True:  # a beat may come between its look and its write

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from imagewizard import listing, manifest, storage, tar_shards
-from imagewizard.errors import UserError
+from imagewizard.errors import RunLockedError, UserError
 from imagewizard.listing_rows import Tally
 from imagewizard.schema import MANIFEST_SCHEMA
 
@@ -94,6 +94,21 @@ def test_missing_empty_and_single_inputs_are_refused(tmp_path: Path) -> None:
             manifest.check_source(source)
     with pytest.raises(UserError, match="no image to list"):
         manifest.write(str(tmp_path / "run"), str(tmp_path / "in"), None)
+    assert manifest.read_index(str(tmp_path / "run")) is None
+
+
+def test_who_has_lost_the_run_writes_no_more_of_its_manifest(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").touch()
+    calls = []
+
+    def check() -> None:
+        calls.append(None)
+        if len(calls) == 2:  # before the index, after the one shard
+            raise RunLockedError("lost")
+
+    with pytest.raises(RunLockedError):
+        manifest.write(str(tmp_path / "run"), str(tmp_path / "in"), None, check)
     assert manifest.read_index(str(tmp_path / "run")) is None
 
 

@@ -64,13 +64,27 @@ def test_files_mirror_the_inputs_tree(tmp_path: Path) -> None:
 
 def test_a_blocks_shard_has_its_name_and_a_sample_an_image(tmp_path: Path) -> None:
     outputs.write(block(denoised("d/a.jpg"), denoised("d/a.png")), str(tmp_path), TAR)
-    shard = tmp_path / "images" / "s00000-b000003-a02.tar"
+    [shard] = (tmp_path / "images").glob("s00000-b000003-a02-*.tar")
     listed = subprocess.run(["tar", "-tf", str(shard)], capture_output=True, text=True, check=True).stdout.split()
     # WebDataset's key ends at the first dot: the two would be one sample otherwise
     assert listed == ["sigma25/d/a%2ejpg.png", "sigma25/d/a%2epng.png"]
     again = shard.read_bytes()
     outputs.write(block(denoised("d/a.jpg"), denoised("d/a.png")), str(tmp_path), TAR)
     assert shard.read_bytes() == again
+
+
+@pytest.mark.parametrize("section", [PNG, TAR])
+def test_a_twin_that_fails_on_an_image_takes_none_away(tmp_path: Path, section: ImagesSection) -> None:
+    """Of a block that is denoised twice the first rows count, whatever the second one's writer has done."""
+    first = outputs.write(block(denoised("a", 0), denoised("b", 1)), str(tmp_path), section)
+    twin = outputs.write(block(denoised("a", 0), error_row("b", "read", "timeout")), str(tmp_path), section)
+    outputs.discard(twin, first)
+    for seed, uri in enumerate(first["output_uri"].to_pylist()):
+        np.testing.assert_array_equal(pixels(uri), photo(8, 8, seed))
+    whole = outputs.write(block(denoised("a", 0), denoised("c", 1)), str(tmp_path), section)
+    outputs.discard(whole, first)
+    kept = {uri.rpartition("#")[0] or uri for uri in first["output_uri"].to_pylist()}
+    assert {str(path) for path in (tmp_path / "images").rglob("*.*") if path.is_file()} == kept
 
 
 @pytest.mark.parametrize("section", [PNG, TAR, None])

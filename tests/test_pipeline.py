@@ -1,6 +1,8 @@
 """The chain as a whole: a fast reader before a slow model waits, instead of filling the object store."""
 
+import os
 import re
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -40,21 +42,47 @@ class SlowActor(pipeline.DenoiseActor):
         return Block(block.file, pa.Table.from_pylist(rows, schema=blocks.DENOISED_SCHEMA), {})
 
 
+class PoisonedActor(pipeline.DenoiseActor):
+    """A stand-in for DenoiseActor that one image kills, as one may that takes more memory than there is."""
+
+    def load(self, config: ActorConfig) -> Callable[[Block], Block]:
+        return self.denoise
+
+    @staticmethod
+    def denoise(block: Block) -> Block:
+        if "7.png" in block.images["image_id"].to_pylist():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return SlowActor.denoise(block)
+
+
 def store_megabytes() -> float:
     """What all objects take of the shared memory."""
     address = ray.get_runtime_context().gcs_address
     return float(re.search(r"Plasma memory usage ([\d.]+) MiB", memory_summary(address, stats_only=True))[1])
 
 
-def test_a_fast_reader_waits_for_a_slow_model(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    Image.fromarray(np.zeros((700, 700, 3), np.uint8)).save(tmp_path / "in" / "0.png")
-    for number in range(1, 4 * BLOCKS):
-        (tmp_path / "in" / f"{number}.png").hardlink_to(tmp_path / "in" / "0.png")
-    run = str(tmp_path / "run")
-    index = manifest.write(run, str(tmp_path / "in"), 4)
+def all_work(folder: Path, images: int, side: int) -> pipeline.Work:
+    """A run of so many images of side x side, in blocks of four."""
+    (folder / "in").mkdir()
+    Image.fromarray(np.zeros((side, side, 3), np.uint8)).save(folder / "in" / "0.png")
+    for number in range(1, images):
+        (folder / "in" / f"{number}.png").hardlink_to(folder / "in" / "0.png")
+    run = str(folder / "run")
+    index = manifest.write(run, str(folder / "in"), 4)
     pieces = blocks.pieces(index.blocks, ResultFiles([]), set())
-    work = pipeline.Work(run, pieces, [25.0], 4, False, 10**6, None, keep=False)
+    return pipeline.Work(run, pieces, [25.0], 4, False, 10**6, None, keep=False)
+
+
+def test_an_image_that_kills_its_actor_ends_the_job(tmp_path: Path) -> None:
+    """Not only that: it does so after a few tries, and what the others came to is there."""
+    work, width = all_work(tmp_path, 16, 8), Width(1, 1, 0.0, readers=1, store_bytes=STORE_MEGABYTES << 20)
+    with pytest.raises(ray.exceptions.RayError, match="actor"):
+        list(pipeline.build(work, PoisonedActor, None, width).iter_rows())  # type: ignore[arg-type]
+    assert len(results.result_files(work.run)) < 4
+
+
+def test_a_fast_reader_waits_for_a_slow_model(tmp_path: Path) -> None:
+    work = all_work(tmp_path, 4 * BLOCKS, 700)
     width = Width(1, 1, 0.0, readers=1, store_bytes=STORE_MEGABYTES << 20)
     before = store_megabytes()
     most, stop = [before], threading.Event()
@@ -69,6 +97,6 @@ def test_a_fast_reader_waits_for_a_slow_model(tmp_path: Path) -> None:
     stop.set()
     sampler.join()
     assert sum(each["rows"] for each in written) == 4 * BLOCKS
-    assert len(results.result_files(run)) == BLOCKS
+    assert len(results.result_files(work.run)) == BLOCKS
     # all of it would be 144 MB; a block or two may be on their way into the store when the limit is reached
     assert BLOCK_MEGABYTES < most[0] - before < STORE_MEGABYTES + 2 * BLOCK_MEGABYTES

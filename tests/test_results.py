@@ -1,5 +1,6 @@
 """Names of result files, and the rows of a run as a dataset."""
 
+import itertools
 from pathlib import Path
 
 import pyarrow as pa
@@ -80,9 +81,18 @@ def test_a_shards_file_is_listed_after_its_blocks() -> None:
 
 def test_a_listing_into_which_a_compaction_falls_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first listing is made to see the folder half way: the block is gone, the shard's file not yet seen."""
-    seen = iter([[], [ShardFile(0, 1).name], [ShardFile(0, 1).name]])
-    monkeypatch.setattr(results.storage, "list_files", lambda uri, suffix: next(seen))
-    assert results.listing(str(tmp_path)).names == [ShardFile(0, 1).name]
+    block, whole = BlockFile(0, 0, 1).name, ShardFile(0, 1).name
+    for listings in ([[], [whole]], [[block], [], [whole]]):
+        seen = iter(listings)
+        monkeypatch.setattr(results.storage, "list_files", lambda uri, suffix, seen=seen: next(seen))
+        assert results.listing(str(tmp_path)).names == [whole]
+
+
+def test_a_listing_ends_while_rows_are_committed_all_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = itertools.count(1)
+    growing = lambda uri, suffix: [BlockFile(0, block, 1).name for block in range(next(count))]  # noqa: E731
+    monkeypatch.setattr(results.storage, "list_files", growing)
+    assert len(results.listing(str(tmp_path)).names) == 2
 
 
 def test_notes_travel_with_the_rows(tmp_path: Path) -> None:

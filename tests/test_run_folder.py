@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from imagewizard import run_folder
+from imagewizard import run_folder, storage
 from imagewizard.errors import UserError
 from imagewizard.job_config import RESULT_KEYS, DenoiseConfig
 
@@ -38,15 +38,46 @@ def test_job_yaml_keeps_what_a_rerun_is_compared_with(tmp_path: Path) -> None:
 
 
 def test_an_output_that_is_a_file_or_holds_other_things_is_refused(tmp_path: Path) -> None:
-    run_folder.check_output(str(tmp_path / "new" / "deep"))
-    run_folder.check_output(str(tmp_path))
+    run_folder.check_output(str(tmp_path / "new" / "deep"), "in")
+    run_folder.check_output(str(tmp_path), "in")
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="is a file"):
-        run_folder.check_output(str(tmp_path / "file" / "run"))
+        run_folder.check_output(str(tmp_path / "file" / "run"), "in")
     with pytest.raises(UserError, match="holds other files"):
-        run_folder.check_output(str(tmp_path))
+        run_folder.check_output(str(tmp_path), "in")
     run_folder.write_job("denoise", config(tmp_path), "f")
-    run_folder.check_output(str(tmp_path))
+    run_folder.check_output(str(tmp_path), "in")
+
+
+def test_an_output_within_the_input_is_refused(tmp_path: Path) -> None:
+    """Its images and rows would be input of the next run."""
+    for output, sources in (
+        (tmp_path / "in" / "run", f"{tmp_path}/in/"),
+        (tmp_path / "in", ["other.png", f"{tmp_path}/in"]),
+        ("s3://bucket/in/run", "s3://bucket/in/"),
+    ):
+        with pytest.raises(UserError, match="which is input; give a folder elsewhere"):
+            run_folder.check_output(str(output), sources)
+    run_folder.check_output(str(tmp_path / "input"), f"{tmp_path}/in")
+
+
+def test_parts_of_a_run_without_its_job_are_refused(tmp_path: Path, bucket: str) -> None:
+    """They would count as done, whatever they were made with."""
+    for folder in (str(tmp_path), f"{bucket}/run"):
+        storage.write_whole(f"{folder}/results/s00000-b000000-a01.parquet", b"rows", f"{tmp_path}/scratch")
+        with pytest.raises(UserError, match=r"output: .* holds .*; give"):
+            run_folder.check_output(folder, "in")
+        run_folder.write_job("denoise", DenoiseConfig(input="in", output=folder), "f")
+        run_folder.check_output(folder, "in")
+
+
+def test_a_job_that_began_between_the_look_and_the_lease_is_seen(tmp_path: Path) -> None:
+    run_folder.begin("denoise", config(tmp_path), "f", RESULT_KEYS)
+    before = (tmp_path / "job.yaml").read_bytes()
+    run_folder.begin("denoise", config(tmp_path), "f", RESULT_KEYS)
+    with pytest.raises(UserError, match="seed was 0, is 1"):
+        run_folder.begin("denoise", config(tmp_path, seed=1), "f", RESULT_KEYS)
+    assert (tmp_path / "job.yaml").read_bytes() == before
 
 
 def test_sweeping_empties_the_scratch_folder_only(tmp_path: Path) -> None:

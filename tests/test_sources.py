@@ -49,6 +49,14 @@ def test_what_cannot_be_read_is_told_and_costs_nobody_else(mixed: list[dict], tm
     assert f"{LIMIT + 1} bytes" in str(errors[1])
 
 
+@pytest.mark.parametrize("uri", ["gs://bucket/a.png", "s3:///a.png", "s3://bucket", "a\0b.png"])
+def test_an_address_that_nothing_can_have_costs_nobody_else(mixed: list[dict], uri: str) -> None:
+    odd = [image(uri), image(uri, member="m", offset=0, bytes=1), image(uri, row=0)]
+    found = sources.read([*odd, mixed[0], mixed[2] | {"row": -1}], LIMIT)
+    assert [type(each) for each in found] == [OSError] * 3 + [bytes, OSError]
+    assert "no row -1" in str(found[-1])
+
+
 def test_an_origin_leads_back_to_the_contents(mixed: list[dict], tmp_path: Path) -> None:
     origins = [sources.origin(each) for each in mixed]
     assert origins == [str(tmp_path / name) for name in ("a.png", "s.tar#m.png", "t.parquet#1", "b.png")]

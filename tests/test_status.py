@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from imagewizard import manifest, run_folder, status
+from imagewizard import digest, manifest, run_folder, status
 from imagewizard.errors import UserError
 from imagewizard.job_config import DenoiseConfig
 from imagewizard.lease import Lease
@@ -43,6 +43,19 @@ def test_a_run_with_all_rows_is_finished(run: Path) -> None:
     run_folders.write_rows(run, [run_folders.row("c.png"), run_folders.row("d.png")], block=1)
     found = status.read(str(run))
     assert (found.state, found.pending) == ("finished", 0)
+
+
+def test_a_compaction_between_two_looks_costs_the_rate_alone(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = digest.snapshot
+
+    def look(folder: str) -> object:
+        found = snapshot(folder)
+        shutil.rmtree(run / "results")
+        return found
+
+    monkeypatch.setattr(status.digest, "snapshot", look)
+    found = status.read(str(run))
+    assert (found.ok, found.failed, found.rows_per_second) == (1, 1, None)
 
 
 def test_a_run_that_is_not_listed_yet(run: Path) -> None:

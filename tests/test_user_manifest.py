@@ -62,6 +62,7 @@ def test_relative_uris_are_made_absolute(tmp_path: Path, monkeypatch: pytest.Mon
         ({"uri": ["a"]}, "no column image_id"),
         ({"image_id": [1], "uri": ["x"]}, "column image_id is int64; it must hold text"),
         ({"image_id": ["a"], "uri": [b"x"]}, "column uri is binary; it must hold text"),
+        ({"image_id": [*"abc"], "uri": ["x", "s3://b/y", "https://h/z"]}, "uri 'https://h/z': https:// cannot be read"),
         ({"image_id": ["a"], "uri": ["x"], "bytes": ["7"]}, "column bytes is string; it must hold whole numbers"),
         ({"image_id": ["a"], "uri": ["x"], "member": [7]}, "column member is int64; it must hold text"),
         ({"image_id": ["a"], "uri": ["x"], "row": [0.5]}, "column row is double; it must hold whole numbers"),
