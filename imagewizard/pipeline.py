@@ -5,6 +5,7 @@ rows, one block in is one result file out. Pixels cross processes once, as integ
 so that what is denoised is written before the next block is begun: a crash costs each actor one block at most.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
+from ray.util.annotations import RayDeprecationWarning
 
 from imagewizard import blocks, compaction, images, outputs, picture, results, sources, storage
 from imagewizard.blocks import Block
@@ -66,12 +68,16 @@ def build(work: Work, actor: type["DenoiseActor"], config: ActorConfig, width: W
     by_block = {"batch_size": 1, "batch_format": "pyarrow"}
     task = {"work": replace(work, pieces=[])}
     reader = {"num_cpus": READER_CPUS, "compute": TaskPoolStrategy(size=width.readers), "fn_kwargs": task}
-    return (
+    decoded = (
         ray.data.from_items([asdict(piece) for piece in work.pieces], override_num_blocks=len(work.pieces))
         .flat_map(list_pending_blocks, **reader)
         .map_batches(read_images, **reader, **by_block)
         .map_batches(decode_images, **reader, **by_block)
-        .map_batches(
+    )
+    with warnings.catch_warnings():
+        # Ray deprecates what it passes on to its actors without a name, and has none for max_task_retries.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        return decoded.map_batches(
             actor,
             fn_constructor_args=(config, task["work"]),
             compute=ActorPoolStrategy(size=width.actors),
@@ -80,7 +86,6 @@ def build(work: Work, actor: type["DenoiseActor"], config: ActorConfig, width: W
             max_task_retries=BLOCK_RETRIES,
             **by_block,
         )
-    )
 
 
 def list_pending_blocks(piece: dict[str, Any], work: Work) -> Iterator[dict[str, Any]]:
