@@ -1,6 +1,7 @@
 """What tests share: a Ray cluster and an S3 server for the session, and the development data where there is any."""
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,10 @@ from imagewizard import cluster
 from tests.s3_faults import FaultyS3
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+# What a shell starts in the background ignores Ctrl-C, and so does all that it starts; some tests send it to jobs.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
