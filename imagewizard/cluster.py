@@ -22,8 +22,8 @@ STORE_BYTES_PER_ACTOR = 1 << 30
 
 # What a block of images (64 MB encoded, 128 MB of pixels) takes in a process that works on it, with its copies: …
 PROCESS_BYTES = 1_000_000_000
-# … and what an image that is larger takes, in bytes a pixel: float32 RGB, its tensor, the estimate, the pixels.
-IMAGE_COPIES = 60
+# … and what an image that is larger takes, in bytes a pixel, by `python -m tests.megapixels`: of 100 million, 9.7 GB.
+IMAGE_COPIES = 100
 
 
 @dataclass(frozen=True)
