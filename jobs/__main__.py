@@ -4,7 +4,7 @@ import importlib
 import sys
 
 from imagewizard import __version__
-from jobs import exit_codes
+from jobs import shell
 
 COMMANDS = {
     "demo": "the bulk job on photographs that come with scikit-image, and a page to look at",
@@ -29,15 +29,15 @@ def main() -> int:
     words = sys.argv[1:]
     if not words or words[0] in {"-h", "--help", "help"}:
         print(_usage())
-        return exit_codes.DONE if words else exit_codes.WRONG_INPUT
+        return shell.DONE if words else shell.WRONG_INPUT
     if words[0] == "--version":
         print(f"imagewizard {__version__}")
-        return exit_codes.DONE
+        return shell.DONE
     if words[0] not in COMMANDS:
         print(f"error: {words[0]!r} is no command; one of {', '.join(COMMANDS)}", file=sys.stderr)
-        return exit_codes.WRONG_INPUT
+        return shell.WRONG_INPUT
     module = importlib.import_module(f"jobs.{words[0]}")
-    return exit_codes.run(module.main, words[1:])
+    return shell.run(module.main, words[1:])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from imagewizard.errors import UserError
-from jobs import exit_codes
+from jobs import shell
 
 PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 
@@ -35,31 +35,31 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     if arguments.scale is not None:
         return _scale(arguments.scale)
-    from imagewizard import benchmark  # torch takes seconds that --help need not wait for
+    from imagewizard.benchmarks import throughput  # torch takes seconds that --help need not wait for
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.images or _write_crops(Path(scratch), arguments.count, arguments.size)
-        rates = benchmark.measure(folder, arguments.sigma, arguments.model, lambda text: print(text, flush=True))
+        rates = throughput.measure(folder, arguments.sigma, arguments.model, lambda text: print(text, flush=True))
     print(f"pipeline      {rates.pipeline:8.2f} images/s   ({rates.pipeline_with_start:.2f} with start-up)")
     print(f"bare model    {rates.bare:8.2f} images/s   pipeline / bare model = {rates.pipeline / rates.bare:.2f}")
     print(f"plain loop    {rates.plain:8.2f} images/s   pipeline / plain loop = {rates.pipeline / rates.plain:.2f}")
-    return exit_codes.DONE
+    return shell.DONE
 
 
 def _scale(sizes: str) -> int:
     if not all(size.strip().isdigit() and int(size) for size in sizes.split(",")):
         raise UserError(f"--scale: {sizes} is no list of numbers; give one or more, as 10000,100000")
-    from imagewizard import scale_benchmark
+    from imagewizard.benchmarks import scale
 
     costs = []
     for size in sizes.split(","):
         with tempfile.TemporaryDirectory() as scratch:
-            costs.append(scale_benchmark.measure(int(size), Path(scratch)))
-    for field in fields(scale_benchmark.Cost):
+            costs.append(scale.measure(int(size), Path(scratch)))
+    for field in fields(scale.Cost):
         values = (getattr(cost, field.name) for cost in costs)
         cells = (f"{value:>12,.2f}" if isinstance(value, float) else f"{value:>12,}" for value in values)
         print(f"{field.name:<24}{''.join(cells)}")
-    return exit_codes.DONE
+    return shell.DONE
 
 
 def _write_crops(folder: Path, count: int, size: int) -> str:
@@ -75,4 +75,4 @@ def _write_crops(folder: Path, count: int, size: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_codes.run(main, sys.argv[1:]))
+    sys.exit(shell.run(main, sys.argv[1:]))

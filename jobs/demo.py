@@ -5,11 +5,14 @@ import sys
 from importlib import resources
 from pathlib import Path
 
-from imagewizard import config, denoise_job, report, summary
+from imagewizard import config
+from imagewizard.config.denoise import DenoiseConfig
+from imagewizard.distributed import denoise_job
 from imagewizard.errors import UserError
-from imagewizard.job_config import DenoiseConfig
-from jobs import exit_codes
-from jobs.config_words import parse
+from imagewizard.report import run as run_report
+from imagewizard.runs import summary
+from jobs import shell
+from jobs.shell import parse
 
 PHOTOS = (
     "astronaut.png",
@@ -37,15 +40,15 @@ def main(argv: list[str]) -> int:
     plan = denoise_job.prepare(job)
     print(plan, flush=True)
     if dry_run:
-        return exit_codes.DONE
+        return shell.DONE
     totals = denoise_job.execute(plan)
     _print_table(job.output)
-    page = report.write_report(job.output)
+    page = run_report.write_report(job.output)
     print(f"\n{totals['session']['rows_per_second']:.2f} images/s, start-up included")
     print(f"rows    {job.output}/results   (imagewizard query {job.output} summary)")
     print(f"images  {job.output}/images")
     print(f"page    {page}")
-    return exit_codes.DONE if totals["failed"] == 0 else exit_codes.BROKE
+    return shell.DONE if totals["failed"] == 0 else shell.BROKE
 
 
 def _photos() -> list[str]:
@@ -78,4 +81,4 @@ def _line(name: str, size: str, row: dict[str, float]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_codes.run(main, sys.argv[1:]))
+    sys.exit(shell.run(main, sys.argv[1:]))

@@ -4,9 +4,9 @@ import sys
 from typing import Any
 
 from imagewizard import config
-from imagewizard.job_config import DenoiseConfig
-from jobs import exit_codes
-from jobs.config_words import parse
+from imagewizard.config.denoise import DenoiseConfig
+from jobs import shell
+from jobs.shell import parse
 
 
 def main(argv: list[str]) -> int:
@@ -18,18 +18,16 @@ def main(argv: list[str]) -> int:
         example="imagewizard denoise input=photos output=runs/photos noise.sigma='[15,25,50]'",
     )
     job = config.load(DenoiseConfig, path, overrides)
-    from imagewizard import denoise_job  # Ray takes seconds that a wrong config need not wait for
+    from imagewizard.distributed import denoise_job  # Ray takes seconds that a wrong config need not wait for
 
     plan = denoise_job.prepare(job)
     print(plan, flush=True)
     if dry_run:
-        return exit_codes.DONE
+        return shell.DONE
     summary = denoise_job.execute(plan)
     _print_summary(plan.config, summary)
     total = summary["ok"] + summary["failed"]
-    return (
-        exit_codes.TOO_MANY_FAILED if summary["failed"] > plan.config.max_failed_fraction * total else exit_codes.DONE
-    )
+    return shell.TOO_MANY_FAILED if summary["failed"] > plan.config.max_failed_fraction * total else shell.DONE
 
 
 def _print_summary(job: DenoiseConfig, summary: dict[str, Any]) -> None:
@@ -49,4 +47,4 @@ def _print_summary(job: DenoiseConfig, summary: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_codes.run(main, sys.argv[1:]))
+    sys.exit(shell.run(main, sys.argv[1:]))

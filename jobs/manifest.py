@@ -3,11 +3,11 @@
 import argparse
 import sys
 
-from imagewizard import manifest_folder
-from imagewizard.listing_filters import Filters
-from imagewizard.manifest_folder import Outcome
-from imagewizard.manifest_index import ManifestIndex
-from jobs import exit_codes
+from imagewizard.manifest import standalone
+from imagewizard.manifest.filters import Filters
+from imagewizard.manifest.index import ManifestIndex
+from imagewizard.manifest.standalone import Outcome
+from jobs import shell
 
 _EPILOG = """\
 SRC is a folder or s3:// prefix, listed recursively, a tar shard or a Parquet file. M, local or s3://, is a folder of
@@ -43,13 +43,13 @@ def main(argv: list[str]) -> int:
     """Lists SRC, or says that it was listed, and returns the exit code."""
     options = _parser().parse_args(argv)
     filters = Filters(tuple(options.suffix), options.min_bytes, options.max_bytes, options.glob)
-    plan = manifest_folder.plan(options.source, options.out, filters)
+    plan = standalone.plan(options.source, options.out, filters)
     print(plan, flush=True)
     if plan.before is not None and not options.refresh:
         print(f"{_counts(plan.before)}, listed at {plan.before.listed_at}; --refresh lists again")
     elif not options.dry_run:
-        _print_outcome(plan.folder, manifest_folder.write(plan))
-    return exit_codes.DONE
+        _print_outcome(plan.folder, standalone.write(plan))
+    return shell.DONE
 
 
 def _print_outcome(folder: str, outcome: Outcome) -> None:
@@ -70,4 +70,4 @@ def _counts(index: ManifestIndex) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_codes.run(main, sys.argv[1:]))
+    sys.exit(shell.run(main, sys.argv[1:]))

@@ -3,8 +3,8 @@
 import argparse
 import sys
 
-from imagewizard import bsds500
-from jobs import exit_codes
+from imagewizard.datasets import bsds500
+from jobs import shell
 
 
 def main(argv: list[str]) -> int:
@@ -25,11 +25,11 @@ def main(argv: list[str]) -> int:
     plan = bsds500.plan(options.source, options.destination)
     print(plan, flush=True)
     if options.dry_run:
-        return exit_codes.DONE
+        return shell.DONE
     for name, images in bsds500.prepare(plan).items():
         print(f"{images:>4} images  {plan.folder / name}.parquet  ({bsds500.MANIFESTS[name]})")
-    return exit_codes.DONE
+    return shell.DONE
 
 
 if __name__ == "__main__":
-    sys.exit(exit_codes.run(main, sys.argv[1:]))
+    sys.exit(shell.run(main, sys.argv[1:]))

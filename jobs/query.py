@@ -3,9 +3,10 @@
 import argparse
 import sys
 
-from imagewizard import query, query_output
 from imagewizard.errors import UserError
-from jobs import exit_codes
+from imagewizard.query import output as query_output
+from imagewizard.query import sql as query_sql
+from jobs import shell
 
 _EPILOG = """\
 The tables are `results` (the current row of each image and noise level) and `attempts` (failed earlier tries too),
@@ -39,18 +40,18 @@ def main(argv: list[str]) -> int:
     """Runs one query over the runs and writes its rows."""
     options = _parser().parse_args(argv)
     if options.list:
-        for name, canned in query.CANNED.items():
+        for name, canned in query_sql.CANNED.items():
             print(f"{name:<10} {canned.description}")
-        return exit_codes.DONE
+        return shell.DONE
     if len(options.words) < 2:
-        raise UserError(f"give a run folder and a query: SQL, or one of {', '.join(query.CANNED)}")
+        raise UserError(f"give a run folder and a query: SQL, or one of {', '.join(query_sql.CANNED)}")
     if options.limit is not None and options.limit < 0:
         raise UserError(f"--limit: must be 0 or more (got {options.limit})")
     *runs, sql = options.words
-    rows = query.select(query.connect(runs), sql)
+    rows = query_sql.select(query_sql.connect(runs), sql)
     query_output.write(rows, options.format or query_output.format_of(options.out), options.out, options.limit)
-    return exit_codes.DONE
+    return shell.DONE
 
 
 if __name__ == "__main__":
-    sys.exit(exit_codes.run(main, sys.argv[1:]))
+    sys.exit(shell.run(main, sys.argv[1:]))

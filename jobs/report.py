@@ -3,8 +3,10 @@
 import argparse
 import sys
 
-from imagewizard import report, training_metrics, training_report
-from jobs import exit_codes
+from imagewizard.report import run as run_report
+from imagewizard.report import training as training_report
+from imagewizard.tracking import history
+from jobs import shell
 
 
 def main(argv: list[str]) -> int:
@@ -12,10 +14,10 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="imagewizard report", description=__doc__)
     parser.add_argument("run", metavar="RUN", help="run folder, local or s3://")
     run = parser.parse_args(argv).run
-    kind = training_report if training_metrics.is_training_run(run) else report
+    kind = training_report if history.is_training_run(run) else run_report
     print(kind.write_report(run))
-    return exit_codes.DONE
+    return shell.DONE
 
 
 if __name__ == "__main__":
-    sys.exit(exit_codes.run(main, sys.argv[1:]))
+    sys.exit(shell.run(main, sys.argv[1:]))

@@ -1,9 +1,11 @@
-"""What the commands tell the shell."""
+"""What every command has in common: the words after it, and the exit code it ends with."""
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
 
+from imagewizard import config
 from imagewizard.errors import JobError, RunLockedError, UserError
 
 DONE = 0
@@ -33,3 +35,20 @@ def run(command: Callable[[list[str]], int], argv: list[str]) -> int:
     except BrokenPipeError:  # the reader of our output, `head` say, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+
+
+def parse(argv: list[str], *, prog: str, description: str, example: str) -> tuple[str | None, list[str], bool]:
+    """The words of a command with a config, `[CONFIG] [key.path=value …] [--dry-run]`.
+
+    (config file or None, key=value words, whether to stop at the plan). Raises UserError if there are two files.
+    """
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        usage=f"{prog} [CONFIG] [key.path=value …] [--dry-run]",
+        description=description,
+        epilog=f"example: {example}",
+    )
+    parser.add_argument("words", nargs="*", metavar="CONFIG key=value", help="a YAML file, and values on top of it")
+    parser.add_argument("--dry-run", action="store_true", help="check, print the plan and stop")
+    arguments = parser.parse_intermixed_args(argv)  # or nothing could follow --dry-run
+    return *config.split_words(arguments.words), arguments.dry_run

@@ -5,9 +5,11 @@ import json
 import sys
 from dataclasses import asdict
 
-from imagewizard import status, training_metrics, training_status
 from imagewizard.progress import clock
-from jobs import exit_codes
+from imagewizard.runs import status
+from imagewizard.tracking import history
+from imagewizard.tracking import status as training_status
+from jobs import shell
 
 
 def main(argv: list[str]) -> int:
@@ -20,14 +22,14 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     for run in arguments.runs:
         found: status.Status | training_status.TrainingStatus
-        if training_metrics.is_training_run(run):
+        if history.is_training_run(run):
             found = training_status.read(run)
             text = training_status.text(run, found)
         else:
             found = status.read(run)
             text = _text(run, found)
         print(json.dumps({"run": run} | asdict(found), default=str) if arguments.json else text)
-    return exit_codes.DONE
+    return shell.DONE
 
 
 def _text(run: str, found: status.Status) -> str:
@@ -49,4 +51,4 @@ def _text(run: str, found: status.Status) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_codes.run(main, sys.argv[1:]))
+    sys.exit(shell.run(main, sys.argv[1:]))

@@ -4,9 +4,9 @@ import sys
 from typing import Any
 
 from imagewizard import config
-from imagewizard.train_config import TrainConfig
-from jobs import exit_codes
-from jobs.config_words import parse
+from imagewizard.config.train import TrainConfig
+from jobs import shell
+from jobs.shell import parse
 
 
 def main(argv: list[str]) -> int:
@@ -18,18 +18,18 @@ def main(argv: list[str]) -> int:
         example="imagewizard train configs/embedded.yaml data.train=photos data.validation=more-photos",
     )
     job = config.load(TrainConfig, path, overrides)
-    from imagewizard import train_job  # Ray and torch take seconds that a wrong config need not wait for
+    from imagewizard.distributed import train_job  # Ray and torch take seconds that a wrong config need not wait for
 
     plan = train_job.prepare(job)
     print(plan, flush=True)
     if dry_run:
-        return exit_codes.DONE
+        return shell.DONE
     if plan.summary is None:
         _print_summary(job.output, train_job.execute(plan))
     else:
         _print_summary(job.output, plan.summary)
         print("this run was finished before; nothing was done")
-    return exit_codes.DONE
+    return shell.DONE
 
 
 def _print_summary(output: str, summary: dict[str, Any]) -> None:
@@ -47,4 +47,4 @@ def _print_summary(output: str, summary: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_codes.run(main, sys.argv[1:]))
+    sys.exit(shell.run(main, sys.argv[1:]))

@@ -11,8 +11,8 @@ import pytest
 import ray
 from moto.server import ThreadedMotoServer
 
-from imagewizard import cluster
-from tests.s3_faults import FaultyS3
+from imagewizard.distributed import cluster
+from tests.support.s3_faults import FaultyS3
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -17,10 +17,14 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from imagewizard import blocks, compaction, denoise_job, digest, manifest, pipeline, results, storage
-from imagewizard.block_denoiser import BlockDenoiser
-from imagewizard.job_config import ActorConfig, DenoiseConfig
-from imagewizard.results import BlockFile
+from imagewizard import storage
+from imagewizard.bulk import block as blocks
+from imagewizard.bulk.block_denoiser import BlockDenoiser
+from imagewizard.config.denoise import ActorConfig, DenoiseConfig
+from imagewizard.distributed import denoise_job, pipeline
+from imagewizard.manifest import shards
+from imagewizard.runs import compaction, results, totals
+from imagewizard.runs.results import BlockFile
 from imagewizard.schema import IMAGE_ID, URI
 
 SIDE = 16  # pixels of an image
@@ -73,7 +77,7 @@ def measure(images: int, scratch: Path) -> Cost:
     config = _job(images, scratch)
     sampler = _Sampler(config.output)
     started = time.perf_counter()
-    index = manifest.write(str(scratch / "listed"), str(config.input), None)
+    index = shards.write(str(scratch / "listed"), str(config.input), None)
     listed = time.perf_counter() - started
     spent = time.process_time()
     with sampler:
@@ -112,19 +116,19 @@ def _job(images: int, scratch: Path) -> DenoiseConfig:
     return DenoiseConfig(input=str(scratch / "manifest.parquet"), output=str(scratch / "run"))
 
 
-def _resume(config: DenoiseConfig, index: manifest.ManifestIndex) -> float:
+def _resume(config: DenoiseConfig, index: shards.ManifestIndex) -> float:
     """Seconds to list what is left of the finished run, the last rows of whose last shard are taken away first."""
     run, shard = config.output, len(index.blocks) - 1
     whole = results.listing(run).shards[shard]
     table, _ = results.read(run, whole.name)
-    edges = manifest.blocks(manifest.read_shard(run, shard), index.block_rows)
+    edges = shards.blocks(shards.read_shard(run, shard), index.block_rows)
     kept = [edge for edge in edges if edge[1] <= table.num_rows - LEFT * index.images]
     for number, (first, last) in enumerate(kept):
         data = results.encode(table.slice(first, last - first), {})
         storage.write_new(storage.join(run, "results", BlockFile(shard, number, 1).name), data, f"{run}/_tmp")
     storage.delete_files([storage.join(run, "results", whole.name)])
     started = time.perf_counter()
-    files, _ = digest.snapshot(run)
+    files, _ = totals.snapshot(run)
     assert not compaction.is_finished(shard, index.blocks[shard], files)
     pieces = blocks.pieces(index.blocks, files, set())
     left = sum(

@@ -11,9 +11,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from imagewizard import cluster, denoise_job, images, model, model_files, noise, pixels
-from imagewizard.denoiser import Denoiser, default_device
-from imagewizard.job_config import DenoiseConfig, DenoiseSection
+from imagewizard.config.denoise import DenoiseConfig, DenoiseSection
+from imagewizard.diffusion import pixels
+from imagewizard.diffusion.denoiser import Denoiser, default_device
+from imagewizard.distributed import cluster, denoise_job
+from imagewizard.images import formats
+from imagewizard.models import files as model_files
+from imagewizard.models import network
+from imagewizard.noise import synthetic
 
 SEED = 0
 
@@ -34,7 +39,7 @@ class Rates:
 
 def measure(folder: str, sigma: float, model_name: str, say: Callable[[str], None]) -> Rates:
     """Denoises the PNG and JPEG files of a local `folder` in all three ways, one after the other."""
-    paths = sorted(path for path in Path(folder).iterdir() if images.is_image_name(path.name))
+    paths = sorted(path for path in Path(folder).iterdir() if formats.is_image_name(path.name))
     say(f"{len(paths)} images; the bare model …")
     bare = _bare_rate(paths, sigma, model_name)
     say(f"{bare:.2f} images/s; the plain loop …")
@@ -49,7 +54,7 @@ def measure(folder: str, sigma: float, model_name: str, say: Callable[[str], Non
 
 
 def _load(model_name: str, batch_size: int) -> Denoiser:
-    unet, schedule = model.load(model_files.find(model_name))
+    unet, schedule = network.load(model_files.find(model_name))
     return Denoiser(unet, schedule, DenoiseSection(), batch_size)
 
 
@@ -105,8 +110,8 @@ def _plain_rate(paths: list[Path], sigma: float, model_name: str) -> float:
 
 
 def _read(path: Path) -> np.ndarray:
-    return images.decode(path.read_bytes(), 10**9)
+    return formats.decode(path.read_bytes(), 10**9)
 
 
 def _noisy(clean: np.ndarray, path: Path, sigma: float) -> np.ndarray:
-    return noise.add_gaussian(clean, path.name, sigma, 0.0, SEED)
+    return synthetic.add_gaussian(clean, path.name, sigma, 0.0, SEED)

@@ -16,9 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from imagewizard import manifest, results
-from imagewizard.picture import Picture
-from imagewizard.results import BlockFile, ResultFiles, ShardFile
+from imagewizard.images.picture import Picture
+from imagewizard.manifest import shards
+from imagewizard.runs import results
+from imagewizard.runs.results import BlockFile, ResultFiles, ShardFile
 from imagewizard.schema import ERROR, IMAGE_ID, KEY, MANIFEST_SCHEMA, RESULT_SCHEMA
 
 BLOCK_SCHEMA = pa.schema(
@@ -147,14 +148,14 @@ def pending(
     A block without rows is to be done; one with rows is done, unless failed ones are to be retried: then the images
     and levels whose current row is an error make up the block's next attempt.
     """
-    rows = manifest.read_shard(run, piece.shard)
+    rows = shards.read_shard(run, piece.shard)
     whole = [shard for name in piece.files if (shard := ShardFile.parse(name))]
     done: dict[int, list[BlockFile]] = {}
     for name in piece.files:
         if (block := BlockFile.parse(name)) is not None:
             done.setdefault(block.block, []).append(block)
     failed = _failed(run, piece.files) if retry_failed and piece.files else {}
-    edges = manifest.blocks(rows, block_rows)
+    edges = shards.blocks(rows, block_rows)
     for number in range(piece.first, piece.last):
         first, last = edges[number]
         images = rows.slice(first, last - first)

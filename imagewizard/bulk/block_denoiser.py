@@ -15,15 +15,21 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from imagewizard import blocks, images, model, model_files, outputs, picture, pixels, sources
-from imagewizard.blocks import Block
-from imagewizard.denoiser import Denoiser
-from imagewizard.job_config import ActorConfig
+from imagewizard.bulk import block as blocks
+from imagewizard.bulk import outputs
+from imagewizard.bulk.block import Block
+from imagewizard.config.denoise import ActorConfig
+from imagewizard.diffusion import pixels
+from imagewizard.diffusion.denoiser import Denoiser
+from imagewizard.images import formats, picture
+from imagewizard.images.picture import Picture
 from imagewizard.metrics import Reference
-from imagewizard.noise import add_gaussian
-from imagewizard.noise_level import estimate_sigma
-from imagewizard.picture import Picture
+from imagewizard.models import files as model_files
+from imagewizard.models import network
+from imagewizard.noise.level import estimate_sigma
+from imagewizard.noise.synthetic import add_gaussian
 from imagewizard.schema import ERROR, OK, SCHEMA_VERSION
+from imagewizard.sources import reading
 
 # Images are denoised in groups, so that equal shapes meet in a batch; a group holds no more pixels than this, which
 # bounds its float copies to about half a gigabyte.
@@ -66,7 +72,7 @@ class BlockDenoiser:
         files = model_files.find(config.model)
         if files.fingerprint != config.fingerprint:
             raise RuntimeError(f"model {config.model} is not the same on this node as where the job was started")
-        unet, self._schedule = model.load(files)
+        unet, self._schedule = network.load(files)
         self._denoiser = denoiser or Denoiser(unet, self._schedule, config.denoise, config.batch_size)
         self._config = config
         self._carried = 0
@@ -104,12 +110,12 @@ class BlockDenoiser:
         for index, image in enumerate(table.select(_ABOUT_IMAGE).to_pylist()):
             try:
                 if image["error"] is not None:
-                    raise images.ImageError(image["error"])
+                    raise formats.ImageError(image["error"])
                 source = blocks.picture_at(table, index)
                 if source is None:  # beyond what the decoding stage may hold
                     with block.timed("decode"):
                         source = picture.decode(table["data"][index].as_buffer(), config.max_pixels, keep=not scored)
-            except images.ImageError as error:
+            except formats.ImageError as error:
                 failure = _failure(image["stage"] or "decode", str(error))
                 rows += [
                     _result(image, level, attempt, None) | failure
@@ -203,7 +209,7 @@ _ABOUT_IMAGE = [*blocks.WORK_SCHEMA.names, "stage", "error"]
 
 def _result(image: dict[str, Any], level: float | None, attempt: int, source: Picture | None) -> dict[str, Any]:
     height, width = (None, None) if source is None else source.pixels.shape[:2]
-    about = {"image_id": image["image_id"], "uri": sources.origin(image), "sigma": level, "attempt": attempt}
+    about = {"image_id": image["image_id"], "uri": reading.origin(image), "sigma": level, "attempt": attempt}
     return about | {"width": width, "height": height}
 
 

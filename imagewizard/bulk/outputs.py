@@ -6,11 +6,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from imagewizard import blocks, images, output_names, picture, storage, tar_shards
-from imagewizard.blocks import Block
-from imagewizard.job_config import ImagesSection
-from imagewizard.picture import Picture
+from imagewizard import storage
+from imagewizard.bulk import block as blocks
+from imagewizard.bulk import output_names
+from imagewizard.bulk.block import Block
+from imagewizard.config.denoise import ImagesSection
+from imagewizard.images import formats, picture
+from imagewizard.images.picture import Picture
 from imagewizard.schema import ERROR, RESULT_SCHEMA
+from imagewizard.sources import tar
 
 # PUTs wait for the server; encoders leave Python's lock while they compress.
 WRITE_THREADS = 16
@@ -59,7 +63,7 @@ def encode_early(denoised: Picture, row: dict[str, Any], section: ImagesSection)
 def _file_bytes(denoised: Picture, row: dict[str, Any], section: ImagesSection) -> bytes | None:
     try:
         return picture.write(denoised, section.format, section.quality)
-    except images.ImageError as error:
+    except formats.ImageError as error:
         row |= {"status": ERROR, "stage": "write", "error": str(error)}
         return None
 
@@ -71,9 +75,9 @@ def _store(
     folder, scratch = storage.join(run, "images"), storage.join(run, "_tmp")
     if section.pack == "tar":
         if written:
-            members = [(tar_shards.webdataset_name(name), data) for _, name, data in written]
+            members = [(tar.webdataset_name(name), data) for _, name, data in written]
             shard = storage.join(folder, _shard_name(block, [member for member, _ in members]))
-            storage.write_whole(shard, tar_shards.pack(members), scratch)
+            storage.write_whole(shard, tar.pack(members), scratch)
             for (row, _, _), (member, _) in zip(written, members, strict=True):
                 row["output_uri"] = f"{shard}#{member}"
         return

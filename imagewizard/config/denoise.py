@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from imagewizard.config import Section
+from imagewizard.config.loading import Section
 
 Sigma = Annotated[float, Field(ge=0, le=1000)]
 Auto = Literal["auto"]

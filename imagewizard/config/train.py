@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from imagewizard.config import Section
-from imagewizard.job_config import Auto, Sigma
+from imagewizard.config.denoise import Auto, Sigma
+from imagewizard.config.loading import Section
 
 # These make a model what it is: a resume with another value is refused. The rest says how and where it is made.
 RESULT_KEYS = ("model", "network", "schedule", "data", "sigma", "draw", "loss", "optimizer", "precision", "seed")

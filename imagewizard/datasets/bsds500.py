@@ -9,8 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from imagewizard import archive, benchmark_guard, download, images, storage
+from imagewizard import storage
+from imagewizard.datasets import archive, cbsd68, download
 from imagewizard.errors import UserError
+from imagewizard.images import formats
 from imagewizard.schema import BYTES, IMAGE_ID, MANIFEST_SCHEMA, URI
 
 URL = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/BSR/BSR_bsds500.tgz"
@@ -117,7 +119,7 @@ def _image_id(path: PurePosixPath) -> str | None:
     """`train/100075.jpg` for an image directly in a folder train, val or test, at any depth; else None."""
     split, name = path.parent.name, path.name
     # ._100075.jpg is what macOS adds to its zip files
-    wanted = split in SPLITS and images.is_image_name(name) and not name.startswith(".")
+    wanted = split in SPLITS and formats.is_image_name(name) and not name.startswith(".")
     return f"{split}/{name}" if wanted else None
 
 
@@ -143,22 +145,22 @@ def _check(source: str, files: dict[str, Path]) -> set[str]:
         raise UserError(f"from: {source} has images: {found}; BSDS500 has {expected}, in folders of these names")
     benchmark: dict[str, str] = {}
     for image_id, path in files.items():
-        name = benchmark_guard.match(_decoded(source, image_id, path))
+        name = cbsd68.match(_decoded(source, image_id, path))
         if name in benchmark:
             raise UserError(f"from: {source}: {image_id} is CBSD68's {name}, and so is {benchmark[name]}")
         if name and not image_id.startswith("val/"):
             raise UserError(f"from: {source}: {image_id} is CBSD68's {name}, which belongs in val and nowhere else")
         if name:
             benchmark[name] = image_id
-    if missing := [name for name in benchmark_guard.names() if name not in benchmark]:
+    if missing := [name for name in cbsd68.names() if name not in benchmark]:
         raise UserError(f"from: {source}: val has {len(benchmark)} of CBSD68's 68 images; {missing[0]} is missing")
     return set(benchmark.values())
 
 
 def _decoded(source: str, image_id: str, path: Path) -> np.ndarray:
     try:
-        image = images.decode(path.read_bytes(), _MAX_PIXELS)
-    except (images.ImageError, OSError) as error:
+        image = formats.decode(path.read_bytes(), _MAX_PIXELS)
+    except (formats.ImageError, OSError) as error:
         raise UserError(f"from: {source}: {image_id}: {error}; fetch BSDS500 again, from {URL}") from None
     if image.shape not in SHAPES:
         height, width, _ = image.shape

@@ -68,7 +68,9 @@ def _waves(length: int) -> np.ndarray:
 
 @functools.cache
 def _fingerprints() -> dict[str, str]:
-    stored: dict[str, str] = json.loads((resources.files("imagewizard") / "cbsd68.json").read_text(encoding="utf-8"))
+    stored: dict[str, str] = json.loads(
+        (resources.files("imagewizard.datasets") / "cbsd68.json").read_text(encoding="utf-8")
+    )
     return stored
 
 

@@ -7,10 +7,10 @@ import torch
 from diffusers import UNet2DModel
 from torch import Tensor
 
-from imagewizard import tiling
-from imagewizard.job_config import DenoiseSection
-from imagewizard.sampling import ddim, posterior_mean, size_multiple
-from imagewizard.schedule import NoiseSchedule
+from imagewizard.config.denoise import DenoiseSection
+from imagewizard.diffusion import tiling
+from imagewizard.diffusion.sampling import ddim, posterior_mean, size_multiple
+from imagewizard.diffusion.schedule import NoiseSchedule
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from diffusers import UNet2DModel
 from torch import Tensor
 
-from imagewizard.schedule import NoiseSchedule, alpha_bar_of_sigma
+from imagewizard.diffusion.schedule import NoiseSchedule, alpha_bar_of_sigma
 
 
 def unshuffle_factor(unet: UNet2DModel) -> int:

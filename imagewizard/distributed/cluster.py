@@ -12,17 +12,17 @@ from typing import Any
 import ray
 from ray.data import DataContext
 
-from imagewizard import pacing
+from imagewizard.config.denoise import ResourcesSection
+from imagewizard.config.train import TrainResourcesSection
+from imagewizard.distributed import pacing
 from imagewizard.errors import UserError
-from imagewizard.job_config import ResourcesSection
-from imagewizard.train_config import TrainResourcesSection
 
 # Four blocks of the largest kind in front of each actor, and the one that it works on, twice over.
 STORE_BYTES_PER_ACTOR = 1 << 30
 
 # What a block of images (64 MB encoded, 128 MB of pixels) takes in a process that works on it, with its copies: …
 PROCESS_BYTES = 1_000_000_000
-# … and what an image that is larger takes, in bytes a pixel, by `python -m tests.megapixels`: of 100 million, 9.7 GB.
+# … and what a larger image takes, in bytes a pixel (`python -m tests.support.megapixels`): 9.7 GB for 100 million.
 IMAGE_COPIES = 100
 
 

@@ -11,25 +11,18 @@ from typing import Any
 import ray
 from ray.data import Dataset
 
-from imagewizard import (
-    blocks,
-    cluster,
-    compaction,
-    digest,
-    manifest,
-    model_files,
-    pipeline,
-    results,
-    run_folder,
-    storage,
-    summary,
-)
+from imagewizard import storage
+from imagewizard.bulk import block as blocks
+from imagewizard.config.denoise import RESULT_KEYS, ActorConfig, DenoiseConfig
+from imagewizard.distributed import cluster, pipeline
 from imagewizard.errors import JobError
-from imagewizard.job_config import RESULT_KEYS, ActorConfig, DenoiseConfig
-from imagewizard.lease import Lease
-from imagewizard.manifest import ManifestIndex
+from imagewizard.manifest import shards
+from imagewizard.manifest.shards import ManifestIndex
+from imagewizard.models import files as model_files
 from imagewizard.progress import Progress
-from imagewizard.results import BlockFile, ResultFiles
+from imagewizard.runs import compaction, job, results, summary, totals
+from imagewizard.runs.results import BlockFile, ResultFiles
+from imagewizard.storage.lease import Lease
 
 # Images a forward. A GPU needs many to be busy; on a CPU core larger batches only leave the cache.
 GPU_BATCH_SIZE = 32
@@ -75,12 +68,12 @@ def prepare(config: DenoiseConfig) -> Plan:
     """Checks all that can be checked without starting anything or writing a byte. Raises UserError."""
     model = model_files.find(config.model)
     model.check(max_sigma=max(level or 0.0 for level in config.levels))
-    run_folder.check_output(config.output, config.input)
-    stored = run_folder.read_job(config.output)
+    job.check_output(config.output, config.input)
+    stored = job.read_job(config.output)
     if stored is None:
-        manifest.check_source(config.input)
+        shards.check_source(config.input)
     else:
-        run_folder.check_same_job(stored, "denoise", config, model.fingerprint, RESULT_KEYS)
+        job.check_same_job(stored, "denoise", config, model.fingerprint, RESULT_KEYS)
     return Plan(config, model.fingerprint, None if stored is None else stored["config"]["input"])
 
 
@@ -91,13 +84,13 @@ def execute(plan: Plan, actor: type[pipeline.DenoiseActor] = pipeline.DenoiseAct
     """
     config, run = plan.config, plan.config.output
     with Lease(run) as lease, _explained():
-        run_folder.sweep(run)
-        run_folder.begin("denoise", config, plan.fingerprint, RESULT_KEYS)
+        job.sweep(run)
+        job.begin("denoise", config, plan.fingerprint, RESULT_KEYS)
         block_rows = None if config.resources.block_rows == "auto" else config.resources.block_rows
-        index = manifest.read_index(run) or manifest.write(run, config.input, block_rows, lease.check)
-        files, digests = digest.snapshot(run)
+        index = shards.read_index(run) or shards.write(run, config.input, block_rows, lease.check)
+        files, digests = totals.snapshot(run)
         storage.delete_files([storage.join(run, "results", name) for name in files.superseded])
-        done = digest.merge(digests.values())
+        done = totals.merge(digests.values())
         progress = Progress(index.images * len(config.levels), done.rows, done.failed)
         retried = {shard for shard, each in digests.items() if each.failed} if config.retry_failed else set()
         if pieces := blocks.pieces(index.blocks, files, retried):

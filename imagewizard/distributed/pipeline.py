@@ -16,11 +16,16 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 from ray.util.annotations import RayDeprecationWarning
 
-from imagewizard import blocks, compaction, images, outputs, picture, results, sources, storage
-from imagewizard.blocks import Block
-from imagewizard.cluster import Width
-from imagewizard.job_config import ActorConfig, ImagesSection
+from imagewizard import storage
+from imagewizard.bulk import block as blocks
+from imagewizard.bulk import outputs
+from imagewizard.bulk.block import Block
+from imagewizard.config.denoise import ActorConfig, ImagesSection
+from imagewizard.distributed.cluster import Width
+from imagewizard.images import formats, picture
+from imagewizard.runs import compaction, results
 from imagewizard.schema import ERROR
+from imagewizard.sources import reading
 
 # No image within the pixel limit needs more than this a pixel on disk (16-bit RGBA, uncompressed) …
 MAX_BYTES_PER_PIXEL = 8
@@ -100,7 +105,7 @@ def read_images(row: pa.Table, work: Work) -> pa.Table:
     block = Block.unpack(row)
     max_bytes = work.max_pixels * MAX_BYTES_PER_PIXEL + MAX_HEADER_BYTES
     with block.timed("read"):
-        contents = sources.read(block.images.to_pylist(), max_bytes)
+        contents = reading.read(block.images.to_pylist(), max_bytes)
     errors = [" ".join(str(each).split()) if isinstance(each, OSError) else None for each in contents]
     data = [None if isinstance(each, OSError) else each for each in contents]
     table = block.images.append_column("data", pa.array(data, pa.large_binary()))
@@ -123,7 +128,7 @@ def decode_images(row: pa.Table, work: Work) -> pa.Table:
                 continue
             try:
                 decoded = picture.decode(data.as_buffer(), work.max_pixels, work.keep)
-            except images.ImageError as error:
+            except formats.ImageError as error:
                 image |= {"stage": "decode", "error": str(error)}
                 continue
             image |= blocks.picture_columns(decoded)
@@ -140,7 +145,7 @@ class DenoiseActor:
 
     def load(self, config: ActorConfig) -> Callable[[Block], Block]:
         """What makes a block of result rows (blocks.DENOISED_SCHEMA) of a decoded one (blocks.DECODED_SCHEMA)."""
-        from imagewizard.block_denoiser import BlockDenoiser
+        from imagewizard.bulk.block_denoiser import BlockDenoiser
 
         return BlockDenoiser(config)
 

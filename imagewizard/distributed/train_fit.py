@@ -12,12 +12,15 @@ from ray.data import DataContext, Dataset
 from ray.train import CheckpointConfig, DataConfig, FailureConfig, Result, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
 
-from imagewizard import cluster, storage, training_log, training_metrics, training_stream
-from imagewizard.cluster import TrainingWidth
+from imagewizard import storage
+from imagewizard.config.train import TrainTask
+from imagewizard.distributed import cluster, train_stream
+from imagewizard.distributed.cluster import TrainingWidth
 from imagewizard.errors import UserError
-from imagewizard.lease import Lease
 from imagewizard.progress import clock
-from imagewizard.train_config import TrainTask
+from imagewizard.storage.lease import Lease
+from imagewizard.tracking import history
+from imagewizard.tracking import log as training_log
 
 CHECKPOINTS = "checkpoints"
 # How often the driver looks for new lines to print, and says that it waits for the first one.
@@ -31,7 +34,7 @@ class Fits:
     def __init__(self, task: TrainTask, images: pa.Table, width: TrainingWidth, lease: Lease) -> None:
         """`images`: the training manifest, image_id and uri. Ray must run, and the run be held by `lease`."""
         self._task, self._width, self._lease, self._run = task, width, lease, task.config.output
-        self._samples = training_stream.Samples(
+        self._samples = train_stream.Samples(
             images=ray.put(images),
             count=images.num_rows,
             seed=task.config.seed,
@@ -76,7 +79,7 @@ class Fits:
         )
         filesystem, path = storage.resolve(self._run)
         gpus = {"GPU": width.gpus_per_worker} if width.gpus_per_worker else {}
-        options = training_stream.execution_options(self._samples, width.most)
+        options = train_stream.execution_options(self._samples, width.most)
         context = DataContext.get_current()
         usual, context.execution_options = context.execution_options, options  # the workers get a copy of the context
         try:
@@ -115,11 +118,11 @@ class Fits:
         training_log.add_event(self._run, step, text)
 
 
-def _rows_left(task: TrainTask, samples: training_stream.Samples) -> Dataset:
+def _rows_left(task: TrainTask, samples: train_stream.Samples) -> Dataset:
     """The rows to train on; called at each start of a worker group. One batch more than is taken, because a split
     into equal parts drops the remainder."""
     first = latest_step(task.config.output) * task.rows_per_step
-    return training_stream.build(samples, first, (task.steps + 1) * task.rows_per_step)
+    return train_stream.build(samples, first, (task.steps + 1) * task.rows_per_step)
 
 
 def _fit(trainer: TorchTrainer) -> WorkerGroupError | None:
@@ -133,9 +136,9 @@ def _fit(trainer: TorchTrainer) -> WorkerGroupError | None:
 
 def _train(config: dict[str, Any]) -> None:
     """What a worker runs; imports diffusers, and its ten seconds, only there."""
-    from imagewizard import train_loop
+    from imagewizard.training import loop
 
-    train_loop.run(config["task"])
+    loop.run(config["task"])
 
 
 class _Follower:
@@ -143,15 +146,15 @@ class _Follower:
 
     def __init__(self, run: str, epochs: float) -> None:
         self._run, self._epochs = run, epochs
-        rows = training_metrics.read(run)
+        rows = history.read(run)
         self._told = max((row["time"] for row in rows), default=0.0)
         self._started = self._waited = time.monotonic()
         self._silent = True
 
     def print_news(self) -> None:
-        news = [row for row in training_metrics.read(self._run) if row["time"] > self._told]
+        news = [row for row in history.read(self._run) if row["time"] > self._told]
         for row in news:
-            print(training_metrics.line(row, self._epochs), flush=True)
+            print(history.line(row, self._epochs), flush=True)
             self._told = row["time"]
             self._silent = False
         now = time.monotonic()

@@ -11,24 +11,20 @@ import pyarrow as pa
 import ray
 from pyarrow import fs
 
-from imagewizard import (
-    cluster,
-    listing,
-    manifest,
-    model_files,
-    perceptual_files,
-    run_folder,
-    storage,
-    train_fit,
-    training_metrics,
-)
+from imagewizard import storage
+from imagewizard.config.train import RESULT_KEYS, TrainConfig, TrainTask
+from imagewizard.diffusion.schedule import NoiseSchedule
+from imagewizard.distributed import cluster, train_fit
 from imagewizard.errors import UserError
-from imagewizard.lease import Lease
-from imagewizard.listing_rows import Tally
-from imagewizard.schedule import NoiseSchedule
+from imagewizard.manifest import listing, shards
+from imagewizard.manifest.tally import Tally
+from imagewizard.models import files as model_files
+from imagewizard.runs import job
 from imagewizard.schema import IMAGE_ID, MEMBER, ROW, URI
-from imagewizard.train_config import RESULT_KEYS, TrainConfig, TrainTask
-from imagewizard.training_metrics import VALIDATION
+from imagewizard.storage.lease import Lease
+from imagewizard.tracking import history
+from imagewizard.tracking.history import VALIDATION
+from imagewizard.training import vgg19
 
 # Images that were not used, named in the summary.
 EXAMPLES = 10
@@ -94,16 +90,16 @@ def prepare(config: TrainConfig) -> Plan:
     if config.data.crop % (multiple := model_files.size_multiple(network)):
         raise UserError(f"data.crop: the network takes multiples of {multiple} pixels (got {config.data.crop})")
     if config.loss.perceptual:
-        perceptual_files.check(config.loss.perceptual.weights, config.loss.perceptual.layers)
-    run_folder.check_output(config.output, config.data.train)
-    stored = run_folder.read_job(config.output)
+        vgg19.check(config.loss.perceptual.weights, config.loss.perceptual.layers)
+    job.check_output(config.output, config.data.train)
+    stored = job.read_job(config.output)
     with _key_of("data.validation"):
-        manifest.check_source(config.data.validation)
+        shards.check_source(config.data.validation)
     if stored is None:
         with _key_of("data.train"):
-            manifest.check_source(config.data.train)
+            shards.check_source(config.data.train)
         return Plan(config, fingerprint, False, None)
-    run_folder.check_same_job(stored, "train", config, fingerprint, RESULT_KEYS)
+    job.check_same_job(stored, "train", config, fingerprint, RESULT_KEYS)
     return Plan(config, fingerprint, True, read_summary(config.output))
 
 
@@ -129,11 +125,11 @@ def execute(plan: Plan) -> dict[str, Any]:
     """
     config, run = plan.config, plan.config.output
     with Lease(run) as lease:
-        run_folder.sweep(run)
-        run_folder.begin("train", config, plan.fingerprint, RESULT_KEYS)
+        job.sweep(run)
+        job.begin("train", config, plan.fingerprint, RESULT_KEYS)
         with _key_of("data.train"):
-            index = manifest.read_index(run) or manifest.write(run, config.data.train, None, lease.check)
-        images = pa.concat_tables([manifest.read_shard(run, shard) for shard in range(len(index.blocks))])
+            index = shards.read_index(run) or shards.write(run, config.data.train, None, lease.check)
+        images = pa.concat_tables([shards.read_shard(run, shard) for shard in range(len(index.blocks))])
         if images[MEMBER].null_count + images[ROW].null_count < 2 * images.num_rows:
             raise UserError("data.train: images in tar shards or Parquet cannot be trained on; give them as files")
         width = cluster.training_width(config.resources, config.most_pieces)
@@ -164,7 +160,7 @@ def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
     if config.model is not None and Path(config.model).expanduser().is_dir():
         changes["model"] = _absolute(config.model)
     perceptual = config.loss.perceptual
-    if perceptual is not None and perceptual.weights != perceptual_files.TORCHVISION:
+    if perceptual is not None and perceptual.weights != vgg19.TORCHVISION:
         absolute = perceptual.model_copy(update={"weights": _absolute(perceptual.weights)})
         changes["loss"] = config.loss.model_copy(update={"perceptual": absolute})
     return config.model_copy(update=changes)
@@ -180,7 +176,7 @@ def _write_summary(task: TrainTask) -> dict[str, Any]:
     run = task.config.output
     kept = train_fit.kept_checkpoints(run)
     name, best = max(kept, key=lambda pair: pair[1]["psnr"])
-    validations = {row["step"]: row for row in training_metrics.of_kind(training_metrics.read(run), VALIDATION)}
+    validations = {row["step"]: row for row in history.of_kind(history.read(run), VALIDATION)}
     ray.get(ray.remote(num_cpus=cluster.WORKER_CPUS)(_export).remote(task, name, validations[best["step"]]))
     facts = kept[-1][1]
     summary = {
@@ -205,6 +201,6 @@ def _write_summary(task: TrainTask) -> dict[str, Any]:
 
 def _export(task: TrainTask, checkpoint: str, scores: dict[str, Any]) -> None:
     """Runs where torch and diffusers are wanted, as the workers."""
-    from imagewizard import model_export
+    from imagewizard.training import export
 
-    model_export.export(task, checkpoint, scores)
+    export.export(task, checkpoint, scores)

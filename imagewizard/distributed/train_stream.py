@@ -15,9 +15,10 @@ import pyarrow as pa
 import ray
 from ray.data import Dataset, ExecutionOptions, ExecutionResources
 
-from imagewizard import pacing, training_data
+from imagewizard.distributed import pacing
 from imagewizard.schema import IMAGE_ID, URI
-from imagewizard.training_images import BenchmarkImageError, ImageStore, UnusableImageError
+from imagewizard.training import samples as training_samples
+from imagewizard.training.image_store import BenchmarkImageError, ImageStore, UnusableImageError
 
 # Rows of a task: a loader works ahead of the workers by as many, and a task's own cost is shared by them.
 PIECE_ROWS = 8
@@ -86,7 +87,7 @@ def load_row(number: int, samples: Samples) -> dict[str, Any]:
     start = number * samples.micro_batch_size
     for position in range(start, start + samples.micro_batch_size):
         epoch, image_id, image = _load(table, samples, position, loaded)
-        crops.append(training_data.crop(image, samples.crop, (samples.seed, epoch, image_id)))
+        crops.append(training_samples.crop(image, samples.crop, (samples.seed, epoch, image_id)))
         loaded["epochs"].append(epoch)
         loaded["image_ids"].append(image_id)
     loaded["clean"] = np.stack(crops).tobytes()
@@ -96,7 +97,7 @@ def load_row(number: int, samples: Samples) -> dict[str, Any]:
 def _load(table: pa.Table, samples: Samples, position: int, loaded: dict[str, Any]) -> tuple[int, str, np.ndarray]:
     """(epoch, image id, image) of a position, or of the first one after it whose image can be used."""
     for replacement in range(min(samples.count, MAX_REPLACEMENTS)):
-        epoch, index = training_data.place(samples.seed, samples.count, position + replacement)
+        epoch, index = training_samples.place(samples.seed, samples.count, position + replacement)
         image_id, uri = table[IMAGE_ID][index].as_py(), table[URI][index].as_py()
         try:
             image = _store.load(uri)

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFile
 
-from imagewizard import deep_colour
-from imagewizard.exif import ICC_PROFILE, ORIENTATION, Tags
-from imagewizard.image_errors import ImageError
+from imagewizard.images import deep_colour
+from imagewizard.images.errors import ImageError
+from imagewizard.images.exif import ICC_PROFILE, ORIENTATION, Tags
 
 # A filter that stays, rather than warnings.catch_warnings, which is not safe with threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")

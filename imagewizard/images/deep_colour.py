@@ -3,7 +3,7 @@
 import imagecodecs
 import numpy as np
 
-from imagewizard.exif import Tags
+from imagewizard.images.exif import Tags
 
 _BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _EXTRA, _FORMAT = 258, 262, 277, 284, 338, 339  # TIFF 6.0
 _WHITE_IS_ZERO = 0

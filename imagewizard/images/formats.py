@@ -5,9 +5,9 @@ picture.py keeps more of a file; what can be wrong with one is in image_errors.p
 
 import numpy as np
 
-from imagewizard import picture
-from imagewizard.image_errors import ImageError as ImageError
-from imagewizard.picture import Picture
+from imagewizard.images import picture
+from imagewizard.images.errors import ImageError as ImageError
+from imagewizard.images.picture import Picture
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 

@@ -10,10 +10,10 @@ import imagecodecs
 import numpy as np
 from PIL import Image
 
-from imagewizard import decoding, deep_colour
 from imagewizard.errors import UserError
-from imagewizard.exif import ICC_PROFILE, LONG, SHORT, UNDEFINED, Tag, Tags
-from imagewizard.image_errors import ImageError, explained
+from imagewizard.images import decoding, deep_colour
+from imagewizard.images.errors import ImageError, explained
+from imagewizard.images.exif import ICC_PROFILE, LONG, SHORT, UNDEFINED, Tag, Tags
 
 FORMATS = ("png", "jpg", "jpeg", "webp", "tiff")
 

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 
 from imagewizard import storage
 from imagewizard.errors import UserError
-from imagewizard.parquet_images import IMAGE, LISTED_ROWS, check_no_nulls, check_text
 from imagewizard.schema import IMAGE_ID, MANIFEST_SCHEMA, MEMBER, URI
+from imagewizard.sources.parquet import IMAGE, LISTED_ROWS, check_no_nulls, check_text
 
 _ABSOLUTE = r"^(/|[A-Za-z][A-Za-z0-9+.-]*://)"
 _READABLE = r"^(/|(file|s3)://)"

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from imagewizard.errors import UserError
-from imagewizard.images import SUFFIXES
+from imagewizard.images.formats import SUFFIXES
 from imagewizard.schema import BYTES, IMAGE_ID
 
 

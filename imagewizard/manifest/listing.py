@@ -12,13 +12,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from imagewizard import manifest_index, packed_listing, parquet_images, s3, s3_listing, storage, tar_shards
+from imagewizard import storage
 from imagewizard.errors import UserError
-from imagewizard.images import is_image_name
-from imagewizard.listing_rows import BATCH_ROWS, Row, Tally, tables
+from imagewizard.images.formats import is_image_name
+from imagewizard.manifest import index as manifest_index
+from imagewizard.manifest import packed as packed_listing
+from imagewizard.manifest.tally import BATCH_ROWS, Row, Tally, tables
 from imagewizard.schema import BYTES, MANIFEST_SCHEMA
+from imagewizard.sources import parquet, tar
+from imagewizard.storage import s3, s3_listing
 
-_PACKED = (tar_shards.SUFFIX, parquet_images.SUFFIX)
+_PACKED = (tar.SUFFIX, parquet.SUFFIX)
 
 # A file in a listing: its path below the source's root, or, in a list, its id; and its bytes.
 _File = tuple[str, int | None]
@@ -47,7 +51,7 @@ def _of_source(source: str, tally: Tally) -> Iterator[pa.Table]:
         yield from _of_folder(source, "", tally)
     elif name.lower().endswith(_PACKED):
         yield from packed_listing.tables([(_absolute(source), name)], tally, is_source=True)
-    elif name.lower().endswith(tar_shards.COMPRESSED_SUFFIXES):
+    elif name.lower().endswith(tar.COMPRESSED_SUFFIXES):
         raise UserError(f"input: {source} is compressed, so that no image in it can be reached; store it as plain .tar")
     else:
         raise UserError(f"input: {source} is a single file; give its folder, or a list as input=[{source}]")

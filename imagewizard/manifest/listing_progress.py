@@ -5,7 +5,7 @@ import threading
 import time
 from types import TracebackType
 
-from imagewizard.listing_rows import Tally
+from imagewizard.manifest.tally import Tally
 from imagewizard.progress import LOG_SECONDS, TERMINAL_SECONDS
 
 

@@ -5,11 +5,13 @@ from collections.abc import Generator, Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from imagewizard import listing_rows, parquet_images, tar_shards, user_manifest
 from imagewizard.errors import UserError
-from imagewizard.listing_rows import Row, Tally
-from imagewizard.merging import merged
+from imagewizard.manifest import external
+from imagewizard.manifest import tally as listing_rows
+from imagewizard.manifest.tally import Row, Tally
 from imagewizard.schema import BYTES, IMAGE_ID, MANIFEST_SCHEMA, ROW, URI
+from imagewizard.sources import parquet, tar
+from imagewizard.storage.interleave import merged
 
 # Packed files that are listed at once; each waits for its disk or server most of the time.
 THREADS = 16
@@ -36,7 +38,7 @@ def tables(packed: list[tuple[str, str]], tally: Tally, *, is_source: bool = Fal
 
 
 def _of_file(uri: str, image_id: str, tally: Tally, *, is_source: bool) -> Iterator[pa.Table]:
-    if uri.lower().endswith(tar_shards.SUFFIX):
+    if uri.lower().endswith(tar.SUFFIX):
         yield from listing_rows.tables(_members(uri, image_id, tally, is_source))
     else:
         yield from _parquet(uri, image_id, tally, is_source)
@@ -45,8 +47,8 @@ def _of_file(uri: str, image_id: str, tally: Tally, *, is_source: bool) -> Itera
 def _members(uri: str, shard_id: str, tally: Tally, is_source: bool) -> Iterator[Row]:
     names: set[str] = set()  # of one shard: the only ids of a listing that may come twice
     try:
-        for found in tar_shards.members(uri, lambda name: tally.skip(f"{shard_id}#{name}")):
-            if isinstance(found, tar_shards.Damage):
+        for found in tar.members(uri, lambda name: tally.skip(f"{shard_id}#{name}")):
+            if isinstance(found, tar.Damage):
                 if is_source and not found.at:
                     raise UserError(f"input: {uri} is no tar: {found.reason}; give an uncompressed tar of images")
                 yield _unlisted(uri, shard_id, f"damaged at byte {found.at}")
@@ -61,19 +63,19 @@ def _members(uri: str, shard_id: str, tally: Tally, is_source: bool) -> Iterator
 
 def _parquet(uri: str, file_id: str, tally: Tally, is_source: bool) -> Iterator[pa.Table]:
     try:
-        file = parquet_images.open_file(uri)
+        file = parquet.open_file(uri)
     except OSError as error:
         yield from listing_rows.tables(iter([_unreadable(uri, file_id, error, is_source)]))
         return
     names = set(file.schema_arrow.names)
-    has_images = bool(parquet_images.candidates(file.schema_arrow)) or parquet_images.IMAGE in names
+    has_images = bool(parquet.candidates(file.schema_arrow)) or parquet.IMAGE in names
     try:
-        if user_manifest.is_one(file.schema_arrow) or (is_source and not has_images and names & {IMAGE_ID, URI}):
+        if external.is_one(file.schema_arrow) or (is_source and not has_images and names & {IMAGE_ID, URI}):
             tally.ids_are_given = True
-            yield from user_manifest.tables(file)
+            yield from external.tables(file)
         elif has_images or is_source:
             tally.ids_are_given |= IMAGE_ID in names
-            for rows in parquet_images.rows(file):
+            for rows in parquet.rows(file):
                 yield _located(rows, uri, file_id)
         else:
             tally.skip(file_id)

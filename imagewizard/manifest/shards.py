@@ -11,11 +11,13 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from imagewizard import listing, manifest_index, manifest_queries, storage
+from imagewizard import storage
 from imagewizard.errors import UserError
-from imagewizard.listing_progress import ListingProgress
-from imagewizard.listing_rows import Tally
-from imagewizard.manifest_index import ManifestIndex, shard_name
+from imagewizard.manifest import index as manifest_index
+from imagewizard.manifest import listing, queries
+from imagewizard.manifest.index import ManifestIndex, shard_name
+from imagewizard.manifest.listing_progress import ListingProgress
+from imagewizard.manifest.tally import Tally
 from imagewizard.schema import BYTES, MEMBER, ROW, URI
 
 # Large enough that 10^9 images make 15,000 shards, small enough (some 5 MB) for a worker to hold one at a time.
@@ -136,7 +138,7 @@ def write_to(
     )
     if tally.ids_are_given:
         try:
-            _check_unique(manifest_queries.dataset(target.folder, index.shards))
+            _check_unique(queries.dataset(target.folder, index.shards))
         except UserError:
             storage.delete_files([storage.join(target.folder, name) for name in index.shards])
             raise
@@ -146,7 +148,7 @@ def write_to(
 
 
 def _check_unique(manifest: ds.Dataset | pa.Table) -> None:
-    if (twice := manifest_queries.repeated_id(manifest)) is not None:
+    if (twice := queries.repeated_id(manifest)) is not None:
         raise UserError(f"input: image_id {twice!r} is given more than once; ids must be unique")
 
 

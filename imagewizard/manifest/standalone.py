@@ -8,14 +8,17 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imagewizard import listing, manifest, manifest_index, manifest_queries, run_folder, storage
+from imagewizard import storage
 from imagewizard.errors import UserError
-from imagewizard.lease import LOCK, Lease
-from imagewizard.listing_filters import Filters
-from imagewizard.listing_progress import ListingProgress
-from imagewizard.listing_rows import Tally
-from imagewizard.manifest_index import ManifestIndex
-from imagewizard.manifest_queries import Changes
+from imagewizard.manifest import index as manifest_index
+from imagewizard.manifest import listing, queries, shards
+from imagewizard.manifest.filters import Filters
+from imagewizard.manifest.index import ManifestIndex
+from imagewizard.manifest.listing_progress import ListingProgress
+from imagewizard.manifest.queries import Changes
+from imagewizard.manifest.tally import Tally
+from imagewizard.runs import job
+from imagewizard.storage.lease import LOCK, Lease
 
 # Names that only this module gives: nothing else in the folder is ever deleted.
 _SHARD = re.compile(r"s[0-9]{5,}(-g[1-9][0-9]*)?\.parquet")
@@ -84,9 +87,9 @@ def write(plan: Plan) -> Outcome:
     An interrupted listing leaves the index that was there, or none. Raises UserError if the source holds no image or
     cannot be listed, RunLockedError if another process is at it.
     """
-    manifest.check_source(plan.source)
+    shards.check_source(plan.source)
     with Lease(plan.folder):
-        run_folder.sweep(plan.folder)
+        job.sweep(plan.folder)
         before = manifest_index.read(plan.folder)
         outcome = _list(plan, before)
         _sweep(plan.folder, outcome.index)
@@ -95,16 +98,16 @@ def write(plan: Plan) -> Outcome:
 
 def _list(plan: Plan, before: ManifestIndex | None) -> Outcome:
     generation = before.generation + 1 if before else 0
-    target = manifest.Target(plan.folder, storage.join(plan.folder, "_tmp"), generation)
-    facts = {"source": plan.source, "filters": plan.filters.as_json(), "listed_at": manifest.now()}
+    target = shards.Target(plan.folder, storage.join(plan.folder, "_tmp"), generation)
+    facts = {"source": plan.source, "filters": plan.filters.as_json(), "listed_at": shards.now()}
     tally = Tally()
     with ListingProgress(tally) as progress, closing(listing.batches(plan.source, tally)) as tables:
-        index = manifest.write_to(target, plan.filters.keep(tables), tally, manifest.BLOCK_ROWS, facts)
+        index = shards.write_to(target, plan.filters.keep(tables), tally, shards.BLOCK_ROWS, facts)
         seconds, rate = progress.seconds, progress.rate
     changes = None
     if before is not None:
-        old, new = (manifest_queries.dataset(plan.folder, each.shards) for each in (before, index))
-        changes = manifest_queries.changes(old, new)
+        old, new = (queries.dataset(plan.folder, each.shards) for each in (before, index))
+        changes = queries.changes(old, new)
     return Outcome(index, seconds, rate, tally.examples, changes)
 
 

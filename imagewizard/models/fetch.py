@@ -12,8 +12,9 @@ from pathlib import Path
 from botocore.exceptions import BotoCoreError, ClientError
 from pyarrow import fs
 
-from imagewizard import s3, storage
+from imagewizard import storage
 from imagewizard.errors import UserError
+from imagewizard.storage import s3, s3_client
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 # What diffusers wrote before 2023, and all that some of the hub's models have: a pickle.
@@ -92,7 +93,7 @@ def _from_s3(uri: str) -> Path:
 
 def _s3_etags(bucket: str, root: str) -> dict[str, str]:
     """Names below `root` of the model's objects, each with the ETag that changes with its content."""
-    pages = storage.s3_client().get_paginator("list_objects_v2")
+    pages = s3_client.client().get_paginator("list_objects_v2")
     etags: dict[str, str] = {}
     for part in ("", "unet/", "scheduler/"):
         for page in pages.paginate(Bucket=bucket, Prefix=root + part, Delimiter="/"):

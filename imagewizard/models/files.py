@@ -10,10 +10,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from imagewizard import model_source
+from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.errors import UserError
-from imagewizard.model_source import PICKLED_WEIGHTS, SCHEDULER_CONFIG, UNET_CONFIG, WEIGHTS
-from imagewizard.schedule import NoiseSchedule
+from imagewizard.models import fetch
+from imagewizard.models.fetch import PICKLED_WEIGHTS, SCHEDULER_CONFIG, UNET_CONFIG, WEIGHTS
 
 # 3*k*k channels in and out: RGB, or RGB pixel-unshuffled by k.
 CHANNELS = [3 * k * k for k in (1, 2, 3, 4, 8)]
@@ -67,7 +67,7 @@ class ModelFiles:
 
 def embedded_folder() -> Path:
     """The folder of the model that ships inside the package."""
-    return Path(str(resources.files("imagewizard"))) / "models" / "embedded"
+    return Path(str(resources.files("imagewizard.models"))) / "embedded"
 
 
 def find(model: str) -> ModelFiles:
@@ -75,7 +75,7 @@ def find(model: str) -> ModelFiles:
 
     Pickled weights only where there are no others. Raises UserError naming what is missing or cannot be fetched.
     """
-    folder = embedded_folder() if model == "embedded" else model_source.local_folder(model)
+    folder = embedded_folder() if model == "embedded" else fetch.local_folder(model)
     unet = folder / "unet" if (folder / "unet").is_dir() else folder
     scheduler = folder / "scheduler" if (folder / "scheduler").is_dir() else folder
     files = ModelFiles(unet / UNET_CONFIG, unet / WEIGHTS, scheduler / SCHEDULER_CONFIG)

@@ -11,11 +11,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from imagewizard.diffusion.sampling import predict_eps, size_multiple
+from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.errors import UserError
-from imagewizard.model_files import ModelFiles, arguments, check_network, read_json
-from imagewizard.model_source import PICKLED_WEIGHTS, WEIGHTS
-from imagewizard.sampling import predict_eps, size_multiple
-from imagewizard.schedule import NoiseSchedule
+from imagewizard.models.fetch import PICKLED_WEIGHTS, WEIGHTS
+from imagewizard.models.files import ModelFiles, arguments, check_network, read_json
 
 # What diffusers called attention's parameters when the DDPM authors' models were published (before 0.15), and since.
 _ATTENTION_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from imagewizard import storage
 from imagewizard.errors import UserError
-from imagewizard.query import complaints
+from imagewizard.query.sql import complaints
 
 FORMATS = ("table", "csv", "json", "parquet")
 _SUFFIXES = {"csv": "csv", "json": "json", "jsonl": "json", "ndjson": "json", "parquet": "parquet"}

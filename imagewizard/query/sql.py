@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from imagewizard import results, training_metrics
-from imagewizard.digest import SUPERSEDED
 from imagewizard.errors import JobError, UserError
+from imagewizard.runs import results
+from imagewizard.runs.totals import SUPERSEDED
+from imagewizard.tracking import history
 
 
 class Canned(NamedTuple):
@@ -101,7 +102,7 @@ def connect(runs: list[str]) -> duckdb.DuckDBPyConnection:
 def _current(connection: duckdb.DuckDBPyConnection, run: str, number: int) -> list[str]:
     """SELECTs of a run's current rows; registers its files as _run{number}, and parts of them, with `connection`."""
     names = results.result_files(run)
-    if not names and training_metrics.is_training_run(run):
+    if not names and history.is_training_run(run):
         raise UserError(f"{run}: a training run has no result rows; imagewizard status and report tell of it")
     # A retry stays in its manifest shard, and most shards have none: their rows need no look at the later ones.
     files = {name: file for name in names if (file := results.parse(name))}

@@ -8,14 +8,15 @@ from typing import Any
 import jinja2
 import yaml
 
-from imagewizard import run_folder, storage
+from imagewizard import storage
 from imagewizard.progress import clock
-from imagewizard.query_output import cut, printable
+from imagewizard.query.output import cut, printable
+from imagewizard.runs import job as run_job
 
 
 def facts(run: str) -> dict[str, Any]:
     """{run, name, job, config, config_yaml, made_at}; job and config are {} where there is no job.yaml."""
-    job = run_folder.read_job(run) or {}
+    job = run_job.read_job(run) or {}
     config = job.get("config", {})
     return {
         "run": run,
@@ -40,7 +41,7 @@ def write(run: str, template: str, told: dict[str, Any]) -> str:
 
 
 def _source(template: str) -> str:
-    return (resources.files("imagewizard") / template).read_text(encoding="utf-8")
+    return (resources.files("imagewizard.report") / "templates" / template).read_text(encoding="utf-8")
 
 
 def _number(value: float | None, decimals: int) -> str:

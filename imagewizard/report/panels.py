@@ -8,8 +8,11 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from imagewizard import images, noise, query, sources
 from imagewizard.errors import UserError
+from imagewizard.images import formats
+from imagewizard.noise import synthetic
+from imagewizard.query import sql as query_sql
+from imagewizard.sources import reading
 
 MOST = 12
 PANEL_SIDE = 600  # pixels of the longer side at most; a panel is shown some 350 wide
@@ -62,7 +65,7 @@ def choose(connection: duckdb.DuckDBPyConnection, score: str, levels: int) -> li
         WHERE status = 'ok' AND {score} IS NOT NULL GROUP BY sigma ORDER BY sigma"""
     wanted = [
         (sigma, value, place)
-        for sigma, values in query.select(connection, marks).fetchall()
+        for sigma, values in query_sql.select(connection, marks).fetchall()
         for value, place in zip(values, places, strict=True)
     ]
     if not wanted:
@@ -72,7 +75,7 @@ def choose(connection: duckdb.DuckDBPyConnection, score: str, levels: int) -> li
     sql = f"""
         SELECT DISTINCT ON (sigma, score) {_COLUMNS}, {score} AS score FROM results
         WHERE status = 'ok' AND score IN ({values}) ORDER BY sigma, score, image_id"""
-    rows = {(row["sigma"], row["score"]): row for row in query.records(connection, sql)}
+    rows = {(row["sigma"], row["score"]): row for row in query_sql.records(connection, sql)}
     chosen: dict[str, tuple[float, dict[str, Any]]] = {}
     for sigma, value, place in wanted:  # the few images of a small run stand at several places each
         row = rows[sigma, value]
@@ -109,8 +112,8 @@ def sample(place: str, row: dict[str, Any], max_pixels: int) -> Sample:
 def _read(uri: str, shape: tuple[int, int], max_pixels: int, what: str, missing: list[str]) -> np.ndarray | None:
     """The image; None, and a line in `missing`, where it is gone or no longer what the row is about."""
     try:
-        image = images.decode(sources.read_origin(uri), max_pixels)
-    except (OSError, ValueError, UserError, images.ImageError) as error:
+        image = formats.decode(reading.read_origin(uri), max_pixels)
+    except (OSError, ValueError, UserError, formats.ImageError) as error:
         reason = "it is no longer there" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())[:200]
         missing.append(f"{what} cannot be shown: {reason} ({uri})")
         return None
@@ -123,7 +126,7 @@ def _read(uri: str, shape: tuple[int, int], max_pixels: int, what: str, missing:
 def _noisy(clean: np.ndarray, row: dict[str, Any]) -> np.ndarray:
     """The very noise that the run added, clipped to what a screen can show."""
     mean = float(json.loads(row["noise_params"]).get("mean", 0.0))
-    noisy = noise.add_gaussian(clean, row["image_id"], row["sigma"], mean, row["seed"])
+    noisy = synthetic.add_gaussian(clean, row["image_id"], row["sigma"], mean, row["seed"])
     return np.clip(noisy, 0, 255, out=noisy).round().astype(np.uint8)
 
 
@@ -166,5 +169,5 @@ def _detail(image: np.ndarray) -> tuple[int, int]:
 
 
 def _data_uri(image: np.ndarray, quality: int | None) -> str:
-    data = images.encode(np.ascontiguousarray(image), "webp", quality)
+    data = formats.encode(np.ascontiguousarray(image), "webp", quality)
     return f"data:image/webp;base64,{base64.b64encode(data).decode()}"

@@ -6,9 +6,15 @@ from typing import Any, NamedTuple
 import duckdb
 from markupsafe import Markup
 
-from imagewizard import manifest, query, report_charts, report_page, report_panels, storage, summary
-from imagewizard.report_charts import Bins, Dot
-from imagewizard.report_panels import Sample
+from imagewizard import storage
+from imagewizard.manifest import shards
+from imagewizard.query import sql as query_sql
+from imagewizard.report import charts as report_charts
+from imagewizard.report import page
+from imagewizard.report import panels as report_panels
+from imagewizard.report.charts import Bins, Dot
+from imagewizard.report.panels import Sample
+from imagewizard.runs import summary
 
 ERROR_KINDS = 30
 HISTOGRAM_BINS = 40
@@ -46,17 +52,17 @@ def write_report(run: str) -> str:
 
     The run may be unfinished, all errors, or have lost its images: the page says so.
     """
-    with query.connect([run]) as connection:
-        return report_page.write(run, "report.html.tmpl", _facts(run, connection))
+    with query_sql.connect([run]) as connection:
+        return page.write(run, "run.html.tmpl", _facts(run, connection))
 
 
 def _facts(run: str, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     """All that the template is told."""
-    facts = report_page.facts(run)
+    facts = page.facts(run)
     config = facts["config"]
     finished = summary.read(run)
-    totals = query.records(connection, _TOTALS)[0]
-    levels = query.records(connection, _LEVELS)
+    totals = query_sql.records(connection, _TOTALS)[0]
+    levels = query_sql.records(connection, _LEVELS)
     score = _GAIN if totals["gain"] is not None else _NOISE if totals["sigma_estimated"] is not None else _NAME
     denoised = [level["sigma"] for level in levels if level["ok"]]
     return facts | {
@@ -71,7 +77,7 @@ def _facts(run: str, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
         "charts": _charts(connection, denoised, score),
         "samples": _samples(run, connection, config, score, len(denoised)),
         "range_of": score.meaning,
-        "errors": query.records(connection, _ERRORS),
+        "errors": query_sql.records(connection, _ERRORS),
     }
 
 
@@ -88,7 +94,7 @@ def _method(config: dict[str, Any]) -> str:
 
 def _expected(run: str, config: dict[str, Any]) -> int | None:
     """The number of rows of the whole run; None while its input is being listed."""
-    index = manifest.read_index(run)
+    index = shards.read_index(run)
     levels = config["noise"]["sigma"] if config.get("noise") else [None]
     return index.images * len(levels) if index else None
 
@@ -112,7 +118,9 @@ def _charts(connection: duckdb.DuckDBPyConnection, sigmas: list[float | None], s
 
 def _range(connection: duckdb.DuckDBPyConnection, value: str) -> tuple[float, float]:
     """Where the middle 99 % of a value lie: an image that was capped at 100 dB must not squash a chart."""
-    ends = query.records(connection, f"SELECT quantile_disc({value}, [0.005, 0.995]) AS ends FROM results")[0]["ends"]
+    ends = query_sql.records(connection, f"SELECT quantile_disc({value}, [0.005, 0.995]) AS ends FROM results")[0][
+        "ends"
+    ]
     return ends[0], ends[1]
 
 
@@ -123,7 +131,7 @@ def _histogram(connection: duckdb.DuckDBPyConnection, sigmas: list[float | None]
         SELECT sigma, CAST(floor(greatest({low}, least({high}, {score.sql})) / {step}) AS INTEGER) AS bin,
                count(*) AS images, sum({score.sql}) AS total
         FROM results WHERE {score.sql} IS NOT NULL GROUP BY sigma, bin"""
-    rows = query.records(connection, sql)
+    rows = query_sql.records(connection, sql)
     facets = {}
     for sigma in sigmas:
         own = [row for row in rows if row["sigma"] == sigma]
@@ -145,7 +153,7 @@ def _scatter(connection: duckdb.DuckDBPyConnection, sigmas: list[float | None]) 
         SELECT sigma, avg(x) AS x, avg(y) AS y, count(*) AS images
         FROM dots GROUP BY sigma, floor((x - {left}) / {width}), floor((y - {low}) / {height}) ORDER BY sigma, x, y"""
     dots = [
-        Dot(sigmas.index(row["sigma"]), row["x"], row["y"], row["images"]) for row in query.records(connection, sql)
+        Dot(sigmas.index(row["sigma"]), row["x"], row["y"], row["images"]) for row in query_sql.records(connection, sql)
     ]
     title = "PSNR of the images before and after denoising"
     return report_charts.scatter(dots, list(map(_level, sigmas)), title, "PSNR noisy, dB", "PSNR denoised, dB")

@@ -4,10 +4,16 @@ import base64
 
 from markupsafe import Markup
 
-from imagewizard import images, report_charts, report_page, storage, summary, training_metrics, training_status
+from imagewizard import storage
 from imagewizard.errors import UserError
-from imagewizard.report_charts import Curve
-from imagewizard.training_metrics import EVENT, VALIDATION, Row
+from imagewizard.images import formats
+from imagewizard.report import charts as report_charts
+from imagewizard.report import page
+from imagewizard.report.charts import Curve
+from imagewizard.runs import summary
+from imagewizard.tracking import history
+from imagewizard.tracking import status as training_status
+from imagewizard.tracking.history import EVENT, VALIDATION, Row
 
 SHEET_QUALITY = 90
 MAX_SHEET_PIXELS = 100_000_000
@@ -15,36 +21,36 @@ MAX_SHEET_PIXELS = 100_000_000
 
 def write_report(run: str) -> str:
     """Writes <run>/report.html and returns its URI. The run may have nothing yet but job.yaml: the page says so."""
-    rows = training_metrics.read(run)
+    rows = history.read(run)
     status = training_status.read(run)
-    facts = report_page.facts(run) | {
+    facts = page.facts(run) | {
         "status": status,
         "summary": summary.read(run) or {},
-        "losses": training_metrics.loss_curves(rows),
+        "losses": history.loss_curves(rows),
         "charts": _charts(rows),
-        "validations": training_metrics.of_kind(rows, VALIDATION),
-        "psnr_range": training_metrics.PSNR_RANGE,
-        "sigmas": list(training_metrics.psnr_curves(rows)),
-        "by_sigma": training_metrics.by_sigma,
+        "validations": history.of_kind(rows, VALIDATION),
+        "psnr_range": history.PSNR_RANGE,
+        "sigmas": list(history.psnr_curves(rows)),
+        "by_sigma": history.by_sigma,
         "best": status.best_validation,
         "sheets": _sheets(run),
     }
-    return report_page.write(run, "training_report.html.tmpl", facts)
+    return page.write(run, "training.html.tmpl", facts)
 
 
 def _charts(rows: list[Row]) -> dict[str, Markup]:
     """{loss, psnr}, as far as there is something to draw."""
     end = max([10, *(row["step"] for row in rows)])  # one for both charts, and never 0
-    marks = [row["step"] for row in training_metrics.of_kind(rows, EVENT)]
+    marks = [row["step"] for row in history.of_kind(rows, EVENT)]
     charts = {}
     losses = []
-    for name, points in training_metrics.loss_curves(rows).items():
-        smooth = training_metrics.smoothed([value for _, value in points])
+    for name, points in history.loss_curves(rows).items():
+        smooth = history.smoothed([value for _, value in points])
         losses.append(Curve(name, [(step, value) for (step, _), value in zip(points, smooth, strict=True)], points))
     if losses:
         charts["loss"] = report_charts.lines(losses, end, marks, "Training loss by step", "step", is_log=True)
-    if curves := training_metrics.psnr_curves(rows):
-        floor = training_metrics.psnr_floor(curves)
+    if curves := history.psnr_curves(rows):
+        floor = history.psnr_floor(curves)
         lines = [Curve(f"σ {sigma:g}", [(x, max(y, floor)) for x, y in points]) for sigma, points in curves.items()]
         charts["psnr"] = report_charts.lines(lines, end, marks, "Validation PSNR by step", "step")
     return charts
@@ -57,10 +63,10 @@ def _sheets(run: str) -> list[tuple[str, str]]:
     shown = []
     for name, caption in zip(dict.fromkeys([*names[-1:], *names[:1]]), ("newest", "first"), strict=False):
         try:
-            picture = images.decode(storage.read_bytes(storage.join(folder, name)), MAX_SHEET_PIXELS)
-        except (OSError, UserError, images.ImageError):
+            picture = formats.decode(storage.read_bytes(storage.join(folder, name)), MAX_SHEET_PIXELS)
+        except (OSError, UserError, formats.ImageError):
             continue  # a picture of many: the numbers beside it are what counts
-        data = base64.b64encode(images.encode(picture, "webp", SHEET_QUALITY)).decode()
+        data = base64.b64encode(formats.encode(picture, "webp", SHEET_QUALITY)).decode()
         step = name.removeprefix("step-").removesuffix(".png").lstrip("0") or "0"
         shown.append((f"step {step}, the {caption} validation", f"data:image/webp;base64,{data}"))
     return shown

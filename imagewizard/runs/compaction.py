@@ -10,8 +10,10 @@ from dataclasses import asdict
 import duckdb
 import pyarrow as pa
 
-from imagewizard import digest, manifest, results, storage
-from imagewizard.results import BlockFile, ResultFiles, ShardFile
+from imagewizard import storage
+from imagewizard.manifest import shards
+from imagewizard.runs import results, totals
+from imagewizard.runs.results import BlockFile, ResultFiles, ShardFile
 from imagewizard.schema import IMAGE_ID
 
 
@@ -25,10 +27,10 @@ def compact(run: str, shard: int, names: list[str], levels: int) -> None:
 
     `levels`: rows that each image has. Raises RuntimeError if a row is missing or there twice; OSError.
     """
-    with ThreadPoolExecutor(digest.READ_THREADS) as pool:
+    with ThreadPoolExecutor(totals.READ_THREADS) as pool:
         files = list(pool.map(lambda name: results.read(run, name), names))
     rows = pa.concat_tables(table for table, _ in files).combine_chunks()
-    found = digest.of_files(files)
+    found = totals.of_files(files)
     _check(run, shard, rows, found.rows, levels)
     attempts = [file.attempt for name in names if (file := BlockFile.parse(name) or ShardFile.parse(name))]
     whole = storage.join(run, "results", ShardFile(shard, max(attempts)).name)
@@ -44,7 +46,7 @@ _COMPLETE = """
 
 def _check(run: str, shard: int, rows: pa.Table, current: int, levels: int) -> None:
     """Every image of the shard has one current row a level, and there are no others."""
-    wanted = manifest.read_shard(run, shard).select([IMAGE_ID])
+    wanted = shards.read_shard(run, shard).select([IMAGE_ID])
     with duckdb.connect() as connection:
         connection.execute("SET threads = 1")
         connection.register("rows", rows)

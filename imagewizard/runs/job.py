@@ -10,10 +10,10 @@ import yaml
 from pyarrow import fs
 
 from imagewizard import storage
+from imagewizard.config.denoise import DenoiseConfig
+from imagewizard.config.train import TrainConfig
 from imagewizard.errors import UserError
-from imagewizard.job_config import DenoiseConfig
 from imagewizard.schema import SCHEMA_VERSION
-from imagewizard.train_config import TrainConfig
 
 Kind = Literal["denoise", "train"]
 

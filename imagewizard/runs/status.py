@@ -6,8 +6,11 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from imagewizard import digest, lease, manifest, results, run_folder
-from imagewizard.job_config import DenoiseConfig
+from imagewizard.config.denoise import DenoiseConfig
+from imagewizard.manifest import shards as manifest
+from imagewizard.runs import job as run_job
+from imagewizard.runs import results, totals
+from imagewizard.storage import lease
 
 # The rate is that of the rows of the last minutes before the newest one.
 RATE_SECONDS = 300
@@ -41,12 +44,12 @@ def read(run: str) -> Status:
     holder = lease.holder(run)
     driver = f"pid {holder['pid']} on {holder['host']}" if holder else None
     index = manifest.read_index(run)
-    job = run_folder.read_job(run)
+    job = run_job.read_job(run)
     if index is None or job is None:
         return Status("listing" if driver else "stopped", 0, 0, 0, 0, None, None, driver)
     levels = len(DenoiseConfig.model_validate(job["config"]).levels)
-    files, shards = digest.snapshot(run)
-    found = digest.merge(shards.values())
+    files, shards = totals.snapshot(run)
+    found = totals.merge(shards.values())
     pending = index.images * levels - found.rows
     try:
         recent, span = _recent(run, files, shards, found.last_row or 0.0)
@@ -58,7 +61,7 @@ def read(run: str) -> Status:
     return Status(state, index.images, found.ok, found.failed, pending, rate, last_row, driver)
 
 
-def _recent(run: str, files: results.ResultFiles, shards: dict[int, digest.Digest], last: float) -> tuple[int, float]:
+def _recent(run: str, files: results.ResultFiles, shards: dict[int, totals.Digest], last: float) -> tuple[int, float]:
     """The number of rows of the last minutes before the newest one, and the seconds that they span."""
     since = last - RATE_SECONDS
     names = [name for shard, each in shards.items() if (each.last_row or 0.0) > since for name in files.of_shard(shard)]

@@ -3,24 +3,26 @@
 import json
 from typing import Any
 
-from imagewizard import digest, query, storage
-from imagewizard.manifest import ManifestIndex
+from imagewizard import storage
+from imagewizard.manifest.shards import ManifestIndex
 from imagewizard.progress import Progress
+from imagewizard.query import sql as query_sql
+from imagewizard.runs import totals
 
 TOP_ERRORS = 20
 
 
 def records(run: str, sql: str) -> list[dict[str, Any]]:
     """The rows of a query on one run (SQL, or a canned query's name) as dicts, without the column `run`."""
-    with query.connect([run]) as connection:
-        rows = query.records(connection, sql)
+    with query_sql.connect([run]) as connection:
+        rows = query_sql.records(connection, sql)
     return [{name: value for name, value in row.items() if name != "run"} for row in rows]
 
 
 def write(run: str, index: ManifestIndex, levels: int, progress: Progress) -> dict[str, Any]:
     """Checks that every image and level has its one current row, writes summary.json, last of all files, returns it."""
-    files, digests = digest.snapshot(run)
-    found = digest.merge(digests.values())
+    files, digests = totals.snapshot(run)
+    found = totals.merge(digests.values())
     expected = index.images * levels
     if found.rows != expected:
         raise RuntimeError(f"{run}: {found.rows} current rows for {expected} images and levels")

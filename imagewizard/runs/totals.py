@@ -13,8 +13,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from imagewizard import results
-from imagewizard.results import ResultFiles
+from imagewizard.runs import results
+from imagewizard.runs.results import ResultFiles
 from imagewizard.schema import KEY
 
 # Kept for each shard: errors of more kinds than that are in the rows.

@@ -5,9 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 from typing import Any
 
-from imagewizard import parquet_images, storage, tar_shards
+from imagewizard import storage
 from imagewizard.errors import UserError
 from imagewizard.schema import BYTES, MEMBER, OFFSET, ROW, URI
+from imagewizard.sources import parquet, tar
 
 # Reads wait for disks and servers, not for the CPU.
 READ_THREADS = 16
@@ -35,11 +36,11 @@ def read(images: list[dict[str, Any]], max_bytes: int) -> list[bytes | OSError]:
             found[index] = content
     for uri, wanted in tars.items():
         ranges = [(images[index][OFFSET], images[index][BYTES]) for index in wanted]
-        for index, content in zip(wanted, tar_shards.read(uri, ranges), strict=True):
+        for index, content in zip(wanted, tar.read(uri, ranges), strict=True):
             found[index] = content
     for uri, wanted in tables.items():
         rows = [images[index][ROW] for index in wanted]
-        for index, content in zip(wanted, parquet_images.read(uri, rows), strict=True):
+        for index, content in zip(wanted, parquet.read(uri, rows), strict=True):
             found[index] = content
     return found
 
@@ -75,9 +76,9 @@ def read_origin(origin: str) -> bytes:
     uri, _, packed = origin.partition("#")
     suffix = PurePosixPath(uri).suffix.lower()
     if packed and suffix == ".tar":
-        return tar_shards.read_member(uri, packed)
+        return tar.read_member(uri, packed)
     if packed and suffix == ".parquet":
-        [content] = parquet_images.read(uri, [int(packed)])
+        [content] = parquet.read(uri, [int(packed)])
         if isinstance(content, OSError):
             raise content
         return content

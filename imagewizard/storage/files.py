@@ -7,15 +7,15 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import pyarrow as pa
 from pyarrow import fs
 
-from imagewizard import s3
 from imagewizard.errors import UserError
-from imagewizard.s3_client import NoSuchBucketError, client, endpoint
-from imagewizard.s3_file import ObjectFile
+from imagewizard.storage import s3
+from imagewizard.storage.s3_client import NoSuchBucketError, endpoint
+from imagewizard.storage.s3_file import ObjectFile
 
 # Of a file in S3, each time that something is read beyond what is held: 4 MiB, so that a request is worth its 50 ms.
 READ_AHEAD_BYTES = 4 << 20
@@ -63,11 +63,6 @@ def _s3_filesystem(bucket: str, address: str | None) -> fs.FileSystem:
     except (OSError, pa.ArrowInvalid) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"s3://{bucket}: {reason}; check the bucket's name, or set AWS_ENDPOINT_URL") from None
-
-
-def s3_client() -> Any:
-    """boto3's client, for what this module has no call for. It retries what passes (s3_client.py)."""
-    return client()
 
 
 def check_bucket(uri: str) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from imagewizard import lock_file, storage
 from imagewizard.errors import RunLockedError, UserError
-from imagewizard.lock_file import LockFile
+from imagewizard.storage import files, lock_file
+from imagewizard.storage.lock_file import LockFile
 
 LOCK = "_lock.json"
 HEARTBEAT_SECONDS = 15.0
@@ -35,7 +35,7 @@ class Lease:
 
     def __init__(self, run: str) -> None:
         self._run = run
-        self._file = lock_file.at(storage.join(run, LOCK))
+        self._file = lock_file.at(files.join(run, LOCK))
         self._version = ""
         self._renewed = 0.0
         self._id = uuid.uuid4().hex
@@ -103,7 +103,7 @@ class Lease:
 
 def holder(run: str) -> dict[str, Any] | None:
     """Who holds the run's lease alive: {id, host, boot_id, pid_namespace, pid, started, heartbeat}; None: nobody."""
-    file = lock_file.at(storage.join(run, LOCK))
+    file = lock_file.at(files.join(run, LOCK))
     content = file.read()
     found = None if content is None else _parse(content[0])
     return found if found is not None and _alive(found, file) else None
@@ -120,7 +120,7 @@ def _usable(run: str) -> Iterator[None]:
         if error.errno in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
             raise UserError(f"output: {run} is on a disk that has no file locks (flock); give another folder") from None
         with _named("output"):
-            storage.check_bucket(run)
+            files.check_bucket(run)
         raise
 
 

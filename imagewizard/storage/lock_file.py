@@ -12,7 +12,7 @@ from typing import BinaryIO, Protocol
 
 from pyarrow import fs
 
-from imagewizard import s3, storage
+from imagewizard.storage import files, s3
 
 
 class LockFile(Protocol):
@@ -35,7 +35,7 @@ class LockFile(Protocol):
 
 
 def at(uri: str) -> LockFile:
-    filesystem, path = storage.resolve(uri)
+    filesystem, path = files.resolve(uri)
     return _LocalLockFile(Path(path)) if isinstance(filesystem, fs.LocalFileSystem) else _S3LockFile(uri)
 
 

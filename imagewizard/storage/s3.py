@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, 
 from urllib3.exceptions import HTTPError
 
 from imagewizard.errors import UserError
-from imagewizard.s3_client import TRANSIENT_CODES, TRIES, backoff, client, errors, one_line
+from imagewizard.storage.s3_client import TRANSIENT_CODES, TRIES, backoff, client, errors, one_line
 
 _KEYS_PER_DELETE = 1000  # S3's limit
 

@@ -3,7 +3,7 @@
 import io
 from typing import Any
 
-from imagewizard import s3
+from imagewizard.storage import s3
 
 
 class ObjectFile(io.RawIOBase):

@@ -11,9 +11,9 @@ from collections.abc import Generator, Iterator
 from itertools import takewhile
 from typing import Any
 
-from imagewizard import s3, s3_client
 from imagewizard.errors import UserError
-from imagewizard.merging import merged
+from imagewizard.storage import s3, s3_client
+from imagewizard.storage.interleave import merged
 
 THREADS = 16
 # Pages of 1,000 keys, some 200 bytes each, that wait for the consumer: 6 MB at most.

@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from imagewizard import training_metrics
-from imagewizard.training_metrics import EVENT, TRAIN, VALIDATION, Row
+from imagewizard.tracking import history
+from imagewizard.tracking.history import EVENT, TRAIN, VALIDATION, Row
 
 # Okabe and Ito's colours, which the colour-blind can tell apart too.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9")
@@ -17,13 +17,13 @@ INK, FAINT, GRID = "#1a1d23", "#8a919c", "#e3e6ea"
 
 def draw(rows: list[Row]) -> bytes:
     """A PNG of 1440 x 900 pixels with what there is so far; a dotted vertical line is an event, such as a resume."""
-    train, validation = training_metrics.of_kind(rows, TRAIN), training_metrics.of_kind(rows, VALIDATION)
+    train, validation = history.of_kind(rows, TRAIN), history.of_kind(rows, VALIDATION)
     layout = ConstrainedLayoutEngine(wspace=0.06, hspace=0.08)
     figure = Figure(figsize=(12, 7.5), dpi=120, layout=layout, facecolor="white")
     grid = figure.add_gridspec(2, 2, height_ratios=(2.3, 1))
     loss, psnr, rate, speed = (figure.add_subplot(grid[place]) for place in ((0, 0), (0, 1), (1, 0), (1, 1)))
     last = max((row["step"] for row in rows), default=1)
-    events = [row["step"] for row in training_metrics.of_kind(rows, EVENT)]
+    events = [row["step"] for row in history.of_kind(rows, EVENT)]
     for axes, title in (
         (loss, "Training loss"),
         (psnr, "Validation PSNR, dB"),
@@ -58,7 +58,7 @@ def _dress(axes: Axes, title: str, last: int, events: list[int]) -> None:
 def _loss(axes: Axes, train: list[Row]) -> None:
     """Loss and its terms on a logarithmic axis."""
     shown: list[float] = []
-    for (name, points), colour in zip(training_metrics.loss_curves(train).items(), COLOURS, strict=False):
+    for (name, points), colour in zip(history.loss_curves(train).items(), COLOURS, strict=False):
         steps, values = [step for step, _ in points], [value for _, value in points]
         label = f"{name}  {values[-1]:.4f}"
         _line(axes, steps, values, colour, label)
@@ -75,7 +75,7 @@ def _loss(axes: Axes, train: list[Row]) -> None:
 
 
 def _psnr(axes: Axes, validation: list[Row]) -> None:
-    curves = training_metrics.psnr_curves(validation)
+    curves = history.psnr_curves(validation)
     for number, (sigma, points) in enumerate(curves.items()):
         steps, values = zip(*points, strict=True)
         axes.plot(
@@ -88,7 +88,7 @@ def _psnr(axes: Axes, validation: list[Row]) -> None:
             label=f"σ {sigma:g}   {values[-1]:.2f}",
         )
     if curves:
-        axes.set_ylim(bottom=max(axes.get_ylim()[0], training_metrics.psnr_floor(curves)))
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], history.psnr_floor(curves)))
         _legend(axes)
     else:
         _nothing(axes, "no validation yet")
@@ -104,7 +104,7 @@ def _single(axes: Axes, train: list[Row], name: str, colour: str) -> None:
 def _line(axes: Axes, steps: list[int], values: list[float], colour: str, label: str) -> None:
     """A smooth line over the faint values themselves; a dot for a single one."""
     axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.3)
-    axes.plot(steps, training_metrics.smoothed(values), color=colour, linewidth=1.8, label=label)
+    axes.plot(steps, history.smoothed(values), color=colour, linewidth=1.8, label=label)
     if len(steps) == 1:
         axes.plot(steps, values, color=colour, marker="o", markersize=4, clip_on=False)
 

@@ -9,9 +9,10 @@ import math
 import re
 from typing import Any
 
-from imagewizard import run_folder, storage
+from imagewizard import storage
 from imagewizard.errors import UserError
 from imagewizard.progress import clock
+from imagewizard.runs import job as run_job
 
 TRAIN, VALIDATION, EVENT = "train", "validation", "event"
 
@@ -24,7 +25,7 @@ TERMS = ("loss", "mse", "perceptual")
 def is_training_run(run: str) -> bool:
     """Whether job.yaml tells of a training. Raises UserError if the storage does not answer."""
     try:
-        job = run_folder.read_job(run)
+        job = run_job.read_job(run)
     except OSError as error:
         raise UserError(f"{run}: cannot be read: {' '.join(str(error).split())}") from None
     return job is not None and job.get("kind") == TRAIN

@@ -8,9 +8,11 @@ from typing import Any
 
 from pyarrow import fs
 
-from imagewizard import curves, storage, tensorboard_events, training_metrics, training_panels
-from imagewizard.training_metrics import EVENT
-from imagewizard.training_panels import Panel
+from imagewizard import storage
+from imagewizard.tracking import curves, history, tensorboard
+from imagewizard.tracking import panels as training_panels
+from imagewizard.tracking.history import EVENT
+from imagewizard.tracking.panels import Panel
 
 
 class TrainingLog:
@@ -19,12 +21,12 @@ class TrainingLog:
     def __init__(self, run: str, step: int) -> None:
         self._run = run
         self._local = isinstance(storage.resolve(run)[0], fs.LocalFileSystem)
-        self._rows = [row for row in training_metrics.read(run) if row["step"] <= step or row["kind"] == EVENT]
+        self._rows = [row for row in history.read(run) if row["step"] <= step or row["kind"] == EVENT]
         _write(self._run, self._rows)
         # TensorBoard appends to its file, which object stores do not have: there it is written beside and copied.
         self._scratch = None if self._local else tempfile.TemporaryDirectory(prefix="imagewizard-")
         folder = storage.resolve(storage.join(run, "tensorboard"))[1] if self._scratch is None else self._scratch.name
-        self._events = tensorboard_events.EventWriter(Path(folder), purge_step=step + 1 if step else None)
+        self._events = tensorboard.EventWriter(Path(folder), purge_step=step + 1 if step else None)
 
     def add(self, row: dict[str, Any]) -> None:
         """Adds a row, with the time of day."""
@@ -63,7 +65,7 @@ class TrainingLog:
 
 def add_event(run: str, step: int, text: str) -> None:
     """Adds an event to the rows of a run whose workers are gone."""
-    _write(run, [*training_metrics.read(run), {"kind": EVENT, "step": step, "text": text, "time": time.time()}])
+    _write(run, [*history.read(run), {"kind": EVENT, "step": step, "text": text, "time": time.time()}])
 
 
 def _write(run: str, rows: list[dict[str, Any]]) -> None:

@@ -6,8 +6,12 @@ from datetime import UTC, datetime
 
 from pyarrow import fs
 
-from imagewizard import lease, run_folder, storage, summary, training_metrics
-from imagewizard.training_metrics import EVENT, TRAIN, VALIDATION, Row
+from imagewizard import storage
+from imagewizard.runs import job as run_job
+from imagewizard.runs import summary
+from imagewizard.storage import lease
+from imagewizard.tracking import history
+from imagewizard.tracking.history import EVENT, TRAIN, VALIDATION, Row
 
 
 @dataclass(frozen=True)
@@ -38,19 +42,19 @@ class TrainingStatus:
 
 def read(run: str) -> TrainingStatus:
     """The status of a training run, one that has only its job.yaml too."""
-    job = run_folder.read_job(run) or {}
+    job = run_job.read_job(run) or {}
     holder = lease.holder(run)
-    rows = training_metrics.read(run)
-    train = training_metrics.of_kind(rows, TRAIN)
-    validations = training_metrics.of_kind(rows, VALIDATION)
+    rows = history.read(run)
+    train = history.of_kind(rows, TRAIN)
+    validations = history.of_kind(rows, VALIDATION)
     last = max((row["time"] for row in rows), default=None)
     return TrainingStatus(
         state="finished" if summary.read(run) else "training" if holder else "stopped",
         epochs=job.get("config", {}).get("optimizer", {}).get("epochs"),
         train=train[-1] if train else None,
         validation=validations[-1] if validations else None,
-        best_validation=training_metrics.best(rows),
-        events=training_metrics.of_kind(rows, EVENT),
+        best_validation=history.best(rows),
+        events=history.of_kind(rows, EVENT),
         checkpoint=newest_checkpoint(run),
         last_row=None if last is None else datetime.fromtimestamp(last, UTC),
         driver=f"pid {holder['pid']} on {holder['host']}" if holder else None,
@@ -72,15 +76,15 @@ def text(run: str, status: TrainingStatus) -> str:
     if status.train:
         row = status.train if status.eta_seconds else status.train | {"eta_seconds": None}
         share = f"{100.0 * row['step'] / row['steps']:.1f} % done"
-        lines += [training_metrics.line(row, status.epochs), f"{share}, {100.0 * row['overhead']:.1f} % overhead"]
+        lines += [history.line(row, status.epochs), f"{share}, {100.0 * row['overhead']:.1f} % overhead"]
     else:
         lines.append("no step is done yet")
     if status.validation and status.best_validation:
-        lines.append(training_metrics.line(status.validation))
+        lines.append(history.line(status.validation))
         if status.best_validation is not status.validation:
-            lines.append(f"best: {training_metrics.line(status.best_validation)}")
+            lines.append(f"best: {history.line(status.best_validation)}")
     if status.events:
-        lines.append(training_metrics.line(status.events[-1]))
+        lines.append(history.line(status.events[-1]))
     if status.checkpoint:
         lines.append(f"checkpoint {status.checkpoint}")
     if status.last_row:

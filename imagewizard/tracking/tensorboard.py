@@ -16,7 +16,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import masked_crc32c
 
-from imagewizard.training_metrics import EVENT, Row
+from imagewizard.tracking.history import EVENT, Row
 
 NOT_CURVES = ("kind", "step", "steps", "time")
 # Panels are noise in large part: as PNG a file of a hundred validations had 200 MB, which goes to S3 at each of them.

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from imagewizard.errors import UserError
-from imagewizard.trainer import Trainer
+from imagewizard.training.trainer import Trainer
 
 TENSORS = "state.safetensors"
 NUMBERS = "state.json"

@@ -7,8 +7,11 @@ from typing import Any
 import yaml
 from pyarrow import fs
 
-from imagewizard import checkpoint, model, model_card, model_files, storage
-from imagewizard.train_config import TrainConfig, TrainTask
+from imagewizard import storage
+from imagewizard.config.train import TrainConfig, TrainTask
+from imagewizard.models import files as model_files
+from imagewizard.models import network as model
+from imagewizard.training import checkpoint, model_card
 
 
 def export(task: TrainTask, checkpoint_name: str, scores: dict[str, Any]) -> None:

@@ -5,7 +5,9 @@ from collections import OrderedDict
 
 import numpy as np
 
-from imagewizard import benchmark_guard, images, storage
+from imagewizard import storage
+from imagewizard.datasets import cbsd68
+from imagewizard.images import formats
 
 MAX_TRAINING_PIXELS = 100_000_000
 # Decoded pixels that a process keeps: some 300 photographs of 0.25 megapixels, so that a small set is decoded once.
@@ -40,11 +42,11 @@ class ImageStore:
             self._kept.move_to_end(uri)
             return self._kept[uri]
         try:
-            image = images.decode(_read(uri), MAX_TRAINING_PIXELS)
-        except (images.ImageError, OSError) as error:
+            image = formats.decode(_read(uri), MAX_TRAINING_PIXELS)
+        except (formats.ImageError, OSError) as error:
             self._unusable[uri] = " ".join(str(error).split())
             raise UnusableImageError(self._unusable[uri]) from None
-        if name := benchmark_guard.match(image):
+        if name := cbsd68.match(image):
             raise BenchmarkImageError(name)
         self._kept[uri] = image
         self._room -= image.nbytes

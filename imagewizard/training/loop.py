@@ -15,16 +15,18 @@ from ray.data.collate_fn import ArrowBatchCollateFn
 from ray.train import Checkpoint
 from ray.train.torch import get_device
 
-from imagewizard import checkpoint, model, model_files, training_data, validation
+from imagewizard.config.train import TrainConfig, TrainTask
+from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.errors import UserError
-from imagewizard.perceptual import VGG19Features
-from imagewizard.schedule import NoiseSchedule
-from imagewizard.train_config import TrainConfig, TrainTask
-from imagewizard.trainer import StepResult, Trainer
-from imagewizard.training_data import TrainingBatch
-from imagewizard.training_images import BenchmarkImageError, ImageStore, UnusableImageError
-from imagewizard.training_log import TrainingLog
-from imagewizard.training_panels import Panel
+from imagewizard.models import files as model_files
+from imagewizard.models import network
+from imagewizard.tracking.log import TrainingLog
+from imagewizard.tracking.panels import Panel
+from imagewizard.training import checkpoint, samples, validation
+from imagewizard.training.image_store import BenchmarkImageError, ImageStore, UnusableImageError
+from imagewizard.training.losses import VGG19Features
+from imagewizard.training.samples import TrainingBatch
+from imagewizard.training.trainer import StepResult, Trainer
 
 STATUS_SECONDS = 10.0
 # Rows whose noise is drawn, in threads beside the training, before they are needed.
@@ -36,10 +38,10 @@ NOT_VALIDATED = -1.0
 def build(config: TrainConfig) -> tuple[torch.nn.Module, NoiseSchedule]:
     """The network that a run starts from, and its schedule."""
     if config.model is not None:
-        return model.load(model_files.find(config.model))
+        return network.load(model_files.find(config.model))
     assert config.network is not None  # the config has one of the two
     torch.manual_seed(config.seed)
-    return model.build_unet(config.network), NoiseSchedule.from_config(config.schedule.model_dump())
+    return network.build_unet(config.network), NoiseSchedule.from_config(config.schedule.model_dump())
 
 
 def run(task: TrainTask) -> None:
@@ -80,7 +82,7 @@ class _Collate(ArrowBatchCollateFn):
         size, config = self._task.config.data.crop, self._task.config
         clean = np.frombuffer(found["clean"], np.uint8).reshape(-1, size, size, 3)
         keys = [(config.seed, *key) for key in zip(found["epochs"], found["image_ids"], strict=True)]
-        found["batch"] = training_data.add_noise(clean, keys, config.sigma, self._timesteps_of)
+        found["batch"] = samples.add_noise(clean, keys, config.sigma, self._timesteps_of)
         return found
 
 

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
-from imagewizard import perceptual_files, storage
+from imagewizard import storage
 from imagewizard.errors import UserError
+from imagewizard.training import vgg19
 
 # Means and standard deviations of ImageNet's channels, RGB in [0, 1], with which torchvision's weights were trained.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -29,10 +30,10 @@ class VGG19Features(nn.Module):
 
     def __init__(self, weights: str, layers: list[str]) -> None:
         super().__init__()
-        shapes = perceptual_files.parameter_shapes(layers)
+        shapes = vgg19.parameter_shapes(layers)
         state = _read(weights, layers)
-        perceptual_files.check_shapes(weights, {name: tuple(tensor.shape) for name, tensor in state.items()}, layers)
-        indices = perceptual_files.layer_indices()
+        vgg19.check_shapes(weights, {name: tuple(tensor.shape) for name, tensor in state.items()}, layers)
+        indices = vgg19.layer_indices()
         self._wanted = {indices[layer] for layer in layers}
         self.features = _build(max(self._wanted) + 1)
         self.load_state_dict({name: state[name].float() for name in shapes})
@@ -56,7 +57,7 @@ def _build(length: int) -> nn.Sequential:
     """The first `length` modules of `vgg19().features`, with random weights."""
     modules: list[nn.Module] = []
     previous = 3
-    for channels, convolutions in perceptual_files.BLOCKS:
+    for channels, convolutions in vgg19.BLOCKS:
         for _ in range(convolutions):
             modules += [nn.Conv2d(previous, channels, 3, padding=1), nn.ReLU(inplace=True)]
             previous = channels
@@ -68,10 +69,10 @@ def _build(length: int) -> nn.Sequential:
 
 def _read(weights: str, layers: list[str]) -> dict[str, Tensor]:
     """The state dict of `weights`, on the CPU. Raises UserError."""
-    perceptual_files.check(weights, layers)
+    vgg19.check(weights, layers)
     try:
-        if weights == perceptual_files.TORCHVISION:
-            url = perceptual_files.TORCHVISION_URL
+        if weights == vgg19.TORCHVISION:
+            url = vgg19.TORCHVISION_URL
             state = torch.hub.load_state_dict_from_url(
                 url, map_location="cpu", progress=False, check_hash=True, weights_only=True
             )

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from imagewizard import model_files
+from imagewizard.models import files as model_files
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ import torch
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 
-from imagewizard import pixels
-from imagewizard.perceptual import VGG19Features, perceptual_loss
-from imagewizard.sampling import predict_eps, predict_x0
-from imagewizard.schedule import NoiseSchedule, alpha_bar_of_sigma
-from imagewizard.train_config import LossSection
-from imagewizard.training_data import TrainingBatch
+from imagewizard.config.train import LossSection
+from imagewizard.diffusion import pixels
+from imagewizard.diffusion.sampling import predict_eps, predict_x0
+from imagewizard.diffusion.schedule import NoiseSchedule, alpha_bar_of_sigma
+from imagewizard.training.losses import VGG19Features, perceptual_loss
+from imagewizard.training.samples import TrainingBatch
 
 
 class Objective(nn.Module):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from imagewizard import seeding
-from imagewizard.schedule import NoiseSchedule
+from imagewizard.diffusion.schedule import NoiseSchedule
 
 
 @dataclass(frozen=True)

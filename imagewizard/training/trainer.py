@@ -12,15 +12,16 @@ from diffusers import UNet2DModel
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from imagewizard import model, seeding
-from imagewizard.denoiser import is_out_of_memory
+from imagewizard import seeding
+from imagewizard.config.train import OptimizerSection, TrainConfig
+from imagewizard.diffusion.denoiser import is_out_of_memory
+from imagewizard.diffusion.sampling import size_multiple
+from imagewizard.diffusion.schedule import NoiseSchedule, sigma_to_std
 from imagewizard.errors import UserError
-from imagewizard.objective import Objective, inputs
-from imagewizard.perceptual import VGG19Features
-from imagewizard.sampling import size_multiple
-from imagewizard.schedule import NoiseSchedule, sigma_to_std
-from imagewizard.train_config import OptimizerSection, TrainConfig
-from imagewizard.training_data import TrainingBatch
+from imagewizard.models import network
+from imagewizard.training.losses import VGG19Features
+from imagewizard.training.objective import Objective, inputs
+from imagewizard.training.samples import TrainingBatch
 
 # A smoothed loss so many times its least stands for a run that has blown up …
 EXPLODED = 10.0
@@ -174,6 +175,6 @@ class Trainer:
 
     def averaged_unet(self) -> UNet2DModel:
         """A copy of the network with the averaged weights, in eval mode, on the same device."""
-        unet = model.build_unet(dict(self.unet.config)).to(self.device)
+        unet = network.build_unet(dict(self.unet.config)).to(self.device)
         unet.load_state_dict(self.ema)
         return unet.eval().requires_grad_(False)

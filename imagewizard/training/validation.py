@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from diffusers import UNet2DModel
 
-from imagewizard import pixels, seeding
-from imagewizard.denoiser import Denoiser
-from imagewizard.job_config import DenoiseSection
+from imagewizard import seeding
+from imagewizard.config.denoise import DenoiseSection
+from imagewizard.config.train import ValidationSection
+from imagewizard.diffusion import pixels
+from imagewizard.diffusion.denoiser import Denoiser
+from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.metrics import Reference
-from imagewizard.schedule import NoiseSchedule
-from imagewizard.train_config import ValidationSection
-from imagewizard.training_panels import Panel
+from imagewizard.tracking.panels import Panel
 
 MEASURES = ("psnr_noisy", "psnr", "ssim_noisy", "ssim")
 

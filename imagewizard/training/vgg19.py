@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from imagewizard import storage
 from imagewizard.errors import UserError
-from imagewizard.model_files import safetensors_shapes
+from imagewizard.models.files import safetensors_shapes
 
 TORCHVISION = "torchvision"
 # torchvision.models.VGG19_Weights.IMAGENET1K_V1.url, without the import of torch.

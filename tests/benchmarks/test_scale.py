@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from imagewizard import scale_benchmark, summary
+from imagewizard.benchmarks import scale
+from imagewizard.runs import summary
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 def test_a_job_with_the_stand_in_is_measured(tmp_path: Path) -> None:
-    cost = scale_benchmark.measure(300, tmp_path)
+    cost = scale.measure(300, tmp_path)
     assert (cost.images, cost.files) == (300, 1)
     assert cost.most_files >= 1
     for name in ("milliseconds_per_image", "driver_megabytes", "workers_megabytes", "resume_seconds", "again_seconds"):

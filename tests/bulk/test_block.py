@@ -6,11 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from imagewizard import blocks, manifest
-from imagewizard.blocks import Block
-from imagewizard.picture import Picture
-from imagewizard.results import BlockFile, ResultFiles, ShardFile
-from tests import run_folders
+from imagewizard.bulk import block as blocks
+from imagewizard.bulk.block import Block
+from imagewizard.images.picture import Picture
+from imagewizard.manifest import shards
+from imagewizard.runs.results import BlockFile, ResultFiles, ShardFile
+from tests.support import run_folders
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def run(tmp_path: Path) -> str:
     for i in range(10):
         (tmp_path / "in").mkdir(exist_ok=True)
         (tmp_path / "in" / f"{i}.png").touch()
-    manifest.write(str(tmp_path / "run"), str(tmp_path / "in"), 4)
+    shards.write(str(tmp_path / "run"), str(tmp_path / "in"), 4)
     return str(tmp_path / "run")
 
 

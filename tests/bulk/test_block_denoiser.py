@@ -11,14 +11,16 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from skimage.metrics import peak_signal_noise_ratio
 
-from imagewizard import blocks, model_files, noise
-from imagewizard.block_denoiser import BlockDenoiser
-from imagewizard.blocks import Block
-from imagewizard.job_config import ActorConfig, DenoiseConfig
-from imagewizard.picture import Picture
-from imagewizard.results import BlockFile
-from tests.models import tiny_model
-from tests.sample_files import photo
+from imagewizard.bulk import block as blocks
+from imagewizard.bulk.block import Block
+from imagewizard.bulk.block_denoiser import BlockDenoiser
+from imagewizard.config.denoise import ActorConfig, DenoiseConfig
+from imagewizard.images.picture import Picture
+from imagewizard.models import files as model_files
+from imagewizard.noise import synthetic
+from imagewizard.runs.results import BlockFile
+from tests.support.models import tiny_model
+from tests.support.sample_files import photo
 
 
 def actor(model: Path | str, **config: object) -> BlockDenoiser:
@@ -58,7 +60,7 @@ def test_a_network_that_sees_no_noise_returns_the_noisy_image(tmp_path: Path) ->
     """eps = 0 makes the estimate the noisy image itself: the steps around the network add nothing of their own."""
     clean = photo(24, 32, 0)
     (row,) = rows_of(actor(tiny_model(tmp_path / "zero", zero=True), seed=3)(block(clean)))
-    noisy = noise.add_gaussian(clean, "0", 25.0, 0.0, 3)
+    noisy = synthetic.add_gaussian(clean, "0", 25.0, 0.0, 3)
     as_image = noisy.clip(0, 255).round().astype(np.uint8)
     assert row["psnr"] == pytest.approx(peak_signal_noise_ratio(clean, as_image), abs=1e-6)
     assert row["psnr_noisy"] == pytest.approx(

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from imagewizard.output_names import output_name
+from imagewizard.bulk.output_names import output_name
 
 
 @pytest.mark.parametrize(

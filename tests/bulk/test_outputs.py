@@ -9,14 +9,16 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from imagewizard import blocks, outputs, sources
-from imagewizard.blocks import Block
-from imagewizard.job_config import ImagesSection
-from imagewizard.picture import Picture
-from imagewizard.results import BlockFile
+from imagewizard.bulk import block as blocks
+from imagewizard.bulk import outputs
+from imagewizard.bulk.block import Block
+from imagewizard.config.denoise import ImagesSection
+from imagewizard.images.picture import Picture
+from imagewizard.runs.results import BlockFile
 from imagewizard.schema import RESULT_SCHEMA
-from tests.run_folders import error_row, restored, row
-from tests.sample_files import photo
+from imagewizard.sources import reading
+from tests.support.run_folders import error_row, restored, row
+from tests.support.sample_files import photo
 
 PNG = ImagesSection(format="png")
 TAR = ImagesSection(format="png", pack="tar")
@@ -31,7 +33,7 @@ def denoised(image_id: str, seed: int = 0, side: int = 8, **changes: object) -> 
 
 
 def pixels(origin: str) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(sources.read_origin(origin))))
+    return np.asarray(Image.open(io.BytesIO(reading.read_origin(origin))))
 
 
 @pytest.mark.parametrize("section", [PNG, TAR])

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, field_validator, model_validator
 
-from imagewizard.config import Section, check, load, split_words
+from imagewizard.config.loading import Section, check, load, split_words
 from imagewizard.errors import UserError
 
 

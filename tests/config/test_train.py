@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from imagewizard.config import check, load
+from imagewizard.config.loading import check, load
+from imagewizard.config.train import RESULT_KEYS, TrainConfig, TrainTask
+from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.errors import UserError
-from imagewizard.schedule import NoiseSchedule
-from imagewizard.train_config import RESULT_KEYS, TrainConfig, TrainTask
-from tests.models import LINEAR
+from tests.support.models import LINEAR
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 LEAST = [
     "output=run",
     "data.train=photos",

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pytest
 
-from imagewizard import archive
+from imagewizard.datasets import archive
 
 
 def place(path: PurePosixPath) -> str | None:

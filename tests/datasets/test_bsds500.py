@@ -14,10 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from imagewizard import bsds500, images, manifest
+from imagewizard.datasets import bsds500
 from imagewizard.errors import UserError
+from imagewizard.images import formats
+from imagewizard.manifest import shards
 from imagewizard.schema import MANIFEST_SCHEMA
-from tests.bsds500_files import FINGERPRINTS, write_bsds500
+from tests.support.bsds500_files import FINGERPRINTS, write_bsds500
 
 COUNTS = {"train": 200, "test": 200, "finetune": 400, "val": 32, "benchmark": 68}
 
@@ -79,10 +81,10 @@ def test_a_folder_is_listed_where_it_lies(original: Path, tmp_path: Path) -> Non
 
 def test_a_manifest_is_one_that_a_job_reads(original: Path, tmp_path: Path) -> None:
     prepare(original, tmp_path / "out")
-    manifest.check_source(str(tmp_path / "out" / "benchmark.parquet"))
-    index = manifest.write(str(tmp_path / "run"), str(tmp_path / "out" / "benchmark.parquet"), None)
+    shards.check_source(str(tmp_path / "out" / "benchmark.parquet"))
+    index = shards.write(str(tmp_path / "run"), str(tmp_path / "out" / "benchmark.parquet"), None)
     assert (index.images, index.skipped) == (68, 0)
-    assert manifest.read_shard(str(tmp_path / "run"), 0).to_pylist() == rows(tmp_path / "out", "benchmark")
+    assert shards.read_shard(str(tmp_path / "run"), 0).to_pylist() == rows(tmp_path / "out", "benchmark")
 
 
 def test_a_relative_or_linked_folder_gives_absolute_paths(
@@ -281,5 +283,5 @@ def test_the_real_set_gives_cbsd68_as_its_benchmark(shared_data: Path, tmp_path:
     published = {path.stem: path for path in (shared_data / "cbsd68").iterdir()}
     assert set(found) == set(published)
     for name, path in published.items():
-        pixels = [images.decode(Path(str(each)).read_bytes(), 1 << 20) for each in (path, found[name])]
+        pixels = [formats.decode(Path(str(each)).read_bytes(), 1 << 20) for each in (path, found[name])]
         assert (pixels[0] == pixels[1]).all()

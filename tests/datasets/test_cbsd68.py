@@ -8,17 +8,18 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from imagewizard import benchmark_guard, images
-from tests.bsds500_files import FINGERPRINTS, picture
-from tests.sample_files import encoded, photo
+from imagewizard.datasets import cbsd68
+from imagewizard.images import formats
+from tests.support.bsds500_files import FINGERPRINTS, picture
+from tests.support.sample_files import encoded, photo
 
 
 def decoded(path: Path) -> np.ndarray:
-    return images.decode(path.read_bytes(), 1 << 26)
+    return formats.decode(path.read_bytes(), 1 << 26)
 
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    return images.decode(encoded(Image.fromarray(image), "JPEG", quality=quality), 1 << 26)
+    return formats.decode(encoded(Image.fromarray(image), "JPEG", quality=quality), 1 << 26)
 
 
 def resized(image: np.ndarray, factor: float) -> np.ndarray:
@@ -47,12 +48,12 @@ COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 def test_a_fingerprint_tells_the_signs_of_the_lowest_cosines() -> None:
     digits = FINGERPRINTS["101085"]
-    assert benchmark_guard.fingerprint(picture(digits)) == digits
-    assert benchmark_guard.fingerprint(picture(digits, 700, 900)) == digits
+    assert cbsd68.fingerprint(picture(digits)) == digits
+    assert cbsd68.fingerprint(picture(digits, 700, 900)) == digits
 
 
 def test_there_are_68_names_in_order_with_256_bits_each() -> None:
-    names = benchmark_guard.names()
+    names = cbsd68.names()
     assert len(names) == 68 and names == sorted(FINGERPRINTS)
     assert all(len(bytes.fromhex(digits)) == 32 for digits in FINGERPRINTS.values())
 
@@ -60,20 +61,20 @@ def test_there_are_68_names_in_order_with_256_bits_each() -> None:
 @pytest.mark.parametrize("way", range(8))
 @pytest.mark.parametrize("size", [(321, 481), (1100, 700)])
 def test_turns_and_flips_are_the_same_picture(way: int, size: tuple[int, int]) -> None:
-    for name in benchmark_guard.names()[::17]:
-        assert benchmark_guard.match(turned(picture(FINGERPRINTS[name], *size), way)) == name
+    for name in cbsd68.names()[::17]:
+        assert cbsd68.match(turned(picture(FINGERPRINTS[name], *size), way)) == name
 
 
 @pytest.mark.parametrize("copy", COPIES.values(), ids=COPIES)
 def test_a_copy_of_a_benchmark_picture_is_recognised(copy: Callable[[np.ndarray], np.ndarray]) -> None:
-    for name in benchmark_guard.names()[::9]:
-        assert benchmark_guard.match(copy(picture(FINGERPRINTS[name]))) == name
+    for name in cbsd68.names()[::9]:
+        assert cbsd68.match(copy(picture(FINGERPRINTS[name]))) == name
 
 
 @pytest.mark.parametrize("value", [0, 1, 127, 255])
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (321, 481), (512, 512)])
 def test_flat_pictures_of_any_size_are_none_of_them(value: int, size: tuple[int, int]) -> None:
-    assert benchmark_guard.match(np.full((*size, 3), value, np.uint8)) is None
+    assert cbsd68.match(np.full((*size, 3), value, np.uint8)) is None
 
 
 def test_other_pictures_are_none_of_them() -> None:
@@ -81,37 +82,35 @@ def test_other_pictures_are_none_of_them() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (321, 481, 3), dtype=np.uint8)
     dead_leaves = [photo(96, 144, seed) for seed in range(8)]
     for image in (ramp, ramp[::-1, ::-1], noise, *dead_leaves):
-        assert benchmark_guard.match(image) is None
+        assert cbsd68.match(image) is None
 
 
 def test_a_picture_between_two_is_none_of_them() -> None:
     """Half of the bits of one, half of another: 48 or more away from both."""
     first, second = list(FINGERPRINTS.values())[:2]
-    assert benchmark_guard.match(picture(first[:32] + second[32:])) is None
+    assert cbsd68.match(picture(first[:32] + second[32:])) is None
 
 
 def test_scikit_images_samples_are_none_of_them() -> None:
-    samples = sorted(p for p in (Path(data.__file__).parent).iterdir() if images.is_image_name(p.name))
+    samples = sorted(p for p in (Path(data.__file__).parent).iterdir() if formats.is_image_name(p.name))
     assert len(samples) > 10
     for path in samples:
         try:
             image = decoded(path)
-        except images.ImageError:  # some hold floating point, to test readers
+        except formats.ImageError:  # some hold floating point, to test readers
             continue
-        assert benchmark_guard.match(image) is None, path
+        assert cbsd68.match(image) is None, path
 
 
 def test_the_stored_fingerprints_are_those_of_cbsd68(shared_data: Path) -> None:
-    found = {
-        path.stem: benchmark_guard.fingerprint(decoded(path)) for path in sorted((shared_data / "cbsd68").iterdir())
-    }
+    found = {path.stem: cbsd68.fingerprint(decoded(path)) for path in sorted((shared_data / "cbsd68").iterdir())}
     assert found == FINGERPRINTS
 
 
 @pytest.mark.parametrize("copy", COPIES.values(), ids=COPIES)
 def test_copies_of_cbsd68_are_recognised(shared_data: Path, copy: Callable[[np.ndarray], np.ndarray]) -> None:
     for path in sorted((shared_data / "cbsd68").iterdir())[::4]:
-        assert benchmark_guard.match(copy(decoded(path))) == path.stem
+        assert cbsd68.match(copy(decoded(path))) == path.stem
 
 
 @pytest.mark.long
@@ -120,12 +119,12 @@ def test_copies_of_cbsd68_are_recognised(shared_data: Path, copy: Callable[[np.n
 def test_every_copy_of_every_image_is_recognised(shared_data: Path, quality: int, factor: float) -> None:
     for path in sorted((shared_data / "cbsd68").iterdir()):
         copy = jpeg(resized(decoded(path), factor), quality)
-        assert [benchmark_guard.match(turned(copy, way)) for way in range(8)] == [path.stem] * 8
+        assert [cbsd68.match(turned(copy, way)) for way in range(8)] == [path.stem] * 8
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("folder", ["bsds500/train", "bsds500/test", "photos", "kodak24"])
 def test_no_other_photo_is_taken_for_one(shared_data: Path, folder: str) -> None:
-    paths = [path for path in (shared_data / folder).rglob("*") if images.is_image_name(path.name)]
+    paths = [path for path in (shared_data / folder).rglob("*") if formats.is_image_name(path.name)]
     assert len(paths) >= 24
-    assert [path for path in paths if benchmark_guard.match(decoded(path))] == []
+    assert [path for path in paths if cbsd68.match(decoded(path))] == []

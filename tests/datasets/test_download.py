@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imagewizard import download
+from imagewizard.datasets import download
 from imagewizard.errors import UserError
 
 BODY = np.random.default_rng(0).bytes(1_500_000)

@@ -7,18 +7,20 @@ import torch
 from diffusers import UNet2DModel
 from torch import Tensor
 
-from imagewizard import model, model_files, pixels
-from imagewizard.denoiser import Denoiser
-from imagewizard.job_config import DenoiseSection
-from imagewizard.sampling import posterior_mean
-from imagewizard.schedule import NoiseSchedule
-from tests.models import tiny_model
-from tests.sample_files import photo
+from imagewizard.config.denoise import DenoiseSection
+from imagewizard.diffusion import pixels
+from imagewizard.diffusion.denoiser import Denoiser
+from imagewizard.diffusion.sampling import posterior_mean
+from imagewizard.diffusion.schedule import NoiseSchedule
+from imagewizard.models import files as model_files
+from imagewizard.models import network
+from tests.support.models import tiny_model
+from tests.support.sample_files import photo
 
 
 @pytest.fixture(scope="module")
 def embedded() -> tuple[UNet2DModel, NoiseSchedule]:
-    return model.load(model_files.find("embedded"))
+    return network.load(model_files.find("embedded"))
 
 
 def denoiser(loaded: tuple[UNet2DModel, NoiseSchedule], batch_size: int = 4, **options: object) -> Denoiser:
@@ -123,7 +125,7 @@ class SmallMemory(UNet2DModel):
 
 def test_a_batch_that_does_not_fit_is_halved_and_the_size_remembered(tmp_path: Path) -> None:
     files = model_files.find(str(tiny_model(tmp_path / "tiny", k=1)))
-    unet, schedule = model.load(files)
+    unet, schedule = network.load(files)
     small = SmallMemory(**{k: v for k, v in unet.config.items() if not k.startswith("_")})
     small.load_state_dict(unet.state_dict())
     noisy = [noisy_photo(16, 16, 25, seed)[1] for seed in range(7)]
@@ -140,7 +142,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_size_remembered(tmp_path: P
 def test_bfloat16_stays_within_a_hundredth_of_a_decibel(embedded) -> None:
     clean, noisy = noisy_photo(160, 160, 25)
     (exact,) = denoiser(embedded)([noisy], [25.0])
-    unet, schedule = model.load(model_files.find("embedded"))
+    unet, schedule = network.load(model_files.find("embedded"))
     half = Denoiser(unet, schedule, DenoiseSection(), 1, torch.device("cpu"), torch.bfloat16)
     (result,) = half([noisy], [25.0])
     assert abs(psnr(result, clean) - psnr(exact, clean)) < 0.01

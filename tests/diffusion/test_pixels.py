@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from imagewizard.pixels import to_pixels, to_tensor, to_uint8
+from imagewizard.diffusion.pixels import to_pixels, to_tensor, to_uint8
 
 GREYS = np.arange(256, dtype=np.uint8)
 

@@ -9,7 +9,7 @@ import torch
 from diffusers import DDIMScheduler, UNet2DModel
 from torch import Tensor
 
-from imagewizard.sampling import (
+from imagewizard.diffusion.sampling import (
     ddim,
     ddim_step,
     ddim_timesteps,
@@ -19,8 +19,8 @@ from imagewizard.sampling import (
     size_multiple,
     unshuffle_factor,
 )
-from imagewizard.schedule import NoiseSchedule
-from tests.models import LINEAR, tiny_unet
+from imagewizard.diffusion.schedule import NoiseSchedule
+from tests.support.models import LINEAR, tiny_unet
 
 SCHEDULE = NoiseSchedule.from_config(LINEAR | {"clip_sample": False})
 CLIPPING = NoiseSchedule.from_config(LINEAR | {"clip_sample": True})

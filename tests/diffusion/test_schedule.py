@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from diffusers import DDIMScheduler, DDPMScheduler
 
+from imagewizard.diffusion.schedule import NoiseSchedule, alpha_bar_of_sigma, sigma_to_std
 from imagewizard.errors import UserError
-from imagewizard.schedule import NoiseSchedule, alpha_bar_of_sigma, sigma_to_std
-from tests.models import LINEAR
+from tests.support.models import LINEAR
 
 BETAS = {
     "linear": LINEAR,

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from imagewizard import tiling
+from imagewizard.diffusion import tiling
 
 SIZES = [1, 2, 7, 8, 63, 64, 65, 100, 129, 200, 333]
 

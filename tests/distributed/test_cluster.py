@@ -3,10 +3,10 @@
 import pytest
 import ray
 
-from imagewizard import cluster
+from imagewizard.config.denoise import ResourcesSection
+from imagewizard.config.train import TrainResourcesSection
+from imagewizard.distributed import cluster
 from imagewizard.errors import UserError
-from imagewizard.job_config import ResourcesSection
-from imagewizard.train_config import TrainResourcesSection
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 

@@ -11,15 +11,19 @@ import pytest
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from imagewizard import config, denoise_job, noise, run_folder, summary
+from imagewizard import config
+from imagewizard.config.denoise import DenoiseConfig
+from imagewizard.distributed import denoise_job
 from imagewizard.errors import RunLockedError, UserError
-from imagewizard.job_config import DenoiseConfig
-from imagewizard.lease import Lease
-from imagewizard.results import ShardFile
+from imagewizard.noise import synthetic
+from imagewizard.runs import job as run_folder
+from imagewizard.runs import summary
+from imagewizard.runs.results import ShardFile
 from imagewizard.schema import RESULT_SCHEMA
-from tests import run_folders
-from tests.models import tiny_model
-from tests.sample_files import photo, write_broken_files, write_odd_files, write_photos
+from imagewizard.storage.lease import Lease
+from tests.support import run_folders
+from tests.support.models import tiny_model
+from tests.support.sample_files import photo, write_broken_files, write_odd_files, write_photos
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -72,7 +76,7 @@ def test_scores_are_those_of_the_written_image_by_scikit_image(finished: Path) -
     for row in rows(finished / "run")[:4]:
         clean = np.asarray(Image.open(row["uri"]))
         denoised = np.asarray(Image.open(row["output_uri"]))
-        noisy = noise.add_gaussian(clean, row["image_id"], row["sigma"], 0.0, 0)
+        noisy = synthetic.add_gaussian(clean, row["image_id"], row["sigma"], 0.0, 0)
         assert row["psnr"] == pytest.approx(peak_signal_noise_ratio(clean, denoised, data_range=255), abs=1e-6)
         assert row["ssim"] == pytest.approx(
             structural_similarity(clean, denoised, channel_axis=-1, data_range=255), abs=1e-6
@@ -207,7 +211,7 @@ def test_lost_result_files_are_made_again_and_the_others_left_alone(tmp_path: Pa
 def test_restoration_writes_images_and_estimates_the_level(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for seed, sigma in enumerate((10, 30)):
-        noisy = noise.add_gaussian(photo(128, 128, seed), "x", sigma, 0.0, 0).clip(0, 255).round().astype(np.uint8)
+        noisy = synthetic.add_gaussian(photo(128, 128, seed), "x", sigma, 0.0, 0).clip(0, 255).round().astype(np.uint8)
         Image.fromarray(noisy).save(tmp_path / "in" / f"{sigma}.png")
     run_job(f"input={tmp_path}/in", f"output={tmp_path}/run", "noise=null")
     for row, (seed, sigma) in zip(rows(tmp_path / "run"), enumerate((10, 30)), strict=True):
@@ -235,10 +239,12 @@ def test_large_blocks_carry_their_later_images_encoded(
     tmp_path: Path, tiny: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond the limit on decoded pixels the actor decodes; the rows are the same."""
-    from imagewizard import block_denoiser, blocks, pipeline
-    from imagewizard.job_config import ActorConfig, DenoiseSection, NoiseSection
-    from imagewizard.model_files import find
-    from imagewizard.results import BlockFile
+    from imagewizard.bulk import block as blocks
+    from imagewizard.bulk import block_denoiser
+    from imagewizard.config.denoise import ActorConfig, DenoiseSection, NoiseSection
+    from imagewizard.distributed import pipeline
+    from imagewizard.models.files import find
+    from imagewizard.runs.results import BlockFile
 
     uris = [str(tmp_path / name) for name in write_photos(tmp_path, 4, 48)]
     actor = ActorConfig(tiny, find(tiny).fingerprint, NoiseSection(), DenoiseSection(), None, 0, 10**6, 1, 1)

@@ -7,9 +7,10 @@ import pytest
 import ray
 from PIL import Image
 
-from imagewizard import listing, pacing, training_stream
-from imagewizard.listing_rows import Tally
-from tests.training_jobs import picture
+from imagewizard.distributed import pacing, train_stream
+from imagewizard.manifest import listing
+from imagewizard.manifest.tally import Tally
+from tests.support.training_jobs import picture
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -32,7 +33,7 @@ def test_a_jobs_chain(pauses: list[float]) -> None:
 def test_a_trainings_stream(tmp_path: Path, pauses: list[float]) -> None:
     Image.fromarray(picture(20, 20, 0)).save(tmp_path / "only.png")
     images = ray.put(pa.concat_tables(listing.batches(str(tmp_path), Tally())))
-    samples = training_stream.Samples(images, count=1, seed=0, crop=16, small="pad", micro_batch_size=1)
-    dataset = training_stream.build(samples, 0, 3)
+    samples = train_stream.Samples(images, count=1, seed=0, crop=16, small="pad", micro_batch_size=1)
+    dataset = train_stream.build(samples, 0, 3)
     assert dataset.context.custom_execution_callback_classes == [pacing.Pace]
     assert len(dataset.take_all()) == 3 and pauses

@@ -15,12 +15,15 @@ import ray
 from PIL import Image
 from ray._private.internal_api import memory_summary
 
-from imagewizard import blocks, manifest, pipeline, results
-from imagewizard.blocks import Block
-from imagewizard.cluster import Width
-from imagewizard.job_config import ActorConfig
-from imagewizard.results import ResultFiles
-from tests.run_folders import row
+from imagewizard.bulk import block as blocks
+from imagewizard.bulk.block import Block
+from imagewizard.config.denoise import ActorConfig
+from imagewizard.distributed import pipeline
+from imagewizard.distributed.cluster import Width
+from imagewizard.manifest import shards
+from imagewizard.runs import results
+from imagewizard.runs.results import ResultFiles
+from tests.support.run_folders import row
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -68,7 +71,7 @@ def all_work(folder: Path, images: int, side: int) -> pipeline.Work:
     for number in range(1, images):
         (folder / "in" / f"{number}.png").hardlink_to(folder / "in" / "0.png")
     run = str(folder / "run")
-    index = manifest.write(run, str(folder / "in"), 4)
+    index = shards.write(run, str(folder / "in"), 4)
     pieces = blocks.pieces(index.blocks, ResultFiles([]), set())
     return pipeline.Work(run, pieces, [25.0], 4, False, 10**6, None, keep=False)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from ray.exceptions import RayTaskError
 
-from imagewizard import train_fit
+from imagewizard.distributed import train_fit
 from imagewizard.errors import UserError
-from tests.training_runs import train_row, validation_row
+from tests.support.training_runs import train_row, validation_row
 
 
 def test_a_run_without_checkpoints(tmp_path: Path) -> None:

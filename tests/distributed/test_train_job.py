@@ -10,13 +10,16 @@ import pytest
 from safetensors.numpy import load_file
 
 import jobs.train
-from imagewizard import model_files, run_folder, train_fit, train_job, training_metrics
-from imagewizard.config import load
+from imagewizard.config.loading import load
+from imagewizard.config.train import TrainConfig
+from imagewizard.distributed import train_fit, train_job
 from imagewizard.errors import RunLockedError, UserError
-from imagewizard.lease import Lease
-from imagewizard.train_config import TrainConfig
-from tests.models import tiny_model, tiny_network
-from tests.training_jobs import train_config, write_photographs
+from imagewizard.models import files as model_files
+from imagewizard.runs import job
+from imagewizard.storage.lease import Lease
+from imagewizard.tracking import history
+from tests.support.models import tiny_model, tiny_network
+from tests.support.training_jobs import train_config, write_photographs
 
 STEPS = 7  # 4 epochs of 7 files in batches of 4
 
@@ -49,7 +52,7 @@ def test_the_summary_tells_what_was_done(finished: tuple[Path, dict]) -> None:
 
 
 def validations(output: Path) -> list[dict]:
-    return training_metrics.of_kind(training_metrics.read(str(output)), "validation")
+    return history.of_kind(history.read(str(output)), "validation")
 
 
 def test_validation_runs_at_its_epochs_and_at_the_end(finished: tuple[Path, dict]) -> None:
@@ -61,7 +64,7 @@ def test_validation_runs_at_its_epochs_and_at_the_end(finished: tuple[Path, dict
 
 
 def test_the_last_row_tells_of_the_last_step(finished: tuple[Path, dict]) -> None:
-    row = training_metrics.of_kind(training_metrics.read(str(finished[0])), "train")[-1]
+    row = history.of_kind(history.read(str(finished[0])), "train")[-1]
     assert (row["step"], row["steps"], row["epoch"]) == (STEPS, STEPS, 4.0)
     assert row["loss"] == row["mse"] > 0 and "perceptual" not in row
 
@@ -113,11 +116,11 @@ def test_another_recipe_is_refused(finished: tuple[Path, dict], photographs: Pat
 def test_one_worker_learns_what_two_learn(finished: tuple[Path, dict], photographs: Path, tmp_path: Path) -> None:
     summary = train(train_config(photographs, tmp_path / "one", resources={"workers": 1}))
     assert summary["workers"] == 1
-    one, two = (training_metrics.read(str(output)) for output in (tmp_path / "one", finished[0]))
+    one, two = (history.read(str(output)) for output in (tmp_path / "one", finished[0]))
     for name in ("loss", "grad_norm"):
-        last = [training_metrics.of_kind(rows, "train")[-1][name] for rows in (one, two)]
+        last = [history.of_kind(rows, "train")[-1][name] for rows in (one, two)]
         assert last[0] == pytest.approx(last[1], rel=1e-3)
-    psnrs = [[row["psnr"] for row in training_metrics.of_kind(rows, "validation")] for rows in (one, two)]
+    psnrs = [[row["psnr"] for row in history.of_kind(rows, "validation")] for rows in (one, two)]
     assert psnrs[0] == pytest.approx(psnrs[1], abs=0.01)
 
 
@@ -141,7 +144,7 @@ def test_going_on_from_a_model(photographs: Path, tmp_path: Path, ray_cluster: N
     )
     assert before.keys() == after.keys()
     np.testing.assert_allclose(after["conv_in.weight"], before["conv_in.weight"], atol=1e-3)
-    assert run_folder.read_job(str(tmp_path / "run"))["model_fingerprint"] == model_files.find(str(start)).fingerprint
+    assert job.read_job(str(tmp_path / "run"))["model_fingerprint"] == model_files.find(str(start)).fingerprint
 
 
 def test_errors_of_a_worker_reach_the_user(photographs: Path, tmp_path: Path, ray_cluster: None) -> None:

@@ -10,10 +10,12 @@ import pytest
 import ray
 from PIL import Image
 
-from imagewizard import listing, training_data, training_stream
-from imagewizard.listing_rows import Tally
-from imagewizard.training_stream import Samples, load_row
-from tests.training_jobs import picture, write_photographs
+from imagewizard.distributed import train_stream
+from imagewizard.distributed.train_stream import Samples, load_row
+from imagewizard.manifest import listing
+from imagewizard.manifest.tally import Tally
+from imagewizard.training import samples as training_samples
+from tests.support.training_jobs import picture, write_photographs
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -31,8 +33,8 @@ def samples(folder: Path, **changes: Any) -> Samples:
 
 def shares(wanted: Samples, first_row: int, rows: int, workers: int) -> list[list[int]]:
     """The row numbers that each worker reads, all of them at once, as Ray Train's do."""
-    dataset = training_stream.build(wanted, first_row, rows)
-    dataset.context.execution_options = training_stream.execution_options(wanted, workers)
+    dataset = train_stream.build(wanted, first_row, rows)
+    dataset.context.execution_options = train_stream.execution_options(wanted, workers)
     found: list[list[int]] = [[] for _ in range(workers)]
 
     def read(worker: int, split: Any) -> None:
@@ -61,12 +63,12 @@ def test_a_row_holds_the_crops_of_its_places(photographs: Path) -> None:
     found = load_row(4, samples(photographs))
     clean = np.frombuffer(found["clean"], np.uint8).reshape(3, 16, 16, 3)
     for i, position in enumerate(range(12, 15)):
-        epoch, index = training_data.place(5, 7, position)
+        epoch, index = training_samples.place(5, 7, position)
         image_id = sorted(path.name for path in photographs.iterdir())[index]
         if image_id != "broken.png":
             assert (found["epochs"][i], found["image_ids"][i]) == (epoch, image_id)
             image = np.asarray(Image.open(photographs / image_id).convert("RGB"))
-            np.testing.assert_array_equal(clean[i], training_data.crop(image, 16, (5, epoch, image_id)))
+            np.testing.assert_array_equal(clean[i], training_samples.crop(image, 16, (5, epoch, image_id)))
     assert found["refused"] == ""
 
 
@@ -75,7 +77,7 @@ def test_a_broken_image_is_told_and_the_next_stands_in(photographs: Path) -> Non
     found = load_row(0, wanted)
     assert "broken.png" not in found["image_ids"] and len(found["image_ids"]) == 7
     assert [text.split(":")[0] for text in found["skipped"]] == ["broken.png"]
-    order = [training_data.place(5, 7, position)[1] for position in range(8)]
+    order = [training_samples.place(5, 7, position)[1] for position in range(8)]
     broken = order.index(sorted(path.name for path in photographs.iterdir()).index("broken.png"))
     names = sorted(path.name for path in photographs.iterdir())
     assert found["image_ids"][broken] == names[order[broken + 1]]

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tests.models import tiny_model
-from tests.sample_files import write_broken_files, write_photos
+from tests.support.models import tiny_model
+from tests.support.sample_files import write_broken_files, write_photos
 
 COMMAND = (sys.executable, "-m", "jobs")
 

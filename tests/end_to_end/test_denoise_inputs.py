@@ -11,12 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from imagewizard import config, denoise_job, picture, sources, summary, tar_shards
+from imagewizard import config
+from imagewizard.config.denoise import DenoiseConfig
+from imagewizard.distributed import denoise_job
 from imagewizard.errors import JobError
-from imagewizard.job_config import DenoiseConfig
-from imagewizard.picture import Picture
-from tests.models import tiny_model
-from tests.sample_files import camera_exif, encoded, icc_profile, photo, write_photos
+from imagewizard.images import picture
+from imagewizard.images.picture import Picture
+from imagewizard.runs import summary
+from imagewizard.sources import reading, tar
+from tests.support.models import tiny_model
+from tests.support.sample_files import camera_exif, encoded, icc_profile, photo, write_photos
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -40,9 +44,7 @@ def test_files_tar_members_and_rows_of_parquet_are_all_images(tmp_path: Path, ti
     inside = tmp_path / "in"
     (inside / "deep").mkdir(parents=True)
     (inside / "deep" / "a.png").write_bytes(data[0])
-    shard = tar_shards.pack(
-        [("x/b.png", data[1]), ("x/b.json", b"{}"), ("x/bad.png", data[2][:80]), ("c.png", data[3])]
-    )
+    shard = tar.pack([("x/b.png", data[1]), ("x/b.json", b"{}"), ("x/bad.png", data[2][:80]), ("c.png", data[3])])
     (inside / "s.tar").write_bytes(shard)
     column = pa.array([data[4], None, data[5]], pa.binary())
     pq.write_table(pa.table({"image": column, "label": [1, 2, 3]}), inside / "t.parquet")
@@ -52,7 +54,7 @@ def test_files_tar_members_and_rows_of_parquet_are_all_images(tmp_path: Path, ti
     ids = {"deep/a.png": 0, "s.tar#x/b.png": 1, "s.tar#c.png": 3, "t.parquet#0": 4, "t.parquet#2": 5}
     assert by_id.keys() == ids.keys() | {"s.tar#x/bad.png", "t.parquet#1"}
     for image_id, seed in ids.items():
-        assert sources.read_origin(by_id[image_id]["uri"]) == data[seed]
+        assert reading.read_origin(by_id[image_id]["uri"]) == data[seed]
         assert (by_id[image_id]["width"], by_id[image_id]["height"]) == (28, 20)
     assert (by_id["s.tar#x/bad.png"]["stage"], by_id["t.parquet#1"]["stage"]) == ("decode", "read")
 
@@ -76,12 +78,12 @@ def test_restored_images_keep_what_their_inputs_had(tmp_path: Path, tiny: str, p
     found = {row["image_id"]: row for row in rows(tmp_path / "run")}
     assert found.keys() == pictures.keys()
     for name, before in pictures.items():
-        after = picture.decode(sources.read_origin(found[name]["output_uri"]), 10**6, keep=True)
+        after = picture.decode(reading.read_origin(found[name]["output_uri"]), 10**6, keep=True)
         assert (after.pixels.dtype, after.pixels.shape) == (before.pixels.dtype, before.pixels.shape), name
         assert after.icc == before.icc and (after.exif is None) == (before.exif is None), name
         assert (after.alpha is None) == (before.alpha is None)
     np.testing.assert_array_equal(
-        np.asarray(Image.open(io.BytesIO(sources.read_origin(found["rgba.png"]["output_uri"]))))[:, :, 3], alpha
+        np.asarray(Image.open(io.BytesIO(reading.read_origin(found["rgba.png"]["output_uri"]))))[:, :, 3], alpha
     )
 
 

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagewizard import sources, storage, summary, tar_shards
-from tests.models import tiny_model
-from tests.s3_faults import FaultyS3
-from tests.sample_files import encoded, photo
+from imagewizard import storage
+from imagewizard.runs import summary
+from imagewizard.sources import reading, tar
+from tests.support.models import tiny_model
+from tests.support.s3_faults import FaultyS3
+from tests.support.sample_files import encoded, photo
 
 
 def imagewizard(*words: str) -> subprocess.CompletedProcess[str]:
@@ -36,7 +38,7 @@ def test_from_s3_to_s3_and_back_again(faulty_s3: FaultyS3, tmp_path_factory: pyt
         put(f"{bucket}/in/d{seed % 3}/{seed:02d}.png", png(seed))
     put(f"{bucket}/in/secret/x.png", png(0))
     put(f"{bucket}/in/cut.png", png(0)[:300])
-    put(f"{bucket}/in/shard.tar", tar_shards.pack([(f"{seed}.png", png(seed)) for seed in range(30, 36)]))
+    put(f"{bucket}/in/shard.tar", tar.pack([(f"{seed}.png", png(seed)) for seed in range(30, 36)]))
     for file in tiny_model(folder, k=2).iterdir():
         put(f"{bucket}/model/{file.name}", file.read_bytes())
     faulty_s3.slow_down, faulty_s3.cut_off, faulty_s3.denied = 0.05, 0.01, "secret"
@@ -55,7 +57,7 @@ def test_from_s3_to_s3_and_back_again(faulty_s3: FaultyS3, tmp_path_factory: pyt
     assert faulty_s3.faults["slow_down"] > 0
     for row in rows:
         if row["status"] == "ok":
-            written = np.asarray(Image.open(io.BytesIO(sources.read_origin(row["output_uri"]))))
+            written = np.asarray(Image.open(io.BytesIO(reading.read_origin(row["output_uri"]))))
             assert written.shape == (24, 24, 3)
     assert any(row["uri"] == f"{bucket}/in/shard.tar#31.png" for row in rows)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import kill_matrix
+from tests.support import kill_matrix
 
 pytestmark = pytest.mark.long
 

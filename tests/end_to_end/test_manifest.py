@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from imagewizard import config, manifest_index
-from imagewizard.job_config import DenoiseConfig
-from jobs import exit_codes, manifest
+from imagewizard import config
+from imagewizard.config.denoise import DenoiseConfig
+from imagewizard.manifest import index
+from jobs import manifest, shell
 
 
 @pytest.fixture
@@ -22,33 +23,33 @@ def test_it_lists_once_says_so_the_second_time_and_refreshes(
 ) -> None:
     words = [str(source), "--out", str(tmp_path / "m")]
     plan = f"from     {source}\ninto     {tmp_path}/m\nfilters  none\n"
-    assert exit_codes.run(manifest.main, [*words, "--dry-run"]) == exit_codes.DONE
+    assert shell.run(manifest.main, [*words, "--dry-run"]) == shell.DONE
     assert capsys.readouterr().out == plan
     assert not (tmp_path / "m").exists()
 
-    assert exit_codes.run(manifest.main, words) == exit_codes.DONE
+    assert shell.run(manifest.main, words) == shell.DONE
     printed = capsys.readouterr().out
     assert printed.startswith(
         f"{plan}1 files that are no images were left out (b/d.txt)\n2 images, 10 bytes, 1 shards; "
     )
     assert printed.endswith(f" files/s; in {tmp_path}/m\n")
     before = {path: path.read_bytes() for path in (tmp_path / "m").iterdir() if path.is_file()}
-    listed_at = manifest_index.read(str(tmp_path / "m")).listed_at
+    listed_at = index.read(str(tmp_path / "m")).listed_at
 
     (source / "e.png").touch()
-    assert exit_codes.run(manifest.main, words) == exit_codes.DONE
+    assert shell.run(manifest.main, words) == shell.DONE
     said = f"2 images, 10 bytes, 1 shards, listed at {listed_at}; --refresh lists again\n"
     assert capsys.readouterr().out == plan + said
     assert {path: path.read_bytes() for path in before} == before
 
-    assert exit_codes.run(manifest.main, [*words, "--refresh"]) == exit_codes.DONE
+    assert shell.run(manifest.main, [*words, "--refresh"]) == shell.DONE
     printed = capsys.readouterr().out
     assert "since the last listing 1 images are new, 0 are gone, 0 have changed in size\n3 images" in printed
 
 
 def test_filters_reach_the_listing(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [str(source), "--out", str(tmp_path / "m"), "--suffix", ".png", ".jpg", "--glob", "b/*", "--min-bytes", "5"]
-    assert exit_codes.run(manifest.main, [*words, "--max-bytes", "6"]) == exit_codes.DONE
+    assert shell.run(manifest.main, [*words, "--max-bytes", "6"]) == shell.DONE
     printed = capsys.readouterr().out
     assert "filters  suffix .png .jpg, at least 5 bytes, at most 6 bytes, name like b/*\n" in printed
     assert "1 images were left out by the filters\n1 images, 5 bytes" in printed
@@ -67,7 +68,7 @@ def test_a_mistake_is_one_line_and_exit_code_2_and_writes_nothing(
     source: Path, tmp_path: Path, words: list[str], complaint: str, bucket: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--out", str(tmp_path / "m"), *[word.format(source) for word in words]]
-    assert exit_codes.run(manifest.main, words) == exit_codes.WRONG_INPUT
+    assert shell.run(manifest.main, words) == shell.WRONG_INPUT
     stderr = capsys.readouterr().err
     assert complaint in stderr and stderr.count("\n") == 1
     assert not (tmp_path / "m").exists()
@@ -76,7 +77,7 @@ def test_a_mistake_is_one_line_and_exit_code_2_and_writes_nothing(
 def test_what_it_makes_is_an_input(source: Path, tmp_path: Path) -> None:
     from imagewizard import manifest as run_manifest
 
-    assert manifest.main([str(source), "--out", str(tmp_path / "m")]) == exit_codes.DONE
+    assert manifest.main([str(source), "--out", str(tmp_path / "m")]) == shell.DONE
     job = config.load(DenoiseConfig, None, [f"input={tmp_path}/m", f"output={tmp_path}/run"])
     run_manifest.check_source(job.input)
     assert run_manifest.write(job.output, job.input, None).images == 2

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs import exit_codes, prepare
-from tests.bsds500_files import write_bsds500
+from jobs import prepare, shell
+from tests.support.bsds500_files import write_bsds500
 
 
 def test_it_prints_its_plan_what_it_made_and_at_the_second_time_that_nothing_is_left(
@@ -13,11 +13,11 @@ def test_it_prints_its_plan_what_it_made_and_at_the_second_time_that_nothing_is_
 ) -> None:
     write_bsds500(tmp_path / "set")
     words = ["bsds500", str(tmp_path / "out"), "--from", str(tmp_path / "set")]
-    assert exit_codes.run(prepare.main, [*words, "--dry-run"]) == exit_codes.DONE
+    assert shell.run(prepare.main, [*words, "--dry-run"]) == shell.DONE
     plan = capsys.readouterr().out
     assert plan.startswith(f"from     {tmp_path}/set (the files stay there)\ninto     {tmp_path}/out")
     assert not (tmp_path / "out").exists()
-    assert exit_codes.run(prepare.main, words) == exit_codes.DONE
+    assert shell.run(prepare.main, words) == shell.DONE
     printed = capsys.readouterr().out
     assert printed.startswith(plan)
     for line in (
@@ -26,7 +26,7 @@ def test_it_prints_its_plan_what_it_made_and_at_the_second_time_that_nothing_is_
         "  68 images  {}/benchmark.parquet",
     ):
         assert line.format(tmp_path / "out") in printed
-    assert exit_codes.run(prepare.main, words) == exit_codes.DONE
+    assert shell.run(prepare.main, words) == shell.DONE
     again = capsys.readouterr().out
     assert again.startswith("from     nothing, for all is there\n")
     assert again.splitlines()[2:] == printed.splitlines()[2:]
@@ -34,11 +34,11 @@ def test_it_prints_its_plan_what_it_made_and_at_the_second_time_that_nothing_is_
 
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["bsds500", str(tmp_path / "out"), "--from", "/nowhere"]
-    assert exit_codes.run(prepare.main, words) == exit_codes.WRONG_INPUT
+    assert shell.run(prepare.main, words) == shell.WRONG_INPUT
     assert capsys.readouterr().err.startswith("error: from: /nowhere: does not exist; ")
     assert not (tmp_path / "out").exists()
 
 
 def test_without_a_source_it_is_berkeleys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_codes.run(prepare.main, ["bsds500", str(tmp_path / "out"), "--dry-run"]) == exit_codes.DONE
+    assert shell.run(prepare.main, ["bsds500", str(tmp_path / "out"), "--dry-run"]) == shell.DONE
     assert "https://www2.eecs.berkeley.edu/" in capsys.readouterr().out

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from imagewizard import train_fit, training_metrics
-from tests.models import tiny_network
-from tests.training_jobs import write_photographs
+from imagewizard.distributed import train_fit
+from imagewizard.tracking import history
+from tests.support.models import tiny_network
+from tests.support.training_jobs import write_photographs
 
 pytestmark = pytest.mark.long
 STEPS = 600  # of some 20 ms each, with a checkpoint at every 50th
@@ -70,7 +71,7 @@ def assert_equal_end(undisturbed: Path, run: Path) -> None:
     expected, found = final_state(undisturbed / "undisturbed"), final_state(run)
     for name, tensor in expected.items():
         np.testing.assert_array_equal(found[name], tensor, err_msg=name)
-    steps = [row["step"] for row in training_metrics.of_kind(training_metrics.read(str(run)), "validation")]
+    steps = [row["step"] for row in history.of_kind(history.read(str(run)), "validation")]
     assert steps == [0, 175, 350, 525, STEPS]
 
 
@@ -91,7 +92,7 @@ def test_a_killed_worker(undisturbed: Path) -> None:
     assert len(told) == 1, output
     gone_on_from = int(told[0].rsplit(" ", 1)[1])
     assert step <= gone_on_from < STEPS and gone_on_from % 50 == 0
-    assert told[0].split("died")[0] in training_metrics.of_kind(training_metrics.read(str(run)), "event")[0]["text"]
+    assert told[0].split("died")[0] in history.of_kind(history.read(str(run)), "event")[0]["text"]
     assert_equal_end(undisturbed, run)
 
 

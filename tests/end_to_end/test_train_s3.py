@@ -8,8 +8,11 @@ from pathlib import Path
 import boto3
 import pytest
 
-from imagewizard import storage, summary, train_fit, training_metrics
-from tests.training_jobs import train_config, write_photographs
+from imagewizard import storage
+from imagewizard.distributed import train_fit
+from imagewizard.runs import summary
+from imagewizard.tracking import history
+from tests.support.training_jobs import train_config, write_photographs
 
 pytestmark = pytest.mark.long
 
@@ -32,7 +35,7 @@ def test_train_in_s3_and_denoise_with_what_came_out(bucket: str, tmp_path: Path)
 
     assert f"the model lies in {bucket}/run/model" in run("train", str(tmp_path / "train.yaml"))
     assert train_fit.latest_step(f"{bucket}/run") == 7
-    steps = [row["step"] for row in training_metrics.of_kind(training_metrics.read(f"{bucket}/run"), "validation")]
+    steps = [row["step"] for row in history.of_kind(history.read(f"{bucket}/run"), "validation")]
     assert steps == [0, 4, 7]
     assert len(storage.list_files(f"{bucket}/run/panels", ".png")) == 3
     assert len(storage.list_files(f"{bucket}/run/tensorboard")) == 1

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagewizard.image_errors import ImageError
-from imagewizard.images import decode
-from tests.sample_files import encoded, png, png_chunk, tiff, valid_files
+from imagewizard.images.errors import ImageError
+from imagewizard.images.formats import decode
+from tests.support.sample_files import encoded, png, png_chunk, tiff, valid_files
 
 # pytest replaces the process's warning filters, the one that decoding.py sets among them
 pytestmark = pytest.mark.filterwarnings(r"ignore:::PIL\.")
@@ -216,7 +216,7 @@ def test_an_image_that_does_not_fit_in_memory(tmp_path):
     (tmp_path / "large.png").write_bytes(png(20_000, 20_000, 1, 0, bytes(2501) * 20_000))
     result = run_python(
         "import pathlib, resource, sys\n"
-        "from imagewizard import images\n"
+        "from imagewizard.images import formats as images\n"
         "data = pathlib.Path(sys.argv[1]).read_bytes()\n"
         "used = int(pathlib.Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + 100_000_000,) * 2)\n"
@@ -246,7 +246,7 @@ def test_nothing_is_printed_about_broken_files(tmp_path):
         "for path in pathlib.Path(sys.argv[1]).iterdir():\n"
         "    try:\n        decode(path.read_bytes())\n    except Exception:\n        pass\n"
     )
-    ours = "from imagewizard import images\ndecode = lambda data: images.decode(data, 10**9)"
+    ours = "from imagewizard.images import formats as images\ndecode = lambda data: images.decode(data, 10**9)"
     pillow = "from PIL import Image\ndecode = lambda data: Image.open(io.BytesIO(data)).convert('RGB')"
     assert run_python(decode_all.format(decoder=ours), str(tmp_path)).stderr == ""
     noise = run_python(decode_all.format(decoder=pillow), str(tmp_path)).stderr

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from imagewizard import deep_colour
-from imagewizard.exif import Tags
-from tests.sample_files import png, png_chunk, tiff
+from imagewizard.images import deep_colour
+from imagewizard.images.exif import Tags
+from tests.support.sample_files import png, png_chunk, tiff
 
 
 def deep(*values: int, order: str = ">") -> bytes:

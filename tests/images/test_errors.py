@@ -5,9 +5,9 @@ import random
 import numpy as np
 import pytest
 
-from imagewizard.image_errors import ImageError
-from imagewizard.images import decode, is_image_name
-from tests.sample_files import BROKEN, valid_files, write_broken_files
+from imagewizard.images.errors import ImageError
+from imagewizard.images.formats import decode, is_image_name
+from tests.support.sample_files import BROKEN, valid_files, write_broken_files
 
 # pytest replaces the process's warning filters, the one that decoding.py sets among them
 pytestmark = pytest.mark.filterwarnings(r"ignore:::PIL\.")

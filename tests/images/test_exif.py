@@ -8,8 +8,8 @@ import pytest
 import tifffile
 from PIL import ExifTags, Image
 
-from imagewizard.exif import ASCII, LONG, SHORT, Tag, Tags
-from tests.sample_files import camera_exif, encoded, exif_values
+from imagewizard.images.exif import ASCII, LONG, SHORT, Tag, Tags
+from tests.support.sample_files import camera_exif, encoded, exif_values
 
 PIXEL_SIDES = {0xA002, 0xA003}
 

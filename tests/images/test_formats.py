@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image, JpegImagePlugin
 
-from imagewizard import images
 from imagewizard.errors import UserError
-from imagewizard.images import ImageError, decode, encode
-from tests.sample_files import encoded, photo, png, write_odd_files
+from imagewizard.images import formats
+from imagewizard.images.formats import ImageError, decode, encode
+from tests.support.sample_files import encoded, photo, png, write_odd_files
 
 # pytest replaces the process's warning filters, the one that decoding.py sets among them
 pytestmark = pytest.mark.filterwarnings(r"ignore:::PIL\.")
@@ -29,13 +29,13 @@ def test_odd_files_have_their_sizes(tmp_path):
     assert {name: decode((tmp_path / name).read_bytes(), ENOUGH).shape for name in sizes} == {
         name: (*size, 3) for name, size in sizes.items()
     }
-    assert all(images.is_image_name(name) for name in sizes)
+    assert all(formats.is_image_name(name) for name in sizes)
 
 
 def test_is_image_name():
     names = ["a.png", "a.JPG", "a.Jpeg", "a.webp", "a.bmp", "a.gif", "a.tif", "x/a.TIFF", "a.txt.png"]
-    assert all(images.is_image_name(name) for name in names)
-    assert not any(images.is_image_name(name) for name in ["a", "png", "a.png.txt", "a.eps", "a.jpgx", "a.png/", ""])
+    assert all(formats.is_image_name(name) for name in names)
+    assert not any(formats.is_image_name(name) for name in ["a", "png", "a.png.txt", "a.eps", "a.jpgx", "a.png/", ""])
 
 
 @pytest.mark.parametrize(("format", "quality"), [("png", None), ("png", 1), ("tiff", None), ("webp", None)])

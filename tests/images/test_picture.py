@@ -9,10 +9,10 @@ import pytest
 import tifffile
 from PIL import Image
 
-from imagewizard import picture
-from imagewizard.image_errors import ImageError
-from imagewizard.picture import Picture, decode, write
-from tests.sample_files import camera_exif, encoded, exif_values, icc_profile
+from imagewizard.images import picture
+from imagewizard.images.errors import ImageError
+from imagewizard.images.picture import Picture, decode, write
+from tests.support.sample_files import camera_exif, encoded, exif_values, icc_profile
 
 # pytest replaces the process's warning filters, the one that decoding.py sets among them
 pytestmark = pytest.mark.filterwarnings(r"ignore:::PIL\.")

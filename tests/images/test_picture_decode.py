@@ -11,11 +11,11 @@ import pytest
 import tifffile
 from PIL import Image
 
-from imagewizard import picture
-from imagewizard.image_errors import ImageError
-from imagewizard.picture import Picture, decode, write
-from tests.sample_files import camera_exif, encoded, icc_profile, photo, png, png_chunk, tiff
-from tests.test_picture import KINDS, assert_carries, assert_same, eight_bits, read, sample
+from imagewizard.images import picture
+from imagewizard.images.errors import ImageError
+from imagewizard.images.picture import Picture, decode, write
+from tests.images.test_picture import KINDS, assert_carries, assert_same, eight_bits, read, sample
+from tests.support.sample_files import camera_exif, encoded, icc_profile, photo, png, png_chunk, tiff
 
 # pytest replaces the process's warning filters, the one that decoding.py sets among them
 pytestmark = pytest.mark.filterwarnings(r"ignore:::PIL\.")

@@ -3,11 +3,11 @@
 import pytest
 
 from imagewizard.errors import UserError
-from jobs import config_words
+from jobs import shell
 
 
 def parse(*words: str) -> tuple[str | None, list[str], bool]:
-    return config_words.parse(list(words), prog="imagewizard train", description="Trains.", example="train a.yaml")
+    return shell.parse(list(words), prog="imagewizard train", description="Trains.", example="train a.yaml")
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from imagewizard import listing, parquet_images, user_manifest
 from imagewizard.errors import UserError
-from imagewizard.listing_rows import Tally
+from imagewizard.manifest import external, listing
+from imagewizard.manifest.tally import Tally
 from imagewizard.schema import MANIFEST_SCHEMA
+from imagewizard.sources import parquet
 
 
 def read(path: Path, table: dict[str, Any], **options: Any) -> list[dict[str, Any]]:
     pq.write_table(pa.table(table), path / "m.parquet", **options)
-    with parquet_images.open_file(str(path / "m.parquet")) as file:
-        tables = list(user_manifest.tables(file))
+    with parquet.open_file(str(path / "m.parquet")) as file:
+        tables = list(external.tables(file))
     assert all(table.schema == MANIFEST_SCHEMA for table in tables)
     return [row for table in tables for row in table.to_pylist()]
 
@@ -71,17 +72,15 @@ def test_relative_uris_are_made_absolute(tmp_path: Path, monkeypatch: pytest.Mon
 def test_wrong_columns_are_refused_wherever_the_row_is(
     tmp_path: Path, table: dict, complaint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(user_manifest, "LISTED_ROWS", 2)
+    monkeypatch.setattr(external, "LISTED_ROWS", 2)
     with pytest.raises(UserError, match=complaint):
         read(tmp_path, table)
 
 
 def test_a_file_with_images_is_no_manifest(tmp_path: Path) -> None:
-    assert user_manifest.is_one(pa.schema([("image_id", pa.string()), ("uri", pa.string()), ("sha", pa.binary())]))
-    assert not user_manifest.is_one(
-        pa.schema([("image_id", pa.string()), ("uri", pa.string()), ("image", pa.binary())])
-    )
-    assert not user_manifest.is_one(pa.schema([("image_id", pa.string())]))
+    assert external.is_one(pa.schema([("image_id", pa.string()), ("uri", pa.string()), ("sha", pa.binary())]))
+    assert not external.is_one(pa.schema([("image_id", pa.string()), ("uri", pa.string()), ("image", pa.binary())]))
+    assert not external.is_one(pa.schema([("image_id", pa.string())]))
 
 
 def test_damage_in_the_middle_ends_a_single_manifest_with_its_name(tmp_path: Path) -> None:

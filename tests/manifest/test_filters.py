@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from imagewizard.errors import UserError
-from imagewizard.listing_filters import Filters, matches
+from imagewizard.manifest.filters import Filters, matches
 from imagewizard.schema import MANIFEST_SCHEMA
 
 IMAGES = {"a.png": 10, "b.JPG": 20, "train/c.jpg": 30, "train/x/d.png": None, "e.tar#train/f.png": 40}

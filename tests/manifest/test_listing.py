@@ -8,10 +8,12 @@ import boto3
 import pyarrow as pa
 import pytest
 
-from imagewizard import listing, listing_rows, manifest, s3_listing
 from imagewizard.errors import UserError
-from imagewizard.listing_rows import Tally
+from imagewizard.manifest import listing, shards
+from imagewizard.manifest import tally as listing_rows
+from imagewizard.manifest.tally import Tally
 from imagewizard.schema import MANIFEST_SCHEMA
+from imagewizard.storage import s3_listing
 
 
 def listed(source: str | list[str], tally: Tally | None = None) -> list[dict[str, Any]]:
@@ -176,7 +178,7 @@ def test_the_first_batch_is_enough_for_a_check(bucket: str, monkeypatch: pytest.
             closed.append(uri)
 
     monkeypatch.setattr(s3_listing, "pages", endless)
-    manifest.check_source(f"{bucket}/in")
+    shards.check_source(f"{bucket}/in")
     assert closed == [f"{bucket}/in"]
 
 
@@ -189,7 +191,7 @@ def test_an_index_of_someone_else_is_a_file_like_others(tmp_path: Path) -> None:
 
 def test_a_manifest_folder_gives_exactly_the_shards_that_its_index_names(tmp_path: Path) -> None:
     touch(tmp_path, *[f"in/{i}.png" for i in range(5)])
-    manifest.write(str(tmp_path / "run"), str(tmp_path / "in"), 4)
+    shards.write(str(tmp_path / "run"), str(tmp_path / "in"), 4)
     folder = tmp_path / "run" / "manifest"
     before = listed(str(tmp_path / "in"))
     (folder / "s00001.parquet").write_bytes((folder / "s00000.parquet").read_bytes())

@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from imagewizard import listing_progress
-from imagewizard.listing_progress import ListingProgress
-from imagewizard.listing_rows import Tally
+from imagewizard.manifest import listing_progress
+from imagewizard.manifest.listing_progress import ListingProgress
+from imagewizard.manifest.tally import Tally
 
 
 def test_the_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from imagewizard import listing, parquet_images, tar_shards
 from imagewizard.errors import UserError
-from imagewizard.listing_rows import Tally
+from imagewizard.manifest import listing
+from imagewizard.manifest.tally import Tally
+from imagewizard.sources import parquet as parquet_images
+from imagewizard.sources import tar as tar_shards
 
 
 def listed(source: str | list[str], tally: Tally | None = None) -> list[dict[str, Any]]:

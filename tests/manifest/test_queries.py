@@ -6,8 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from imagewizard import manifest_queries, storage
-from imagewizard.manifest_queries import Changes
+from imagewizard import storage
+from imagewizard.manifest import queries
+from imagewizard.manifest.queries import Changes
 from imagewizard.schema import MANIFEST_SCHEMA
 
 
@@ -24,24 +25,24 @@ def test_an_id_that_comes_twice_in_different_shards_is_found(tmp_path: Path) -> 
     shard(tmp_path / "b.parquet", {f"{i}": 1 for i in range(999, 2000)})
     shard(tmp_path / "c.parquet", {f"{i}": 1 for i in range(1000, 2000)})
     folder = str(tmp_path)
-    assert manifest_queries.repeated_id(manifest_queries.dataset(folder, ["a.parquet", "b.parquet"])) == "999"
-    assert manifest_queries.repeated_id(manifest_queries.dataset(folder, ["a.parquet", "c.parquet"])) is None
-    assert manifest_queries.repeated_id(manifest_queries.dataset(folder, [])) is None
+    assert queries.repeated_id(queries.dataset(folder, ["a.parquet", "b.parquet"])) == "999"
+    assert queries.repeated_id(queries.dataset(folder, ["a.parquet", "c.parquet"])) is None
+    assert queries.repeated_id(queries.dataset(folder, [])) is None
 
 
 def test_equal_hashes_are_no_equal_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shard(tmp_path / "a.parquet", {f"{i}": 1 for i in range(100)})
-    connection = manifest_queries.duckdb.connect
+    connection = queries.duckdb.connect
 
     def connect(**options: object) -> object:
         made = connection(**options)
         made.execute("CREATE MACRO hash(x) AS x[1]")
         return made
 
-    monkeypatch.setattr(manifest_queries.duckdb, "connect", connect)
-    assert manifest_queries.repeated_id(manifest_queries.dataset(str(tmp_path), ["a.parquet"])) is None
+    monkeypatch.setattr(queries.duckdb, "connect", connect)
+    assert queries.repeated_id(queries.dataset(str(tmp_path), ["a.parquet"])) is None
     shard(tmp_path / "b.parquet", {"7": 1})
-    assert manifest_queries.repeated_id(manifest_queries.dataset(str(tmp_path), ["a.parquet", "b.parquet"])) == "7"
+    assert queries.repeated_id(queries.dataset(str(tmp_path), ["a.parquet", "b.parquet"])) == "7"
 
 
 def test_changes_are_counted_by_id(tmp_path: Path) -> None:
@@ -49,24 +50,24 @@ def test_changes_are_counted_by_id(tmp_path: Path) -> None:
     shard(tmp_path / "old" / "b.parquet", {"went": 1, "null": None})
     shard(tmp_path / "new" / "a.parquet", {"null": 5, "same": 1, "grown": 2, "unknown": None, "lost": None})
     shard(tmp_path / "new" / "b.parquet", {"x": 1, "y": 1, "z": None})
-    old = manifest_queries.dataset(str(tmp_path / "old"), ["a.parquet", "b.parquet"])
-    new = manifest_queries.dataset(str(tmp_path / "new"), ["a.parquet", "b.parquet"])
-    assert manifest_queries.changes(old, new) == Changes(new=3, gone=2, resized=3)
-    assert manifest_queries.changes(old, old) == Changes(0, 0, 0)
+    old = queries.dataset(str(tmp_path / "old"), ["a.parquet", "b.parquet"])
+    new = queries.dataset(str(tmp_path / "new"), ["a.parquet", "b.parquet"])
+    assert queries.changes(old, new) == Changes(new=3, gone=2, resized=3)
+    assert queries.changes(old, old) == Changes(0, 0, 0)
 
 
 def test_shards_on_s3_are_read_where_they_are(tmp_path: Path, bucket: str) -> None:
     shard(tmp_path / "a.parquet", {"a": 1, "b": 1})
     storage.write_whole(f"{bucket}/m/a.parquet", (tmp_path / "a.parquet").read_bytes(), f"{bucket}/_tmp")
-    found = manifest_queries.dataset(f"{bucket}/m", ["a.parquet"])
-    assert manifest_queries.changes(manifest_queries.dataset("x", []), found) == Changes(2, 0, 0)
+    found = queries.dataset(f"{bucket}/m", ["a.parquet"])
+    assert queries.changes(queries.dataset("x", []), found) == Changes(2, 0, 0)
 
 
 def test_it_spills_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifest_queries.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
-    monkeypatch.setattr(manifest_queries, "MEMORY", "60MB")
+    monkeypatch.setattr(queries.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    monkeypatch.setattr(queries, "MEMORY", "60MB")
     for name in "ab":
         shard(tmp_path / f"{name}.parquet", {f"{'path/' * 20}{name}{i:07d}.png": 1 for i in range(400_000)})
-    both = manifest_queries.dataset(str(tmp_path), ["a.parquet", "b.parquet"])
-    assert manifest_queries.repeated_id(both) is None
+    both = queries.dataset(str(tmp_path), ["a.parquet", "b.parquet"])
+    assert queries.repeated_id(both) is None
     assert not list(tmp_path.glob("tmp/*/*"))

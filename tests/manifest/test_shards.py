@@ -7,16 +7,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from imagewizard import listing, manifest, storage, tar_shards
+from imagewizard import storage
 from imagewizard.errors import RunLockedError, UserError
-from imagewizard.listing_rows import Tally
+from imagewizard.manifest import listing, shards
+from imagewizard.manifest.tally import Tally
 from imagewizard.schema import MANIFEST_SCHEMA
+from imagewizard.sources import tar
 
 
 def rows_of(run: Path) -> list[dict]:
-    index = manifest.read_index(str(run))
+    index = shards.read_index(str(run))
     assert index is not None
-    return [row for shard in range(len(index.blocks)) for row in manifest.read_shard(str(run), shard).to_pylist()]
+    return [row for shard in range(len(index.blocks)) for row in shards.read_shard(str(run), shard).to_pylist()]
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -32,35 +34,35 @@ def listed(source: str | list[str]) -> list[dict]:
 
 def test_it_holds_what_was_listed(tmp_path: Path) -> None:
     touch(tmp_path / "in", "b.PNG", "a.jpg", "deep/er/c.tiff", "notes.txt")
-    index = manifest.write(str(tmp_path / "run"), str(tmp_path / "in"), None)
+    index = shards.write(str(tmp_path / "run"), str(tmp_path / "in"), None)
     assert rows_of(tmp_path / "run") == listed(str(tmp_path / "in"))
     assert (index.images, index.skipped, index.filtered, index.bytes) == (3, 1, 0, 24)
     assert index.source == str(tmp_path / "in")
-    assert index == manifest.read_index(str(tmp_path / "run"))
-    assert manifest.read_shard(str(tmp_path / "run"), 0).schema == MANIFEST_SCHEMA
+    assert index == shards.read_index(str(tmp_path / "run"))
+    assert shards.read_shard(str(tmp_path / "run"), 0).schema == MANIFEST_SCHEMA
 
 
 def test_a_manifest_lies_on_s3_as_on_disk(tmp_path: Path, bucket: str) -> None:
     touch(tmp_path / "in", "a.png", "b.png")
-    manifest.write(f"{bucket}/run", str(tmp_path / "in"), None)
-    assert manifest.read_shard(f"{bucket}/run", 0).to_pylist() == listed(str(tmp_path / "in"))
-    manifest.write(str(tmp_path / "run"), f"{bucket}/run/manifest", None)
+    shards.write(f"{bucket}/run", str(tmp_path / "in"), None)
+    assert shards.read_shard(f"{bucket}/run", 0).to_pylist() == listed(str(tmp_path / "in"))
+    shards.write(str(tmp_path / "run"), f"{bucket}/run/manifest", None)
     assert rows_of(tmp_path / "run") == listed(str(tmp_path / "in"))
 
 
 def test_ids_that_come_twice_are_refused_wherever_they_are_and_nothing_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(manifest, "SHARD_ROWS", 10)
+    monkeypatch.setattr(shards, "SHARD_ROWS", 10)
     for name, first in (("a", 0), ("b", 24)):
         ids = [f"{i}.png" for i in range(first, first + 25)]
         pq.write_table(pa.table({"image_id": ids, "uri": ids}), tmp_path / f"{name}.parquet")
     with pytest.raises(UserError, match=r"'24\.png' is given more than once") as error:
-        manifest.write(str(tmp_path / "run"), [f"{tmp_path}/a.parquet", f"{tmp_path}/b.parquet"], None)
+        shards.write(str(tmp_path / "run"), [f"{tmp_path}/a.parquet", f"{tmp_path}/b.parquet"], None)
     assert "\n" not in str(error.value)
-    assert manifest.read_index(str(tmp_path / "run")) is None
+    assert shards.read_index(str(tmp_path / "run")) is None
     assert list((tmp_path / "run" / "manifest").iterdir()) == []
-    assert manifest.write(str(tmp_path / "run"), f"{tmp_path}/a.parquet", None).images == 25
+    assert shards.write(str(tmp_path / "run"), f"{tmp_path}/a.parquet", None).images == 25
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ def test_ids_that_come_twice_are_refused_wherever_they_are_and_nothing_is_left(
 def test_a_wrong_manifest_is_refused_in_one_line(tmp_path: Path, table: dict, complaint: str) -> None:
     pq.write_table(pa.table(table), tmp_path / "m.parquet")
     with pytest.raises(UserError, match=complaint) as error:
-        manifest.check_source(str(tmp_path / "m.parquet"))
+        shards.check_source(str(tmp_path / "m.parquet"))
     assert "\n" not in str(error.value)
 
 
@@ -91,10 +93,10 @@ def test_missing_empty_and_single_inputs_are_refused(tmp_path: Path) -> None:
         ([], "holds no image"),
     ):
         with pytest.raises(UserError, match=complaint):
-            manifest.check_source(source)
+            shards.check_source(source)
     with pytest.raises(UserError, match="no image to list"):
-        manifest.write(str(tmp_path / "run"), str(tmp_path / "in"), None)
-    assert manifest.read_index(str(tmp_path / "run")) is None
+        shards.write(str(tmp_path / "run"), str(tmp_path / "in"), None)
+    assert shards.read_index(str(tmp_path / "run")) is None
 
 
 def test_who_has_lost_the_run_writes_no_more_of_its_manifest(tmp_path: Path) -> None:
@@ -108,8 +110,8 @@ def test_who_has_lost_the_run_writes_no_more_of_its_manifest(tmp_path: Path) -> 
             raise RunLockedError("lost")
 
     with pytest.raises(RunLockedError):
-        manifest.write(str(tmp_path / "run"), str(tmp_path / "in"), None, check)
-    assert manifest.read_index(str(tmp_path / "run")) is None
+        shards.write(str(tmp_path / "run"), str(tmp_path / "in"), None, check)
+    assert shards.read_index(str(tmp_path / "run")) is None
 
 
 def shard(*sizes: int | None, **columns: list) -> pa.Table:
@@ -119,11 +121,11 @@ def shard(*sizes: int | None, **columns: list) -> pa.Table:
 
 
 def test_blocks_are_bounded_in_rows_and_bytes() -> None:
-    assert manifest.blocks(shard(*[1] * 10), 4) == [(0, 4), (4, 8), (8, 10)]
-    half = manifest.BLOCK_BYTES // 2
-    assert manifest.blocks(shard(half, half, 1, half), 4) == [(0, 2), (2, 4)]
-    assert manifest.blocks(shard(10 * half, 1), 4) == [(0, 1), (1, 2)]  # a giant travels alone
-    assert manifest.blocks(shard(*[None] * 70), 100) == [(0, 64), (64, 70)]  # unknown: taken for a megabyte
+    assert shards.blocks(shard(*[1] * 10), 4) == [(0, 4), (4, 8), (8, 10)]
+    half = shards.BLOCK_BYTES // 2
+    assert shards.blocks(shard(half, half, 1, half), 4) == [(0, 2), (2, 4)]
+    assert shards.blocks(shard(10 * half, 1), 4) == [(0, 1), (1, 2)]  # a giant travels alone
+    assert shards.blocks(shard(*[None] * 70), 100) == [(0, 64), (64, 70)]  # unknown: taken for a megabyte
 
 
 def test_a_block_has_images_of_one_packed_file() -> None:
@@ -131,23 +133,23 @@ def test_a_block_has_images_of_one_packed_file() -> None:
     members = [None, None, "m", "n", "m", None, None, None, None, None]
     rows = [None, None, None, None, None, 0, 1, 0, None, None]
     table = shard(*[1] * 10, uri=uris, member=members, row=rows)
-    assert manifest.blocks(table, 100) == [(0, 2), (2, 4), (4, 7), (7, 8), (8, 10)]
-    assert manifest.blocks(table, 2) == [(0, 2), (2, 4), (4, 6), (6, 7), (7, 8), (8, 10)]
+    assert shards.blocks(table, 100) == [(0, 2), (2, 4), (4, 7), (7, 8), (8, 10)]
+    assert shards.blocks(table, 2) == [(0, 2), (2, 4), (4, 6), (6, 7), (7, 8), (8, 10)]
 
 
 def test_large_listings_are_cut_into_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifest, "SHARD_ROWS", 10)
+    monkeypatch.setattr(shards, "SHARD_ROWS", 10)
     touch(tmp_path / "in", *[f"{folder}/{i}.png" for folder in "abc" for i in range(9)])
-    index = manifest.write(str(tmp_path / "run"), str(tmp_path / "in"), 4)
+    index = shards.write(str(tmp_path / "run"), str(tmp_path / "in"), 4)
     assert index.images == 27
     assert index.blocks == [3, 3, 2]
     assert len({row["image_id"] for row in rows_of(tmp_path / "run")}) == 27
 
 
 def test_many_small_tables_make_full_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifest, "SHARD_ROWS", 10)
+    monkeypatch.setattr(shards, "SHARD_ROWS", 10)
     tables = (shard(*[number] * rows) for number, rows in enumerate([3, 0, 9, 25, 1, 1, 1]))
-    found = list(manifest._shards(tables))
+    found = list(shards._shards(tables))
     assert [table.num_rows for table in found] == [10, 10, 10, 10]
     values = [value for table in found for value in table["bytes"].to_pylist()]
     assert values == [0] * 3 + [2] * 9 + [3] * 25 + [4, 5, 6]
@@ -155,16 +157,16 @@ def test_many_small_tables_make_full_shards(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_small_job_is_cut_finely_enough_for_every_actor(tmp_path: Path) -> None:
     touch(tmp_path / "in", *[f"{i}.png" for i in range(40)])
-    assert manifest.write(str(tmp_path / "run"), str(tmp_path / "in"), None).block_rows == 2
+    assert shards.write(str(tmp_path / "run"), str(tmp_path / "in"), None).block_rows == 2
 
 
 def test_the_index_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert manifest.read_index(str(tmp_path)) is None
+    assert shards.read_index(str(tmp_path)) is None
     touch(tmp_path / "in", "a.png")
     written = []
     write_whole = storage.write_whole
     monkeypatch.setattr(storage, "write_whole", lambda uri, *rest: written.append(uri) or write_whole(uri, *rest))
-    manifest.write(str(tmp_path / "run"), str(tmp_path / "in"), None)
+    shards.write(str(tmp_path / "run"), str(tmp_path / "in"), None)
     assert [Path(uri).name for uri in written] == ["s00000.parquet", "index.json"]
 
 
@@ -173,19 +175,19 @@ def test_an_interrupted_listing_has_no_index(tmp_path: Path, monkeypatch: pytest
         yield shard(*[1] * 30)
         raise OSError("the server is gone")
 
-    monkeypatch.setattr(manifest, "SHARD_ROWS", 10)
+    monkeypatch.setattr(shards, "SHARD_ROWS", 10)
     monkeypatch.setattr(listing, "batches", broken)
     with pytest.raises(OSError, match="the server is gone"):
-        manifest.write(str(tmp_path / "run"), "in", None)
+        shards.write(str(tmp_path / "run"), "in", None)
     assert len(list((tmp_path / "run" / "manifest").iterdir())) == 3
-    assert manifest.read_index(str(tmp_path / "run")) is None
+    assert shards.read_index(str(tmp_path / "run")) is None
 
 
 def test_what_is_packed_keeps_its_place(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.tar").write_bytes(tar_shards.pack([("x.png", b"123"), ("y.png", b"45")]))
+    (tmp_path / "in" / "a.tar").write_bytes(tar.pack([("x.png", b"123"), ("y.png", b"45")]))
     pq.write_table(pa.table({"image": [b"6"]}), tmp_path / "in" / "b.parquet")
-    index = manifest.write(str(tmp_path / "run"), str(tmp_path / "in"), 64)
+    index = shards.write(str(tmp_path / "run"), str(tmp_path / "in"), 64)
     assert index.blocks == [2]
     rows = {row["image_id"]: (row["member"], row["offset"], row["row"]) for row in rows_of(tmp_path / "run")}
     assert rows == {

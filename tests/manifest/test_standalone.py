@@ -6,13 +6,15 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from imagewizard import listing, manifest, manifest_folder, manifest_index, storage
+from imagewizard import storage
 from imagewizard.errors import RunLockedError, UserError
-from imagewizard.lease import Lease
-from imagewizard.listing_filters import Filters
-from imagewizard.listing_rows import Tally
-from imagewizard.manifest_folder import Outcome
-from imagewizard.manifest_queries import Changes
+from imagewizard.manifest import index as manifest_index
+from imagewizard.manifest import listing, shards, standalone
+from imagewizard.manifest.filters import Filters
+from imagewizard.manifest.queries import Changes
+from imagewizard.manifest.standalone import Outcome
+from imagewizard.manifest.tally import Tally
+from imagewizard.storage.lease import Lease
 
 
 @pytest.fixture
@@ -26,11 +28,11 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifest, "SHARD_ROWS", 10)
+    monkeypatch.setattr(shards, "SHARD_ROWS", 10)
 
 
 def write(source: Path | str, folder: Path | str, **filters: object) -> Outcome:
-    return manifest_folder.write(manifest_folder.plan(str(source), str(folder), Filters(**filters)))
+    return standalone.write(standalone.plan(str(source), str(folder), Filters(**filters)))
 
 
 def ids(folder: Path | str) -> list[str]:
@@ -51,7 +53,7 @@ def test_it_is_written_with_its_index_and_any_tool_reads_it(source: Path, tmp_pa
     count = duckdb.sql(f"SELECT count(DISTINCT image_id) FROM '{tmp_path}/m/*.parquet'").fetchall()
     assert count == [(25,)]
     assert sorted(ids(tmp_path / "m")) == sorted(ids(source))
-    assert manifest_folder.plan(str(source), str(tmp_path / "m"), Filters()).before == index
+    assert standalone.plan(str(source), str(tmp_path / "m"), Filters()).before == index
 
 
 def test_filters_are_applied_and_kept(source: Path, tmp_path: Path) -> None:

@@ -18,12 +18,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from imagewizard import model, model_files, model_source, s3
 from imagewizard.errors import UserError
-from tests.models import tiny_model
+from imagewizard.models import fetch, network
+from imagewizard.models import files as model_files
+from imagewizard.storage import s3
+from tests.support.models import tiny_model
 
-WEIGHTS = model_source.WEIGHTS
-PICKLED = model_source.PICKLED_WEIGHTS
+WEIGHTS = fetch.WEIGHTS
+PICKLED = fetch.PICKLED_WEIGHTS
 COMMIT = "0123456789" * 4
 
 
@@ -64,7 +66,7 @@ def test_s3_folder_is_a_model(tmp_path: Path, bucket: str, prefix: str, nested: 
     files = model_files.find(f"s3://{bucket}/{prefix}")
     assert files.fingerprint == model_files.find(str(folder)).fingerprint
     files.check(max_sigma=50)
-    model.load(files)
+    network.load(files)
     assert not list(tmp_path.glob("cache/**/checkpoint.pt"))  # the model's files only
     assert model_files.find(f"s3://{bucket}/{prefix}".rstrip("/")) == files  # from the cache
 
@@ -110,7 +112,7 @@ def test_s3_model_is_fetched_once_for_all_who_want_it(
     with ThreadPoolExecutor(8) as pool:
         found = set(pool.map(model_files.find, [f"s3://{bucket}/model"] * 8))
     assert len(found) == 1 and len(fetched) == 3
-    model.load(found.pop())
+    network.load(found.pop())
 
 
 def test_half_fetched_s3_model_is_no_model(tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +132,7 @@ def test_half_fetched_s3_model_is_no_model(tmp_path: Path, bucket: str, monkeypa
         patch.setattr(s3, "get", break_off)
         with pytest.raises(UserError, match=rf"^model: {uri} cannot be copied .*connection lost"):
             model_files.find(uri)
-    model.load(model_files.find(uri))
+    network.load(model_files.find(uri))
     assert len(cached(tmp_path)) == 1 and not list(tmp_path.glob("cache/**/*.partial"))
 
 
@@ -166,11 +168,11 @@ def test_paths_are_no_hub_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
     monkeypatch.chdir(tmp_path / "here")
     if name:
         with pytest.raises(UserError, match=r"^model: [^\n]* is no folder; give `embedded`"):
-            model_source.local_folder(name)
+            fetch.local_folder(name)
     (tmp_path / "here" / "owner").mkdir()
     (tmp_path / "here" / "owner" / "name").touch()
     with pytest.raises(UserError, match="owner/name is no folder; give"):
-        model_source.local_folder("owner/name")
+        fetch.local_folder("owner/name")
 
 
 def test_folder_wins_over_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +246,7 @@ def hub(tmp_path: Path) -> Iterator[str]:
 def find(tmp_path: Path, name: str, **environment: str) -> tuple[str, str]:
     """(weights, error) of a fresh process: huggingface_hub reads its environment once, when it is imported."""
     code = (
-        "import sys; from imagewizard import model_files; from imagewizard.errors import UserError\n"
+        "import sys; from imagewizard.models import files as model_files; from imagewizard.errors import UserError\n"
         f"try: print(model_files.find({name!r}).weights)\n"
         "except UserError as error: sys.exit(str(error))\n"
         "assert 'torch' not in sys.modules"
@@ -286,7 +288,7 @@ def test_hub_model_that_is_only_pickled(tmp_path: Path, hub: str) -> None:
     pickle_weights(tiny_model(tmp_path / "published"))
     weights, error = find(tmp_path, "publisher/denoiser", HF_ENDPOINT=hub)
     assert not error and Path(weights).name == PICKLED
-    model.load(model_files.find(str(Path(weights).parent)))
+    network.load(model_files.find(str(Path(weights).parent)))
     assert find(tmp_path, "publisher/denoiser", HF_HUB_OFFLINE="1")[0] == weights
 
 

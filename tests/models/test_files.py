@@ -9,14 +9,11 @@ import pytest
 from diffusers import UNet2DModel
 from safetensors.torch import load_file, save_file
 
-from imagewizard import model, model_files, sampling
+from imagewizard.diffusion import sampling
 from imagewizard.errors import UserError
-from tests.models import (
-    refusal,
-    tiny_model,
-    tiny_network,
-    tiny_unet,
-)
+from imagewizard.models import files as model_files
+from imagewizard.models import network
+from tests.support.models import refusal, tiny_model, tiny_network, tiny_unet
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -172,7 +169,7 @@ def test_networks_that_are_no_image_ddpms(tmp_path: Path, changes: dict, reason:
 )
 def test_configs_that_diffusers_refuses(changes: dict) -> None:
     with pytest.raises(UserError, match=r"^model: UNet2DModel refuses its config: [^\n]+$"):
-        model.build_unet(tiny_network(**changes))
+        network.build_unet(tiny_network(**changes))
 
 
 def test_schedule_of_another_prediction(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ import torch
 from diffusers import DDIMScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
 
-from imagewizard import model, model_files
+from imagewizard.diffusion.sampling import posterior_mean, predict_eps
 from imagewizard.errors import UserError
-from imagewizard.sampling import posterior_mean, predict_eps
-from tests.models import (
+from imagewizard.models import files as model_files
+from imagewizard.models import network
+from tests.support.models import (
     CELEBAHQ_NETWORK,
     CELEBAHQ_SCHEDULER,
     LINEAR,
@@ -34,8 +35,8 @@ ATTENTION = {"down_block_types": ["DownBlock2D", "AttnDownBlock2D"], "up_block_t
 def test_saved_folder_is_found_and_loaded(tmp_path: Path, k: int) -> None:
     unet = tiny_unet(k)
     schedule = LINEAR | {"clip_sample": False, "num_train_timesteps": 900}
-    model.save(unet, dict(unet.named_parameters()), schedule, tmp_path / "new" / "model")
-    loaded, noise_schedule = model.load(model_files.find(str(tmp_path / "new" / "model")))
+    network.save(unet, dict(unet.named_parameters()), schedule, tmp_path / "new" / "model")
+    loaded, noise_schedule = network.load(model_files.find(str(tmp_path / "new" / "model")))
 
     assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
     assert {name: p.dtype for name, p in loaded.named_parameters()} == dict.fromkeys(unet.state_dict(), torch.float32)
@@ -49,10 +50,10 @@ def test_saved_folder_is_found_and_loaded(tmp_path: Path, k: int) -> None:
 def test_diffusers_reads_what_is_saved(tmp_path: Path) -> None:
     unet = tiny_unet(2)
     weights = {name: tensor + 0.125 for name, tensor in unet.named_parameters()}
-    model.save(unet, weights, LINEAR, tmp_path)
+    network.save(unet, weights, LINEAR, tmp_path)
     theirs = UNet2DModel.from_pretrained(tmp_path)
     scheduler = DDIMScheduler.from_pretrained(tmp_path)
-    ours, schedule = model.load(model_files.find(str(tmp_path)))
+    ours, schedule = network.load(model_files.find(str(tmp_path)))
     x = torch.rand(1, 3, 16, 16)
     torch.testing.assert_close(predict_eps(theirs, x, torch.tensor([40.5])), predict_eps(ours, x, torch.tensor([40.5])))
     for name, parameter in theirs.named_parameters():  # the weights that were given, not the network's own
@@ -65,7 +66,7 @@ def test_what_diffusers_saves_is_read(tmp_path: Path, nested: bool) -> None:
     folder = tiny_model(tmp_path / "a model", nested=nested)
     files = model_files.find(str(folder))
     files.check(max_sigma=100)
-    unet, schedule = model.load(files)
+    unet, schedule = network.load(files)
     for name, tensor in tiny_unet().state_dict().items():
         torch.testing.assert_close(unet.state_dict()[name], tensor, rtol=0, atol=0)
     assert schedule.timestep(25) == pytest.approx(56, abs=0.5)
@@ -75,13 +76,13 @@ def test_half_precision_weights_are_widened(tmp_path: Path) -> None:
     folder = tiny_model(tmp_path)
     weights = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(folder / WEIGHTS).items()}
     save_file(weights, folder / WEIGHTS)
-    unet, _ = model.load(model_files.find(str(folder)))
+    unet, _ = network.load(model_files.find(str(folder)))
     assert {p.dtype for p in unet.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("fields", [CELEBAHQ_SCHEDULER, {"clip_sample": False, "num_train_timesteps": 900}])
 def test_any_ddpms_scheduler_is_saved(tmp_path: Path, fields: dict) -> None:
-    model.save(tiny_unet(), tiny_unet().state_dict(), LINEAR | fields, tmp_path)
+    network.save(tiny_unet(), tiny_unet().state_dict(), LINEAR | fields, tmp_path)
     written = json.loads((tmp_path / "scheduler_config.json").read_text())
     assert written["_class_name"] == "DDIMScheduler"
     assert all(written[key] == value for key, value in fields.items() if key[0] != "_")
@@ -104,7 +105,7 @@ def test_pickled_weights_are_read_where_there_are_no_others(tmp_path: Path) -> N
     files = model_files.find(str(pickled_model(tmp_path)))
     files.check(max_sigma=50)
     assert files.weights.name == PICKLED and len(files.fingerprint) == 16
-    unet, _ = model.load(files)
+    unet, _ = network.load(files)
     for name, tensor in tiny_unet().state_dict().items():
         torch.testing.assert_close(unet.state_dict()[name], tensor, rtol=0, atol=0)
     tiny_model(tmp_path, seed=1)
@@ -158,7 +159,7 @@ def test_attentions_old_names(tmp_path: Path) -> None:
     weights = published_form(load_file(folder / WEIGHTS))
     assert {"down_blocks.1.attentions.0.query.bias", "mid_block.attentions.0.proj_attn.weight"} <= weights.keys()
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-    ours, _ = model.load(model_files.find(str(folder)))
+    ours, _ = network.load(model_files.find(str(folder)))
     x = torch.rand(1, 3, 16, 16)
     expected = predict_eps(UNet2DModel.from_pretrained(folder).eval(), x, torch.tensor([40.5]))
     torch.testing.assert_close(predict_eps(ours, x, torch.tensor([40.5])), expected)
@@ -166,7 +167,7 @@ def test_attentions_old_names(tmp_path: Path) -> None:
 
 def test_the_published_celebahq_model(tmp_path: Path) -> None:
     """google/ddpm-celebahq-256 as `hf download` leaves it, but with random weights: it denoises and learns."""
-    weights = published_form(model.build_unet(CELEBAHQ_NETWORK).state_dict())
+    weights = published_form(network.build_unet(CELEBAHQ_NETWORK).state_dict())
     torch.save(weights, tmp_path / PICKLED)
     assert sum(tensor.numel() for tensor in weights.values()) == 113_673_219
     assert (tmp_path / PICKLED).stat().st_size == pytest.approx(4 * 113_673_219, rel=0.001)
@@ -175,7 +176,7 @@ def test_the_published_celebahq_model(tmp_path: Path) -> None:
     (tmp_path / "scheduler_config.json").write_text(json.dumps(CELEBAHQ_SCHEDULER))
     files = model_files.find(str(tmp_path))
     files.check(max_sigma=60)
-    unet, schedule = model.load(files)
+    unet, schedule = network.load(files)
     assert model_files.size_multiple(dict(unet.config)) == 32 and schedule.timestep(25) == pytest.approx(56, abs=0.5)
     noisy = torch.rand(1, 3, 64, 64) * 2 - 1
     with torch.inference_mode():
@@ -191,8 +192,8 @@ def test_the_published_celebahq_model(tmp_path: Path) -> None:
 
 def test_cost_of_the_embedded_model() -> None:
     """37.8 GFLOP at 256 x 256, as torch counted in a real forward; its card says 577 a megapixel."""
-    unet, _ = model.load(model_files.find("embedded"))
-    assert model.gflop_per_megapixel(unet) == pytest.approx(37.84 / 0.065536, rel=0.001)
+    unet, _ = network.load(model_files.find("embedded"))
+    assert network.gflop_per_megapixel(unet) == pytest.approx(37.84 / 0.065536, rel=0.001)
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])
@@ -203,4 +204,4 @@ def test_cost_by_hand(k: int) -> None:
     side = -(-256 // k) * k
     per_pixel = sum(2 * m.weight.numel() for m in convolutions) / k**2
     linear = sum(2 * m.weight.numel() for m in unet.modules() if isinstance(m, torch.nn.Linear))
-    assert model.gflop_per_megapixel(unet) == pytest.approx(per_pixel / 1e3 + linear / side**2 / 1e3, rel=1e-6)
+    assert network.gflop_per_megapixel(unet) == pytest.approx(per_pixel / 1e3 + linear / side**2 / 1e3, rel=1e-6)

@@ -1,4 +1,4 @@
-"""imagewizard.noise_level on drawn images whose noise is known."""
+"""imagewizard.noise.level on drawn images whose noise is known."""
 
 import io
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagewizard import noise_level
-from imagewizard.noise_level import estimate_sigma
+from imagewizard.noise import level
+from imagewizard.noise.level import estimate_sigma
 
 SIGMAS = [5, 10, 15, 25, 50, 75]
 
@@ -130,8 +130,8 @@ def test_padding_does_not_hide_the_noise_but_a_drawing_has_none():
 @pytest.mark.parametrize("shape", [(3000, 400), (400, 3000)])
 def test_a_large_image_costs_no_more_patches_and_is_seen_to_its_end(shape):
     far = np.add.outer(np.arange(shape[0]), np.arange(shape[1]))[:, :, None].astype(np.float32)
-    patches = noise_level._patches(far, 8) + 127.5
-    assert 7_500 < len(patches) <= noise_level.MAX_PATCHES
+    patches = level._patches(far, 8) + 127.5
+    assert 7_500 < len(patches) <= level.MAX_PATCHES
     assert patches.min() == 0
     assert patches.max() > far.max() - 50
 

@@ -1,4 +1,4 @@
-"""imagewizard.noise and imagewizard.seeding: the same bits everywhere, and noise of the level asked for."""
+"""imagewizard.noise.synthetic and imagewizard.seeding: the same bits everywhere, and noise of the level asked for."""
 
 import hashlib
 import multiprocessing
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from imagewizard import seeding
-from imagewizard.noise import add_gaussian
+from imagewizard.noise.synthetic import add_gaussian
 
 GREY = np.full((200, 300, 3), 128, np.uint8)
 

@@ -12,17 +12,18 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
-from imagewizard import query, query_output
 from imagewizard.errors import JobError, UserError
+from imagewizard.query import output as query_output
+from imagewizard.query import sql as query_sql
 from imagewizard.schema import RESULT_SCHEMA
-from jobs import exit_codes
 from jobs import query as command
-from tests.run_folders import error_row, restored, row, write_job, write_rows
+from jobs import shell
+from tests.support.run_folders import error_row, restored, row, write_job, write_rows
 
 
 def rows_of(run: Path | str, sql: str) -> list[dict[str, Any]]:
-    with query.connect([str(run)]) as connection:
-        return query.records(connection, sql)
+    with query_sql.connect([str(run)]) as connection:
+        return query_sql.records(connection, sql)
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def run(tmp_path: Path) -> Path:
 
 def output(capsysbinary: pytest.CaptureFixture[bytes], *words: object) -> str:
     """What the command prints."""
-    assert command.main([str(word) for word in words]) == exit_codes.DONE
+    assert command.main([str(word) for word in words]) == shell.DONE
     return capsysbinary.readouterr().out.decode()
 
 
@@ -84,20 +85,20 @@ def test_a_retry_replaces_only_the_row_of_its_own_key(tmp_path: Path) -> None:
 def test_several_runs_are_told_apart_by_the_folder_as_given(run: Path, tmp_path: Path) -> None:
     other = tmp_path / "it's another"
     write_rows(other, [row("a.png", psnr=35.0)])
-    with query.connect([str(run), str(other), str(run)]) as connection:
-        found = query.records(connection, "SELECT run, count(*) AS n FROM results GROUP BY run ORDER BY n")
+    with query_sql.connect([str(run), str(other), str(run)]) as connection:
+        found = query_sql.records(connection, "SELECT run, count(*) AS n FROM results GROUP BY run ORDER BY n")
     assert found == [{"run": str(other), "n": 1}, {"run": str(run), "n": 7}]
 
 
 def test_a_run_without_results_can_be_asked_too(tmp_path: Path) -> None:
     write_job(tmp_path, 3)
     assert rows_of(tmp_path, "SELECT * FROM results") == []
-    with query.connect([str(tmp_path)]) as connection:
-        assert query.select(connection, "FROM results").columns == ["run", *RESULT_SCHEMA.names]
+    with query_sql.connect([str(tmp_path)]) as connection:
+        assert query_sql.select(connection, "FROM results").columns == ["run", *RESULT_SCHEMA.names]
 
 
 def test_filters_and_projections_reach_the_files(run: Path) -> None:
-    with query.connect([str(run)]) as connection:
+    with query_sql.connect([str(run)]) as connection:
         sql = "EXPLAIN SELECT psnr FROM results WHERE image_id = 'a.png'"
         plan = " ".join(connection.sql(sql).fetchall()[0][1].split())
     assert plan.count("Filters: \"image_id\" = 'a.png'") == 2  # of the shards with and without a second attempt
@@ -126,17 +127,17 @@ def test_filters_and_projections_reach_the_files(run: Path) -> None:
 )
 def test_sql_reaches_nothing_but_the_rows(run: Path, sql: str) -> None:
     before = sorted(run.rglob("*"))
-    with query.connect([str(run)]) as connection:
+    with query_sql.connect([str(run)]) as connection:
         with pytest.raises(UserError) as complaint:
-            query.records(connection, sql.format(file=run / "job.yaml", folder=run))
-        assert len(query.records(connection, "FROM results")) == 7
+            query_sql.records(connection, sql.format(file=run / "job.yaml", folder=run))
+        assert len(query_sql.records(connection, "FROM results")) == 7
     assert "\n" not in str(complaint.value)
     assert sorted(run.rglob("*")) == before
 
 
 def test_sql_does_not_see_the_programs_variables(run: Path) -> None:
     variable = pq.read_table(next((run / "results").iterdir()))
-    with query.connect([str(run)]) as connection, pytest.raises(duckdb.CatalogException):
+    with query_sql.connect([str(run)]) as connection, pytest.raises(duckdb.CatalogException):
         connection.sql("SELECT * FROM variable")
     assert variable.num_rows
 
@@ -156,7 +157,7 @@ def test_wrong_sql_is_one_line_with_a_way_out(
     run: Path, sql: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for form in ("table", "csv", "json"):
-        assert exit_codes.run(command.main, [str(run), sql, "--format", form]) == exit_codes.WRONG_INPUT
+        assert shell.run(command.main, [str(run), sql, "--format", form]) == shell.WRONG_INPUT
         complaint = capsys.readouterr().err
         assert complaint.startswith("error: ")
         assert complaint.count("\n") == 1
@@ -216,7 +217,7 @@ def test_slowest_and_by_size(tmp_path: Path) -> None:
 def test_every_canned_query_works_in_restoration_mode_and_without_rows(tmp_path: Path) -> None:
     write_rows(tmp_path / "restored", [restored("a.png", 12.5), restored("b.png", 20.0)])
     write_job(tmp_path / "empty", 3)
-    for name in query.CANNED:
+    for name in query_sql.CANNED:
         assert rows_of(tmp_path / "empty", name) == []
         assert (rows_of(tmp_path / "restored", name) == []) == (name in ("worst", "best", "errors", "histogram"))
 
@@ -317,13 +318,13 @@ def test_wrong_words_are_told_what_to_do(run: Path, capsys: pytest.CaptureFixtur
         ([str(run), "SELECT 1 AS x, 2 AS x", "--format", "json"], "two columns are called x"),
     ]
     for words, message in wrong:
-        assert exit_codes.run(command.main, words) == exit_codes.WRONG_INPUT
+        assert shell.run(command.main, words) == shell.WRONG_INPUT
         complaint = capsys.readouterr().err
         assert complaint.count("\n") == 1 and message in complaint
 
 
 def test_the_canned_queries_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["--list"]) == exit_codes.DONE
+    assert command.main(["--list"]) == shell.DONE
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == [
         "summary",
@@ -355,8 +356,8 @@ def test_runs_in_s3_are_read_and_rows_written_there(
 def test_files_that_go_while_they_are_read_are_no_mistake_of_the_query(tmp_path: Path) -> None:
     write_rows(tmp_path, [row("a.png")])
     gone = write_rows(tmp_path, [row("b.png")], block=1)
-    connection = query.connect([str(tmp_path)])
+    connection = query_sql.connect([str(tmp_path)])
     gone.unlink()
     with pytest.raises(JobError, match="run the same command again") as error:
-        query.records(connection, "SELECT * FROM results")
+        query_sql.records(connection, "SELECT * FROM results")
     assert "\n" not in str(error.value)

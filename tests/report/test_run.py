@@ -13,20 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagewizard import noise, query, report, report_charts, report_panels
-from imagewizard.report_charts import Bins, Dot
-from jobs import exit_codes
+from imagewizard.noise import synthetic
+from imagewizard.query import sql
+from imagewizard.report import charts
+from imagewizard.report import panels as report_panels
+from imagewizard.report import run as run_report
+from imagewizard.report.charts import Bins, Dot
 from jobs import report as command
-from tests.pages import CHROMIUM, PROBE, Page, browse
-from tests.run_folders import (
-    error_row,
-    finished_run,
-    restored,
-    row,
-    write_job,
-    write_rows,
-    write_summary,
-)
+from jobs import shell
+from tests.support.pages import CHROMIUM, PROBE, Page, browse
+from tests.support.run_folders import error_row, finished_run, restored, row, write_job, write_rows, write_summary
 
 HOSTILE = (
     "<script>document.title='owned'</script>"
@@ -42,7 +38,7 @@ def pixels(image: dict[str, str]) -> np.ndarray:
 
 
 def page_of(run: Path) -> Page:
-    assert report.write_report(str(run)) == f"{run}/report.html"
+    assert run_report.write_report(str(run)) == f"{run}/report.html"
     return Page((run / "report.html").read_text(encoding="utf-8"))
 
 
@@ -65,10 +61,10 @@ def whole_page(whole_run: Path) -> Page:
 
 
 def test_the_numbers_are_those_of_the_rows(whole_run: Path, whole_page: Page) -> None:
-    with query.connect([str(whole_run)]) as connection:
-        levels = query.records(connection, "summary")
+    with sql.connect([str(whole_run)]) as connection:
+        levels = sql.records(connection, "summary")
         means = ", ".join(f"avg({name}) AS {name}" for name in ("psnr_noisy", "psnr", "ssim_noisy", "ssim"))
-        total = query.records(connection, f"SELECT {means} FROM results")[0]
+        total = sql.records(connection, f"SELECT {means} FROM results")[0]
     for number, level in enumerate(levels):
         expected = [f"{level['sigma']:g}", "5", "0" if number else "5"]
         expected += [f"{level[name]:.2f}" for name in ("psnr_noisy", "psnr", "gain")]
@@ -102,10 +98,8 @@ def test_panels_hold_the_pixels_of_the_run(whole_run: Path, whole_page: Page) ->
     assert len(whole_page.samples) == 9  # worst, median and best of each level
     assert all(names == ["clean", "noisy", "denoised"] for names in whole_page.samples)
     clean, clean_crop, _, noisy_crop, _, denoised_crop = whole_page.images[:6]
-    with query.connect([str(whole_run)]) as connection:
-        worst = query.records(connection, "SELECT * FROM results WHERE sigma = 15 ORDER BY psnr - psnr_noisy LIMIT 1")[
-            0
-        ]
+    with sql.connect([str(whole_run)]) as connection:
+        worst = sql.records(connection, "SELECT * FROM results WHERE sigma = 15 ORDER BY psnr - psnr_noisy LIMIT 1")[0]
     image = np.asarray(Image.open(worst["uri"]))
     assert clean["alt"] == f"clean: {worst['image_id']}"
     assert np.abs(pixels(clean).astype(int) - image).mean() < 6  # lossy
@@ -115,7 +109,7 @@ def test_panels_hold_the_pixels_of_the_run(whole_run: Path, whole_page: Page) ->
     assert len(places) == 1
     y, x = places[0]
     assert np.array_equal(pixels(clean_crop), image[y : y + 72, x : x + 112])
-    noisy = noise.add_gaussian(image, worst["image_id"], 15.0, 0.0, worst["seed"])
+    noisy = synthetic.add_gaussian(image, worst["image_id"], 15.0, 0.0, worst["seed"])
     expected = np.clip(noisy[y : y + 72, x : x + 112], 0, 255).round()
     assert np.array_equal(pixels(noisy_crop), expected)
     denoised = np.asarray(Image.open(worst["output_uri"]))
@@ -139,7 +133,7 @@ def test_samples_lie_over_the_whole_range_and_are_the_same_each_time(tmp_path: P
     rows = [row(f"{number:03d}.png", psnr=20.0 + gain, psnr_noisy=20.0) for number, gain in enumerate(gains)]
     write_rows(tmp_path, [*rows, error_row("failed.png", "read", "gone"), row("flat.png", psnr=None, sigma=50.0)])
     score = "psnr - psnr_noisy"
-    with query.connect([str(tmp_path)]) as connection:
+    with sql.connect([str(tmp_path)]) as connection:
         chosen = report_panels.choose(connection, score, levels=1)
         assert report_panels.choose(connection, score, levels=1) == chosen
         few = report_panels.choose(connection, score, levels=4)
@@ -154,7 +148,7 @@ def test_images_of_equal_score_and_many_levels_make_no_more_than_twelve_samples(
     write_rows(tmp_path, [row(f"{name}.png", sigma=sigma) for sigma in sigmas for name in "cab"])
     page = page_of(tmp_path)
     assert len(page.samples) == 12
-    with query.connect([str(tmp_path)]) as connection:
+    with sql.connect([str(tmp_path)]) as connection:
         chosen = report_panels.choose(connection, "psnr - psnr_noisy", levels=1)
     assert {each["image_id"] for _, each in chosen} == {"a.png"}
 
@@ -283,18 +277,18 @@ def test_large_images_are_scaled_down_and_tiny_ones_shown_by_pixels(tmp_path: Pa
     ("least", "step"), [(0.03, 0.05), (0.1, 0.1), (1.0, 1), (1.01, 2), (2.2, 5), (7, 10), (300, 500)]
 )
 def test_steps_are_round(least: float, step: float) -> None:
-    assert report_charts.nice_step(least) == pytest.approx(step)
+    assert charts.nice_step(least) == pytest.approx(step)
 
 
 def test_bars_and_dots_stand_where_the_axis_says() -> None:
-    svg = str(report_charts.histogram({"σ 25": Bins({-1: 2, 0: 4, 3: 1}, 0.5)}, 0.5, "title", "gain"))
+    svg = str(charts.histogram({"σ 25": Bins({-1: 2, 0: 4, 3: 1}, 0.5)}, 0.5, "title", "gain"))
     assert svg.count("<rect") == 3
     for hint in ("−0.5 to 0: 2", "0 to 0.5: 4", "1.5 to 2: 1"):
         assert f"<title>{hint}</title>" in svg
     heights = [float(part.partition('"')[0]) for part in svg.split(' height="')[1:]]
     assert heights[0] / heights[1] == pytest.approx(0.5, abs=0.01)
     dots = [Dot(0, 14.0, 26.0, 1), Dot(1, 20.0, 30.0, 9)]
-    svg = str(report_charts.scatter(dots, ["σ 50", "σ 25"], "title", "x", "y"))
+    svg = str(charts.scatter(dots, ["σ 50", "σ 25"], "title", "x", "y"))
     first, second = (dict(part.split("=") for part in circle.split(" ")[1:5]) for circle in svg.split("<circle")[1:])
     assert first["class"] == '"s0"' and second["class"] == '"s1"'
     assert float(first["cx"][1:-1]) < float(second["cx"][1:-1]) and float(first["cy"][1:-1]) > float(second["cy"][1:-1])
@@ -302,9 +296,9 @@ def test_bars_and_dots_stand_where_the_axis_says() -> None:
 
 def test_the_command_tells_where_the_page_lies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_rows(tmp_path, [row("a.png")])
-    assert command.main([str(tmp_path)]) == exit_codes.DONE
+    assert command.main([str(tmp_path)]) == shell.DONE
     assert Path(capsys.readouterr().out.strip()).is_file()
-    assert exit_codes.run(command.main, [str(tmp_path / "results")]) == exit_codes.WRONG_INPUT
+    assert shell.run(command.main, [str(tmp_path / "results")]) == shell.WRONG_INPUT
     assert "no run folder" in capsys.readouterr().err
 
 

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from imagewizard import compaction, digest, manifest, results
-from imagewizard.results import BlockFile, ResultFiles, ShardFile
-from imagewizard.summary import records
-from tests.run_folders import error_row, row, write_rows
+from imagewizard.manifest import shards
+from imagewizard.runs import compaction, results, totals
+from imagewizard.runs.results import BlockFile, ResultFiles, ShardFile
+from imagewizard.runs.summary import records
+from tests.support.run_folders import error_row, row, write_rows
 
 ALL = "SELECT * FROM attempts ORDER BY image_id, sigma, attempt"
 
@@ -19,7 +20,7 @@ def run(tmp_path: Path) -> str:
     (tmp_path / "in").mkdir()
     for name in "abcdef":
         (tmp_path / "in" / f"{name}.png").touch()
-    manifest.write(str(run), str(tmp_path / "in"), 2)
+    shards.write(str(run), str(tmp_path / "in"), 2)
     for block, names in enumerate(("ab", "cd", "ef")):
         rows = [row(f"{name}.png", sigma=sigma) for name in names for sigma in (15.0, 25.0)]
         if block == 1:
@@ -35,11 +36,11 @@ def compact(run: str) -> None:
 
 def test_one_file_has_all_rows_and_their_digest(run: str) -> None:
     before = records(run, ALL)
-    expected = digest.merge(digest.snapshot(run)[1].values())
+    expected = totals.merge(totals.snapshot(run)[1].values())
     compact(run)
     assert [path.name for path in Path(run, "results").iterdir()] == [ShardFile(0, 2).name]
     assert records(run, ALL) == before and len(before) == 13
-    assert digest.read(run, ShardFile(0, 2).name) == expected == digest.merge(digest.snapshot(run)[1].values())
+    assert totals.read(run, ShardFile(0, 2).name) == expected == totals.merge(totals.snapshot(run)[1].values())
 
 
 def test_stopped_before_the_old_files_are_deleted_nothing_is_twice(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +93,7 @@ def test_a_shard_whose_rows_are_not_complete_is_not_compacted(run: str, rows: li
 def test_a_level_that_was_estimated_counts_as_one(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.png").touch()
-    manifest.write(str(tmp_path / "run"), str(tmp_path / "in"), 2)
+    shards.write(str(tmp_path / "run"), str(tmp_path / "in"), 2)
     name = write_rows(tmp_path / "run", [row("a.png", sigma=None)]).name
     compaction.compact(str(tmp_path / "run"), 0, [name], 1)
 

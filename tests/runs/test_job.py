@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from imagewizard import run_folder, storage
+from imagewizard import storage
+from imagewizard.config.denoise import RESULT_KEYS, DenoiseConfig
 from imagewizard.errors import UserError
-from imagewizard.job_config import RESULT_KEYS, DenoiseConfig
+from imagewizard.runs import job as run_job
 
 
 def config(output: Path, **changes: object) -> DenoiseConfig:
@@ -15,11 +16,11 @@ def config(output: Path, **changes: object) -> DenoiseConfig:
 
 def test_job_yaml_keeps_what_a_rerun_is_compared_with(tmp_path: Path) -> None:
     job = config(tmp_path, noise={"sigma": [15, 25]}, denoise={"mode": "blend", "lambda": 0.25})
-    run_folder.write_job("denoise", job, "f" * 16)
-    stored = run_folder.read_job(str(tmp_path))
+    run_job.write_job("denoise", job, "f" * 16)
+    stored = run_job.read_job(str(tmp_path))
     assert stored is not None
     assert DenoiseConfig.model_validate(stored["config"]) == job
-    run_folder.check_same_job(stored, "denoise", job, "f" * 16, RESULT_KEYS)
+    run_job.check_same_job(stored, "denoise", job, "f" * 16, RESULT_KEYS)
     for key, change in (
         ("noise", {"noise": {"sigma": 25}}),
         ("denoise", {"denoise": {"mode": "ddim"}}),
@@ -29,24 +30,24 @@ def test_job_yaml_keeps_what_a_rerun_is_compared_with(tmp_path: Path) -> None:
     ):
         other = DenoiseConfig.model_validate(job.model_dump(by_alias=True) | change)
         with pytest.raises(UserError, match=f"{key} was"):
-            run_folder.check_same_job(stored, "denoise", other, "f" * 16, RESULT_KEYS)
+            run_job.check_same_job(stored, "denoise", other, "f" * 16, RESULT_KEYS)
     with pytest.raises(UserError, match=r"model was f+, is 0+"):
-        run_folder.check_same_job(stored, "denoise", job, "0" * 16, RESULT_KEYS)
+        run_job.check_same_job(stored, "denoise", job, "0" * 16, RESULT_KEYS)
     for change in ({"retry_failed": True}, {"resources": {"actors": 7}}, {"input": "elsewhere"}):
         other = DenoiseConfig.model_validate(job.model_dump(by_alias=True) | change)
-        run_folder.check_same_job(stored, "denoise", other, "f" * 16, RESULT_KEYS)
+        run_job.check_same_job(stored, "denoise", other, "f" * 16, RESULT_KEYS)
 
 
 def test_an_output_that_is_a_file_or_holds_other_things_is_refused(tmp_path: Path) -> None:
-    run_folder.check_output(str(tmp_path / "new" / "deep"), "in")
-    run_folder.check_output(str(tmp_path), "in")
+    run_job.check_output(str(tmp_path / "new" / "deep"), "in")
+    run_job.check_output(str(tmp_path), "in")
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="is a file"):
-        run_folder.check_output(str(tmp_path / "file" / "run"), "in")
+        run_job.check_output(str(tmp_path / "file" / "run"), "in")
     with pytest.raises(UserError, match="holds other files"):
-        run_folder.check_output(str(tmp_path), "in")
-    run_folder.write_job("denoise", config(tmp_path), "f")
-    run_folder.check_output(str(tmp_path), "in")
+        run_job.check_output(str(tmp_path), "in")
+    run_job.write_job("denoise", config(tmp_path), "f")
+    run_job.check_output(str(tmp_path), "in")
 
 
 def test_an_output_within_the_input_is_refused(tmp_path: Path) -> None:
@@ -57,8 +58,8 @@ def test_an_output_within_the_input_is_refused(tmp_path: Path) -> None:
         ("s3://bucket/in/run", "s3://bucket/in/"),
     ):
         with pytest.raises(UserError, match="which is input; give a folder elsewhere"):
-            run_folder.check_output(str(output), sources)
-    run_folder.check_output(str(tmp_path / "input"), f"{tmp_path}/in")
+            run_job.check_output(str(output), sources)
+    run_job.check_output(str(tmp_path / "input"), f"{tmp_path}/in")
 
 
 def test_parts_of_a_run_without_its_job_are_refused(tmp_path: Path, bucket: str) -> None:
@@ -66,17 +67,17 @@ def test_parts_of_a_run_without_its_job_are_refused(tmp_path: Path, bucket: str)
     for folder in (str(tmp_path), f"{bucket}/run"):
         storage.write_whole(f"{folder}/results/s00000-b000000-a01.parquet", b"rows", f"{tmp_path}/scratch")
         with pytest.raises(UserError, match=r"output: .* holds .*; give"):
-            run_folder.check_output(folder, "in")
-        run_folder.write_job("denoise", DenoiseConfig(input="in", output=folder), "f")
-        run_folder.check_output(folder, "in")
+            run_job.check_output(folder, "in")
+        run_job.write_job("denoise", DenoiseConfig(input="in", output=folder), "f")
+        run_job.check_output(folder, "in")
 
 
 def test_a_job_that_began_between_the_look_and_the_lease_is_seen(tmp_path: Path) -> None:
-    run_folder.begin("denoise", config(tmp_path), "f", RESULT_KEYS)
+    run_job.begin("denoise", config(tmp_path), "f", RESULT_KEYS)
     before = (tmp_path / "job.yaml").read_bytes()
-    run_folder.begin("denoise", config(tmp_path), "f", RESULT_KEYS)
+    run_job.begin("denoise", config(tmp_path), "f", RESULT_KEYS)
     with pytest.raises(UserError, match="seed was 0, is 1"):
-        run_folder.begin("denoise", config(tmp_path, seed=1), "f", RESULT_KEYS)
+        run_job.begin("denoise", config(tmp_path, seed=1), "f", RESULT_KEYS)
     assert (tmp_path / "job.yaml").read_bytes() == before
 
 
@@ -84,7 +85,7 @@ def test_sweeping_empties_the_scratch_folder_only(tmp_path: Path) -> None:
     for name in ("_tmp/half.parquet.1", "results/whole.parquet"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
-    run_folder.sweep(str(tmp_path))
+    run_job.sweep(str(tmp_path))
     assert list((tmp_path / "_tmp").iterdir()) == []
     assert (tmp_path / "results" / "whole.parquet").exists()
-    run_folder.sweep(str(tmp_path / "nowhere"))
+    run_job.sweep(str(tmp_path / "nowhere"))

@@ -6,11 +6,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from imagewizard import results
 from imagewizard.errors import UserError
-from imagewizard.results import BlockFile, ResultFiles, ShardFile
+from imagewizard.runs import results
+from imagewizard.runs.results import BlockFile, ResultFiles, ShardFile
 from imagewizard.schema import RESULT_SCHEMA
-from tests.run_folders import error_row, row, write_job, write_rows
+from tests.support.run_folders import error_row, row, write_job, write_rows
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from imagewizard import digest, manifest, run_folder, status
+from imagewizard.config.denoise import DenoiseConfig
 from imagewizard.errors import UserError
-from imagewizard.job_config import DenoiseConfig
-from imagewizard.lease import Lease
-from tests import run_folders
+from imagewizard.manifest import shards
+from imagewizard.runs import job, status, totals
+from imagewizard.storage.lease import Lease
+from tests.support import run_folders
 
 
 @pytest.fixture
@@ -19,8 +20,8 @@ def run(tmp_path: Path) -> Path:
         (tmp_path / "in").mkdir(exist_ok=True)
         (tmp_path / "in" / f"{name}.png").touch()
     folder = tmp_path / "run"
-    run_folder.write_job("denoise", DenoiseConfig(input=f"{tmp_path}/in", output=str(folder)), "f" * 16)
-    manifest.write(str(folder), f"{tmp_path}/in", 2)
+    job.write_job("denoise", DenoiseConfig(input=f"{tmp_path}/in", output=str(folder)), "f" * 16)
+    shards.write(str(folder), f"{tmp_path}/in", 2)
     error = run_folders.error_row("b.png", "read", "gone")
     run_folders.write_rows(folder, [run_folders.row("a.png"), error])
     run_folders.write_rows(folder, [error | {"attempt": 2}], attempt=2)
@@ -46,7 +47,7 @@ def test_a_run_with_all_rows_is_finished(run: Path) -> None:
 
 
 def test_a_compaction_between_two_looks_costs_the_rate_alone(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    snapshot = digest.snapshot
+    snapshot = totals.snapshot
 
     def look(folder: str) -> object:
         found = snapshot(folder)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from imagewizard import summary
-from imagewizard.manifest import ManifestIndex
+from imagewizard.manifest.shards import ManifestIndex
 from imagewizard.progress import Progress
-from tests import run_folders
+from imagewizard.runs import summary
+from tests.support import run_folders
 
 
 def test_a_summary_counts_current_rows_and_names_the_files(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from imagewizard import digest, results
-from imagewizard.digest import Digest
+from imagewizard.runs import results, totals
+from imagewizard.runs.summary import records
+from imagewizard.runs.totals import Digest
 from imagewizard.schema import RESULT_SCHEMA
-from imagewizard.summary import records
-from tests.run_folders import STARTED, error_row, restored, row, write_rows, write_shard
+from tests.support.run_folders import STARTED, error_row, restored, row, write_rows, write_shard
 
 
 def some_rows(first: int, last: int) -> list[dict]:
@@ -42,8 +42,8 @@ def commit(run: Path, rows: list[dict], shard: int, block: int = 0) -> None:
 
 
 def whole(run: Path) -> Digest:
-    _, shards = digest.snapshot(str(run))
-    return digest.merge(shards.values())
+    _, shards = totals.snapshot(str(run))
+    return totals.merge(shards.values())
 
 
 def same_means(means: list[dict], expected: list[dict]) -> bool:
@@ -69,17 +69,17 @@ def test_a_digest_tells_what_the_canned_queries_tell(tmp_path: Path) -> None:
 def test_later_rows_of_a_shard_supersede_those_in_its_whole_file(tmp_path: Path) -> None:
     write_shard(tmp_path, [row("a.png"), error_row("b.png", "read", "gone")])
     write_rows(tmp_path, [row("b.png", attempt=2)], attempt=2)
-    _, found = digest.snapshot(str(tmp_path))
+    _, found = totals.snapshot(str(tmp_path))
     assert (found[0].ok, found[0].failed, found[0].errors) == (2, 0, [])
 
 
 def test_digests_survive_json_and_add_up(tmp_path: Path) -> None:
-    parts = [digest.of_rows(as_table(some_rows(n, n + 30)), {"read": 0.5, f"s{n}": n}) for n in (0, 30, 60)]
+    parts = [totals.of_rows(as_table(some_rows(n, n + 30)), {"read": 0.5, f"s{n}": n}) for n in (0, 30, 60)]
     again = [Digest(**json.loads(json.dumps(asdict(part)))) for part in parts]
     assert again == parts
     merged, expected = (
-        digest.merge(again),
-        digest.of_rows(as_table(some_rows(0, 30) + some_rows(30, 60) + some_rows(60, 90)), {}),
+        totals.merge(again),
+        totals.of_rows(as_table(some_rows(0, 30) + some_rows(30, 60) + some_rows(60, 90)), {}),
     )
     assert merged.stage_seconds == {"read": 1.5, "s0": 0, "s30": 30, "s60": 60}
     assert (merged.ok, merged.failed, merged.errors, merged.last_row) == (
@@ -93,7 +93,7 @@ def test_digests_survive_json_and_add_up(tmp_path: Path) -> None:
 
 
 def test_restored_images_have_no_scores() -> None:
-    found = digest.of_rows(as_table([restored("a", 11.0), restored("b", 12.0)]), {})
+    found = totals.of_rows(as_table([restored("a", 11.0), restored("b", 12.0)]), {})
     [mean] = found.means
     assert (mean["sigma"], mean["ok"], mean["psnr"], mean["gain"]) == (None, 2, None, None)
 
@@ -114,7 +114,7 @@ def test_a_compaction_that_falls_into_the_reading_is_no_loss(tmp_path: Path, mon
         return read(run, name)
 
     monkeypatch.setattr(results, "read", compacted_meanwhile)
-    files, found = digest.snapshot(str(tmp_path))
+    files, found = totals.snapshot(str(tmp_path))
     assert files.names == ["s00000-c01.parquet"] and found[0].ok == 1
 
 

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from imagewizard import parquet_images, storage
+from imagewizard import storage
 from imagewizard.errors import UserError
+from imagewizard.sources import parquet
 
 BINARY = pa.binary()
 HUGGING_FACE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -32,10 +33,10 @@ HUGGING_FACE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 )
 def test_which_column_holds_the_images(fields: list, expected: Any) -> None:
     if isinstance(expected, str):
-        assert parquet_images.image_column(pa.schema(fields)) == expected
+        assert parquet.image_column(pa.schema(fields)) == expected
     else:
         with pytest.raises(UserError, match=str(expected)):
-            parquet_images.image_column(pa.schema(fields))
+            parquet.image_column(pa.schema(fields))
 
 
 def write(path: Path, cells: list, type: pa.DataType = BINARY, rows: int = 4, **columns: Any) -> str:
@@ -45,8 +46,8 @@ def write(path: Path, cells: list, type: pa.DataType = BINARY, rows: int = 4, **
 
 
 def listed(uri: str) -> list[dict]:
-    with parquet_images.open_file(uri) as file:
-        return [row for table in parquet_images.rows(file) for row in table.to_pylist()]
+    with parquet.open_file(uri) as file:
+        return [row for table in parquet.rows(file) for row in table.to_pylist()]
 
 
 def test_rows_have_numbers_over_all_row_groups_a_guess_of_their_size_and_ids_where_there_are(tmp_path: Path) -> None:
@@ -70,7 +71,7 @@ def test_ids_must_be_text_and_not_null(tmp_path: Path) -> None:
 def test_what_is_no_parquet_is_an_oserror(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1 not really")
     with pytest.raises(OSError, match="no readable Parquet file"):
-        parquet_images.open_file(str(tmp_path / "a.parquet"))
+        parquet.open_file(str(tmp_path / "a.parquet"))
 
 
 @pytest.mark.parametrize("type", [BINARY, HUGGING_FACE, pa.large_binary()])
@@ -79,8 +80,8 @@ def test_cells_are_read_in_any_order(tmp_path: Path, type: pa.DataType) -> None:
     cells = [None if v is None else {"bytes": v, "path": None} for v in values] if type == HUGGING_FACE else values
     uri = write(tmp_path / f"{hash(type)}.parquet", cells, type, rows=20)
     for wanted in ([0, 1, 2], [3, 4, 6], [49, 7, 30, 7], [19, 20, 21], [0]):
-        assert parquet_images.read(uri, wanted) == [values[row] for row in wanted]
-    null, beyond, fine = parquet_images.read(uri, [5, 50, 6])
+        assert parquet.read(uri, wanted) == [values[row] for row in wanted]
+    null, beyond, fine = parquet.read(uri, [5, 50, 6])
     assert isinstance(null, OSError) and "null" in str(null)
     assert isinstance(beyond, OSError) and "no row 50" in str(beyond)
     assert fine == values[6]
@@ -88,7 +89,7 @@ def test_cells_are_read_in_any_order(tmp_path: Path, type: pa.DataType) -> None:
 
 def test_bytes_that_are_null_in_a_struct_are_an_error(tmp_path: Path) -> None:
     uri = write(tmp_path / "a.parquet", [{"bytes": None, "path": "elsewhere.png"}], HUGGING_FACE)
-    [found] = parquet_images.read(uri, [0])
+    [found] = parquet.read(uri, [0])
     assert isinstance(found, OSError)
 
 
@@ -96,14 +97,14 @@ def test_consecutive_rows_go_on_where_the_last_ones_ended(tmp_path: Path, monkey
     uri = write(tmp_path / "a.parquet", [bytes([i]) for i in range(200)], rows=200)
     opened = []
     begun = []
-    open_file, begin = storage.open_file, parquet_images._Cursor._begin
+    open_file, begin = storage.open_file, parquet._Cursor._begin
     monkeypatch.setattr(storage, "open_file", lambda uri: opened.append(uri) or open_file(uri))
-    monkeypatch.setattr(parquet_images._Cursor, "_begin", lambda self, g: begun.append(g) or begin(self, g))
+    monkeypatch.setattr(parquet._Cursor, "_begin", lambda self, g: begun.append(g) or begin(self, g))
     for first in range(0, 200, 7):
         rows = list(range(first, min(first + 7, 200)))
-        assert parquet_images.read(uri, rows) == [bytes([row]) for row in rows]
+        assert parquet.read(uri, rows) == [bytes([row]) for row in rows]
     assert len(opened) == 1 and begun == [0]
-    assert parquet_images.read(uri, [3]) == [b"\3"]
+    assert parquet.read(uri, [3]) == [b"\3"]
     assert len(opened) == 1 and begun == [0, 0]
 
 
@@ -112,7 +113,7 @@ def test_only_one_file_is_kept_open(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     open_file = storage.open_file
     monkeypatch.setattr(storage, "open_file", lambda uri: streams.append(open_file(uri)) or streams[-1])
     for name in "abc":
-        parquet_images.read(write(tmp_path / f"{name}.parquet", [b"x"]), [0])
+        parquet.read(write(tmp_path / f"{name}.parquet", [b"x"]), [0])
     assert [stream.closed for stream in streams] == [True, True, False]
 
 
@@ -124,7 +125,7 @@ def test_a_damaged_row_group_costs_its_rows_alone(tmp_path: Path) -> None:
     with Path(uri).open("r+b") as stream:
         stream.seek(start)
         stream.write(b"\xff" * 40)
-    found = parquet_images.read(uri, list(range(12)))
+    found = parquet.read(uri, list(range(12)))
     assert [isinstance(each, OSError) for each in found] == [False] * 4 + [True] * 4 + [False] * 4
     assert "row group 1" in str(found[5])
 
@@ -142,7 +143,7 @@ def test_no_more_of_a_row_group_is_read_than_it_takes(tmp_path: Path, monkeypatc
             return data
 
     monkeypatch.setattr(storage, "open_file", Counting)
-    assert parquet_images.read(uri, [0]) == [bytes(1_000_000)]
+    assert parquet.read(uri, [0]) == [bytes(1_000_000)]
     assert sum(taken) < 25_000_000
     assert sum(taken) > 1_000_000
 
@@ -150,5 +151,5 @@ def test_no_more_of_a_row_group_is_read_than_it_takes(tmp_path: Path, monkeypatc
 def test_a_file_that_is_gone_or_has_other_columns_now_is_an_error_of_its_rows(tmp_path: Path) -> None:
     pq.write_table(pa.table({"label": [1]}), tmp_path / "b.parquet")
     for name in ("gone", "b"):
-        found = parquet_images.read(str(tmp_path / f"{name}.parquet"), [0, 1])
+        found = parquet.read(str(tmp_path / f"{name}.parquet"), [0, 1])
         assert all(isinstance(each, OSError) for each in found)

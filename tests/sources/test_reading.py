@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from imagewizard import sources, tar_shards
 from imagewizard.schema import MANIFEST_SCHEMA
+from imagewizard.sources import reading, tar
 
 LIMIT = 10_000
 
@@ -21,7 +21,7 @@ def mixed(tmp_path: Path) -> list[dict]:
     """Four images: a file, a tar's member, a row of Parquet, another file."""
     (tmp_path / "a.png").write_bytes(b"file a")
     (tmp_path / "b.png").write_bytes(b"file b")
-    (tmp_path / "s.tar").write_bytes(tar_shards.pack([("m.png", b"member")]))
+    (tmp_path / "s.tar").write_bytes(tar.pack([("m.png", b"member")]))
     pq.write_table(pa.table({"image": pa.array([b"row 0", b"row 1"], pa.binary())}), tmp_path / "t.parquet")
     return [
         image(tmp_path / "a.png"),
@@ -32,16 +32,16 @@ def mixed(tmp_path: Path) -> list[dict]:
 
 
 def test_contents_come_in_the_order_of_the_images(mixed: list[dict]) -> None:
-    assert sources.read(mixed, LIMIT) == [b"file a", b"member", b"row 1", b"file b"]
-    assert sources.read(mixed[::-1], LIMIT) == [b"file b", b"row 1", b"member", b"file a"]
-    assert sources.read([], LIMIT) == []
+    assert reading.read(mixed, LIMIT) == [b"file a", b"member", b"row 1", b"file b"]
+    assert reading.read(mixed[::-1], LIMIT) == [b"file b", b"row 1", b"member", b"file a"]
+    assert reading.read([], LIMIT) == []
 
 
 def test_what_cannot_be_read_is_told_and_costs_nobody_else(mixed: list[dict], tmp_path: Path) -> None:
     (tmp_path / "big.png").write_bytes(bytes(LIMIT + 1))
     bad = [image(tmp_path / "gone.png"), image(tmp_path / "big.png"), image(tmp_path / "gone.parquet", row=0)]
     bad += [image(tmp_path / "s.tar", member="cut.png", offset=512, bytes=1 << 20)]
-    found = sources.read([bad[0], mixed[0], bad[1], mixed[1], bad[2], mixed[2], bad[3]], LIMIT)
+    found = reading.read([bad[0], mixed[0], bad[1], mixed[1], bad[2], mixed[2], bad[3]], LIMIT)
     assert found[1::2] == [b"file a", b"member", b"row 1"]
     errors = found[::2]
     assert all(isinstance(each, OSError) for each in errors)
@@ -52,23 +52,23 @@ def test_what_cannot_be_read_is_told_and_costs_nobody_else(mixed: list[dict], tm
 @pytest.mark.parametrize("uri", ["gs://bucket/a.png", "s3:///a.png", "s3://bucket", "a\0b.png"])
 def test_an_address_that_nothing_can_have_costs_nobody_else(mixed: list[dict], uri: str) -> None:
     odd = [image(uri), image(uri, member="m", offset=0, bytes=1), image(uri, row=0)]
-    found = sources.read([*odd, mixed[0], mixed[2] | {"row": -1}], LIMIT)
+    found = reading.read([*odd, mixed[0], mixed[2] | {"row": -1}], LIMIT)
     assert [type(each) for each in found] == [OSError] * 3 + [bytes, OSError]
     assert "no row -1" in str(found[-1])
 
 
 def test_an_origin_leads_back_to_the_contents(mixed: list[dict], tmp_path: Path) -> None:
-    origins = [sources.origin(each) for each in mixed]
+    origins = [reading.origin(each) for each in mixed]
     assert origins == [str(tmp_path / name) for name in ("a.png", "s.tar#m.png", "t.parquet#1", "b.png")]
-    assert [sources.read_origin(origin) for origin in origins] == [b"file a", b"member", b"row 1", b"file b"]
+    assert [reading.read_origin(origin) for origin in origins] == [b"file a", b"member", b"row 1", b"file b"]
 
 
 def test_a_file_name_may_hold_a_number_sign(tmp_path: Path) -> None:
     (tmp_path / "a#1.png").write_bytes(b"file")
-    assert sources.read_origin(str(tmp_path / "a#1.png")) == b"file"
+    assert reading.read_origin(str(tmp_path / "a#1.png")) == b"file"
 
 
 def test_an_origin_that_leads_nowhere_is_an_os_error(mixed: list[dict], tmp_path: Path) -> None:
     for name in ("gone.png", "s.tar#gone.png", "t.parquet#9", "gone.tar#x.png"):
         with pytest.raises(OSError):
-            sources.read_origin(str(tmp_path / name))
+            reading.read_origin(str(tmp_path / name))

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from imagewizard import storage, tar_shards
-from imagewizard.tar_shards import Damage, Member
+from imagewizard import storage
+from imagewizard.sources import tar as tar_shards
+from imagewizard.sources.tar import Damage, Member
 
 
 def entry(name: str, size: int = 5, **about: object) -> tuple[tarfile.TarInfo, bytes]:

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
-from imagewizard import storage
 from imagewizard.errors import UserError
-from tests.s3_faults import FaultyS3
+from imagewizard.storage import files, s3_client
+from tests.support.s3_faults import FaultyS3
 
 NAMES = ["plain.txt", "a b+c%20d=é.txt", "x" * 150]
 
@@ -36,8 +36,8 @@ def root(request: pytest.FixtureRequest) -> str:
 
 
 def write(root: str, name: str, data: bytes | pa.Buffer = b"data") -> str:
-    uri = storage.join(root, *name.split("/"))
-    storage.write_whole(uri, data, storage.join(root, "_tmp"))
+    uri = files.join(root, *name.split("/"))
+    files.write_whole(uri, data, files.join(root, "_tmp"))
     return uri
 
 
@@ -46,47 +46,47 @@ def write(root: str, name: str, data: bytes | pa.Buffer = b"data") -> str:
 
 @pytest.mark.parametrize("name", [*NAMES, "deep/er/file"])
 def test_what_is_written_is_read(root: str, name: str) -> None:
-    uri = storage.join(root, *name.split("/"))
-    assert not storage.exists(uri)
+    uri = files.join(root, *name.split("/"))
+    assert not files.exists(uri)
     assert write(root, name, b"first") == uri
-    assert storage.exists(uri)
-    assert storage.read_bytes(uri) == b"first"
+    assert files.exists(uri)
+    assert files.read_bytes(uri) == b"first"
     write(root, name, b"second, longer")
     write(root, name, b"third")
-    assert storage.read_bytes(uri) == b"third"
+    assert files.read_bytes(uri) == b"third"
 
 
 @pytest.mark.parametrize("data", [b"", os.urandom(12 << 20)], ids=["empty", "12 MiB"])
 def test_any_size_and_buffer(root: str, data: bytes) -> None:
-    assert storage.read_bytes(write(root, "bytes", data)) == data
-    assert storage.read_bytes(write(root, "buffer", pa.py_buffer(data))) == data
+    assert files.read_bytes(write(root, "bytes", data)) == data
+    assert files.read_bytes(write(root, "buffer", pa.py_buffer(data))) == data
 
 
 def test_lists_the_files_right_below(root: str) -> None:
-    assert storage.list_files(root) == []
-    assert storage.list_files(storage.join(root, "none")) == []
+    assert files.list_files(root) == []
+    assert files.list_files(files.join(root, "none")) == []
     for name in [*NAMES, "b.parquet", "a.parquet", "sub/c.parquet", "a.parquet.bak"]:
         write(root, name)
-    assert storage.list_files(root) == sorted([*NAMES, "b.parquet", "a.parquet", "a.parquet.bak"])
-    assert storage.list_files(root, ".parquet") == ["a.parquet", "b.parquet"]
-    assert storage.list_files(storage.join(root, "sub"), ".parquet") == ["c.parquet"]
-    assert storage.list_files(root + "/") == storage.list_files(root)
+    assert files.list_files(root) == sorted([*NAMES, "b.parquet", "a.parquet", "a.parquet.bak"])
+    assert files.list_files(root, ".parquet") == ["a.parquet", "b.parquet"]
+    assert files.list_files(files.join(root, "sub"), ".parquet") == ["c.parquet"]
+    assert files.list_files(root + "/") == files.list_files(root)
 
 
 def test_folders_exist_too(root: str) -> None:
     write(root, "folder/file")
-    assert storage.exists(storage.join(root, "folder"))
-    assert storage.exists(storage.join(root, "folder") + "/")
-    assert not storage.exists(storage.join(root, "fold"))
-    assert not storage.exists(storage.join(root, "folder", "file", "below"))
+    assert files.exists(files.join(root, "folder"))
+    assert files.exists(files.join(root, "folder") + "/")
+    assert not files.exists(files.join(root, "fold"))
+    assert not files.exists(files.join(root, "folder", "file", "below"))
 
 
 def test_reading_what_is_not_there(root: str) -> None:
     with pytest.raises(FileNotFoundError):
-        storage.read_bytes(storage.join(root, "none"))
+        files.read_bytes(files.join(root, "none"))
     write(root, "folder/file")
     with pytest.raises(OSError):
-        storage.read_bytes(storage.join(root, "folder"))
+        files.read_bytes(files.join(root, "folder"))
 
 
 @pytest.mark.parametrize("data", [None, "text", object()], ids=["None", "text", "object"])
@@ -95,18 +95,18 @@ def test_failed_write_leaves_nothing_and_harms_nothing(root: str, data: object) 
     for name in ("kept", "new"):
         with pytest.raises(TypeError):
             write(root, name, data)  # type: ignore[arg-type]
-    assert storage.read_bytes(kept) == b"as it was"
-    assert storage.list_files(root) == ["kept"]
+    assert files.read_bytes(kept) == b"as it was"
+    assert files.list_files(root) == ["kept"]
 
 
 def test_what_is_there_already_stays(root: str) -> None:
-    uri, scratch = storage.join(root, "new", "file"), storage.join(root, "_tmp")
-    assert storage.write_new(uri, b"first", scratch)
+    uri, scratch = files.join(root, "new", "file"), files.join(root, "_tmp")
+    assert files.write_new(uri, b"first", scratch)
     for data in (b"second", b"first"):
-        assert not storage.write_new(uri, data, scratch)
-    assert storage.read_bytes(uri) == b"first"
-    assert storage.write_new(storage.join(root, "buffer"), pa.py_buffer(b"data"), scratch)
-    assert storage.list_files(scratch) == []
+        assert not files.write_new(uri, data, scratch)
+    assert files.read_bytes(uri) == b"first"
+    assert files.write_new(files.join(root, "buffer"), pa.py_buffer(b"data"), scratch)
+    assert files.list_files(scratch) == []
 
 
 @pytest.mark.parametrize("where", ["local", "s3"])
@@ -114,30 +114,30 @@ def test_of_many_writers_one_wins(where: str, request: pytest.FixtureRequest, tm
     root = str(tmp_path) if where == "local" else request.getfixturevalue("faulty_s3").bucket
     with ThreadPoolExecutor(8) as pool:
         for turn in range(20):
-            uri = storage.join(root, str(turn))
-            writes = [pool.submit(storage.write_new, uri, b"%d" % n, storage.join(root, "_tmp")) for n in range(8)]
+            uri = files.join(root, str(turn))
+            writes = [pool.submit(files.write_new, uri, b"%d" % n, files.join(root, "_tmp")) for n in range(8)]
             won = [n for n, write in enumerate(writes) if write.result()]
-            assert len(won) == 1 and storage.read_bytes(uri) == b"%d" % won[0]
+            assert len(won) == 1 and files.read_bytes(uri) == b"%d" % won[0]
 
 
 def test_parts_of_a_file(root: str) -> None:
     uri = write(root, "file", bytes(range(200)))
-    assert storage.size(uri) == 200
-    assert storage.read_range(uri, 10, 5) == bytes(range(10, 15))
-    assert storage.read_range(uri, 0, 200) == bytes(range(200))
-    assert storage.read_range(uri, 500, 0) == b""
+    assert files.size(uri) == 200
+    assert files.read_range(uri, 10, 5) == bytes(range(10, 15))
+    assert files.read_range(uri, 0, 200) == bytes(range(200))
+    assert files.read_range(uri, 500, 0) == b""
     for offset, length in ((190, 11), (200, 1), (300, 5)):
         with pytest.raises(OSError, match=re.escape(uri)):
-            storage.read_range(uri, offset, length)
-    assert storage.read_bytes(uri, max_bytes=200) == bytes(range(200))
+            files.read_range(uri, offset, length)
+    assert files.read_bytes(uri, max_bytes=200) == bytes(range(200))
     with pytest.raises(OSError, match=f"^{re.escape(uri)}: 200 bytes, more than the 199 that are allowed$"):
-        storage.read_bytes(uri, max_bytes=199)
-    with storage.open_file(uri) as stream:
+        files.read_bytes(uri, max_bytes=199)
+    with files.open_file(uri) as stream:
         stream.seek(-10, io.SEEK_END)
         assert stream.read() == bytes(range(190, 200))
         stream.seek(0)
         assert stream.read(3) == b"\0\1\2"
-    for read in (storage.size, storage.open_file):
+    for read in (files.size, files.open_file):
         with pytest.raises(FileNotFoundError):
             read(uri + "-not")
 
@@ -145,19 +145,19 @@ def test_parts_of_a_file(root: str) -> None:
 def test_deleted_files_are_gone(root: str) -> None:
     uris = [write(root, name) for name in [*NAMES, "sub/a"]]
     kept = write(root, "kept")
-    storage.delete_files([*uris, storage.join(root, "never there")])
-    assert not any(storage.exists(uri) for uri in uris) and storage.exists(kept)
+    files.delete_files([*uris, files.join(root, "never there")])
+    assert not any(files.exists(uri) for uri in uris) and files.exists(kept)
 
 
 # --- addresses
 
 
 def test_joins_with_one_slash() -> None:
-    assert storage.join("s3://bucket", "a", "b.c") == "s3://bucket/a/b.c"
-    assert storage.join("s3://bucket/x/", "a") == "s3://bucket/x/a"
-    assert storage.join("/some/dir/", "a") == "/some/dir/a"
-    assert storage.join("run", "a") == "run/a"
-    assert storage.join("/", "a") == "/a"
+    assert files.join("s3://bucket", "a", "b.c") == "s3://bucket/a/b.c"
+    assert files.join("s3://bucket/x/", "a") == "s3://bucket/x/a"
+    assert files.join("/some/dir/", "a") == "/some/dir/a"
+    assert files.join("run", "a") == "run/a"
+    assert files.join("/", "a") == "/a"
 
 
 def test_local_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,13 +170,13 @@ def test_local_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         "file:///abs/a": "/abs/a",
         "odd:name": f"{tmp_path}/odd:name",
     }.items():
-        filesystem, found = storage.resolve(uri)
+        filesystem, found = files.resolve(uri)
         assert isinstance(filesystem, fs.LocalFileSystem) and found == path
 
 
 def test_s3_addresses(bucket: str) -> None:
     for uri, path in {"/a/b": "/a/b", "/a/b/": "/a/b", "": "", "/": "", "/a b%20c": "/a b%20c"}.items():
-        filesystem, found = storage.resolve(bucket + uri)
+        filesystem, found = files.resolve(bucket + uri)
         assert isinstance(filesystem, fs.S3FileSystem) and found == bucket.removeprefix("s3://") + path
 
 
@@ -185,30 +185,30 @@ def test_s3_addresses(bucket: str) -> None:
 )
 def test_addresses_that_are_refused(uri: str) -> None:
     with pytest.raises(UserError, match=rf"^{uri}: [^\n]*s3://bucket/prefix$"):
-        storage.resolve(uri)
+        files.resolve(uri)
 
 
 # --- S3 alone
 
 
 def test_the_clients_are_kept(bucket: str) -> None:
-    assert storage.resolve(f"{bucket}/a")[0] is storage.resolve(f"{bucket}/b")[0]
-    assert storage.s3_client() is storage.s3_client()
+    assert files.resolve(f"{bucket}/a")[0] is files.resolve(f"{bucket}/b")[0]
+    assert s3_client.client() is s3_client.client()
 
 
 def test_service_specific_endpoint_goes_first(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", os.environ["AWS_ENDPOINT_URL"])
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    assert storage.read_bytes(write(bucket, "file", b"here")) == b"here"
+    assert files.read_bytes(write(bucket, "file", b"here")) == b"here"
 
 
 def test_missing_bucket_is_an_os_error_that_names_the_file(bucket: str) -> None:
     missing = bucket + "-not"
-    assert not storage.exists(missing) and storage.list_files(missing) == []
+    assert not files.exists(missing) and files.list_files(missing) == []
     with pytest.raises(OSError, match=f"^{missing}/file: .*NoSuchBucket"):
         write(missing, "file")
     with pytest.raises(OSError, match=f"^{missing}/file: .*NoSuchBucket") as raised:
-        storage.read_bytes(f"{missing}/file")
+        files.read_bytes(f"{missing}/file")
     assert not isinstance(raised.value, FileNotFoundError)
 
 
@@ -222,10 +222,10 @@ def test_write_is_one_put(bucket: str) -> None:
 
 
 def test_check_bucket(bucket: str, tmp_path: Path) -> None:
-    storage.check_bucket(f"{bucket}/below")
-    storage.check_bucket(str(tmp_path / "none"))
+    files.check_bucket(f"{bucket}/below")
+    files.check_bucket(str(tmp_path / "none"))
     with pytest.raises(UserError, match="NoSuchBucket"):
-        storage.check_bucket(f"{bucket}-not")
+        files.check_bucket(f"{bucket}-not")
 
 
 def test_pyarrow_outlasts_a_bad_server(faulty_s3: FaultyS3) -> None:
@@ -235,7 +235,7 @@ def test_pyarrow_outlasts_a_bad_server(faulty_s3: FaultyS3) -> None:
     pq.write_table(table, sink, row_group_size=5000)
     uri = write(faulty_s3.bucket, "table.parquet", sink.getvalue())
     faulty_s3.slow_down, faulty_s3.cut_off = 0.15, 0.15
-    filesystem, path = storage.resolve(uri)
+    filesystem, path = files.resolve(uri)
     for _ in range(20):
         assert ds.dataset([path], schema=table.schema, format="parquet", filesystem=filesystem).to_table() == table
     assert faulty_s3.faults["slow_down"] > 5 and faulty_s3.faults["cut_off"] > 5
@@ -256,23 +256,23 @@ def test_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, handler)
-    assert storage.read_bytes(kept) == b"as it was"
-    assert storage.list_files(str(tmp_path)) == ["kept"]
-    assert storage.list_files(str(tmp_path / "_tmp")) == []
+    assert files.read_bytes(kept) == b"as it was"
+    assert files.list_files(str(tmp_path)) == ["kept"]
+    assert files.list_files(str(tmp_path / "_tmp")) == []
 
 
 WRITER = """
 import itertools, sys
-from imagewizard import storage
+from imagewizard.storage import files
 for turn in itertools.count():
-    storage.write_whole(sys.argv[1] + "/file", bytes([turn % 256]) * 2_000_000, sys.argv[1] + "/_tmp")
+    files.write_whole(sys.argv[1] + "/file", bytes([turn % 256]) * 2_000_000, sys.argv[1] + "/_tmp")
     print(turn, flush=True)
 """
 
 
 def test_reader_sees_whole_files_while_they_are_written_and_after_a_kill(tmp_path: Path) -> None:
     def whole() -> int:
-        data = storage.read_bytes(str(tmp_path / "file"))
+        data = files.read_bytes(str(tmp_path / "file"))
         assert len(data) == 2_000_000 and data.count(data[:1]) == len(data)
         return data[0]
 
@@ -284,11 +284,11 @@ def test_reader_sees_whole_files_while_they_are_written_and_after_a_kill(tmp_pat
             seen.add(whole())
         writer.kill()
     whole()
-    assert storage.list_files(str(tmp_path)) == ["file"]
+    assert files.list_files(str(tmp_path)) == ["file"]
 
 
 def test_folder_that_can_be_written(tmp_path: Path) -> None:
-    assert storage.is_writable(tmp_path)
+    assert files.is_writable(tmp_path)
     assert list(tmp_path.iterdir()) == []
-    assert not storage.is_writable(tmp_path / "none")
-    assert not storage.is_writable(Path("/proc/self"))
+    assert not files.is_writable(tmp_path / "none")
+    assert not files.is_writable(Path("/proc/self"))

@@ -5,7 +5,7 @@ from collections.abc import Generator
 
 import pytest
 
-from imagewizard.merging import merged
+from imagewizard.storage.interleave import merged
 
 
 def merging_threads() -> list[threading.Thread]:

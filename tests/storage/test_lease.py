@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from imagewizard import lease, lock_file, storage
+from imagewizard import storage
 from imagewizard.errors import RunLockedError, UserError
-from imagewizard.lease import Lease
-from tests.s3_faults import FaultyS3
+from imagewizard.storage import lease, lock_file
+from imagewizard.storage.lease import Lease
+from tests.support.s3_faults import FaultyS3
 
 NOBODYS_PID = 2**22 + 1  # above the kernel's greatest
 
@@ -56,7 +57,7 @@ def test_a_second_driver_is_turned_away_while_the_first_lives(run: str) -> None:
 
 DRIVER = """
 import sys, time
-from imagewizard.lease import Lease
+from imagewizard.storage.lease import Lease
 with Lease(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)
@@ -78,7 +79,7 @@ def test_the_lease_of_a_killed_driver_passes_on_at_once(run: str) -> None:
 RACER = """
 import sys
 from imagewizard.errors import RunLockedError
-from imagewizard.lease import Lease
+from imagewizard.storage.lease import Lease
 print("ready", flush=True)
 for run in sys.stdin:
     try:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from imagewizard import lock_file, storage
-from tests.s3_faults import FaultyS3
+from imagewizard import storage
+from imagewizard.storage import lock_file
+from tests.support.s3_faults import FaultyS3
 
 
 @pytest.fixture(params=["local", "s3"])

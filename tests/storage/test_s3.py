@@ -6,9 +6,9 @@ import socket
 import boto3
 import pytest
 
-from imagewizard import s3, s3_client
 from imagewizard.errors import UserError
-from tests.s3_faults import FaultyS3
+from imagewizard.storage import s3, s3_client
+from tests.support.s3_faults import FaultyS3
 
 CONTENT = bytes(range(256)) * 1000
 

@@ -10,8 +10,8 @@ import botocore.exceptions
 import pytest
 from botocore.exceptions import ClientError
 
-from imagewizard import s3, s3_client
-from tests.s3_faults import FaultyS3
+from imagewizard.storage import s3, s3_client
+from tests.support.s3_faults import FaultyS3
 
 
 @pytest.fixture(autouse=True)

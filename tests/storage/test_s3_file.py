@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from imagewizard import s3, s3_client, storage
-from imagewizard.s3_file import ObjectFile
-from tests.s3_faults import FaultyS3
+from imagewizard import storage
+from imagewizard.storage import s3, s3_client
+from imagewizard.storage.s3_file import ObjectFile
+from tests.support.s3_faults import FaultyS3
 
 CONTENT = random.Random(0).randbytes(300_000)
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 import boto3
 import pytest
 
-from imagewizard import s3_listing, storage
+from imagewizard import storage
 from imagewizard.errors import UserError
-from imagewizard.s3_listing import between
-from tests.listing_server import ListingServer, serving
+from imagewizard.storage import s3_client, s3_listing
+from imagewizard.storage.s3_listing import between
+from tests.support.listing_server import ListingServer, serving
 
 
 @pytest.fixture
@@ -117,5 +118,5 @@ def test_cuts_halve_what_can_be_there() -> None:
 def test_others_who_share_the_client_get_whole_answers(bucket: str) -> None:
     storage.write_whole(f"{bucket}/a.png", b"x", "")
     assert [key for page in s3_listing.pages(bucket) for key, _ in page] == ["a.png"]
-    answer = storage.s3_client().list_objects_v2(Bucket=bucket.removeprefix("s3://"))
+    answer = s3_client.client().list_objects_v2(Bucket=bucket.removeprefix("s3://"))
     assert {"ETag", "LastModified", "StorageClass"} <= answer["Contents"][0].keys()

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.sample_files import encoded
+from tests.support.sample_files import encoded
 
-FINGERPRINTS: dict[str, str] = json.loads((resources.files("imagewizard") / "cbsd68.json").read_text())
+FINGERPRINTS: dict[str, str] = json.loads((resources.files("imagewizard.datasets") / "cbsd68.json").read_text())
 
 
 def picture(fingerprint: str, height: int = 321, width: int = 481) -> np.ndarray:

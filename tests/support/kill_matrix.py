@@ -1,6 +1,6 @@
 """The fault matrix: a real bulk job, killed in each of its parts at each of its stages, and run again.
 
-`python -m tests.kill_matrix [FOLDER]` prints the whole table; test_kills.py takes a part of it.
+`python -m tests.support.kill_matrix [FOLDER]` prints the whole table; test_kills.py takes a part of it.
 """
 
 import os
@@ -12,10 +12,10 @@ from collections import Counter
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from imagewizard import summary
-from tests.kill_points.sitecustomize import STAGES
-from tests.models import tiny_model
-from tests.sample_files import write_photos
+from imagewizard.runs import summary
+from tests.support.kill_points.sitecustomize import STAGES
+from tests.support.models import tiny_model
+from tests.support.sample_files import write_photos
 
 IMAGES = 40
 BLOCK_ROWS = 2

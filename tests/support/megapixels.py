@@ -1,6 +1,6 @@
 """Memory of a bulk job over images of 1 to 100 megapixels in one run, beside what its plan allows.
 
-`python -m tests.megapixels [FOLDER]` prints both, and the peak of each kind of process.
+`python -m tests.support.megapixels [FOLDER]` prints both, and the peak of each kind of process.
 """
 
 import subprocess
@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.kill_points.sitecustomize import command, descendants
-from tests.models import tiny_model
-from tests.sample_files import photo
+from tests.support.kill_points.sitecustomize import command, descendants
+from tests.support.models import tiny_model
+from tests.support.sample_files import photo
 
 MEGAPIXELS = (1, 2, 5, 10, 20, 50, 100, 1, 1, 3, 8, 100, 12, 24, 1, 1, 1, 40)
 KINDS = ("read_images", "DenoiseActor", "raylet/raylet", "jobs denoise")

@@ -7,8 +7,9 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DModel
 
-from imagewizard import model, model_files
 from imagewizard.errors import UserError
+from imagewizard.models import files as model_files
+from imagewizard.models import network
 
 # A tiny network gains nothing from a second thread, and threads that wait for a busy core cost it a hundredfold.
 torch.set_num_threads(1)
@@ -115,7 +116,7 @@ def tiny_model(
 def refusal(folder: Path, named: Path | str) -> str:
     """The one line with which a folder is refused, by the driver's checks or on loading; it must name `named`."""
     with pytest.raises(UserError) as error:
-        model.load(model_files.find(str(folder)))
+        network.load(model_files.find(str(folder)))
     line = str(error.value)
     assert line.startswith("model: ") and "\n" not in line and len(line) < 500 and str(named) in line
     return line

@@ -13,13 +13,15 @@ import pyarrow.parquet as pq
 import yaml
 from PIL import Image, ImageFilter
 
-from imagewizard import digest, manifest, noise, results
-from imagewizard.job_config import DenoiseConfig
-from imagewizard.manifest import ManifestIndex
+from imagewizard.config.denoise import DenoiseConfig
+from imagewizard.manifest import shards
+from imagewizard.manifest.shards import ManifestIndex
 from imagewizard.metrics import Reference
-from imagewizard.results import BlockFile, ShardFile
+from imagewizard.noise import synthetic
+from imagewizard.runs import results, totals
+from imagewizard.runs.results import BlockFile, ShardFile
 from imagewizard.schema import ERROR, OK, RESULT_SCHEMA
-from tests.sample_files import photo
+from tests.support.sample_files import photo
 
 STARTED = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -62,7 +64,7 @@ def write_shard(run: Path, rows: list[dict[str, Any]], shard: int = 0, attempt: 
     path = run / "results" / ShardFile(shard, attempt).name
     path.parent.mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pylist(rows, schema=RESULT_SCHEMA)
-    path.write_bytes(results.encode(table, asdict(digest.of_rows(table, {}))))
+    path.write_bytes(results.encode(table, asdict(totals.of_rows(table, {}))))
     return path
 
 
@@ -70,11 +72,11 @@ def uncompact(run: Path) -> list[Path]:
     """Puts the files of its blocks in the place of a finished run's first shard, as a crash would have left them."""
     [whole] = (run / "results").iterdir()
     table, _ = results.read(str(run), whole.name)
-    index = manifest.read_index(str(run))
+    index = shards.read_index(str(run))
     assert index is not None
     paths = []
-    for number, (first, last) in enumerate(manifest.blocks(manifest.read_shard(str(run), 0), index.block_rows)):
-        ids = manifest.read_shard(str(run), 0)["image_id"].slice(first, last - first)
+    for number, (first, last) in enumerate(shards.blocks(shards.read_shard(str(run), 0), index.block_rows)):
+        ids = shards.read_shard(str(run), 0)["image_id"].slice(first, last - first)
         rows = table.filter(pc.is_in(table["image_id"], ids))
         paths.append(run / "results" / BlockFile(0, number, 1).name)
         paths[-1].write_bytes(results.encode(rows, {}))
@@ -125,7 +127,7 @@ def finished_run(
 
 
 def _denoised_row(run: Path, source: Path, clean: np.ndarray, sigma: float, keep: bool, seed: int) -> dict[str, Any]:
-    noisy = noise.add_gaussian(clean, source.name, sigma, 0.0, seed)
+    noisy = synthetic.add_gaussian(clean, source.name, sigma, 0.0, seed)
     seen = Image.fromarray(np.clip(noisy, 0, 255).round().astype(np.uint8))
     denoised = np.asarray(seen.filter(ImageFilter.GaussianBlur(0.6 + sigma / 40)))
     output = run / "images" / f"sigma{sigma:g}" / source.name

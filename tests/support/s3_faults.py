@@ -1,6 +1,6 @@
 """A real S3 server, moto's, that fails on demand as real ones do: SlowDown, broken transfers, denied keys.
 
-`python -m tests.s3_faults --port 9000 --slow-down 0.05 --cut-off 0.01` runs one for benchmarks.
+`python -m tests.support.s3_faults --port 9000 --slow-down 0.05 --cut-off 0.01` runs one for benchmarks.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """A bulk job from S3 to S3 over many images, without faults and with 5 % of requests refused and 1 % cut off.
 
-`python -m tests.s3_job IMAGES [FOLDER]` prints the rows and the time of both.
+`python -m tests.support.s3_job IMAGES [FOLDER]` prints the rows and the time of both.
 """
 
 import os
@@ -13,10 +13,12 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from imagewizard import storage, summary
-from tests.kill_matrix import ABOUT_THE_WORK
-from tests.models import tiny_model
-from tests.sample_files import write_photos
+from imagewizard import storage
+from imagewizard.runs import summary
+from imagewizard.storage import s3_client
+from tests.support.kill_matrix import ABOUT_THE_WORK
+from tests.support.models import tiny_model
+from tests.support.sample_files import write_photos
 
 FILES = 200  # different ones, which the images share
 FAULTS = ["--slow-down", "0.05", "--cut-off", "0.01"]
@@ -25,7 +27,9 @@ FAULTS = ["--slow-down", "0.05", "--cut-off", "0.01"]
 def run(folder: Path, images: int, port: int, faults: list[str]) -> list[dict]:
     """Serves, uploads, denoises and reads the rows back; prints what it took and what the server did."""
     server = subprocess.Popen(
-        [sys.executable, "-m", "tests.s3_faults", "--port", str(port), *faults], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "tests.support.s3_faults", "--port", str(port), *faults],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     time.sleep(5)
     os.environ |= {
@@ -35,7 +39,7 @@ def run(folder: Path, images: int, port: int, faults: list[str]) -> list[dict]:
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     bucket = f"s3://images-{port}"
-    storage.s3_client().create_bucket(Bucket=bucket.removeprefix("s3://"))
+    s3_client.client().create_bucket(Bucket=bucket.removeprefix("s3://"))
     contents = [path.read_bytes() for path in sorted((folder / "in").iterdir())]
 
     def upload(number: int) -> None:

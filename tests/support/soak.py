@@ -1,6 +1,6 @@
 """A soak: bulk jobs one after another for a while, something of them killed every 20 to 60 seconds.
 
-`python -m tests.soak MINUTES [IMAGES] [FOLDER]` says what it kills and what became of each run, and adds it up.
+`python -m tests.support.soak MINUTES [IMAGES] [FOLDER]` says what it kills and what became of each run, and adds it up.
 """
 
 import os
@@ -14,10 +14,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests import kill_matrix
-from tests.kill_points.sitecustomize import command, descendants
-from tests.models import tiny_model
-from tests.sample_files import write_photos
+from tests.support import kill_matrix
+from tests.support.kill_points.sitecustomize import command, descendants
+from tests.support.models import tiny_model
+from tests.support.sample_files import write_photos
 
 PAUSE_SECONDS = (20, 60)
 # Names in the command lines of Ray's processes, and how often each is chosen.

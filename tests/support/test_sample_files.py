@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.sample_files import photo, write_broken_files, write_photos
+from tests.support.sample_files import photo, write_broken_files, write_photos
 
 
 def test_sample_files_are_the_same_on_every_call(tmp_path):

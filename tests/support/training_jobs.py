@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from imagewizard.train_config import TrainConfig
-from tests.models import tiny_network
+from imagewizard.config.train import TrainConfig
+from tests.support.models import tiny_network
 
 
 def picture(height: int, width: int, seed: int) -> np.ndarray:

@@ -12,14 +12,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.multiprocessing.spawn import start_processes
 
-from imagewizard import model, perceptual_files, training_data
-from imagewizard.perceptual import VGG19Features
-from imagewizard.schedule import NoiseSchedule
-from imagewizard.train_config import TrainConfig
-from imagewizard.trainer import Trainer
-from imagewizard.training_data import TrainingBatch
-from tests.models import tiny_network
-from tests.sample_files import photo
+from imagewizard.config.train import TrainConfig
+from imagewizard.diffusion.schedule import NoiseSchedule
+from imagewizard.models import network
+from imagewizard.training import samples, vgg19
+from imagewizard.training.losses import VGG19Features
+from imagewizard.training.samples import TrainingBatch
+from imagewizard.training.trainer import Trainer
+from tests.support.models import tiny_network
+from tests.support.sample_files import photo
 
 CPU = torch.device("cpu")
 IMAGES = 6
@@ -52,10 +53,10 @@ def batch(job: TrainConfig, step: int = 0) -> TrainingBatch:
     """The batch of a step of a run on the IMAGES pictures."""
     crops, keys = [], []
     for position in range(step * job.optimizer.batch_size, (step + 1) * job.optimizer.batch_size):
-        epoch, index = training_data.place(job.seed, IMAGES, position)
+        epoch, index = samples.place(job.seed, IMAGES, position)
         keys.append((job.seed, epoch, f"{index}.png"))
-        crops.append(training_data.crop(picture(index), job.data.crop, keys[-1]))
-    return training_data.add_noise(np.stack(crops), keys, job.sigma)
+        crops.append(samples.crop(picture(index), job.data.crop, keys[-1]))
+    return samples.add_noise(np.stack(crops), keys, job.sigma)
 
 
 def pieces(whole: TrainingBatch, size: int) -> list[TrainingBatch]:
@@ -71,7 +72,7 @@ def trainer(job: TrainConfig, features: VGG19Features | None = None, steps: int 
     assert job.network is not None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
-        unet = model.build_unet(job.network)
+        unet = network.build_unet(job.network)
     return Trainer(job, unet, NoiseSchedule.from_config(job.schedule.model_dump()), steps, CPU, features)
 
 
@@ -97,7 +98,7 @@ def state(run: Trainer) -> dict[str, Tensor]:
 def vgg19_file(folder: Path) -> str:
     """Random weights of VGG19 up to the deepest of LAYERS, scaled so that features neither die nor grow."""
     generator = torch.Generator().manual_seed(0)
-    shapes = perceptual_files.parameter_shapes(LAYERS)
+    shapes = vgg19.parameter_shapes(LAYERS)
     tensors = {name: torch.randn(shape, generator=generator) * (2 / 9 / shape[-3:][0]) ** 0.5 if len(shape) > 1
                else torch.zeros(shape) for name, shape in shapes.items()}  # fmt: skip
     save_file(tensors, folder / "vgg19.safetensors")

@@ -10,9 +10,11 @@ import numpy as np
 import yaml
 from PIL import Image, ImageFilter
 
-from imagewizard import metrics, noise, training_panels
-from imagewizard.training_panels import Panel
-from tests.sample_files import photo
+from imagewizard import metrics
+from imagewizard.noise import synthetic
+from imagewizard.tracking import panels as training_panels
+from imagewizard.tracking.panels import Panel
+from tests.support.sample_files import photo
 
 STARTED = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
 SIGMAS = (15.0, 25.0, 50.0)
@@ -98,7 +100,7 @@ def write_checkpoint(run: Path, step: int) -> Path:
 def panel(name: str, sigma: float, seed: int, size: tuple[int, int] = (240, 320), skill: float = 1.0) -> Panel:
     """A photo, blurred for want of a denoiser; `skill` 0 leaves half of its noise."""
     clean = photo(*size, seed)
-    noisy = noise.add_gaussian(clean, name, sigma, 0.0, seed)
+    noisy = synthetic.add_gaussian(clean, name, sigma, 0.0, seed)
     seen = np.clip(noisy, 0, 255).round().astype(np.uint8)
     blurred = Image.fromarray(seen).filter(ImageFilter.GaussianBlur(0.5 + sigma / 60))
     denoised = np.asarray(Image.blend(Image.fromarray(seen), blurred, 0.5 + 0.5 * skill))

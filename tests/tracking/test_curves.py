@@ -7,8 +7,8 @@ import sys
 import numpy as np
 from PIL import Image, ImageColor
 
-from imagewizard import curves
-from tests.training_runs import event_row, rows_until, train_row, validation_row
+from imagewizard.tracking import curves
+from tests.support.training_runs import event_row, rows_until, train_row, validation_row
 
 LEFT, RIGHT, TOP = slice(0, 720), slice(720, 1440), slice(0, 570)
 
@@ -78,6 +78,7 @@ def test_thousands_of_rows_and_many_levels() -> None:
 
 def test_no_state_of_pyplot_and_no_display() -> None:
     program = (
-        "import sys; from imagewizard import curves; curves.draw([]); assert 'matplotlib.pyplot' not in sys.modules"
+        "import sys; from imagewizard.tracking import curves; "
+        "curves.draw([]); assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True, env={"DISPLAY": "nowhere:0"})

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from imagewizard import training_metrics
-from tests.training_runs import event_row, train_row, validation_row, write_job, write_metrics
+from imagewizard.tracking import history
+from tests.support.training_runs import event_row, train_row, validation_row, write_job, write_metrics
 
 TRAIN = {
     "kind": "train", "step": 120, "steps": 1875, "epoch": 3.25, "loss": 0.061, "mse": 0.05, "perceptual": 0.11,
@@ -21,36 +21,36 @@ VALIDATION = {
 def test_rows_are_read_in_order_and_half_a_line_is_not_there(tmp_path: Path) -> None:
     rows = [validation_row(0), train_row(10), event_row(15, "a worker died"), train_row(20)]
     write_metrics(tmp_path, rows, cut=b'{"kind": "train", "step": 3')
-    assert training_metrics.read(str(tmp_path)) == rows
+    assert history.read(str(tmp_path)) == rows
     write_metrics(tmp_path, rows, cut=b'[1]\n5\n{"step": 3}\n\xff\xfe\n')
-    assert training_metrics.read(str(tmp_path)) == rows
+    assert history.read(str(tmp_path)) == rows
 
 
 def test_a_run_without_rows(tmp_path: Path) -> None:
-    assert training_metrics.read(str(tmp_path)) == []
+    assert history.read(str(tmp_path)) == []
 
 
 def test_steps_that_a_resume_undid_are_left_out_and_events_stay(tmp_path: Path) -> None:
     undone = [train_row(30, seed=1), train_row(40, seed=1), validation_row(40), event_row(45, "died; from step 20")]
     again = [train_row(30), train_row(40), validation_row(40), train_row(50)]
     write_metrics(tmp_path, [train_row(10), train_row(20), validation_row(20), *undone, *again])
-    found = training_metrics.read(str(tmp_path))
+    found = history.read(str(tmp_path))
     assert found == [train_row(10), train_row(20), validation_row(20), undone[-1], *again]
 
 
 def test_what_job_yaml_tells_of_the_kind(tmp_path: Path) -> None:
-    assert not training_metrics.is_training_run(str(tmp_path))
+    assert not history.is_training_run(str(tmp_path))
     write_job(tmp_path)
-    assert training_metrics.is_training_run(str(tmp_path))
+    assert history.is_training_run(str(tmp_path))
     job = (tmp_path / "job.yaml").read_text()
     (tmp_path / "job.yaml").write_text(job.replace("kind: train\n", "kind: denoise\n"))
-    assert not training_metrics.is_training_run(str(tmp_path))
+    assert not history.is_training_run(str(tmp_path))
     (tmp_path / "job.yaml").write_text(job.replace("kind: train\n", ""))
-    assert not training_metrics.is_training_run(str(tmp_path))
+    assert not history.is_training_run(str(tmp_path))
 
 
 def test_lines() -> None:
-    line = training_metrics.line
+    line = history.line
     loss = "0.0610 (mse 0.0500, perceptual 0.1100)"
     assert line(TRAIN, 20.0) == (f"epoch 3.25/20  step 120/1875  loss {loss}  lr 9.0e-04  14.2 images/s  ETA 13:32")
     one_term = {name: value for name, value in TRAIN.items() if name != "perceptual"} | {"eta_seconds": 0.0}
@@ -61,43 +61,43 @@ def test_lines() -> None:
 
 
 def test_values_by_sigma_are_in_its_order_and_those_that_are_missing_are_not_there() -> None:
-    assert list(training_metrics.by_sigma(VALIDATION, "psnr").items()) == [(2.5, 40.0), (15.0, 33.1), (50.0, 27.0)]
-    assert training_metrics.by_sigma(VALIDATION, "psnr_noisy") == {15.0: 24.6}
-    assert training_metrics.by_sigma(VALIDATION, "ssim") == {15.0: 0.91}
+    assert list(history.by_sigma(VALIDATION, "psnr").items()) == [(2.5, 40.0), (15.0, 33.1), (50.0, 27.0)]
+    assert history.by_sigma(VALIDATION, "psnr_noisy") == {15.0: 24.6}
+    assert history.by_sigma(VALIDATION, "ssim") == {15.0: 0.91}
 
 
 def test_the_best_validation_is_the_first_of_equals() -> None:
     rows = [validation_row(0), validation_row(150) | {"psnr": 40.0}, validation_row(300) | {"psnr": 40.0}, TRAIN]
-    assert training_metrics.best(rows) is rows[1]
-    assert training_metrics.best([TRAIN]) is None
+    assert history.best(rows) is rows[1]
+    assert history.best([TRAIN]) is None
 
 
 def test_curves_of_the_loss_hold_what_a_logarithmic_axis_can_show() -> None:
     rows = [train_row(10), train_row(20) | {"loss": float("nan")}, train_row(30) | {"mse": 0.0}, validation_row(30)]
-    curves = training_metrics.loss_curves(rows)
+    curves = history.loss_curves(rows)
     assert [(name, [step for step, _ in points]) for name, points in curves.items()] == [
         ("loss", [10, 30]), ("mse", [10, 20]), ("perceptual", [10, 20, 30]),
     ]  # fmt: skip
     assert curves["loss"][0] == (10, train_row(10)["loss"])
     one_term = [train_row(10, perceptual=False)]
-    assert training_metrics.loss_curves(one_term) == {"loss": [(10, one_term[0]["loss"])]}
-    assert training_metrics.loss_curves([]) == {}
+    assert history.loss_curves(one_term) == {"loss": [(10, one_term[0]["loss"])]}
+    assert history.loss_curves([]) == {}
 
 
 def test_a_chart_of_psnr_begins_below_the_best_of_the_lowest_level() -> None:
-    curves = training_metrics.psnr_curves([validation_row(0), TRAIN, validation_row(150)])
+    curves = history.psnr_curves([validation_row(0), TRAIN, validation_row(150)])
     assert list(curves) == [15.0, 25.0, 50.0]
     assert curves[25.0] == [(0, validation_row(0)["psnr_25"]), (150, validation_row(150)["psnr_25"])]
-    assert training_metrics.psnr_floor(curves) == validation_row(150)["psnr_50"] - 4.0
+    assert history.psnr_floor(curves) == validation_row(150)["psnr_50"] - 4.0
 
 
 def test_smoothing_keeps_lines_and_levels_and_takes_jitter_away() -> None:
-    assert training_metrics.smoothed([]) == []
-    assert training_metrics.smoothed([3.0]) == [3.0]
+    assert history.smoothed([]) == []
+    assert history.smoothed([3.0]) == [3.0]
     level = [5.0] * 200
-    assert training_metrics.smoothed(level) == pytest.approx(level)
+    assert history.smoothed(level) == pytest.approx(level)
     rising = [float(value) for value in range(200)]
-    assert training_metrics.smoothed(rising)[:195] == pytest.approx(rising[:195])
-    jitter = training_metrics.smoothed([1.0, -1.0] * 200)
+    assert history.smoothed(rising)[:195] == pytest.approx(rising[:195])
+    jitter = history.smoothed([1.0, -1.0] * 200)
     assert max(map(abs, jitter[40:])) < 0.2
     assert jitter[0] == 1.0

@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 from pyarrow import fs
 
-from imagewizard import storage, training_metrics
-from imagewizard.training_log import TrainingLog, add_event
-from tests.test_tensorboard_events import events, scalars
-from tests.training_runs import event_row, panel, train_row, validation_row
+from imagewizard import storage
+from imagewizard.tracking import history
+from imagewizard.tracking.log import TrainingLog, add_event
+from tests.support.training_runs import event_row, panel, train_row, validation_row
+from tests.tracking.test_tensorboard import events, scalars
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -83,7 +84,7 @@ def test_event_of_a_run_whose_workers_are_gone(run: str) -> None:
     found = lines(run)
     assert [(row["kind"], row["step"]) for row in found] == [("train", 10), ("train", 20), ("train", 30), ("event", 10)]
     assert found[-1]["text"] == "worker 0 died (killed); going on from step 10" and found[-1]["time"] > 1.7e9
-    assert training_metrics.line(found[-1]) == "step 10  worker 0 died (killed); going on from step 10"
+    assert history.line(found[-1]) == "step 10  worker 0 died (killed); going on from step 10"
 
 
 def test_event_before_anything_else(run: str) -> None:

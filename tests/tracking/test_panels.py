@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagewizard import training_panels
-from imagewizard.training_panels import CAPTION, GAP, HEADER, HEIGHT, MARGIN, WIDTH, Panel
-from tests.training_runs import panel
+from imagewizard.tracking import panels as training_panels
+from imagewizard.tracking.panels import CAPTION, GAP, HEADER, HEIGHT, MARGIN, WIDTH, Panel
+from tests.support.training_runs import panel
 
 
 def drawn(panels: list[Panel]) -> np.ndarray:

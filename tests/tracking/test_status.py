@@ -9,14 +9,14 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from imagewizard import training_status
-from imagewizard.lease import Lease
-from jobs import exit_codes
+from imagewizard.storage.lease import Lease
+from imagewizard.tracking import status as training_status
 from jobs import query as query_command
 from jobs import report as report_command
+from jobs import shell
 from jobs import status as command
-from tests import run_folders, training_runs
-from tests.training_runs import train_row, validation_row
+from tests.support import run_folders, training_runs
+from tests.support.training_runs import train_row, validation_row
 
 
 @pytest.fixture
@@ -91,25 +91,25 @@ def test_the_command_tells_the_kinds_apart(run: Path, tmp_path: Path, capsys: py
     bulk = tmp_path / "bulk"
     run_folders.write_rows(bulk, [run_folders.row("a.png")])
     run_folders.write_job(bulk, 2)
-    assert command.main([str(run), str(bulk)]) == exit_codes.DONE
+    assert command.main([str(run), str(bulk)]) == shell.DONE
     out = capsys.readouterr().out
     assert f"{run}: stopped\n  epoch 6.67/20" in out and "1 ok, 0 failed, 1 pending" in out
-    assert command.main([str(run), str(bulk), "--json"]) == exit_codes.DONE
+    assert command.main([str(run), str(bulk), "--json"]) == shell.DONE
     training, denoising = map(json.loads, capsys.readouterr().out.splitlines())
     assert training["run"] == str(run) and training["train"]["step"] == 500 and training["state"] == "stopped"
     assert denoising["pending"] == 1
-    assert exit_codes.run(command.main, [str(tmp_path / "nowhere")]) == exit_codes.WRONG_INPUT
+    assert shell.run(command.main, [str(tmp_path / "nowhere")]) == shell.WRONG_INPUT
     assert "no run folder" in capsys.readouterr().err
 
 
 def test_the_report_command_tells_the_kinds_apart(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert report_command.main([str(run)]) == exit_codes.DONE
+    assert report_command.main([str(run)]) == shell.DONE
     assert capsys.readouterr().out == f"{run}/report.html\n"
     assert "training report" in (run / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_query_says_that_there_is_nothing_to_query(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_codes.run(query_command.main, [str(run), "summary"]) == exit_codes.WRONG_INPUT
+    assert shell.run(query_command.main, [str(run), "summary"]) == shell.WRONG_INPUT
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and f"{run}: a training run has no result rows; imagewizard status" in error
 
@@ -138,7 +138,7 @@ def test_a_run_in_s3(run: Path, bucket: str, capsys: pytest.CaptureFixture[str])
     found = training_status.read(uri)
     assert (found.state, found.checkpoint) == ("stopped", f"{uri}/checkpoints/step-00000450")
     assert found.train == train_row(500)
-    assert report_command.main([uri]) == exit_codes.DONE
+    assert report_command.main([uri]) == shell.DONE
     assert capsys.readouterr().out == f"{uri}/report.html\n"
-    assert exit_codes.run(command.main, ["s3://trainings-that-are-not/a"]) == exit_codes.WRONG_INPUT
+    assert shell.run(command.main, ["s3://trainings-that-are-not/a"]) == shell.WRONG_INPUT
     assert capsys.readouterr().err.count("\n") == 1

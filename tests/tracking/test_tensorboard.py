@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from imagewizard import training_panels
-from imagewizard.tensorboard_events import EventWriter
-from tests.training_runs import event_row, panel, train_row, validation_row
+from imagewizard.tracking import panels as training_panels
+from imagewizard.tracking.tensorboard import EventWriter
+from tests.support.training_runs import event_row, panel, train_row, validation_row
 
 
 def masked_crc(data: bytes) -> int:

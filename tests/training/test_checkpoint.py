@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from imagewizard import checkpoint
 from imagewizard.errors import UserError
-from imagewizard.trainer import Trainer
-from tests.models import tiny_network
-from tests.training_parts import batch, config, state, train, trainer
+from imagewizard.training import checkpoint
+from imagewizard.training.trainer import Trainer
+from tests.support.models import tiny_network
+from tests.support.training_parts import batch, config, state, train, trainer
 
 NAME = "s3://bucket/run/checkpoints/step-00000002"
 

@@ -9,12 +9,15 @@ import yaml
 from diffusers import DDIMScheduler, UNet2DModel
 from pyarrow import fs
 
-from imagewizard import checkpoint, model, model_export, model_files, storage, validation
-from imagewizard.config import check
-from imagewizard.train_config import TrainConfig, TrainTask
-from imagewizard.trainer import Trainer
-from tests.models import tiny_model, tiny_network
-from tests.training_parts import CPU, LAYERS, config, picture, train, trainer
+from imagewizard import storage
+from imagewizard.config.loading import check
+from imagewizard.config.train import TrainConfig, TrainTask
+from imagewizard.models import files as model_files
+from imagewizard.models import network
+from imagewizard.training import checkpoint, export, validation
+from imagewizard.training.trainer import Trainer
+from tests.support.models import tiny_model, tiny_network
+from tests.support.training_parts import CPU, LAYERS, config, picture, train, trainer
 
 FILES = ["README.md", "config.json", "diffusion_pytorch_model.safetensors", "scheduler_config.json"]
 STEP = "step-00000003"
@@ -27,7 +30,7 @@ def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def exported(job: TrainConfig, scratch: Path) -> Trainer:
     """Trains three steps, puts the checkpoint where a run has it, and exports it; the trainer."""
-    run = Trainer(job, *model.load(model_files.find(job.model)), 50, CPU) if job.model else trainer(job)
+    run = Trainer(job, *network.load(model_files.find(job.model)), 50, CPU) if job.model else trainer(job)
     train(run, 3)
     folder = scratch / "state"
     folder.mkdir()
@@ -37,7 +40,7 @@ def exported(job: TrainConfig, scratch: Path) -> Trainer:
     fs.copy_files(str(folder), path, destination_filesystem=filesystem)
     found = validation.score(run.averaged_unet(), run.schedule, job.validation, [("v.png", picture(9))], job.seed)
     scores = {"kind": "validation", "step": 3, "epoch": 2.0, **validation.means(found.sums, 1, job.validation)}
-    model_export.export(TrainTask(job, 6, [("v.png", "v.png")], micro_batch_size=4, threads=1), STEP, scores)
+    export.export(TrainTask(job, 6, [("v.png", "v.png")], micro_batch_size=4, threads=1), STEP, scores)
     return run
 
 
@@ -57,7 +60,7 @@ def test_new_network(output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert storage.list_files(storage.join(output, "_tmp")) == []
     files = model_files.find(folder)
     files.check(max_sigma=60.0)
-    unet, schedule = model.load(files)
+    unet, schedule = network.load(files)
     expected = weights(run)
     assert {name: parameter.shape for name, parameter in unet.named_parameters()} == {
         name: tensor.shape for name, tensor in expected.items()
@@ -90,8 +93,8 @@ def test_fine_tuned_model(tmp_path: Path, nested: bool) -> None:
     schedule = {"beta_schedule": "linear", "beta_start": 2e-4, "beta_end": 0.03, "clip_sample": False}
     start = tiny_model(tmp_path / "start", seed=5, nested=nested, schedule=schedule, freq_shift=1)
     run = exported(config(tmp_path / "run", model=str(start)), tmp_path)
-    before = dict(model.load(model_files.find(str(start)))[0].named_parameters())
-    unet, schedule_read = model.load(model_files.find(str(tmp_path / "run" / "model")))
+    before = dict(network.load(model_files.find(str(start)))[0].named_parameters())
+    unet, schedule_read = network.load(model_files.find(str(tmp_path / "run" / "model")))
     expected = weights(run)
     for name, parameter in unet.named_parameters():
         assert torch.equal(parameter, expected[name])
@@ -130,7 +133,7 @@ def test_card_tells_of_the_run(tmp_path: Path) -> None:
 def test_card_names_the_terms_of_the_loss() -> None:
     perceptual: dict[str, Any] = {"weight": 0.25, "layers": LAYERS}
     job = config(loss={"mse": "eps", "perceptual": perceptual})
-    assert model_export._loss(job) == "MSE of eps + 0.25 x VGG19 feature MSE (relu1_1, relu1_2)"
+    assert export._loss(job) == "MSE of eps + 0.25 x VGG19 feature MSE (relu1_1, relu1_2)"
 
 
 def test_export_again_replaces_what_was_there(tmp_path: Path) -> None:
@@ -141,5 +144,5 @@ def test_export_again_replaces_what_was_there(tmp_path: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:100])
     scores = {"step": 3, "epoch": 2.0, "psnr_25": 20.0}
-    model_export.export(TrainTask(job, 6, [], micro_batch_size=4, threads=1), STEP, scores)
+    export.export(TrainTask(job, 6, [], micro_batch_size=4, threads=1), STEP, scores)
     assert path.read_bytes() == whole

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagewizard.training_images import BenchmarkImageError, ImageStore, UnusableImageError
-from tests.bsds500_files import FINGERPRINTS, picture
-from tests.sample_files import BROKEN, photo, write_broken_files
+from imagewizard.training.image_store import BenchmarkImageError, ImageStore, UnusableImageError
+from tests.support.bsds500_files import FINGERPRINTS, picture
+from tests.support.sample_files import BROKEN, photo, write_broken_files
 
 SIZE = 20 * 30 * 3  # bytes of one
 

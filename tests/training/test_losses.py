@@ -18,9 +18,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torchvision.models import VGG19_Weights, vgg
 
-from imagewizard import perceptual_files, pixels
+from imagewizard.diffusion import pixels
 from imagewizard.errors import UserError
-from imagewizard.perceptual import VGG19Features, perceptual_loss
+from imagewizard.training import vgg19
+from imagewizard.training.losses import VGG19Features, perceptual_loss
 
 LAYERS = ["relu1_2", "relu2_1", "relu3_1"]
 
@@ -55,7 +56,7 @@ def refusal(weights: Path | str, layers: list[str] = LAYERS, driver: bool = True
     assert line.startswith("perceptual ") and "\n" not in line and len(line) < 500
     if driver:
         with pytest.raises(UserError) as early:
-            perceptual_files.check(str(weights), layers)
+            vgg19.check(str(weights), layers)
         assert str(early.value) == line
     return line
 
@@ -64,13 +65,13 @@ def refusal(weights: Path | str, layers: list[str] = LAYERS, driver: bool = True
 
 
 def test_layers_are_those_of_torchvision(reference: torch.nn.Sequential) -> None:
-    indices = perceptual_files.layer_indices()
+    indices = vgg19.layer_indices()
     assert len(indices) == 16
     assert [i for i, module in enumerate(reference) if isinstance(module, torch.nn.ReLU)] == list(indices.values())
     assert indices["relu1_1"] == 1 and indices["relu3_1"] == 11 and indices["relu5_4"] == 35  # as the literature counts
     shapes = {f"features.{name}": tuple(tensor.shape) for name, tensor in reference.state_dict().items()}
-    assert perceptual_files.parameter_shapes(["relu5_4"]) == shapes
-    assert VGG19_Weights.IMAGENET1K_V1.url == perceptual_files.TORCHVISION_URL
+    assert vgg19.parameter_shapes(["relu5_4"]) == shapes
+    assert VGG19_Weights.IMAGENET1K_V1.url == vgg19.TORCHVISION_URL
 
 
 @torch.no_grad()
@@ -146,7 +147,7 @@ def test_loss_in_bfloat16_is_a_float32(weights: Path) -> None:
 
 def test_real_weights_see_what_eyes_see(shared_data: Path) -> None:
     weights = str(shared_data / "vgg19" / "vgg19-features-to-relu3_1.safetensors")
-    perceptual_files.check(weights, LAYERS)
+    vgg19.check(weights, LAYERS)
     features = VGG19Features(weights, LAYERS)
     photo = Image.open(shared_data / "kodak24" / "kodim01.png").crop((100, 100, 228, 228))
     blurred = np.asarray(photo.filter(ImageFilter.GaussianBlur(2)), np.float32)
@@ -177,7 +178,7 @@ def test_real_first_layer_by_hand(shared_data: Path) -> None:
 def test_weights_from_s3(weights: Path, bucket: str) -> None:
     boto3.client("s3").upload_file(str(weights), bucket.removeprefix("s3://"), "models/vgg19.safetensors")
     uri = f"{bucket}/models/vgg19.safetensors"
-    perceptual_files.check(uri, LAYERS)
+    vgg19.check(uri, LAYERS)
     found, expected = VGG19Features(uri, LAYERS), VGG19Features(str(weights), LAYERS)
     torch.testing.assert_close(found(images()), expected(images()))
     assert "does not exist" in refusal(f"{bucket}/none.safetensors")
@@ -204,12 +205,12 @@ def test_torchvisions_weights_are_downloaded_once(
     torch.save(state_dict(reference, 12), served)
     digest = hashlib.sha256(served.read_bytes()).hexdigest()
     served = served.rename(served.with_name(f"vgg19-{digest[:8]}.pth"))
-    monkeypatch.setattr(perceptual_files, "TORCHVISION_URL", f"{download_server}/{served.name}")
-    perceptual_files.check("torchvision", LAYERS)
+    monkeypatch.setattr(vgg19, "TORCHVISION_URL", f"{download_server}/{served.name}")
+    vgg19.check("torchvision", LAYERS)
     assert not (tmp_path / "torch").exists()
     loss = perceptual_loss(VGG19Features("torchvision", LAYERS), images(seed=1), images(seed=2))
     served.unlink()
-    perceptual_files.check("torchvision", LAYERS)
+    vgg19.check("torchvision", LAYERS)
     again = perceptual_loss(VGG19Features("torchvision", LAYERS), images(seed=1), images(seed=2))
     torch.testing.assert_close(again, loss)
 
@@ -218,14 +219,14 @@ def test_download_that_is_not_what_it_should_be(
     tmp_path: Path, download_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.save({}, tmp_path / "served" / "vgg19-01234567.pth")
-    monkeypatch.setattr(perceptual_files, "TORCHVISION_URL", f"{download_server}/vgg19-01234567.pth")
+    monkeypatch.setattr(vgg19, "TORCHVISION_URL", f"{download_server}/vgg19-01234567.pth")
     assert "hash" in refusal("torchvision", driver=False)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/vgg19.pth", "http://no-such-host.invalid/vgg19.pth"])
 def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(perceptual_files, "TORCHVISION_URL", url)
+    monkeypatch.setattr(vgg19, "TORCHVISION_URL", url)
     line = refusal("torchvision")
     assert url in line and "download it, and give that file" in line
 
@@ -304,7 +305,7 @@ def test_pickles_of_other_things_are_not_run(tmp_path: Path, content: str) -> No
 
 
 def test_the_drivers_check_needs_no_torch() -> None:
-    code = "import sys, imagewizard.perceptual_files; assert 'torch' not in sys.modules and 'ray' not in sys.modules"
+    code = "import sys, imagewizard.training.vgg19; assert 'torch' not in sys.modules and 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

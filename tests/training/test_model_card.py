@@ -10,10 +10,13 @@ import pytest
 import torch
 import yaml
 
-from imagewizard import config, model, model_card, model_files
-from imagewizard.job_config import DenoiseConfig
-from imagewizard.model_card import ModelFacts
-from tests.models import CELEBAHQ_NETWORK, LINEAR, tiny_network, tiny_unet
+from imagewizard import config
+from imagewizard.config.denoise import DenoiseConfig
+from imagewizard.models import files as model_files
+from imagewizard.models import network
+from imagewizard.training import model_card
+from imagewizard.training.model_card import ModelFacts
+from tests.support.models import CELEBAHQ_NETWORK, LINEAR, tiny_network, tiny_unet
 
 CONFIG = "output: runs/new\nseed: 7\ndata:\n  train: photos\nformat: '{braces} and σ'\n"
 FACTS = ModelFacts(
@@ -97,7 +100,7 @@ def test_markdown_is_well_formed() -> None:
 def test_its_code_and_command_work(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     unet = tiny_unet(2)
-    model.save(unet, unet.state_dict(), LINEAR, folder)
+    network.save(unet, unet.state_dict(), LINEAR, folder)
     card = model_card.render(FACTS).replace("THIS_FOLDER", str(folder))
     names: dict[str, torch.nn.Module] = {}
     exec(block(card, "python"), names)
@@ -109,5 +112,5 @@ def test_its_code_and_command_work(tmp_path: Path) -> None:
 
 
 def test_needs_no_torch() -> None:
-    code = "import sys, imagewizard.model_card; assert 'torch' not in sys.modules and 'ray' not in sys.modules"
+    code = "import sys, imagewizard.training.model_card; assert 'torch' not in sys.modules and 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

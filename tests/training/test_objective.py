@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pixel_shuffle
 
-from imagewizard.objective import Objective, inputs
-from imagewizard.perceptual import VGG19Features, perceptual_loss
-from imagewizard.schedule import NoiseSchedule
-from imagewizard.train_config import LossSection
-from imagewizard.training_data import TrainingBatch
-from tests.models import LINEAR, tiny_unet
-from tests.training_parts import CPU, LAYERS, vgg19_file
+from imagewizard.config.train import LossSection
+from imagewizard.diffusion.schedule import NoiseSchedule
+from imagewizard.training.losses import VGG19Features, perceptual_loss
+from imagewizard.training.objective import Objective, inputs
+from imagewizard.training.samples import TrainingBatch
+from tests.support.models import LINEAR, tiny_unet
+from tests.support.training_parts import CPU, LAYERS, vgg19_file
 
 SCHEDULE = NoiseSchedule.from_config(LINEAR)
 SIGMAS = np.array([10.0, 55.5, 1.0])  # 1 is below the schedule's least level

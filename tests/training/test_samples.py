@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from imagewizard.schedule import NoiseSchedule
-from imagewizard.training_data import TrainingBatch, add_noise, crop, draw_sigma, place
-from tests.models import LINEAR
+from imagewizard.diffusion.schedule import NoiseSchedule
+from imagewizard.training.samples import TrainingBatch, add_noise, crop, draw_sigma, place
+from tests.support.models import LINEAR
 
 SIGMA = (2.0, 60.0)
 SCHEDULE = NoiseSchedule.from_config(LINEAR)

@@ -11,16 +11,29 @@ import torch
 from diffusers import UNet2DModel
 from torch import Tensor
 
-from imagewizard import model, model_files, validation
+from imagewizard.config.train import OptimizerSection, TrainConfig
 from imagewizard.errors import UserError
-from imagewizard.objective import inputs
-from imagewizard.perceptual import VGG19Features
-from imagewizard.train_config import OptimizerSection, TrainConfig
-from imagewizard.trainer import Trainer, learning_rate
-from imagewizard.training_data import TrainingBatch
-from tests.models import CELEBAHQ_NETWORK, CELEBAHQ_SCHEDULER, tiny_network
-from tests.sample_files import photo
-from tests.training_parts import CPU, LAYERS, batch, config, pieces, shared_training, state, train, trainer, vgg19_file
+from imagewizard.models import files as model_files
+from imagewizard.models import network
+from imagewizard.training import validation
+from imagewizard.training.losses import VGG19Features
+from imagewizard.training.objective import inputs
+from imagewizard.training.samples import TrainingBatch
+from imagewizard.training.trainer import Trainer, learning_rate
+from tests.support.models import CELEBAHQ_NETWORK, CELEBAHQ_SCHEDULER, tiny_network
+from tests.support.sample_files import photo
+from tests.support.training_parts import (
+    CPU,
+    LAYERS,
+    batch,
+    config,
+    pieces,
+    shared_training,
+    state,
+    train,
+    trainer,
+    vgg19_file,
+)
 
 
 def options(**changes: Any) -> OptimizerSection:
@@ -136,7 +149,7 @@ def test_published_celebahq_model_is_trained_and_denoises(tmp_path: Path) -> Non
     (tmp_path / "config.json").write_text(json.dumps(CELEBAHQ_NETWORK))
     before = {name: parameter.detach().clone() for name, parameter in unet.named_parameters()}
     job = config(model=str(tmp_path), data={"crop": 32}, optimizer={"batch_size": 1}, gradient_checkpointing=True)
-    run = Trainer(job, *model.load(model_files.find(str(tmp_path))), 10, CPU)
+    run = Trainer(job, *network.load(model_files.find(str(tmp_path))), 10, CPU)
     result = run.train_step([batch(job)])
     assert math.isfinite(result.terms["loss"]) and math.isfinite(result.grad_norm)
     assert sum(parameter.numel() for parameter in run.unet.parameters()) == 113_673_219

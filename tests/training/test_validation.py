@@ -5,13 +5,14 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from imagewizard import pixels, validation
-from imagewizard.sampling import ddim, posterior_mean
-from imagewizard.schedule import NoiseSchedule
-from imagewizard.train_config import ValidationSection
-from imagewizard.validation import MEASURES, Scores
-from tests.models import LINEAR, tiny_unet
-from tests.sample_files import photo
+from imagewizard.config.train import ValidationSection
+from imagewizard.diffusion import pixels
+from imagewizard.diffusion.sampling import ddim, posterior_mean
+from imagewizard.diffusion.schedule import NoiseSchedule
+from imagewizard.training import validation
+from imagewizard.training.validation import MEASURES, Scores
+from tests.support.models import LINEAR, tiny_unet
+from tests.support.sample_files import photo
 
 SCHEDULE = NoiseSchedule.from_config(LINEAR)
 OPTIONS = ValidationSection(sigma=[15.0, 50.0], panels=2)
@@ -21,7 +22,7 @@ IMAGES = [("a.png", photo(32, 48, 1)), ("b/odd.png", photo(33, 27, 2)), ("c.png"
 @pytest.fixture(autouse=True)
 def _in_float32_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """What other types and devices do to results is the denoiser's matter, and tested there."""
-    monkeypatch.setattr("imagewizard.denoiser.default_dtype", lambda device: torch.float32)
+    monkeypatch.setattr("imagewizard.diffusion.denoiser.default_dtype", lambda device: torch.float32)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 

@@ -18,20 +18,24 @@ from typing import Any
 
 # stage: (module, function, whether the kill comes before it, or after)
 STAGES = {
-    "listing": ("imagewizard.pipeline", "list_pending_blocks", "before"),
-    "reading": ("imagewizard.pipeline", "read_images", "before"),
-    "decoding": ("imagewizard.picture", "decode", "before"),
-    "denoising": ("imagewizard.block_denoiser", "BlockDenoiser.denoise", "before"),
-    "before-write": ("imagewizard.pipeline", "write_rows", "before"),
-    "during-write": ("imagewizard.storage", "os.link", "before"),  # the partial file is there, but has not its name yet
-    "after-write": ("imagewizard.pipeline", "write_rows", "after"),
-    "compaction": ("imagewizard.compaction", "_check", "before"),
+    "listing": ("imagewizard.distributed.pipeline", "list_pending_blocks", "before"),
+    "reading": ("imagewizard.distributed.pipeline", "read_images", "before"),
+    "decoding": ("imagewizard.images.picture", "decode", "before"),
+    "denoising": ("imagewizard.bulk.block_denoiser", "BlockDenoiser.denoise", "before"),
+    "before-write": ("imagewizard.distributed.pipeline", "write_rows", "before"),
+    "during-write": (
+        "imagewizard.storage.files",
+        "os.link",
+        "before",
+    ),  # the partial file is there, but has not its name yet
+    "after-write": ("imagewizard.distributed.pipeline", "write_rows", "after"),
+    "compaction": ("imagewizard.runs.compaction", "_check", "before"),
     "after-compaction": (
-        "imagewizard.storage",
+        "imagewizard.storage.files",
         "delete_files",
         "before",
     ),  # the new file is there, and the old ones too
-    "before-summary": ("imagewizard.summary", "write", "before"),
+    "before-summary": ("imagewizard.runs.summary", "write", "before"),
 }
 
 
@@ -114,14 +118,14 @@ class _Finder(MetaPathFinder):
         self._folder = folder
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if fullname not in (self._module, "imagewizard.block_denoiser"):
+        if fullname not in (self._module, "imagewizard.bulk.block_denoiser"):
             return None
         spec = PathFinder.find_spec(fullname, path)
         execute = spec.loader.exec_module
 
         def patched(module: ModuleType) -> None:
             execute(module)
-            if fullname == "imagewizard.block_denoiser":
+            if fullname == "imagewizard.bulk.block_denoiser":
                 _replace(module, "BlockDenoiser.denoise", lambda function: _logged(function, self._folder))
             if fullname == self._module:
                 _replace(module, self._name, self._wrap)

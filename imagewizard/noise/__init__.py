@@ -1,0 +1,1 @@
+"""Noise: added to clean images, and its level estimated in noisy ones."""

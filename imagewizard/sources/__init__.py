@@ -1,0 +1,1 @@
+"""Images from where they lie: files, members of tar shards, rows of Parquet."""

@@ -1,0 +1,17 @@
+"""Files on disks and in S3, and locks on them."""
+
+from imagewizard.storage.files import absolute as absolute
+from imagewizard.storage.files import check_address as check_address
+from imagewizard.storage.files import check_bucket as check_bucket
+from imagewizard.storage.files import delete_files as delete_files
+from imagewizard.storage.files import exists as exists
+from imagewizard.storage.files import is_writable as is_writable
+from imagewizard.storage.files import join as join
+from imagewizard.storage.files import list_files as list_files
+from imagewizard.storage.files import open_file as open_file
+from imagewizard.storage.files import read_bytes as read_bytes
+from imagewizard.storage.files import read_range as read_range
+from imagewizard.storage.files import resolve as resolve
+from imagewizard.storage.files import size as size
+from imagewizard.storage.files import write_new as write_new
+from imagewizard.storage.files import write_whole as write_whole

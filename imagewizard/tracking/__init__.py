@@ -1,0 +1,1 @@
+"""The history of a training run: rows, curves, panels, TensorBoard."""
