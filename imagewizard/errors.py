@@ -2,7 +2,24 @@
 
 
 class UserError(Exception):
-    """The user's input is wrong. The message is one line that names what and how to fix it (exit code 2)."""
+    """The user's input is wrong (exit code 2). `str` of it is one line: `key: what; fix`."""
+
+    def __init__(self, what: str, fix: str = "", key: str | None = None) -> None:
+        """`what` is wrong, `fix` is what to do about it.
+
+        `key` is the word that the user typed: a config key (`data.train`), an option or an argument (`--out`); None
+        where the message names its subject itself.
+        """
+        super().__init__(what, fix, key)  # all three, so that pickling keeps them
+        self.what, self.fix, self.key = what, fix, key
+
+    def __str__(self) -> str:
+        what = f"{self.key}: {self.what}" if self.key else self.what
+        return one_line(f"{what}; {self.fix}" if self.fix else what)
+
+    def at(self, key: str) -> "UserError":
+        """The same error of another key: for a caller who knows what the user called it."""
+        return UserError(self.what, self.fix, key)
 
 
 class RunLockedError(Exception):
@@ -11,3 +28,8 @@ class RunLockedError(Exception):
 
 class JobError(Exception):
     """What a job needs gave way: a disk is full, a server or a node is gone. One line (exit code 1)."""
+
+
+def one_line(error: object) -> str:
+    """The text of an error without line breaks and runs of spaces."""
+    return " ".join(str(error).split())
