@@ -75,9 +75,9 @@ def test_a_mistake_is_one_line_and_exit_code_2_and_writes_nothing(
 
 
 def test_what_it_makes_is_an_input(source: Path, tmp_path: Path) -> None:
-    from imagewizard import manifest as run_manifest
+    from imagewizard.manifest import shards
 
     assert manifest.main([str(source), "--out", str(tmp_path / "m")]) == shell.DONE
     job = config.load(DenoiseConfig, None, [f"input={tmp_path}/m", f"output={tmp_path}/run"])
-    run_manifest.check_source(job.input)
-    assert run_manifest.write(job.output, job.input, None).images == 2
+    shards.check_source(job.input)
+    assert shards.write(job.output, job.input, None).images == 2

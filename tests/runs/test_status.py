@@ -54,7 +54,7 @@ def test_a_compaction_between_two_looks_costs_the_rate_alone(run: Path, monkeypa
         shutil.rmtree(run / "results")
         return found
 
-    monkeypatch.setattr(status.digest, "snapshot", look)
+    monkeypatch.setattr(status.totals, "snapshot", look)
     found = status.read(str(run))
     assert (found.ok, found.failed, found.rows_per_second) == (1, 1, None)
 
