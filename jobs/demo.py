@@ -5,12 +5,15 @@ import sys
 from importlib import resources
 from pathlib import Path
 
-from imagewizard import config
+from pyarrow import fs
+
+from imagewizard import config, storage
 from imagewizard.config.denoise import DenoiseConfig
-from imagewizard.distributed import denoise_job
 from imagewizard.errors import UserError
 from imagewizard.report import run as run_report
+from imagewizard.runs import job as run_job
 from imagewizard.runs import summary
+from imagewizard.storage.lease import LOCK, Lease
 from jobs import shell
 from jobs.shell import parse
 
@@ -25,6 +28,10 @@ PHOTOS = (
     "rocket.jpg",
 )
 
+JOB = "job.yaml"
+# What a demo leaves in its folder, beside the lock file, which stays.
+RUN_ENTRIES = {JOB, "_tmp", "manifest", "results", "images", "summary.json", "report.html"}
+
 
 def main(argv: list[str]) -> int:
     """Runs the demo afresh and returns its exit code."""
@@ -34,9 +41,11 @@ def main(argv: list[str]) -> int:
         description="Add noise to scikit-image's colour photographs, denoise and score them, and write a page.",
         example="imagewizard demo noise.sigma=50",
     )
-    job = config.load(DenoiseConfig, path, [f"input={_photos()}", "output=runs/demo", "images.format=png", *overrides])
+    job = config.load(DenoiseConfig, path, [f"input={photos()}", "output=runs/demo", "images.format=png", *overrides])
     if not dry_run:
-        _clear(Path(job.output))
+        clear(job.output)
+    from imagewizard.distributed import denoise_job  # importing Ray takes seconds: a wrong config is told first
+
     plan = denoise_job.prepare(job)
     print(plan, flush=True)
     if dry_run:
@@ -51,18 +60,41 @@ def main(argv: list[str]) -> int:
     return shell.DONE if totals["failed"] == 0 else shell.BROKE
 
 
-def _photos() -> list[str]:
+def photos() -> list[str]:
+    """The paths of scikit-image's colour photographs: the input of the demo."""
     folder = Path(str(resources.files("skimage"))) / "data"
     return [str(folder / name) for name in PHOTOS]
 
 
-def _clear(output: Path) -> None:
-    """The demo starts afresh each time, but deletes nothing that is no run."""
-    if not output.exists():
+def clear(output: str) -> None:
+    """Deletes the run of an earlier demo, so that the demo starts afresh; holds the run's lease meanwhile.
+
+    Raises UserError if the folder holds a run that no demo made, or anything else beside the demo's run;
+    RunLockedError if another driver holds the run. A run on S3 is left as it is.
+    """
+    filesystem, path = storage.resolve(output)
+    if not isinstance(filesystem, fs.LocalFileSystem) or run_job.read_job(output) is None:
         return
-    if any(output.iterdir()) and not (output / "job.yaml").is_file():
-        raise UserError(f"output: {output} holds other files and no run; give an empty or a new folder")
-    shutil.rmtree(output)
+    _check_made_here(output, Path(path))
+    with Lease(output):
+        _check_made_here(output, Path(path))  # another driver may have come and gone before the lease was ours
+        entries = [entry for entry in Path(path).iterdir() if entry.name in RUN_ENTRIES]
+        for entry in sorted(entries, key=lambda entry: entry.name == JOB):  # last: it says what the rest is
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+
+def _check_made_here(output: str, folder: Path) -> None:
+    """Raises UserError unless the folder is a demo's run and nothing else."""
+    fix = "give an empty or a new folder"
+    stored = run_job.read_job(output) or {}
+    if stored.get("kind") != "denoise" or stored["config"].get("input") != photos():
+        raise UserError(f"{output} holds a run that the demo did not make", fix, "output")
+    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(LOCK))
+    if others := [name for name in names if name not in RUN_ENTRIES]:
+        raise UserError(f"{output} holds {others[0]}, which the demo did not make", fix, "output")
 
 
 def _print_table(run: str) -> None:
