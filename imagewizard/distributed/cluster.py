@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,10 +12,10 @@ from typing import Any
 
 import ray
 from ray.data import DataContext
+from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 from imagewizard.config.denoise import ResourcesSection
 from imagewizard.config.train import TrainResourcesSection
-from imagewizard.distributed import pacing
 from imagewizard.errors import UserError
 
 # Four blocks of the largest kind in front of each actor, and the one that it works on, twice over.
@@ -27,7 +28,7 @@ IMAGE_COPIES = 100
 
 
 @dataclass(frozen=True)
-class Width:
+class Allocation:
     """How many model actors, and what each gets."""
 
     actors: int
@@ -76,7 +77,7 @@ def start(address: str | None) -> None:
             raise UserError(f"resources.address: no Ray cluster at {address}: {reason}") from None
     context = DataContext.get_current()
     context.enable_progress_bars = False
-    pacing.pace(context)
+    pace(context)
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):  # its log file stays; what ends a job is raised anyway
             handler.setLevel(logging.CRITICAL)
@@ -115,12 +116,30 @@ def _quiet_core() -> Iterator[None]:
             os.close(stderr)
 
 
+# Ray Data's scheduling loop waits until a task is ready. A task with unconsumed output is always ready, so the loop
+# spins on a whole core while outputs wait for a slower consumer. Fifty rounds a second start and finish all that is
+# ready in each.
+PAUSE_SECONDS = 0.02
+
+
+class Pace(ExecutionCallback):
+    """Pauses the loop after each of its rounds."""
+
+    def on_execution_step(self, executor: object) -> None:
+        time.sleep(PAUSE_SECONDS)
+
+
+def pace(context: DataContext) -> None:
+    """Gives the pace to all that is executed in a context."""
+    context.custom_execution_callback_classes = [Pace]
+
+
 def available_cpus() -> int:
     """The cores that this process may use, at least 1."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def width(resources: ResourcesSection) -> Width:
+def allocate(resources: ResourcesSection) -> Allocation:
     """Starts or joins Ray and fits the actors to it. Raises UserError if it cannot hold what was asked for."""
     start(resources.address)
     total = ray.cluster_resources()
@@ -141,7 +160,7 @@ def width(resources: ResourcesSection) -> Width:
     readers = max(1, (cpus - actors if gpus_per_actor else cpus) // 2)
     # Shared memory for some blocks on their way to each actor; half of it is others'.
     store = min(total.get("object_store_memory", 0.0) / 2, actors * STORE_BYTES_PER_ACTOR)
-    return Width(actors, max(1, cpus // actors), gpus_per_actor, readers, int(store))
+    return Allocation(actors, max(1, cpus // actors), gpus_per_actor, readers, int(store))
 
 
 # A training worker's reserved share of the CPUs where it has no GPU; the loaders take theirs from what is left.
@@ -149,7 +168,7 @@ WORKER_CPUS = 0.5
 
 
 @dataclass(frozen=True)
-class TrainingWidth:
+class TrainingAllocation:
     """How many training workers, and what each gets."""
 
     least: int
@@ -165,7 +184,7 @@ class TrainingWidth:
         return f"{number} worker{'s' if self.most > 1 else ''}, {each}"
 
 
-def training_width(resources: TrainResourcesSection, pieces: int) -> TrainingWidth:
+def allocate_training(resources: TrainResourcesSection, pieces: int) -> TrainingAllocation:
     """Starts or joins Ray and fits the workers to it. Raises UserError if it cannot hold the least number of them.
 
     `pieces`: micro-batches of a batch; where the number is left to the cluster, every worker gets one at least.
@@ -188,4 +207,4 @@ def training_width(resources: TrainResourcesSection, pieces: int) -> TrainingWid
             f"resources.workers: {least} asked for, but the cluster's {have} have room for {room}; "
             "lower it or gpus_per_worker"
         )
-    return TrainingWidth(least, most, max(1, int(cpus // most)), gpus_per_worker)
+    return TrainingAllocation(least, most, max(1, int(cpus // most)), gpus_per_worker)

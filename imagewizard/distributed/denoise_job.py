@@ -147,17 +147,17 @@ def _compact_rest(run: str, index: ManifestIndex, levels: int) -> None:
 
 def _run_chain(
     plan: Plan,
-    chain: Callable[[ActorConfig, cluster.Width], Dataset],
+    chain: Callable[[ActorConfig, cluster.Allocation], Dataset],
     commits: _Commits,
     progress: Progress,
     lease: Lease,
 ) -> None:
     config = plan.config
-    width = cluster.width(config.resources)
+    allocation = cluster.allocate(config.resources)
     batch = config.resources.batch_size
     if batch == "auto":
-        batch = GPU_BATCH_SIZE if width.gpus_per_actor else CPU_BATCH_SIZE
-    print(f"ray      {width}, batches of {batch}\nmemory   {width.memory}", flush=True)
+        batch = GPU_BATCH_SIZE if allocation.gpus_per_actor else CPU_BATCH_SIZE
+    print(f"ray      {allocation}, batches of {batch}\nmemory   {allocation.memory}", flush=True)
     actor_config = ActorConfig(
         model=config.model,
         fingerprint=plan.fingerprint,
@@ -167,10 +167,10 @@ def _run_chain(
         seed=config.seed,
         max_pixels=config.max_pixels,
         batch_size=batch,
-        threads=width.threads_per_actor,
+        threads=allocation.threads_per_actor,
     )
     with progress:
-        for block in chain(actor_config, width).iter_rows():
+        for block in chain(actor_config, allocation).iter_rows():
             commits.add(block["block"])
             progress.add(block["rows"], block["failed"])
             lease.check()

@@ -21,7 +21,7 @@ from imagewizard.bulk import block as blocks
 from imagewizard.bulk import outputs
 from imagewizard.bulk.block import Block
 from imagewizard.config.denoise import ActorConfig, ImagesSection
-from imagewizard.distributed.cluster import Width
+from imagewizard.distributed.cluster import Allocation
 from imagewizard.images import formats, picture
 from imagewizard.runs import compaction, results
 from imagewizard.schema import ERROR
@@ -57,7 +57,7 @@ class Work:
     """Whether images are restored, so that what is beside their 8-bit RGB counts too."""
 
 
-def build(work: Work, actor: type["DenoiseActor"], config: ActorConfig, width: Width) -> Dataset:
+def build(work: Work, actor: type["DenoiseActor"], config: ActorConfig, allocation: Allocation) -> Dataset:
     """The chain over all that is left of a run. Its rows, by WRITTEN_SCHEMA, tell of each block as it is committed.
 
     `actor`: DenoiseActor, or what stands in for it; made with `config`.
@@ -68,11 +68,11 @@ def build(work: Work, actor: type["DenoiseActor"], config: ActorConfig, width: W
     context.target_max_block_size = 1
     # Readers wait while so much lies between them and the actors.
     context.execution_options.resource_limits = context.execution_options.resource_limits.copy(
-        object_store_memory=width.store_bytes
+        object_store_memory=allocation.store_bytes
     )
     by_block = {"batch_size": 1, "batch_format": "pyarrow"}
     task = {"work": replace(work, pieces=[])}
-    reader = {"num_cpus": READER_CPUS, "compute": TaskPoolStrategy(size=width.readers), "fn_kwargs": task}
+    reader = {"num_cpus": READER_CPUS, "compute": TaskPoolStrategy(size=allocation.readers), "fn_kwargs": task}
     decoded = (
         ray.data.from_items([asdict(piece) for piece in work.pieces], override_num_blocks=len(work.pieces))
         .flat_map(list_pending_blocks, **reader)
@@ -85,9 +85,9 @@ def build(work: Work, actor: type["DenoiseActor"], config: ActorConfig, width: W
         return decoded.map_batches(
             actor,
             fn_constructor_args=(config, task["work"]),
-            compute=ActorPoolStrategy(size=width.actors),
+            compute=ActorPoolStrategy(size=allocation.actors),
             num_cpus=ACTOR_CPUS,
-            num_gpus=width.gpus_per_actor or None,
+            num_gpus=allocation.gpus_per_actor or None,
             max_task_retries=BLOCK_RETRIES,
             **by_block,
         )

@@ -15,7 +15,7 @@ from ray.train.torch import TorchTrainer
 from imagewizard import storage
 from imagewizard.config.train import TrainTask
 from imagewizard.distributed import cluster, train_stream
-from imagewizard.distributed.cluster import TrainingWidth
+from imagewizard.distributed.cluster import TrainingAllocation
 from imagewizard.errors import UserError
 from imagewizard.progress import clock
 from imagewizard.storage.lease import Lease
@@ -31,9 +31,9 @@ WAITING_SECONDS = 15.0
 class Fits:
     """The fits of a run, one after another where workers die."""
 
-    def __init__(self, task: TrainTask, images: pa.Table, width: TrainingWidth, lease: Lease) -> None:
+    def __init__(self, task: TrainTask, images: pa.Table, allocation: TrainingAllocation, lease: Lease) -> None:
         """`images`: the training manifest, image_id and uri. Ray must run, and the run be held by `lease`."""
-        self._task, self._width, self._lease, self._run = task, width, lease, task.config.output
+        self._task, self._allocation, self._lease, self._run = task, allocation, lease, task.config.output
         self._samples = train_stream.Samples(
             images=ray.put(images),
             count=images.num_rows,
@@ -70,7 +70,7 @@ class Fits:
         return error
 
     def _trainer(self) -> TorchTrainer:
-        config, width = self._task.config, self._width
+        config, allocation = self._task.config, self._allocation
         before = kept_checkpoints(self._run)[-1:]
         task = replace(
             self._task,
@@ -78,8 +78,8 @@ class Fits:
             skipped_before=tuple(text for _, metrics in before for text in metrics["skipped"]),
         )
         filesystem, path = storage.resolve(self._run)
-        gpus = {"GPU": width.gpus_per_worker} if width.gpus_per_worker else {}
-        options = train_stream.execution_options(self._samples, width.most)
+        gpus = {"GPU": allocation.gpus_per_worker} if allocation.gpus_per_worker else {}
+        options = train_stream.execution_options(self._samples, allocation.most)
         context = DataContext.get_current()
         usual, context.execution_options = context.execution_options, options  # the workers get a copy of the context
         try:
@@ -87,7 +87,9 @@ class Fits:
                 _train,
                 train_loop_config={"task": task},
                 scaling_config=ScalingConfig(
-                    num_workers=width.most if width.least == width.most else (width.least, width.most),
+                    num_workers=allocation.most
+                    if allocation.least == allocation.most
+                    else (allocation.least, allocation.most),
                     use_gpu=bool(gpus),
                     resources_per_worker={"CPU": cluster.WORKER_CPUS, **gpus},
                 ),

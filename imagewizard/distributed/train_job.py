@@ -132,15 +132,15 @@ def execute(plan: Plan) -> dict[str, Any]:
         images = pa.concat_tables([shards.read_shard(run, shard) for shard in range(len(index.blocks))])
         if images[MEMBER].null_count + images[ROW].null_count < 2 * images.num_rows:
             raise UserError("data.train: images in tar shards or Parquet cannot be trained on; give them as files")
-        width = cluster.training_width(config.resources, config.most_pieces)
-        task = _task(config, images.num_rows, width)
-        print(f"ray      {width}, micro-batches of {task.micro_batch_size}; {task.steps} steps", flush=True)
+        allocation = cluster.allocate_training(config.resources, config.most_pieces)
+        task = _task(config, images.num_rows, allocation)
+        print(f"ray      {allocation}, micro-batches of {task.micro_batch_size}; {task.steps} steps", flush=True)
         if train_fit.latest_step(run) < task.steps:
-            train_fit.Fits(task, images.select([IMAGE_ID, URI]), width, lease).run()
+            train_fit.Fits(task, images.select([IMAGE_ID, URI]), allocation, lease).run()
         return _write_summary(task)
 
 
-def _task(config: TrainConfig, images: int, width: cluster.TrainingWidth) -> TrainTask:
+def _task(config: TrainConfig, images: int, allocation: cluster.TrainingAllocation) -> TrainTask:
     with _key_of("data.validation"):
         listed = pa.concat_tables(listing.batches(config.data.validation, Tally()))
     return TrainTask(
@@ -150,8 +150,8 @@ def _task(config: TrainConfig, images: int, width: cluster.TrainingWidth) -> Tra
             (image_id, _absolute(uri))
             for image_id, uri in zip(listed[IMAGE_ID].to_pylist(), listed[URI].to_pylist(), strict=True)
         ],
-        micro_batch_size=config.micro_batch_size(width.most),
-        threads=width.threads_per_worker,
+        micro_batch_size=config.micro_batch_size(allocation.most),
+        threads=allocation.threads_per_worker,
     )
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import ray
 from ray.data import Dataset, ExecutionOptions, ExecutionResources
 
-from imagewizard.distributed import pacing
+from imagewizard.distributed import cluster
 from imagewizard.schema import IMAGE_ID, URI
 from imagewizard.training import samples as training_samples
 from imagewizard.training.image_store import BenchmarkImageError, ImageStore, UnusableImageError
@@ -53,7 +53,7 @@ def build(samples: Samples, first_row: int, rows: int) -> Dataset:
     dataset = ray.data.from_items(pieces, override_num_blocks=len(pieces)).flat_map(
         load_piece, fn_kwargs={"samples": samples}, num_cpus=LOADER_CPUS
     )
-    pacing.pace(dataset.context)
+    cluster.pace(dataset.context)
     dataset.context.target_max_block_size = 1  # a row is a block, and handed on as soon as it is there
     return dataset
 

@@ -19,7 +19,7 @@ from imagewizard.bulk import block as blocks
 from imagewizard.bulk.block import Block
 from imagewizard.config.denoise import ActorConfig
 from imagewizard.distributed import pipeline
-from imagewizard.distributed.cluster import Width
+from imagewizard.distributed.cluster import Allocation
 from imagewizard.manifest import shards
 from imagewizard.runs import results
 from imagewizard.runs.results import ResultFiles
@@ -78,15 +78,15 @@ def all_work(folder: Path, images: int, side: int) -> pipeline.Work:
 
 def test_an_image_that_kills_its_actor_ends_the_job(tmp_path: Path) -> None:
     """Not only that: it does so after a few tries, and what the others came to is there."""
-    work, width = all_work(tmp_path, 16, 8), Width(1, 1, 0.0, readers=1, store_bytes=STORE_MEGABYTES << 20)
+    work, allocation = all_work(tmp_path, 16, 8), Allocation(1, 1, 0.0, readers=1, store_bytes=STORE_MEGABYTES << 20)
     with pytest.raises(ray.exceptions.RayError, match="actor"):
-        list(pipeline.build(work, PoisonedActor, None, width).iter_rows())  # type: ignore[arg-type]
+        list(pipeline.build(work, PoisonedActor, None, allocation).iter_rows())  # type: ignore[arg-type]
     assert len(results.result_files(work.run)) < 4
 
 
 def test_a_fast_reader_waits_for_a_slow_model(tmp_path: Path) -> None:
     work = all_work(tmp_path, 4 * BLOCKS, 700)
-    width = Width(1, 1, 0.0, readers=1, store_bytes=STORE_MEGABYTES << 20)
+    allocation = Allocation(1, 1, 0.0, readers=1, store_bytes=STORE_MEGABYTES << 20)
     before = store_megabytes()
     most, stop = [before], threading.Event()
 
@@ -96,7 +96,7 @@ def test_a_fast_reader_waits_for_a_slow_model(tmp_path: Path) -> None:
 
     sampler = threading.Thread(target=sample)
     sampler.start()
-    written = list(pipeline.build(work, SlowActor, None, width).iter_rows())  # type: ignore[arg-type]
+    written = list(pipeline.build(work, SlowActor, None, allocation).iter_rows())  # type: ignore[arg-type]
     stop.set()
     sampler.join()
     assert sum(each["rows"] for each in written) == 4 * BLOCKS

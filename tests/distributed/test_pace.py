@@ -7,7 +7,7 @@ import pytest
 import ray
 from PIL import Image
 
-from imagewizard.distributed import pacing, train_stream
+from imagewizard.distributed import cluster, train_stream
 from imagewizard.manifest import listing
 from imagewizard.manifest.tally import Tally
 from tests.support.training_jobs import picture
@@ -19,15 +19,15 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that are made in this process."""
     made: list[float] = []
-    sleep = pacing.time.sleep
-    monkeypatch.setattr(pacing, "time", type("Clock", (), {"sleep": lambda s: (made.append(s), sleep(s))}))
+    sleep = cluster.time.sleep
+    monkeypatch.setattr(cluster, "time", type("Clock", (), {"sleep": lambda s: (made.append(s), sleep(s))}))
     return made
 
 
 def test_a_jobs_chain(pauses: list[float]) -> None:
     rows = ray.data.range(3).map(lambda row: row).take_all()
     assert sorted(row["id"] for row in rows) == [0, 1, 2]
-    assert set(pauses) == {pacing.PAUSE_SECONDS}
+    assert set(pauses) == {cluster.PAUSE_SECONDS}
 
 
 def test_a_trainings_stream(tmp_path: Path, pauses: list[float]) -> None:
@@ -35,5 +35,5 @@ def test_a_trainings_stream(tmp_path: Path, pauses: list[float]) -> None:
     images = ray.put(pa.concat_tables(listing.batches(str(tmp_path), Tally())))
     samples = train_stream.Samples(images, count=1, seed=0, crop=16, small="pad", micro_batch_size=1)
     dataset = train_stream.build(samples, 0, 3)
-    assert dataset.context.custom_execution_callback_classes == [pacing.Pace]
+    assert dataset.context.custom_execution_callback_classes == [cluster.Pace]
     assert len(dataset.take_all()) == 3 and pauses
