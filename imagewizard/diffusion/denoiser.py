@@ -4,13 +4,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 import torch
-from diffusers import UNet2DModel
 from torch import Tensor
 
 from imagewizard.config.denoise import DenoiseSection
 from imagewizard.diffusion import tiling
 from imagewizard.diffusion.sampling import ddim, posterior_mean, size_multiple
 from imagewizard.diffusion.schedule import NoiseSchedule
+from imagewizard.diffusion.unet import UNet2DModel
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

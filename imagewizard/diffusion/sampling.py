@@ -8,10 +8,10 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DModel
 from torch import Tensor
 
 from imagewizard.diffusion.schedule import NoiseSchedule, alpha_bar_of_sigma
+from imagewizard.diffusion.unet import UNet2DModel
 
 
 def unshuffle_factor(unet: UNet2DModel) -> int:

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from imagewizard.diffusion.sampling import predict_eps, size_multiple
 from imagewizard.diffusion.schedule import NoiseSchedule
+from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.errors import UserError
 from imagewizard.models.fetch import PICKLED_WEIGHTS, WEIGHTS
 from imagewizard.models.files import ModelFiles, arguments, check_network, read_json
@@ -81,6 +81,8 @@ def save(unet: UNet2DModel, weights: dict[str, Tensor], schedule: dict[str, Any]
     Half the bytes of float32, and less than 0.001 dB of PSNR (the embedded model on kodim01 at sigma = 15, 25, 50).
     `schedule`: the config of any DDPM's scheduler.
     """
+    from diffusers import DDIMScheduler  # needed for this alone
+
     folder.mkdir(parents=True, exist_ok=True)
     unet.save_config(folder)
     # Unlike the constructor it takes other schedulers' fields, as `variance_type`.

@@ -1,13 +1,13 @@
 """What training minimises: the error of the estimated noise or image, and of VGG19's features of it."""
 
 import torch
-from diffusers import UNet2DModel
 from torch import Tensor, nn
 
 from imagewizard.config.train import LossSection
 from imagewizard.diffusion import pixels
 from imagewizard.diffusion.sampling import predict_eps, predict_x0
 from imagewizard.diffusion.schedule import NoiseSchedule, alpha_bar_of_sigma
+from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.training.losses import VGG19Features, perceptual_loss
 from imagewizard.training.samples import TrainingBatch
 

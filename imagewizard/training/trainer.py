@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from diffusers import UNet2DModel
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -17,6 +16,7 @@ from imagewizard.config.train import OptimizerSection, TrainConfig
 from imagewizard.diffusion.denoiser import is_out_of_memory
 from imagewizard.diffusion.sampling import size_multiple
 from imagewizard.diffusion.schedule import NoiseSchedule, sigma_to_std
+from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.errors import UserError
 from imagewizard.models import network
 from imagewizard.training.losses import VGG19Features

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
-from diffusers import UNet2DModel
 
 from imagewizard import seeding
 from imagewizard.config.denoise import DenoiseSection
@@ -12,6 +11,7 @@ from imagewizard.config.train import ValidationSection
 from imagewizard.diffusion import pixels
 from imagewizard.diffusion.denoiser import Denoiser
 from imagewizard.diffusion.schedule import NoiseSchedule
+from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.metrics import Reference
 from imagewizard.tracking.panels import Panel
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import UNet2DModel
 from torch import Tensor
 
 from imagewizard.config.denoise import DenoiseSection
@@ -12,6 +11,7 @@ from imagewizard.diffusion import pixels
 from imagewizard.diffusion.denoiser import Denoiser
 from imagewizard.diffusion.sampling import posterior_mean
 from imagewizard.diffusion.schedule import NoiseSchedule
+from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.models import files as model_files
 from imagewizard.models import network
 from tests.support.models import tiny_model

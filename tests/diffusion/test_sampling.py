@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, UNet2DModel
+from diffusers import DDIMScheduler
 from torch import Tensor
 
 from imagewizard.diffusion.sampling import (
@@ -20,6 +20,7 @@ from imagewizard.diffusion.sampling import (
     unshuffle_factor,
 )
 from imagewizard.diffusion.schedule import NoiseSchedule
+from imagewizard.diffusion.unet import UNet2DModel
 from tests.support.models import LINEAR, tiny_unet
 
 SCHEDULE = NoiseSchedule.from_config(LINEAR | {"clip_sample": False})

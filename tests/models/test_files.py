@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from diffusers import UNet2DModel
 from safetensors.torch import load_file, save_file
 
 from imagewizard.diffusion import sampling
+from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.errors import UserError
 from imagewizard.models import files as model_files
 from imagewizard.models import network

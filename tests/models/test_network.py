@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, UNet2DModel
+from diffusers import DDIMScheduler
 from safetensors.torch import load_file, save_file
 
 from imagewizard.diffusion.sampling import posterior_mean, predict_eps
+from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.errors import UserError
 from imagewizard.models import files as model_files
 from imagewizard.models import network

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, UNet2DModel
+from diffusers import DDIMScheduler
 
+from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.errors import UserError
 from imagewizard.models import files as model_files
 from imagewizard.models import network

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from diffusers import DDIMScheduler, UNet2DModel
+from diffusers import DDIMScheduler
 from pyarrow import fs
 
 from imagewizard import storage
 from imagewizard.config.loading import check
 from imagewizard.config.train import TrainConfig, TrainTask
+from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.models import files as model_files
 from imagewizard.models import network
 from imagewizard.training import checkpoint, export, validation
