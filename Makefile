@@ -19,6 +19,7 @@ lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: .venv/.installed
 	$(BIN)/ruff format .
@@ -39,4 +40,4 @@ lock:
 	uv pip compile --universal --generate-hashes --python-version 3.11 --group dev pyproject.toml --no-header -o requirements.lock
 
 clean:
-	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
