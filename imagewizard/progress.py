@@ -5,40 +5,92 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
+from typing import Self
 
 LOG_SECONDS = 5.0
 TERMINAL_SECONDS = 0.5
-# The rate shown, and what the time to go is reckoned from, is that of the last minute.
+# The rate shown is that of the last minute, and the time to go follows from it.
 WINDOW_SECONDS = 60.0
 BAR_CELLS = 24
 
+Reporter = Callable[[str], None]
+"""Takes a line of text for the user, without its end. The library prints nothing itself."""
 
-class Progress:
-    """Counts rows as blocks commit, and prints `done/total, failed, rate, ETA` while it is entered as a context.
 
-    The session's rate has its start-up included; the steady one begins at the first commit.
+def silent(text: str) -> None:
+    """The reporter of a caller who wants to read nothing."""
+
+
+class Printer:
+    """The reporter of commands: prints to stdout. On a terminal `draw` shows a line that the next one replaces."""
+
+    def __init__(self) -> None:
+        self.in_place = sys.stdout.isatty()
+
+    def __call__(self, text: str) -> None:
+        print(f"\r\x1b[K{text}" if self.in_place else text, flush=True)
+
+    def draw(self, text: str) -> None:
+        """Shows a line in the place of the one that was drawn before; "" removes it."""
+        print(f"\r\x1b[K{text}", end="", flush=True)
+
+
+class Repeater:
+    """Reports `line()` every LOG_SECONDS, from a thread, while it is entered as a context.
+
+    A terminal gets `bar()` instead, drawn every TERMINAL_SECONDS and removed in the end.
     """
 
-    def __init__(self, total: int, done: int, failed: int) -> None:
-        self.rows = 0
-        self._total, self._done_before, self._failed = total, done, failed
-        self._started = self._first = self._last = time.monotonic()
-        self._first_rows = 0
-        self._recent: deque[tuple[float, int]] = deque()  # when there were how many rows, over the window
-        self._terminal = sys.stdout.isatty()
+    def __init__(self, report: Reporter, line: Callable[[], str], bar: Callable[[], str]) -> None:
+        self._report, self._line, self._bar = report, line, bar
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._print_often, name="progress", daemon=True)
+        self._thread = threading.Thread(target=self._repeat, name="progress", daemon=True)
 
-    def __enter__(self) -> "Progress":
-        self._started = self._first = self._last = time.monotonic()
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         self._stop.set()
         self._thread.join()
-        print(f"\r\x1b[K{self.bar()}" if self._terminal else self.line(), flush=True)
+        if isinstance(self._report, Printer) and self._report.in_place:
+            self._report.draw("")
+
+    def _repeat(self) -> None:
+        if isinstance(self._report, Printer) and self._report.in_place:
+            while not self._stop.wait(TERMINAL_SECONDS):
+                self._report.draw(self._bar())
+        else:
+            while not self._stop.wait(LOG_SECONDS):
+                self._report(self._line())
+
+
+class Progress:
+    """Counts rows as blocks commit, and reports `done/total, failed, rate, ETA` while it is entered as a context.
+
+    The session's rate includes its start-up; the steady rate begins at the first commit.
+    """
+
+    def __init__(self, total: int, done: int, failed: int, report: Reporter = silent) -> None:
+        self.rows = 0
+        self._total, self._done_before, self._failed = total, done, failed
+        self._started = self._first = self._last = time.monotonic()
+        self._first_rows = 0
+        self._recent: deque[tuple[float, int]] = deque()  # (time, rows at that time), over the window
+        self._report = report
+        self._repeater = Repeater(report, self.line, self.bar)
+
+    def __enter__(self) -> "Progress":
+        self._started = self._first = self._last = time.monotonic()
+        self._repeater.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self._repeater.__exit__(kind, value, tb)
+        in_place = isinstance(self._report, Printer) and self._report.in_place
+        self._report(self.bar() if in_place else self.line())
 
     @property
     def seconds(self) -> float:
@@ -88,13 +140,6 @@ class Progress:
         """Over the window, or since the first commit; of the session while there is but one commit."""
         (since, before), (until, now) = self._recent[0], self._recent[-1]
         return (now - before) / (until - since) if now > before and until > since else self.rate
-
-    def _print_often(self) -> None:
-        while not self._stop.wait(TERMINAL_SECONDS if self._terminal else LOG_SECONDS):
-            if self._terminal:
-                print(f"\r\x1b[K{self.bar()}", end="", flush=True)
-            else:
-                print(self.line(), flush=True)
 
 
 def clock(seconds: float) -> str:

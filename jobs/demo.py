@@ -10,6 +10,7 @@ from pyarrow import fs
 from imagewizard import config, storage
 from imagewizard.config.denoise import DenoiseConfig
 from imagewizard.errors import UserError
+from imagewizard.progress import Printer
 from imagewizard.report import run as run_report
 from imagewizard.runs import job as run_job
 from imagewizard.runs import summary
@@ -50,7 +51,7 @@ def main(argv: list[str]) -> int:
     print(plan, flush=True)
     if dry_run:
         return shell.DONE
-    totals = denoise_job.execute(plan)
+    totals = denoise_job.execute(plan, Printer())
     _print_table(job.output)
     page = run_report.write_report(job.output)
     print(f"\n{totals['session']['rows_per_second']:.2f} images/s, start-up included")

@@ -5,6 +5,7 @@ from typing import Any
 
 from imagewizard import config
 from imagewizard.config.denoise import DenoiseConfig
+from imagewizard.progress import Printer
 from jobs import shell
 from jobs.shell import parse
 
@@ -24,7 +25,7 @@ def main(argv: list[str]) -> int:
     print(plan, flush=True)
     if dry_run:
         return shell.DONE
-    summary = denoise_job.execute(plan)
+    summary = denoise_job.execute(plan, Printer())
     _print_summary(plan.config, summary)
     total = summary["ok"] + summary["failed"]
     return shell.TOO_MANY_FAILED if summary["failed"] > plan.config.max_failed_fraction * total else shell.DONE

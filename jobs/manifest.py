@@ -7,6 +7,7 @@ from imagewizard.manifest import standalone
 from imagewizard.manifest.filters import Filters
 from imagewizard.manifest.index import ManifestIndex
 from imagewizard.manifest.standalone import Outcome
+from imagewizard.progress import Printer
 from jobs import shell
 
 _EPILOG = """\
@@ -48,7 +49,7 @@ def main(argv: list[str]) -> int:
     if plan.before is not None and not options.refresh:
         print(f"{_counts(plan.before)}, listed at {plan.before.listed_at}; --refresh lists again")
     elif not options.dry_run:
-        _print_outcome(plan.folder, standalone.write(plan))
+        _print_outcome(plan.folder, standalone.write(plan, Printer()))
     return shell.DONE
 
 

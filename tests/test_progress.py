@@ -1,11 +1,12 @@
 """The progress line tells what is done, what failed and how long it will take."""
 
 import sys
+import time
 
 import pytest
 
 from imagewizard import progress
-from imagewizard.progress import Progress, clock
+from imagewizard.progress import Printer, Progress, Repeater, clock
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_line_and_rates(now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress(total=100, done=20, failed=1) as bar:
+    with Progress(total=100, done=20, failed=1, report=Printer()) as bar:
         now[0] = 7.0
         assert bar.line() == "20/100 images  1 failed  workers are starting, 0:07"
         now[0] = 10.0
@@ -46,13 +47,40 @@ def test_a_terminal_gets_a_bar_that_stays_in_place(
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "120")
-    with Progress(total=100, done=0, failed=0) as bar:
+    with Progress(total=100, done=0, failed=0, report=Printer()) as bar:
         now[0] = 10.0
         bar.add(50, failed=0)
         assert bar.bar() == f"{'█' * 12}{'░' * 12}  50 %  50/100 images  0 failed  5.0 images/s  ETA 0:10"
         monkeypatch.setenv("COLUMNS", "60")
         assert bar.bar() == bar.line()  # no room
     assert capsys.readouterr().out.endswith("\r\x1b[K50/100 images  0 failed  5.0 images/s  ETA 0:10\n")
+
+
+def test_any_reporter_gets_lines_and_the_last_one_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.01)
+    told: list[str] = []
+    with Progress(total=2, done=0, failed=0, report=told.append) as bar:
+        while len(told) < 2:
+            time.sleep(0.01)
+        bar.add(2, failed=0)
+    assert "workers are starting" in told[0] and told[-1].startswith("2/2 images  0 failed")
+
+
+def test_nothing_is_printed_where_no_reporter_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(total=2, done=0, failed=0) as bar:
+        bar.add(2, failed=0)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_repeated_line_ends_with_its_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.01)
+    told: list[str] = []
+    with Repeater(told.append, lambda: "line", lambda: "bar"):
+        while not told:
+            time.sleep(0.01)
+    count = len(told)
+    time.sleep(0.05)
+    assert len(told) == count and set(told) == {"line"}
 
 
 def test_a_session_that_did_nothing_has_no_rate() -> None:

@@ -81,10 +81,10 @@ def measure(images: int, scratch: Path) -> Cost:
     listed = time.perf_counter() - started
     spent = time.process_time()
     with sampler:
-        session = denoise_job.execute(denoise_job.prepare(config), StandInActor)["session"]
+        session = denoise_job.execute(denoise_job.prepare(config), actor=StandInActor)["session"]
     spent = time.process_time() - spent
     started = time.perf_counter()
-    denoise_job.execute(denoise_job.prepare(config), StandInActor)
+    denoise_job.execute(denoise_job.prepare(config), actor=StandInActor)
     again = time.perf_counter() - started
     names = results.result_files(config.output)
     sizes = [storage.size(storage.join(config.output, "results", name)) for name in names]

@@ -19,7 +19,7 @@ from imagewizard.errors import JobError
 from imagewizard.manifest import shards
 from imagewizard.manifest.shards import ManifestIndex
 from imagewizard.models import files as model_files
-from imagewizard.progress import Progress
+from imagewizard.progress import Progress, Reporter, silent
 from imagewizard.runs import compaction, job, results, summary, totals
 from imagewizard.runs.results import BlockFile, ResultFiles
 from imagewizard.storage.lease import Lease
@@ -77,21 +77,23 @@ def prepare(config: DenoiseConfig) -> Plan:
     return Plan(config, model.fingerprint, None if stored is None else stored["config"]["input"])
 
 
-def execute(plan: Plan, actor: type[pipeline.DenoiseActor] = pipeline.DenoiseActor) -> dict[str, Any]:
+def execute(
+    plan: Plan, report: Reporter = silent, actor: type[pipeline.DenoiseActor] = pipeline.DenoiseActor
+) -> dict[str, Any]:
     """Does what is left of the job and returns its summary. Raises RunLockedError if another driver is at it.
 
-    `actor`: what denoises; another one is for measuring all the rest.
+    `report` is told how far the job is. `actor`: what denoises; another one is for measuring all the rest.
     """
     config, run = plan.config, plan.config.output
     with Lease(run) as lease, _explained():
         job.sweep(run)
         job.begin("denoise", config, plan.fingerprint, RESULT_KEYS)
         block_rows = None if config.resources.block_rows == "auto" else config.resources.block_rows
-        index = shards.read_index(run) or shards.write(run, config.input, block_rows, lease.check)
+        index = shards.read_index(run) or shards.write(run, config.input, block_rows, lease.check, report)
         files, digests = totals.snapshot(run)
         storage.delete_files([storage.join(run, "results", name) for name in files.superseded])
         done = totals.merge(digests.values())
-        progress = Progress(index.images * len(config.levels), done.rows, done.failed)
+        progress = Progress(index.images * len(config.levels), done.rows, done.failed, report)
         retried = {shard for shard, each in digests.items() if each.failed} if config.retry_failed else set()
         if pieces := blocks.pieces(index.blocks, files, retried):
             work = pipeline.Work(
@@ -106,7 +108,7 @@ def execute(plan: Plan, actor: type[pipeline.DenoiseActor] = pipeline.DenoiseAct
             )
             chain = partial(pipeline.build, work, actor)
             commits = _Commits(run, index, len(config.levels), files, retried)
-            _run_chain(plan, chain, commits, progress, lease)
+            _run_chain(plan, chain, commits, progress, lease, report)
         lease.check()
         _compact_rest(run, index, len(config.levels))
         return summary.write(run, index, len(config.levels), progress)
@@ -151,13 +153,14 @@ def _run_chain(
     commits: _Commits,
     progress: Progress,
     lease: Lease,
+    report: Reporter,
 ) -> None:
     config = plan.config
     allocation = cluster.allocate(config.resources)
     batch = config.resources.batch_size
     if batch == "auto":
         batch = GPU_BATCH_SIZE if allocation.gpus_per_actor else CPU_BATCH_SIZE
-    print(f"ray      {allocation}, batches of {batch}\nmemory   {allocation.memory}", flush=True)
+    report(f"ray      {allocation}, batches of {batch}\nmemory   {allocation.memory}")
     actor_config = ActorConfig(
         model=config.model,
         fingerprint=plan.fingerprint,

@@ -19,6 +19,7 @@ from imagewizard.errors import UserError
 from imagewizard.manifest import listing, shards
 from imagewizard.manifest.tally import Tally
 from imagewizard.models import files as model_files
+from imagewizard.progress import Printer
 from imagewizard.runs import job
 from imagewizard.schema import IMAGE_ID, MEMBER, ROW, URI
 from imagewizard.storage.lease import Lease
@@ -128,7 +129,7 @@ def execute(plan: Plan) -> dict[str, Any]:
         job.sweep(run)
         job.begin("train", config, plan.fingerprint, RESULT_KEYS)
         with _key_of("data.train"):
-            index = shards.read_index(run) or shards.write(run, config.data.train, None, lease.check)
+            index = shards.read_index(run) or shards.write(run, config.data.train, None, lease.check, Printer())
         images = pa.concat_tables([shards.read_shard(run, shard) for shard in range(len(index.blocks))])
         if images[MEMBER].null_count + images[ROW].null_count < 2 * images.num_rows:
             raise UserError("data.train: images in tar shards or Parquet cannot be trained on; give them as files")

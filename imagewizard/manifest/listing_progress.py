@@ -1,33 +1,18 @@
 """How far a listing is: one line every few seconds in a log, one that stays in place on a terminal."""
 
-import sys
-import threading
 import time
-from types import TracebackType
 
 from imagewizard.manifest.tally import Tally
-from imagewizard.progress import LOG_SECONDS, TERMINAL_SECONDS
+from imagewizard.progress import Repeater, Reporter
 
 
-class ListingProgress:
-    """Prints a tally while it is entered as a context; a listing that is done before the first line prints none."""
+class ListingProgress(Repeater):
+    """Reports a tally while it is entered as a context; a listing that is done before the first line reports none."""
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: Tally, report: Reporter) -> None:
+        super().__init__(report, self.line, self.line)
         self._tally = tally
         self._started = time.monotonic()
-        self._terminal = sys.stdout.isatty()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._print_often, name="listing-progress", daemon=True)
-
-    def __enter__(self) -> "ListingProgress":
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        self._stop.set()
-        self._thread.join()
-        if self._terminal:
-            print("\r\x1b[K", end="", flush=True)
 
     @property
     def seconds(self) -> float:
@@ -42,10 +27,3 @@ class ListingProgress:
     def line(self) -> str:
         """`listing  1,234,000 images, 12 other files, 45,000/s`."""
         return f"listing  {self._tally.images:,} images, {self._tally.skipped:,} other files, {self.rate:,.0f}/s"
-
-    def _print_often(self) -> None:
-        while not self._stop.wait(TERMINAL_SECONDS if self._terminal else LOG_SECONDS):
-            if self._terminal:
-                print(f"\r\x1b[K{self.line()}", end="", flush=True)
-            else:
-                print(self.line(), flush=True)

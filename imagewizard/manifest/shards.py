@@ -18,6 +18,7 @@ from imagewizard.manifest import listing, queries
 from imagewizard.manifest.index import ManifestIndex, shard_name
 from imagewizard.manifest.listing_progress import ListingProgress
 from imagewizard.manifest.tally import Tally
+from imagewizard.progress import Reporter, silent
 from imagewizard.schema import BYTES, MEMBER, ROW, URI
 
 # Large enough that 10^9 images make 15,000 shards, small enough (some 5 MB) for a worker to hold one at a time.
@@ -79,17 +80,21 @@ class Target:
 
 
 def write(
-    run: str, source: str | list[str], block_rows: int | None, check: Callable[[], None] = lambda: None
+    run: str,
+    source: str | list[str],
+    block_rows: int | None,
+    check: Callable[[], None] = lambda: None,
+    report: Reporter = silent,
 ) -> ManifestIndex:
     """Lists `source` into the run's manifest, a shard at a time. Raises UserError if it cannot be listed.
 
     `block_rows` None: as many as a crash may cost, but fewer for a small job, so that every actor gets some. `check` is
-    called before each write, and raises what shall prevent it.
+    called before each write, and raises what shall prevent it. `report` is told how far the listing is.
     """
     tally = Tally()
     facts = {"source": source, "listed_at": now()}
     target = Target(storage.join(run, "manifest"), storage.join(run, "_tmp"))
-    with ListingProgress(tally):
+    with ListingProgress(tally, report):
         return write_to(target, listing.batches(source, tally), tally, block_rows, facts, check)
 
 

@@ -17,6 +17,7 @@ from imagewizard.manifest.index import ManifestIndex
 from imagewizard.manifest.listing_progress import ListingProgress
 from imagewizard.manifest.queries import Changes
 from imagewizard.manifest.tally import Tally
+from imagewizard.progress import Reporter, silent
 from imagewizard.runs import job
 from imagewizard.storage.lease import LOCK, Lease
 
@@ -81,7 +82,7 @@ def _check_folder(folder: str) -> None:
         raise UserError(f"--out: {existing} is not writable; give another folder or change its permissions")
 
 
-def write(plan: Plan) -> Outcome:
+def write(plan: Plan, report: Reporter = silent) -> Outcome:
     """Lists the source into the folder, in place of what it holds.
 
     An interrupted listing leaves the index that was there, or none. Raises UserError if the source holds no image or
@@ -91,17 +92,17 @@ def write(plan: Plan) -> Outcome:
     with Lease(plan.folder):
         job.sweep(plan.folder)
         before = manifest_index.read(plan.folder)
-        outcome = _list(plan, before)
+        outcome = _list(plan, before, report)
         _sweep(plan.folder, outcome.index)
     return outcome
 
 
-def _list(plan: Plan, before: ManifestIndex | None) -> Outcome:
+def _list(plan: Plan, before: ManifestIndex | None, report: Reporter) -> Outcome:
     generation = before.generation + 1 if before else 0
     target = shards.Target(plan.folder, storage.join(plan.folder, "_tmp"), generation)
     facts = {"source": plan.source, "filters": plan.filters.as_json(), "listed_at": shards.now()}
     tally = Tally()
-    with ListingProgress(tally) as progress, closing(listing.batches(plan.source, tally)) as tables:
+    with ListingProgress(tally, report) as progress, closing(listing.batches(plan.source, tally)) as tables:
         index = shards.write_to(target, plan.filters.keep(tables), tally, shards.BLOCK_ROWS, facts)
         seconds, rate = progress.seconds, progress.rate
     changes = None
