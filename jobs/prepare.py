@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from imagewizard.datasets import bsds500
+from imagewizard.images.decoding import quiet
 from jobs import shell
 
 
@@ -26,6 +27,7 @@ def main(argv: list[str]) -> int:
     print(plan, flush=True)
     if options.dry_run:
         return shell.DONE
+    quiet()
     for name, images in bsds500.prepare(plan).items():
         print(f"{images:>4} images  {plan.folder / name}.parquet  ({bsds500.MANIFESTS[name]})")
     return shell.DONE

@@ -16,6 +16,7 @@ from imagewizard.diffusion import pixels
 from imagewizard.diffusion.denoiser import Denoiser, default_device
 from imagewizard.distributed import cluster, denoise_job
 from imagewizard.images import formats
+from imagewizard.images.picture import decode_rgb
 from imagewizard.models import files as model_files
 from imagewizard.models import network
 from imagewizard.noise import synthetic
@@ -110,7 +111,7 @@ def _plain_rate(paths: list[Path], sigma: float, model_name: str) -> float:
 
 
 def _read(path: Path) -> np.ndarray:
-    return formats.decode(path.read_bytes(), 10**9)
+    return decode_rgb(path.read_bytes(), 10**9)
 
 
 def _noisy(clean: np.ndarray, path: Path, sigma: float) -> np.ndarray:

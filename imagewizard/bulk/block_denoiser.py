@@ -21,7 +21,8 @@ from imagewizard.bulk.block import Block
 from imagewizard.config.denoise import ActorConfig
 from imagewizard.diffusion import pixels
 from imagewizard.diffusion.denoiser import Denoiser
-from imagewizard.images import formats, picture
+from imagewizard.images import picture
+from imagewizard.images.errors import ImageError
 from imagewizard.images.picture import Picture
 from imagewizard.metrics import Reference
 from imagewizard.models import files as model_files
@@ -110,12 +111,12 @@ class BlockDenoiser:
         for index, image in enumerate(table.select(_ABOUT_IMAGE).to_pylist()):
             try:
                 if image["error"] is not None:
-                    raise formats.ImageError(image["error"])
+                    raise ImageError(image["error"])
                 source = blocks.picture_at(table, index)
                 if source is None:  # beyond what the decoding stage may hold
                     with block.timed("decode"):
                         source = picture.decode(table["data"][index].as_buffer(), config.max_pixels, keep=not scored)
-            except formats.ImageError as error:
+            except ImageError as error:
                 failure = _failure(image["stage"] or "decode", str(error))
                 rows += [
                     _result(image, level, attempt, None) | failure

@@ -1,11 +1,11 @@
-"""The name under which a denoised image is stored."""
+"""The name under which a denoised image is stored, as a file or as a member of a tar shard."""
 
 import base64
 import hashlib
 import re
 import unicodedata
 
-_SUFFIXES = {"png": ".png", "jpg": ".jpg", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
+from imagewizard.images.formats import OUTPUT_FORMATS
 
 # A file name may have 255 bytes; a partial file being written needs some of them for a suffix of its own. S3 keys have
 # at most 1024 bytes, part of which is the output prefix.
@@ -29,7 +29,7 @@ def output_name(image_id: str, format: str) -> str:
     percent-encoded (`50%.jpg` → `50%25.jpg.png`). An id with a possible twin (capitals, not in NFC) carries a digest
     of itself, `IMG_1.JPG~mzxw6ytboi2dqnbx.png`, and one that is too long is its first characters and the digest.
     """
-    suffix = _SUFFIXES[format]
+    suffix = OUTPUT_FORMATS[format].suffix
     escaped = "".join(
         c if c.isprintable() and c not in _RESERVED_CHARACTERS and c not in "%~" else _percent(c) for c in image_id
     )
@@ -44,6 +44,17 @@ def output_name(image_id: str, format: str) -> str:
     if len(name.encode()) > _MAX_PATH_BYTES or any(len(part.encode()) > _MAX_NAME_BYTES for part in name.split("/")):
         return f"{escaped.rpartition('/')[2][:32]}{mark}{suffix}"
     return name
+
+
+def webdataset_name(path: str) -> str:
+    """`dogs/a.jpg.png` → `dogs/a%2ejpg.png`: a name with one dot, before the extension.
+
+    WebDataset cuts a name at the first dot of its last part, and takes members of one key for parts of one sample: it
+    would make one of a.b.png and a.c.png. Escaped as in `output_name`, so that different names stay different.
+    """
+    folder, slash, name = path.rpartition("/")
+    stem, dot, extension = name.rpartition(".")
+    return f"{folder}{slash}{stem.replace('.', '%2e')}{dot}{extension}"
 
 
 def _percent(text: str) -> str:

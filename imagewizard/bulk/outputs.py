@@ -11,7 +11,8 @@ from imagewizard.bulk import block as blocks
 from imagewizard.bulk import output_names
 from imagewizard.bulk.block import Block
 from imagewizard.config.denoise import ImagesSection
-from imagewizard.images import formats, picture
+from imagewizard.images.encoding import encode
+from imagewizard.images.errors import ImageError
 from imagewizard.images.picture import Picture
 from imagewizard.schema import ERROR, RESULT_SCHEMA
 from imagewizard.sources import tar
@@ -62,8 +63,8 @@ def encode_early(denoised: Picture, row: dict[str, Any], section: ImagesSection)
 
 def _file_bytes(denoised: Picture, row: dict[str, Any], section: ImagesSection) -> bytes | None:
     try:
-        return picture.write(denoised, section.format, section.quality)
-    except formats.ImageError as error:
+        return encode(denoised, section.format, section.quality)
+    except ImageError as error:
         row |= {"status": ERROR, "stage": "write", "error": str(error)}
         return None
 
@@ -75,7 +76,7 @@ def _store(
     folder, scratch = storage.join(run, "images"), storage.join(run, "_tmp")
     if section.pack == "tar":
         if written:
-            members = [(tar.webdataset_name(name), data) for _, name, data in written]
+            members = [(output_names.webdataset_name(name), data) for _, name, data in written]
             shard = storage.join(folder, _shard_name(block, [member for member, _ in members]))
             storage.write_whole(shard, tar.pack(members), scratch)
             for (row, _, _), (member, _) in zip(written, members, strict=True):

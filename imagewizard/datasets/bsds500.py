@@ -13,6 +13,8 @@ from imagewizard import storage
 from imagewizard.datasets import archive, cbsd68, download
 from imagewizard.errors import UserError
 from imagewizard.images import formats
+from imagewizard.images.errors import ImageError
+from imagewizard.images.picture import decode_rgb
 from imagewizard.schema import BYTES, IMAGE_ID, MANIFEST_SCHEMA, URI
 
 URL = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/BSR/BSR_bsds500.tgz"
@@ -159,8 +161,8 @@ def _check(source: str, files: dict[str, Path]) -> set[str]:
 
 def _decoded(source: str, image_id: str, path: Path) -> np.ndarray:
     try:
-        image = formats.decode(path.read_bytes(), _MAX_PIXELS)
-    except (formats.ImageError, OSError) as error:
+        image = decode_rgb(path.read_bytes(), _MAX_PIXELS)
+    except (ImageError, OSError) as error:
         raise UserError(f"from: {source}: {image_id}: {error}; fetch BSDS500 again, from {URL}") from None
     if image.shape not in SHAPES:
         height, width, _ = image.shape

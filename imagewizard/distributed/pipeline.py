@@ -22,7 +22,9 @@ from imagewizard.bulk import outputs
 from imagewizard.bulk.block import Block
 from imagewizard.config.denoise import ActorConfig, ImagesSection
 from imagewizard.distributed.cluster import Allocation
-from imagewizard.images import formats, picture
+from imagewizard.images import picture
+from imagewizard.images.decoding import quiet
+from imagewizard.images.errors import ImageError
 from imagewizard.runs import compaction, results
 from imagewizard.schema import ERROR
 from imagewizard.sources import reading
@@ -115,6 +117,7 @@ def read_images(row: pa.Table, work: Work) -> pa.Table:
 
 def decode_images(row: pa.Table, work: Work) -> pa.Table:
     """Turns `data` into a picture, as far as PIXEL_BYTES go."""
+    quiet()
     block = Block.unpack(row)
     rows = block.images.drop_columns("data").to_pylist()
     held = 0
@@ -128,7 +131,7 @@ def decode_images(row: pa.Table, work: Work) -> pa.Table:
                 continue
             try:
                 decoded = picture.decode(data.as_buffer(), work.max_pixels, work.keep)
-            except formats.ImageError as error:
+            except ImageError as error:
                 image |= {"stage": "decode", "error": str(error)}
                 continue
             image |= blocks.picture_columns(decoded)
@@ -140,6 +143,7 @@ class DenoiseActor:
     """Denoises and commits blocks. Imports block_denoiser, and torch's ten seconds with it, only where it runs."""
 
     def __init__(self, config: ActorConfig, work: Work) -> None:
+        quiet()  # large images are decoded here
         self._work = work
         self._denoise_block = self.load(config)
 

@@ -138,8 +138,10 @@ def _fit(trainer: TorchTrainer) -> WorkerGroupError | None:
 
 def _train(config: dict[str, Any]) -> None:
     """What a worker runs; imports diffusers, and its ten seconds, only there."""
+    from imagewizard.images.decoding import quiet
     from imagewizard.training import loop
 
+    quiet()
     loop.run(config["task"])
 
 

@@ -16,6 +16,7 @@ import ray
 from ray.data import Dataset, ExecutionOptions, ExecutionResources
 
 from imagewizard.distributed import cluster
+from imagewizard.images.decoding import quiet
 from imagewizard.schema import IMAGE_ID, URI
 from imagewizard.training import samples as training_samples
 from imagewizard.training.image_store import BenchmarkImageError, ImageStore, UnusableImageError
@@ -68,6 +69,7 @@ def execution_options(samples: Samples, workers: int) -> ExecutionOptions:
 
 def load_piece(piece: dict[str, int], samples: Samples) -> Iterator[dict[str, Any]]:
     """The rows of a piece, one by one."""
+    quiet()
     for row in range(piece["start"], piece["stop"]):
         yield load_row(row, samples)
 

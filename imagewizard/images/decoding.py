@@ -2,18 +2,17 @@
 
 Pillow reads them, but for what it has no mode for (16-bit colour) or gets wrong (PNG's transparent colour): see
 deep_colour.py. It is held to six formats, so that no file, whatever it is called, reaches another of its plugins (EPS
-would start Ghostscript). Warnings, logs and libtiff's messages are silenced for the process: whatever they would say of
-an image is either harmless or comes out as `ImageError`.
+would start Ghostscript). Importing this changes nothing of the process; `quiet` does.
 """
 
 import ctypes
 import io
 import logging
-import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -21,17 +20,28 @@ from PIL import Image, ImageFile
 from imagewizard.images import deep_colour
 from imagewizard.images.errors import ImageError
 from imagewizard.images.exif import ICC_PROFILE, ORIENTATION, Tags
+from imagewizard.images.formats import INPUT_FORMATS
 
-# A filter that stays, rather than warnings.catch_warnings, which is not safe with threads.
-warnings.filterwarnings("ignore", module=r"PIL\.")
-for _name in ("PIL", "imagecodecs"):
-    logging.getLogger(_name).setLevel(logging.CRITICAL)
-# libtiff prints errors itself, up to a line for each row of a broken fax image, and Pillow has no switch for that.
-# Where libtiff is not a shared library (Windows) it goes on doing so.
-with suppress(AttributeError, OSError):
-    ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
+_PILLOW_NAMES = tuple(format.name.upper() for format in INPUT_FORMATS)
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+
+@cache
+def quiet() -> None:
+    """Settings of this process, for one whose only work is on images: a worker, a command.
+
+    Warnings and logs of Pillow and imagecodecs and messages of libtiff are silenced: whatever they would say of an
+    image is either harmless or comes out as ImageError. Pillow's own limit of pixels, MAX_IMAGE_PIXELS, is lifted:
+    `max_pixels` is checked as soon as the header is read.
+    """
+    # A filter that stays, rather than warnings.catch_warnings, which is not safe with threads.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    for name in ("PIL", "imagecodecs"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    Image.MAX_IMAGE_PIXELS = None
+    # libtiff prints errors itself, up to a line for each row of a broken fax image, and Pillow has no switch for that.
+    # Where libtiff is not a shared library (Windows) it goes on doing so.
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
 
 
 @dataclass(frozen=True)
@@ -47,7 +57,7 @@ class Stored:
 
 
 def stored(data: bytes, max_pixels: int) -> Stored:
-    """What the file stores. To be called within image_errors.explained: raises ImageError, and what decoders raise.
+    """What the file stores. To be called within errors.explained: raises ImageError, and what decoders raise.
 
     - Stored values count: ICC profiles and gamma change nothing. Premultiplied alpha (TIFF) is divided out.
     - Grey of up to 8 bits is spread over 0-255. Palette: its colours. A transparent colour (PNG, GIF) becomes alpha.
@@ -59,7 +69,8 @@ def stored(data: bytes, max_pixels: int) -> Stored:
     - Animations and multi-page files: the first frame.
     - EXIF orientation is applied; EXIF that cannot be read is ignored.
 
-    More than `max_pixels` in the header is refused before a pixel is decoded; Pillow's MAX_IMAGE_PIXELS plays no part.
+    More than `max_pixels` in the header is refused before a pixel is decoded; so is, in a process that has not called
+    `quiet`, more than twice Pillow's MAX_IMAGE_PIXELS.
     A cut-off file is refused, as is a PNG with any wrong checksum (Pillow itself does not check those of pixel data).
     Formats without checksums (all others) cannot show damage that leaves their bit stream readable.
     """
@@ -73,9 +84,7 @@ def stored(data: bytes, max_pixels: int) -> Stored:
     _check_size(*image.size, max_pixels)
     if image.format == "PNG":
         _open(data).verify()
-    # TIFF alone asks for Pillow's limit a second time, when it loads.
-    with _pillow_limit_lifted() if image.format == "TIFF" else nullcontext():
-        image.load()
+    image.load()
     samples = deep_colour.read_png(data) if _is_png_beyond_pillow(image, data) else _samples(image)
     if layout is not None:  # load() has turned it
         return Stored(samples, image.info.get("icc_profile"), data)
@@ -134,28 +143,8 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         )
 
 
-_limit_lock = threading.Lock()
-
-
-@contextmanager
-def _pillow_limit_lifted() -> Iterator[None]:
-    """Takes Pillow's process-wide MAX_IMAGE_PIXELS out of the way and puts it back.
-
-    Pillow refuses twice that number whatever the job allows, and says no width and height. Here the job's own limit is
-    checked as soon as the header is read; other users of Pillow in this process keep theirs. The lock is held for
-    headers (and TIFF pixels) only, so threads decode side by side.
-    """
-    with _limit_lock:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
-
-
 def _open(data: bytes) -> ImageFile.ImageFile:
-    with _pillow_limit_lifted():
-        return Image.open(io.BytesIO(data), formats=_FORMATS)
+    return Image.open(io.BytesIO(data), formats=_PILLOW_NAMES)
 
 
 # ------------------------------------------------------------------------------------------------------------- EXIF

@@ -1,6 +1,8 @@
-"""16-bit colour, which Pillow has no mode for: read from PNG and TIFF through libpng and libtiff, written to PNG."""
+"""16-bit colour, which Pillow has no mode for: read from PNG and TIFF through libpng and libtiff, written to PNG.
 
-import imagecodecs
+imagecodecs is imported where it is used: most images are read without it.
+"""
+
 import numpy as np
 
 from imagewizard.images.exif import Tags
@@ -16,6 +18,8 @@ def read_png(data: bytes) -> np.ndarray:
 
     Raises ValueError for what libpng refuses, sides over 1,000,000 pixels among it.
     """
+    import imagecodecs
+
     try:
         samples = imagecodecs.png_decode(data)
     # the text of a PngError is no longer there when Python asks for it: other text, or what is no text at all
@@ -26,6 +30,8 @@ def read_png(data: bytes) -> np.ndarray:
 
 def write_png(samples: np.ndarray) -> bytes:
     """The file bytes of uint16 (H, W, 1-4), without metadata."""
+    import imagecodecs
+
     # CPU time and size of a 512x512 photo: so 14 ms, 1286 kB; libpng's choice of filters 47 ms, 1316 kB.
     rle, sub = imagecodecs.PNG.STRATEGY.RLE, imagecodecs.PNG.FILTER.SUB
     # it finds fault with the strides of a single channel
@@ -55,6 +61,8 @@ def read_tiff(data: bytes, layout: Tags, width: int, height: int) -> np.ndarray:
     Alpha is the first of the extra channels if it is marked as alpha; all others are dropped.
     Raises TiffError, ValueError or MemoryError for what libtiff refuses, a size other than the given one among it.
     """
+    import imagecodecs
+
     count = layout.integers(_SAMPLES)[0]
     is_planar = layout.integers(_PLANAR, (1,))[0] == 2
     # the array comes from here, so that whatever libtiff makes of the header it cannot ask for more

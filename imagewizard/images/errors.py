@@ -4,7 +4,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from PIL import UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+
+from imagewizard.errors import one_line
+from imagewizard.images.formats import INPUT_FORMATS, INPUT_NAMES
 
 
 class ImageError(Exception):
@@ -26,13 +29,14 @@ def explained(data: bytes) -> Iterator[None]:
         raise
     except MemoryError as error:
         raise ImageError("out of memory: the decoded image does not fit in memory") from error
+    except Image.DecompressionBombError as error:  # where decoding.quiet has not been called
+        raise ImageError(f"too many pixels: {one_line(error)}") from error
     except Exception as error:  # broken bytes make Pillow raise nearly anything: OSError, SyntaxError, IndexError, …
         raise ImageError(_reason(data, error)) from error
 
 
 _MAGIC = re.compile(
-    rb"(?P<PNG>\x89PNG)|(?P<JPEG>\xff\xd8\xff)|(?P<WebP>RIFF....WEBP)|(?P<BMP>BM)|(?P<GIF>GIF8)|(?P<TIFF>II[*+]\0|MM\0[*+])",
-    re.DOTALL,
+    b"|".join(b"(?P<%b>%b)" % (format.name.encode(), format.magic) for format in INPUT_FORMATS), re.DOTALL
 )
 _OTHER_MAGIC = {b"%PDF": "PDF", b"%!": "PostScript", b"PK\3\4": "a zip archive", b"\x1f\x8b": "gzip"}
 _OTHER_MAGIC |= {b"<!doctype html": "HTML", b"<html": "HTML", b"<svg": "SVG", b"<?xml": "XML"}
@@ -41,10 +45,10 @@ _OTHER_MAGIC |= {b"version https://git-lfs": "a Git LFS pointer, not the file it
 
 def _reason(data: bytes, error: Exception) -> str:
     """The message of the ImageError for what a decoder raised."""
-    text = " ".join(str(error).split())[:200] or type(error).__name__
+    text = one_line(error)[:200] or type(error).__name__
     magic = _MAGIC.match(data)
     if magic is None:
-        return f"not an image: looks like {_looks_like(data)}, and not PNG, JPEG, WebP, BMP, GIF or TIFF"
+        return f"not an image: looks like {_looks_like(data)}, and not {INPUT_NAMES}"
     name = magic.lastgroup
     # A RIFF header gives the length of the file; a JPEG that cannot be loaded ends before its first scan; what libtiff
     # cannot read lies beyond the end.

@@ -1,30 +1,49 @@
-"""Images as scoring and training know them, uint8 RGB arrays, from image files and to them.
+"""The image formats that are read and written: the one place that lists them."""
 
-picture.py keeps more of a file; what can be wrong with one is in image_errors.py.
-"""
+from typing import NamedTuple
 
-import numpy as np
 
-from imagewizard.images import picture
-from imagewizard.images.errors import ImageError as ImageError
-from imagewizard.images.picture import Picture
+class InputFormat(NamedTuple):
+    """A format that images are read from."""
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+    name: str
+    """As messages call it; in capitals, as Pillow does."""
+    suffixes: tuple[str, ...]
+    """How names of its files end."""
+    magic: bytes
+    """Regular expression for the first bytes of its files."""
+
+
+INPUT_FORMATS = (
+    InputFormat("PNG", (".png",), rb"\x89PNG"),
+    InputFormat("JPEG", (".jpg", ".jpeg"), rb"\xff\xd8\xff"),
+    InputFormat("WebP", (".webp",), rb"RIFF....WEBP"),
+    InputFormat("BMP", (".bmp",), rb"BM"),
+    InputFormat("GIF", (".gif",), rb"GIF8"),
+    InputFormat("TIFF", (".tif", ".tiff"), rb"II[*+]\0|MM\0[*+]"),
+)
+INPUT_NAMES = ", ".join(format.name for format in INPUT_FORMATS[:-1]) + f" or {INPUT_FORMATS[-1].name}"
+SUFFIXES = tuple(suffix for format in INPUT_FORMATS for suffix in format.suffixes)
+
+
+class OutputFormat(NamedTuple):
+    """A format that images are written in."""
+
+    suffix: str
+    longest_side: int
+    """In pixels."""
+
+
+# What `images.format` in a config may be. The longest sides: libpng's limit unless told otherwise, and nobody tells it;
+# libjpeg's; WebP's and TIFF's own.
+OUTPUT_FORMATS = {
+    "png": OutputFormat(".png", 1_000_000),
+    "jpg": OutputFormat(".jpg", 65500),
+    "webp": OutputFormat(".webp", 16383),
+    "tiff": OutputFormat(".tif", 2**32 - 1),
+}
 
 
 def is_image_name(name: str) -> bool:
     """Whether the name ends in one of SUFFIXES, in any case."""
     return name.lower().endswith(SUFFIXES)
-
-
-def decode(data: bytes, max_pixels: int) -> np.ndarray:
-    """The pixels of an image file, uint8 (H, W, 3) RGB, C-contiguous and writable: picture.decode without `keep`.
-
-    Raises ImageError, and only that.
-    """
-    return picture.decode(data, max_pixels, keep=False).pixels
-
-
-def encode(image: np.ndarray, format: str, quality: int | None = None) -> bytes:
-    """The file bytes of a uint8 (H, W, 3) image in one of picture.FORMATS: picture.write of nothing but pixels."""
-    return picture.write(Picture(image), format, quality)

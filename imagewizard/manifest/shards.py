@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from imagewizard import storage
 from imagewizard.errors import UserError
+from imagewizard.images.formats import SUFFIXES
 from imagewizard.manifest import index as manifest_index
 from imagewizard.manifest import listing, queries
 from imagewizard.manifest.index import ManifestIndex, shard_name
@@ -180,7 +181,7 @@ def check_source(source: str | list[str]) -> None:
     with closing(listing.batches(source, tally)) as tables:
         first = next((table for table in tables if table.num_rows), None)
     if first is None:
-        suffixes = "png, jpg, jpeg, webp, bmp, gif, tif, tiff"
+        suffixes = ", ".join(suffix[1:] for suffix in SUFFIXES)
         others = f" ({tally.skipped} other files, {tally.examples[0]} among them)" if tally.skipped else ""
         raise UserError(
             f"input: {source} holds no image{others}; give a folder with {suffixes} files, tar shards of them, "

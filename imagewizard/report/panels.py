@@ -9,7 +9,9 @@ import duckdb
 import numpy as np
 
 from imagewizard.errors import UserError
-from imagewizard.images import formats
+from imagewizard.images.encoding import encode
+from imagewizard.images.errors import ImageError
+from imagewizard.images.picture import Picture, decode_rgb
 from imagewizard.noise import synthetic
 from imagewizard.query import sql as query_sql
 from imagewizard.sources import reading
@@ -112,8 +114,8 @@ def sample(place: str, row: dict[str, Any], max_pixels: int) -> Sample:
 def _read(uri: str, shape: tuple[int, int], max_pixels: int, what: str, missing: list[str]) -> np.ndarray | None:
     """The image; None, and a line in `missing`, where it is gone or no longer what the row is about."""
     try:
-        image = formats.decode(reading.read_origin(uri), max_pixels)
-    except (OSError, ValueError, UserError, formats.ImageError) as error:
+        image = decode_rgb(reading.read_origin(uri), max_pixels)
+    except (OSError, ValueError, UserError, ImageError) as error:
         reason = "it is no longer there" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())[:200]
         missing.append(f"{what} cannot be shown: {reason} ({uri})")
         return None
@@ -169,5 +171,5 @@ def _detail(image: np.ndarray) -> tuple[int, int]:
 
 
 def _data_uri(image: np.ndarray, quality: int | None) -> str:
-    data = formats.encode(np.ascontiguousarray(image), "webp", quality)
+    data = encode(Picture(np.ascontiguousarray(image)), "webp", quality)
     return f"data:image/webp;base64,{base64.b64encode(data).decode()}"

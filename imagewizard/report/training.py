@@ -6,7 +6,9 @@ from markupsafe import Markup
 
 from imagewizard import storage
 from imagewizard.errors import UserError
-from imagewizard.images import formats
+from imagewizard.images.encoding import encode
+from imagewizard.images.errors import ImageError
+from imagewizard.images.picture import Picture, decode_rgb
 from imagewizard.report import charts as report_charts
 from imagewizard.report import page
 from imagewizard.report.charts import Curve
@@ -63,10 +65,10 @@ def _sheets(run: str) -> list[tuple[str, str]]:
     shown = []
     for name, caption in zip(dict.fromkeys([*names[-1:], *names[:1]]), ("newest", "first"), strict=False):
         try:
-            picture = formats.decode(storage.read_bytes(storage.join(folder, name)), MAX_SHEET_PIXELS)
-        except (OSError, UserError, formats.ImageError):
+            picture = decode_rgb(storage.read_bytes(storage.join(folder, name)), MAX_SHEET_PIXELS)
+        except (OSError, UserError, ImageError):
             continue  # a picture of many: the numbers beside it are what counts
-        data = base64.b64encode(formats.encode(picture, "webp", SHEET_QUALITY)).decode()
+        data = base64.b64encode(encode(Picture(picture), "webp", SHEET_QUALITY)).decode()
         step = name.removeprefix("step-").removesuffix(".png").lstrip("0") or "0"
         shown.append((f"step {step}, the {caption} validation", f"data:image/webp;base64,{data}"))
     return shown

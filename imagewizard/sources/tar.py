@@ -167,14 +167,3 @@ def pack(members: Iterable[tuple[str, bytes]]) -> bytes:
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
     return sink.getvalue()
-
-
-def webdataset_name(path: str) -> str:
-    """`dogs/a.jpg.png` → `dogs/a%2ejpg.png`: a name with one dot, before the extension.
-
-    WebDataset cuts a name at the first dot of its last part, and takes members of one key for parts of one sample: it
-    would make one of a.b.png and a.c.png. Escaped as in `output_names.output_name`, whose names stay different so.
-    """
-    folder, slash, name = path.rpartition("/")
-    stem, dot, extension = name.rpartition(".")
-    return f"{folder}{slash}{stem.replace('.', '%2e')}{dot}{extension}"

@@ -7,7 +7,8 @@ import numpy as np
 
 from imagewizard import storage
 from imagewizard.datasets import cbsd68
-from imagewizard.images import formats
+from imagewizard.images.errors import ImageError
+from imagewizard.images.picture import decode_rgb
 
 MAX_TRAINING_PIXELS = 100_000_000
 # Decoded pixels that a process keeps: some 300 photographs of 0.25 megapixels, so that a small set is decoded once.
@@ -42,8 +43,8 @@ class ImageStore:
             self._kept.move_to_end(uri)
             return self._kept[uri]
         try:
-            image = formats.decode(_read(uri), MAX_TRAINING_PIXELS)
-        except (formats.ImageError, OSError) as error:
+            image = decode_rgb(_read(uri), MAX_TRAINING_PIXELS)
+        except (ImageError, OSError) as error:
             self._unusable[uri] = " ".join(str(error).split())
             raise UnusableImageError(self._unusable[uri]) from None
         if name := cbsd68.match(image):

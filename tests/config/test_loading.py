@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, field_validator, model_validator
 
+from imagewizard.config.denoise import DenoiseConfig
 from imagewizard.config.loading import Section, check, load, split_words
 from imagewizard.errors import UserError
 
@@ -270,3 +271,9 @@ def test_long_values_are_cut_short() -> None:
 
 def test_first_complaint_comes_first() -> None:
     assert complaint({"leaf": {"depth": 0, "lambda": 7}, "mode": "x"}).startswith("leaf.depth: ")
+
+
+@pytest.mark.parametrize("word", ["images.format=bmp", "images.format=PNG", "images.quality=0", "images.quality=101"])
+def test_settings_of_images_that_cannot_be(word: str) -> None:
+    with pytest.raises(UserError, match=r"^images\.(format|quality): must be"):
+        load(DenoiseConfig, None, ["input=in", "output=out", word])

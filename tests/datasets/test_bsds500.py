@@ -16,7 +16,7 @@ from PIL import Image
 
 from imagewizard.datasets import bsds500
 from imagewizard.errors import UserError
-from imagewizard.images import formats
+from imagewizard.images.picture import decode_rgb
 from imagewizard.manifest import shards
 from imagewizard.schema import MANIFEST_SCHEMA
 from tests.support.bsds500_files import FINGERPRINTS, write_bsds500
@@ -283,5 +283,5 @@ def test_the_real_set_gives_cbsd68_as_its_benchmark(shared_data: Path, tmp_path:
     published = {path.stem: path for path in (shared_data / "cbsd68").iterdir()}
     assert set(found) == set(published)
     for name, path in published.items():
-        pixels = [formats.decode(Path(str(each)).read_bytes(), 1 << 20) for each in (path, found[name])]
+        pixels = [decode_rgb(Path(str(each)).read_bytes(), 1 << 20) for each in (path, found[name])]
         assert (pixels[0] == pixels[1]).all()

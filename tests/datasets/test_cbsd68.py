@@ -10,16 +10,18 @@ from skimage import data
 
 from imagewizard.datasets import cbsd68
 from imagewizard.images import formats
+from imagewizard.images.errors import ImageError
+from imagewizard.images.picture import decode_rgb
 from tests.support.bsds500_files import FINGERPRINTS, picture
 from tests.support.sample_files import encoded, photo
 
 
 def decoded(path: Path) -> np.ndarray:
-    return formats.decode(path.read_bytes(), 1 << 26)
+    return decode_rgb(path.read_bytes(), 1 << 26)
 
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    return formats.decode(encoded(Image.fromarray(image), "JPEG", quality=quality), 1 << 26)
+    return decode_rgb(encoded(Image.fromarray(image), "JPEG", quality=quality), 1 << 26)
 
 
 def resized(image: np.ndarray, factor: float) -> np.ndarray:
@@ -97,7 +99,7 @@ def test_scikit_images_samples_are_none_of_them() -> None:
     for path in samples:
         try:
             image = decoded(path)
-        except formats.ImageError:  # some hold floating point, to test readers
+        except ImageError:  # some hold floating point, to test readers
             continue
         assert cbsd68.match(image) is None, path
 

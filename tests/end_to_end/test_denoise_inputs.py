@@ -16,6 +16,7 @@ from imagewizard.config.denoise import DenoiseConfig
 from imagewizard.distributed import denoise_job
 from imagewizard.errors import JobError
 from imagewizard.images import picture
+from imagewizard.images.encoding import encode
 from imagewizard.images.picture import Picture
 from imagewizard.runs import summary
 from imagewizard.sources import reading, tar
@@ -72,7 +73,7 @@ def test_restored_images_keep_what_their_inputs_had(tmp_path: Path, tiny: str, p
     }
     (tmp_path / "in").mkdir()
     for name, each in pictures.items():
-        (tmp_path / "in" / name).write_bytes(picture.write(each, name.rpartition(".")[2], None))
+        (tmp_path / "in" / name).write_bytes(encode(each, name.rpartition(".")[2]))
     words = [f"input={tmp_path}/in", f"output={tmp_path}/run", f"model={tiny}", "noise=null", "denoise.sigma=10"]
     run_job(*words, f"images={{format: png, pack: {pack}}}")
     found = {row["image_id"]: row for row in rows(tmp_path / "run")}

@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 
 from imagewizard.images.errors import ImageError
-from imagewizard.images.formats import decode, is_image_name
+from imagewizard.images.formats import is_image_name
+from imagewizard.images.picture import decode_rgb as decode
 from tests.support.sample_files import BROKEN, valid_files, write_broken_files
-
-# pytest replaces the process's warning filters, the one that decoding.py sets among them
-pytestmark = pytest.mark.filterwarnings(r"ignore:::PIL\.")
 
 ENOUGH = 1_000_000
 

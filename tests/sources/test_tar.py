@@ -177,16 +177,3 @@ def test_packing_is_deterministic_and_tar_unpacks_it(tmp_path: Path) -> None:
         assert {(m.mtime, m.uid, m.gid, m.uname) for m in tar} == {(0, 0, 0, "")}
         assert [bool(m.pax_headers) for m in tar] == [False, False, True]
     assert [m.name for m in listed(str(tmp_path / "a.tar"))[0]] == [name for name, _ in members]
-
-
-@pytest.mark.parametrize(
-    ("path", "name"),
-    [
-        ("dogs/a.jpg.png", "dogs/a%2ejpg.png"),
-        ("a.b/c.png", "a.b/c.png"),
-        ("a.png", "a.png"),
-        ("a.b.c.d", "a%2eb%2ec.d"),
-    ],
-)
-def test_a_webdataset_name_has_one_dot(path: str, name: str) -> None:
-    assert tar_shards.webdataset_name(path) == name

@@ -1,0 +1,214 @@
+"""encode: what a file had beside its pixels is in the file that is written, as other readers of files see it."""
+
+import io
+from itertools import product
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, JpegImagePlugin
+
+from imagewizard.images.encoding import encode
+from imagewizard.images.errors import ImageError
+from imagewizard.images.formats import OUTPUT_FORMATS
+from imagewizard.images.picture import Picture, decode, decode_rgb
+from tests.support.sample_files import camera_exif, encoded, exif_values, icc_profile, photo
+
+HEIGHT, WIDTH = 37, 53
+KINDS = list(product((np.uint8, np.uint16), (1, 3), (False, True)))
+
+
+def read(data: bytes) -> Picture:
+    return decode(data, 1_000_000, keep=True)
+
+
+def with_exif(exif: Image.Exif, height: int = HEIGHT, width: int = WIDTH) -> bytes | None:
+    """The EXIF that a picture of that size has."""
+    return read(encoded(Image.new("L", (width, height)), "PNG", exif=exif)).exif
+
+
+def sample(dtype: type, channels: int, has_alpha: bool) -> Picture:
+    """Noise with all that there can be."""
+    values = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (HEIGHT, WIDTH, 4)).astype(dtype)
+    pixels, alpha = np.ascontiguousarray(values[..., :channels]), np.ascontiguousarray(values[..., 3])
+    profile = icc_profile("GRAY" if channels == 1 else "RGB ")
+    return Picture(pixels, alpha if has_alpha else None, profile, with_exif(camera_exif(Copyright="somebody")))
+
+
+def samples(source: Picture) -> np.ndarray:
+    """As other readers give them: grey without an axis, alpha behind the colours."""
+    return np.squeeze(source.pixels if source.alpha is None else np.dstack([source.pixels, source.alpha]))
+
+
+def eight_bits(values: np.ndarray) -> np.ndarray:
+    return values if values.dtype == np.uint8 else np.round(values / 257)
+
+
+def assert_same(a: Picture, b: Picture) -> None:
+    assert a.pixels.dtype == b.pixels.dtype
+    np.testing.assert_array_equal(a.pixels, b.pixels)
+    assert (a.alpha is None) == (b.alpha is None)
+    if a.alpha is not None and b.alpha is not None:
+        assert a.alpha.dtype == b.alpha.dtype == a.pixels.dtype
+        np.testing.assert_array_equal(a.alpha, b.alpha)
+    assert a.icc == b.icc and a.exif == b.exif
+
+
+def assert_carries(data: bytes, icc: bytes | None) -> Image.Image:
+    """The file, loaded by Pillow, which finds the ICC profile there, and the EXIF of `sample`."""
+    stored = Image.open(io.BytesIO(data))
+    stored.load()
+    assert stored.info.get("icc_profile") == icc
+    camera = camera_exif(Copyright="somebody")
+    camera.get_ifd(0x8769).update({0xA002: WIDTH, 0xA003: HEIGHT})
+    written = Image.open(io.BytesIO(encoded(Image.new("L", (1, 1)), "PNG", exif=camera)))
+    expected, found = exif_values(written), exif_values(stored)
+    for directory, tags in expected.items():
+        assert tags and found[directory].items() >= tags.items()  # a TIFF has more, of its own
+    assert 0x0112 not in found["main"]
+    return stored
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_png_keeps_everything(kind):
+    source = sample(*kind)
+    data = encode(source, "png")
+    assert_carries(data, source.icc)
+    assert b"eXIfII*\0" in data or b"eXIfMM\0*" in data  # Pillow would forgive JPEG's prefix
+    stored = imagecodecs.png_decode(data)
+    assert stored.dtype == source.pixels.dtype
+    np.testing.assert_array_equal(stored, samples(source))
+    assert_same(read(data), source)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tiff_keeps_everything(kind):
+    source = sample(*kind)
+    data = encode(source, "tiff")
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages.first
+        assert page.dtype == source.pixels.dtype
+        np.testing.assert_array_equal(page.asarray(), samples(source))
+        assert page.tags[34675].value == source.icc
+        assert page.tags["Copyright"].value == "somebody"
+        assert page.tags["ExifTag"].value["ExposureTime"] == 0.005
+        assert page.tags["GPSTag"].value["GPSLatitude"] == (50, 1, 4, 1, 25, 2)
+    if kind != (np.uint16, 1, True):  # which Pillow cannot read
+        stored = assert_carries(data, source.icc)
+        if kind[0] == np.uint8:
+            np.testing.assert_array_equal(np.asarray(stored), samples(source))
+    assert_same(read(data), source)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_tiff_of_many_strips_in_the_byte_order_of_its_exif(order):
+    camera = camera_exif()
+    camera.endian = order
+    pixels = np.random.default_rng(0).integers(0, 65535, (401, 333, 3)).astype(np.uint16)
+    source = Picture(pixels, exif=with_exif(camera, 401, 333))
+    data = encode(source, "tiff")
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        assert file.byteorder == order
+        assert len(file.pages.first.dataoffsets) == 4  # 262144 bytes are 131 rows of 1998
+        assert file.pages.first.offset % 2 == 0
+        assert file.pages.first.tags["ExifTag"].value["ExposureTime"] == 0.005
+    np.testing.assert_array_equal(imagecodecs.tiff_decode(data), pixels)
+    assert_same(read(data), source)
+
+
+def test_a_tiff_is_laid_out_as_it_is_whatever_its_exif_says():
+    source = Picture(np.ones((2, 3, 3), np.uint8), exif=camera_exif(ImageWidth=999, StripOffsets=8).tobytes())
+    np.testing.assert_array_equal(read(encode(source, "tiff")).pixels, source.pixels)
+
+
+def test_tiff_directories_start_at_even_offsets():
+    rng = np.random.default_rng(0)
+    for width in range(1, 20):
+        data = encode(Picture(rng.integers(0, 255, (1, width, 1)).astype(np.uint8)), "tiff")
+        assert int.from_bytes(data[4:8], "little") % 2 == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_jpeg_has_eight_bits_and_no_alpha_but_keeps_the_rest(kind):
+    source = sample(*kind)
+    flat = np.full_like(source.pixels, 77 if kind[0] == np.uint8 else 77 * 257 - 128)
+    stored = assert_carries(encode(Picture(flat, source.alpha, source.icc, source.exif), "jpg"), source.icc)
+    assert (stored.format, stored.mode) == ("JPEG", "L" if kind[1] == 1 else "RGB")
+    assert set(np.asarray(stored).ravel()) == {77}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_webp_has_eight_bits_and_colour_but_keeps_the_rest(kind):
+    source = sample(*kind)
+    icc = None if kind[1] == 1 else source.icc
+    stored = assert_carries(encode(source, "webp"), icc)
+    assert stored.mode == ("RGB" if source.alpha is None else "RGBA")
+    colours = eight_bits(source.pixels).repeat(3 // kind[1], axis=2)
+    expected = colours if source.alpha is None else np.dstack([colours, eight_bits(source.alpha)])
+    np.testing.assert_array_equal(np.asarray(stored), expected)
+    assert assert_carries(encode(source, "webp", 80), icc).mode == stored.mode
+
+
+def test_lossless_webp_keeps_colours_that_cannot_be_seen():
+    source = sample(np.uint8, 3, False)
+    hidden = Picture(source.pixels, np.zeros((HEIGHT, WIDTH), np.uint8))
+    assert_same(read(encode(hidden, "webp")), hidden)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("format", OUTPUT_FORMATS)
+def test_nothing_is_made_up(format, dtype):
+    found = read(encode(Picture(np.zeros((3, 4, 3), dtype)), format))
+    assert found.icc is None and found.exif is None and found.alpha is None
+
+
+def test_exif_that_jpeg_cannot_hold():
+    source = Picture(np.zeros((2, 3, 3), np.uint8), exif=camera_exif(Artist="x" * 70_000).tobytes())
+    for format in ("png", "webp", "tiff"):
+        assert b"x" * 70_000 in encode(source, format)
+    with pytest.raises(ImageError, match=r"^cannot encode: 3x2 as jpg: EXIF data is too long$"):
+        encode(source, "jpg")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_png_too_long_for_its_readers(dtype):
+    read(encode(Picture(np.zeros((1, 1_000_000, 1), dtype)), "png"))
+    with pytest.raises(ImageError, match="cannot encode: 1000001x1 as png; no side may be over 1000000 pixels"):
+        encode(Picture(np.zeros((1, 1_000_001, 1), dtype)), "png")
+
+
+@pytest.mark.parametrize(("format", "quality"), [("png", None), ("png", 1), ("tiff", None), ("webp", None)])
+def test_lossless_formats_round_trip(format, quality):
+    image = photo(37, 53, seed=0)
+    np.testing.assert_array_equal(decode_rgb(encode(Picture(image), format, quality), 1_000_000), image)
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / np.mean((a.astype(float) - b) ** 2)))
+
+
+@pytest.mark.parametrize("format", ["jpg", "webp"])
+def test_quality_trades_size_for_fidelity(format):
+    image = photo(64, 96, seed=0)
+    low, high = encode(Picture(image), format, 30), encode(Picture(image), format, 90)
+    assert len(low) < len(high)
+    assert psnr(decode_rgb(low, 1_000_000), image) + 3 < psnr(decode_rgb(high, 1_000_000), image)
+
+
+def test_jpeg_keeps_all_colour_samples_and_defaults_to_95():
+    # alternating red and blue columns are grey to a codec that halves the colour planes
+    stripes = np.zeros((16, 16, 3), np.uint8)
+    stripes[:, ::2, 0] = stripes[:, 1::2, 2] = 255
+    data = encode(Picture(stripes), "jpg")
+    stored = Image.open(io.BytesIO(data))
+    assert (stored.format, JpegImagePlugin.get_sampling(stored)) == ("JPEG", 0)
+    assert psnr(decode_rgb(data, 1_000_000), stripes) > 30
+    assert data == encode(Picture(stripes), "jpg", 95) != encode(Picture(stripes), "jpg", 94)
+
+
+@pytest.mark.parametrize(("format", "side"), [("webp", 16383), ("jpg", 65500)])
+def test_an_image_too_long_for_its_format(format, side):
+    encode(Picture(np.zeros((1, side, 3), np.uint8)), format)
+    with pytest.raises(ImageError, match=f"cannot encode: {side + 1}x1 as {format}; no side may be over {side} pixels"):
+        encode(Picture(np.zeros((1, side + 1, 3), np.uint8)), format)
