@@ -26,6 +26,7 @@ from imagewizard.manifest import shards
 from imagewizard.runs import compaction, results, totals
 from imagewizard.runs.results import BlockFile
 from imagewizard.schema import IMAGE_ID, URI
+from imagewizard.storage import Folder
 
 SIDE = 16  # pixels of an image
 FILES = 1000  # that the manifest's images share
@@ -86,8 +87,8 @@ def measure(images: int, scratch: Path) -> Cost:
     started = time.perf_counter()
     denoise_job.execute(denoise_job.prepare(config), actor=StandInActor)
     again = time.perf_counter() - started
-    names = results.result_files(config.output)
-    sizes = [storage.size(storage.join(config.output, "results", name)) for name in names]
+    names, folder = results.result_files(config.output), Folder(config.output)
+    sizes = [storage.size(folder.uri_of(f"results/{name}")) for name in names]
     return Cost(
         images=images,
         manifest_seconds=listed,
@@ -125,8 +126,8 @@ def _resume(config: DenoiseConfig, index: shards.ManifestIndex) -> float:
     kept = [edge for edge in edges if edge[1] <= table.num_rows - LEFT * index.images]
     for number, (first, last) in enumerate(kept):
         data = results.encode(table.slice(first, last - first), {})
-        storage.write_new(storage.join(run, "results", BlockFile(shard, number, 1).name), data, f"{run}/_tmp")
-    storage.delete_files([storage.join(run, "results", whole.name)])
+        Folder(run).write_new(f"results/{BlockFile(shard, number, 1).name}", data)
+    Folder(run).delete([f"results/{whole.name}"])
     started = time.perf_counter()
     files, _ = totals.snapshot(run)
     assert not compaction.is_finished(shard, index.blocks[shard], files)

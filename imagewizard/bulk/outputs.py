@@ -16,6 +16,7 @@ from imagewizard.images.errors import ImageError
 from imagewizard.images.picture import Picture
 from imagewizard.schema import ERROR, RESULT_SCHEMA
 from imagewizard.sources import tar
+from imagewizard.storage import Folder
 
 # PUTs wait for the server; encoders leave Python's lock while they compress.
 WRITE_THREADS = 16
@@ -73,19 +74,19 @@ def _store(
     block: Block, run: str, rows: list[dict[str, Any]], files: list[bytes | None], section: ImagesSection
 ) -> None:
     written = [(row, _name(row, section), data) for row, data in zip(rows, files, strict=True) if data is not None]
-    folder, scratch = storage.join(run, "images"), storage.join(run, "_tmp")
+    folder = Folder(run).subfolder("images")
     if section.pack == "tar":
         if written:
             members = [(output_names.webdataset_name(name), data) for _, name, data in written]
-            shard = storage.join(folder, _shard_name(block, [member for member, _ in members]))
-            storage.write_whole(shard, tar.pack(members), scratch)
+            shard = _shard_name(block, [member for member, _ in members])
+            folder.write(shard, tar.pack(members))
             for (row, _, _), (member, _) in zip(written, members, strict=True):
-                row["output_uri"] = f"{shard}#{member}"
+                row["output_uri"] = f"{folder.uri_of(shard)}#{member}"
         return
     for row, name, _ in written:
-        row["output_uri"] = storage.join(folder, name)
+        row["output_uri"] = folder.uri_of(name)
     with ThreadPoolExecutor(WRITE_THREADS) as pool:
-        list(pool.map(lambda each: storage.write_whole(each[0]["output_uri"], each[2], scratch), written))
+        list(pool.map(lambda each: folder.write(each[1], each[2]), written))
 
 
 def _shard_name(block: Block, members: list[str]) -> str:

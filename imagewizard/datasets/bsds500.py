@@ -16,6 +16,8 @@ from imagewizard.images import formats
 from imagewizard.images.errors import ImageError
 from imagewizard.images.picture import decode_rgb
 from imagewizard.schema import BYTES, IMAGE_ID, MANIFEST_SCHEMA, URI
+from imagewizard.storage import Folder
+from imagewizard.storage.folder import SCRATCH
 
 URL = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/BSR/BSR_bsds500.tgz"
 
@@ -56,17 +58,14 @@ def plan(source: str, destination: str) -> Plan:
     """Checks both without leaving a trace. Raises UserError."""
     if "://" in destination:
         raise UserError(f"dest: {destination}: images and manifests go to a local folder only; give one")
-    folder = Path(storage.resolve(destination)[1])
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    if not existing.is_dir():
-        raise UserError(f"dest: {existing} is a file; give a folder")
+    folder = Path(storage.absolute(destination))
     if all(_manifest(folder, name).is_file() for name in MANIFESTS):
         return Plan(source, folder, "finished")
-    if not storage.is_writable(existing):
-        raise UserError(f"dest: {existing} is not writable; give another folder or change its permissions")
-    ours = {"images", "_tmp", *(_manifest(folder, name).name for name in MANIFESTS)}
-    if existing == folder and (others := sorted(entry.name for entry in folder.iterdir() if entry.name not in ours)):
-        raise UserError(f"dest: {folder} holds other files ({others[0]}); give an empty or a new folder")
+    ours = {"images/", f"{SCRATCH}/", *(_manifest(folder, name).name for name in MANIFESTS)}
+    try:
+        Folder(str(folder)).check_usable(ours.__contains__)
+    except UserError as error:
+        raise error.at("dest") from None
     return Plan(source, folder, _kind(source))
 
 
@@ -90,7 +89,7 @@ def prepare(plan: Plan) -> dict[str, int]:
     """
     if plan.kind == "finished":
         return {name: _check_manifest(_manifest(plan.folder, name)) for name in MANIFESTS}
-    scratch = plan.folder / "_tmp"
+    scratch = plan.folder / SCRATCH
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
@@ -196,7 +195,7 @@ def _write_manifests(folder: Path, files: dict[str, Path], benchmark: set[str]) 
         ]
         sink = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_pylist(rows, schema=MANIFEST_SCHEMA), sink)
-        storage.write_whole(str(_manifest(folder, name)), sink.getvalue(), str(folder / "_tmp"))
+        Folder(str(folder)).write(_manifest(folder, name).name, sink.getvalue())
     return {name: len(listed[name]) for name in MANIFESTS}
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import ray
 from ray.data import Dataset
 
-from imagewizard import storage
 from imagewizard.bulk import block as blocks
 from imagewizard.config.denoise import RESULT_KEYS, ActorConfig, DenoiseConfig
 from imagewizard.distributed import cluster, pipeline
@@ -22,6 +21,7 @@ from imagewizard.models import files as model_files
 from imagewizard.progress import Progress, Reporter, silent
 from imagewizard.runs import compaction, job, results, summary, totals
 from imagewizard.runs.results import BlockFile, ResultFiles
+from imagewizard.storage import Folder
 from imagewizard.storage.lease import Lease
 
 # Images a forward. A GPU needs many to be busy; on a CPU core larger batches only leave the cache.
@@ -86,12 +86,12 @@ def execute(
     """
     config, run = plan.config, plan.config.output
     with Lease(run) as lease, _explained():
-        job.sweep(run)
+        Folder(run).sweep()
         job.begin("denoise", config, plan.fingerprint, RESULT_KEYS)
         block_rows = None if config.resources.block_rows == "auto" else config.resources.block_rows
         index = shards.read_index(run) or shards.write(run, config.input, block_rows, lease.check, report)
         files, digests = totals.snapshot(run)
-        storage.delete_files([storage.join(run, "results", name) for name in files.superseded])
+        Folder(run).delete(f"results/{name}" for name in files.superseded)
         done = totals.merge(digests.values())
         progress = Progress(index.images * len(config.levels), done.rows, done.failed, report)
         retried = {shard for shard, each in digests.items() if each.failed} if config.retry_failed else set()

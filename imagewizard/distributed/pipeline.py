@@ -16,7 +16,6 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 from ray.util.annotations import RayDeprecationWarning
 
-from imagewizard import storage
 from imagewizard.bulk import block as blocks
 from imagewizard.bulk import outputs
 from imagewizard.bulk.block import Block
@@ -28,6 +27,7 @@ from imagewizard.images.errors import ImageError
 from imagewizard.runs import compaction, results
 from imagewizard.schema import ERROR
 from imagewizard.sources import reading
+from imagewizard.storage import Folder
 
 # No image within the pixel limit needs more than this a pixel on disk (16-bit RGBA, uncompressed) …
 MAX_BYTES_PER_PIXEL = 8
@@ -165,10 +165,9 @@ def write_rows(block: Block, work: Work) -> pa.Table:
 
     A twin is the same task run again by Ray, or by another driver's worker that is not dead yet.
     """
-    uri = storage.join(work.run, "results", block.file.name)
     rows = outputs.write(block, work.run, work.images)
     data = results.encode(rows, {"stage_seconds": block.seconds})
-    if not storage.write_new(uri, data, storage.join(work.run, "_tmp")):
+    if not Folder(work.run).write_new(f"results/{block.file.name}", data):
         with suppress(FileNotFoundError):  # compacted already; an image too many does no harm
             committed, _ = results.read(work.run, block.file.name)
             outputs.discard(rows, committed)

@@ -18,6 +18,7 @@ from imagewizard.distributed import cluster, train_stream
 from imagewizard.distributed.cluster import TrainingAllocation
 from imagewizard.errors import UserError
 from imagewizard.progress import clock
+from imagewizard.storage import Folder
 from imagewizard.storage.lease import Lease
 from imagewizard.tracking import history
 from imagewizard.tracking import log as training_log
@@ -176,7 +177,7 @@ def _user_error(error: BaseException | None) -> UserError | None:
 
 def kept_checkpoints(run: str) -> list[tuple[str, dict[str, Any]]]:
     """(folder name, {step, psnr}) of the checkpoints that a run keeps, the newest last."""
-    filesystem, path = storage.resolve(storage.join(run, CHECKPOINTS))
+    filesystem, path = storage.resolve(Folder(run).uri_of(CHECKPOINTS))
     try:
         result = Result.from_path(path, storage_filesystem=filesystem)
     except RuntimeError:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-from pyarrow import fs
 
 from imagewizard import storage
 from imagewizard.config.train import RESULT_KEYS, TrainConfig, TrainTask
@@ -22,6 +21,7 @@ from imagewizard.models import files as model_files
 from imagewizard.progress import Printer
 from imagewizard.runs import job
 from imagewizard.schema import IMAGE_ID, MEMBER, ROW, URI
+from imagewizard.storage import Folder
 from imagewizard.storage.lease import Lease
 from imagewizard.tracking import history
 from imagewizard.tracking.history import VALIDATION
@@ -106,8 +106,8 @@ def prepare(config: TrainConfig) -> Plan:
 
 def read_summary(run: str) -> dict[str, Any] | None:
     """The summary of a finished run; None of another."""
-    uri = storage.join(run, "summary.json")
-    return dict(json.loads(storage.read_bytes(uri))) if storage.exists(uri) else None
+    data = Folder(run).read_if_there("summary.json")
+    return None if data is None else dict(json.loads(data))
 
 
 @contextmanager
@@ -126,7 +126,7 @@ def execute(plan: Plan) -> dict[str, Any]:
     """
     config, run = plan.config, plan.config.output
     with Lease(run) as lease:
-        job.sweep(run)
+        Folder(run).sweep()
         job.begin("train", config, plan.fingerprint, RESULT_KEYS)
         with _key_of("data.train"):
             index = shards.read_index(run) or shards.write(run, config.data.train, None, lease.check, Printer())
@@ -168,8 +168,7 @@ def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
 
 
 def _absolute(uri: str) -> str:
-    filesystem, path = storage.resolve(uri)
-    return path if isinstance(filesystem, fs.LocalFileSystem) else uri
+    return storage.absolute(uri)
 
 
 def _write_summary(task: TrainTask) -> dict[str, Any]:
@@ -192,11 +191,11 @@ def _write_summary(task: TrainTask) -> dict[str, Any]:
             "best": validations[best["step"]],
             "last": validations[max(validations)],
         },
-        "model": storage.join(run, "model"),
+        "model": Folder(run).uri_of("model"),
         **{key: facts[key] for key in ("workers", "device", "seconds", "images_per_second", "overhead")},
     }
     data = json.dumps(summary, indent=2).encode()
-    storage.write_whole(storage.join(run, "summary.json"), data, storage.join(run, "_tmp"))
+    Folder(run).write("summary.json", data)
     return summary
 
 

@@ -67,5 +67,5 @@ def _absolute(uris: pa.ChunkedArray) -> pa.ChunkedArray:
     """Workers have other working folders than the driver."""
     if pc.all(pc.match_substring_regex(uris, _ABSOLUTE)).as_py() in (True, None):
         return uris
-    absolute = [uri if re.match(_ABSOLUTE, uri) else storage.resolve(uri)[1] for uri in uris.to_pylist()]
+    absolute = [uri if re.match(_ABSOLUTE, uri) else storage.absolute(uri) for uri in uris.to_pylist()]
     return pa.chunked_array([pa.array(absolute, pa.string())])

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from imagewizard import storage
+from imagewizard.storage import Folder
 
 INDEX = "index.json"
 
@@ -44,12 +44,11 @@ def shard_name(shard: int, generation: int = 0) -> str:
 def read(folder: str) -> ManifestIndex | None:
     """The index in a manifest's folder; None without one. An index.json of someone else's is none. Raises OSError."""
     try:
-        found = json.loads(storage.read_bytes(storage.join(folder, INDEX)))
+        found = json.loads(Folder(folder).read(INDEX))
     except (FileNotFoundError, ValueError):
         return None
     return ManifestIndex(**found) if isinstance(found, dict) and {"images", "blocks"} <= found.keys() else None
 
 
-def write(folder: str, index: ManifestIndex, scratch: str) -> None:
-    data = json.dumps(asdict(index), indent=2).encode()
-    storage.write_whole(storage.join(folder, INDEX), data, scratch)
+def write(folder: Folder, index: ManifestIndex) -> None:
+    folder.write(INDEX, json.dumps(asdict(index), indent=2).encode())

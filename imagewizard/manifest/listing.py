@@ -5,7 +5,6 @@ Parquet files is listed with its place in them; from there on nothing but the pl
 """
 
 import itertools
-import os
 from collections.abc import Generator, Iterator
 
 import pyarrow as pa
@@ -17,15 +16,11 @@ from imagewizard.errors import UserError
 from imagewizard.images.formats import is_image_name
 from imagewizard.manifest import index as manifest_index
 from imagewizard.manifest import packed as packed_listing
-from imagewizard.manifest.tally import BATCH_ROWS, Row, Tally, tables
+from imagewizard.manifest.tally import Row, Tally, tables
 from imagewizard.schema import BYTES, MANIFEST_SCHEMA
 from imagewizard.sources import parquet, tar
-from imagewizard.storage import s3, s3_listing
 
 _PACKED = (tar.SUFFIX, parquet.SUFFIX)
-
-# A file in a listing: its path below the source's root, or, in a list, its id; and its bytes.
-_File = tuple[str, int | None]
 
 
 def batches(source: str | list[str], tally: Tally) -> Generator[pa.Table, None, None]:
@@ -50,7 +45,7 @@ def _of_source(source: str, tally: Tally) -> Iterator[pa.Table]:
     if kind == "folder":
         yield from _of_folder(source, "", tally)
     elif name.lower().endswith(_PACKED):
-        yield from packed_listing.tables([(_absolute(source), name)], tally, is_source=True)
+        yield from packed_listing.tables([(storage.absolute(source), name)], tally, is_source=True)
     elif name.lower().endswith(tar.COMPRESSED_SUFFIXES):
         raise UserError(f"input: {source} is compressed, so that no image in it can be reached; store it as plain .tar")
     else:
@@ -59,7 +54,7 @@ def _of_source(source: str, tally: Tally) -> Iterator[pa.Table]:
 
 def _of_list(sources: list[str], tally: Tally) -> Iterator[pa.Table]:
     """Ids are what is left of the paths below the folder that all sources share."""
-    paths = [_absolute(source).split("/") for source in sources]
+    paths = [storage.absolute(source).split("/") for source in sources]
     _check_apart(paths)
     parents = zip(*(path[:-1] for path in paths), strict=False)
     shared = sum(1 for _ in itertools.takewhile(lambda parts: len(set(parts)) == 1, parents))
@@ -98,16 +93,10 @@ def _check_apart(paths: list[list[str]]) -> None:
 
 def _kind(source: str) -> str | None:
     """file | folder | None, if it does not exist."""
-    if source.startswith("s3://"):
-        return s3_listing.kind(source)
-    _, path = storage.resolve(source)
-    # a dangling link is a file, whose row will say so
-    return "folder" if os.path.isdir(path) else "file" if os.path.lexists(path) else None  # noqa: PTH112
-
-
-def _absolute(source: str) -> str:
-    """Without a slash at its end."""
-    return source.rstrip("/") if "://" in source else storage.resolve(source)[1].rstrip("/")
+    try:
+        return storage.kind(source)
+    except UserError as error:
+        raise error.at("input") from None
 
 
 def _of_folder(source: str, above: str, tally: Tally) -> Iterator[pa.Table]:
@@ -116,7 +105,7 @@ def _of_folder(source: str, above: str, tally: Tally) -> Iterator[pa.Table]:
     if index is not None:
         yield from _of_manifest(source, index, tally)
         return
-    root = _absolute(source)
+    root = storage.absolute(source)
     packed: list[tuple[str, str]] = []
     yield from tables(_image_files(root, above, packed, tally))
     yield from packed_listing.tables(packed, tally)
@@ -138,54 +127,13 @@ def _of_manifest(folder: str, index: manifest_index.ManifestIndex, tally: Tally)
 
 def _image_files(root: str, above: str, packed: list[tuple[str, str]], tally: Tally) -> Iterator[Row]:
     """The image files below a root; packed files, a few thousand at most, are put aside with their ids."""
-    pages = _s3_pages(root) if root.startswith("s3://") else _local_pages(storage.resolve(root)[1])
-    for page in pages:
-        for path, size in page:
+    try:
+        for path, size in itertools.chain.from_iterable(storage.pages(root)):
             if is_image_name(path):
                 yield above + path, f"{root}/{path}", size, None, None, None
             elif path.lower().endswith(_PACKED):
                 packed.append((f"{root}/{path}", above + path))
             else:
                 tally.skip(above + path)
-
-
-def _s3_pages(root: str) -> Iterator[list[_File]]:
-    _, prefix = s3.split(root)
-    below = len(prefix) + 1 if prefix else 0
-    for page in s3_listing.pages(root):
-        # a key that ends in a slash stands for a folder, as some programs make them
-        yield [(key[below:], size) for key, size in page if not key.endswith("/")]
-
-
-def _local_pages(root: str) -> Iterator[list[_File]]:
-    """Sorted by name within a folder, as long as it does not have more than BATCH_ROWS files."""
-    pending = [""]
-    while pending:
-        below = pending.pop()
-        try:
-            with os.scandir(root + "/" + below) as entries:
-                while piece := sorted(itertools.islice(entries, BATCH_ROWS), key=lambda entry: entry.name):
-                    # Links to folders are neither listed nor followed: they may lead back here.
-                    pending += [f"{below}{e.name}/" for e in piece if e.is_dir(follow_symlinks=False)]
-                    yield [(_text(below + e.name), _size(e)) for e in piece if not e.is_dir()]
-        except PermissionError:
-            raise UserError(
-                f"input: {root}/{below} may not be listed; change its permissions, or give the folders beside it"
-            ) from None
-
-
-def _text(path: str) -> str:
-    """The path, unless it is not in UTF-8: such a file cannot be named in a manifest, and is counted as no image."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return f"{path!a} (not UTF-8)"
-    return path
-
-
-def _size(entry: os.DirEntry[str]) -> int | None:
-    # pyarrow leaves dangling links out without a word; here they are files, whose rows will say that they vanished.
-    try:
-        return entry.stat().st_size
-    except OSError:
-        return None
+    except UserError as error:
+        raise error.at("input") from None

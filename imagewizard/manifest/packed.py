@@ -11,7 +11,7 @@ from imagewizard.manifest import tally as listing_rows
 from imagewizard.manifest.tally import Row, Tally
 from imagewizard.schema import BYTES, IMAGE_ID, MANIFEST_SCHEMA, ROW, URI
 from imagewizard.sources import parquet, tar
-from imagewizard.storage.interleave import merged
+from imagewizard.storage.interleave import interleave
 
 # Packed files that are listed at once; each waits for its disk or server most of the time.
 THREADS = 16
@@ -34,7 +34,7 @@ def tables(packed: list[tuple[str, str]], tally: Tally, *, is_source: bool = Fal
         for uri, image_id in shared:  # the next one that no other thread has
             yield from _of_file(uri, image_id, tally, is_source=False)
 
-    yield from merged([work() for _ in range(min(THREADS, len(packed)))], WAITING_TABLES)
+    yield from interleave([work() for _ in range(min(THREADS, len(packed)))], WAITING_TABLES)
 
 
 def _of_file(uri: str, image_id: str, tally: Tally, *, is_source: bool) -> Iterator[pa.Table]:

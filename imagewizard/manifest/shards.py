@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from imagewizard import storage
 from imagewizard.errors import UserError
 from imagewizard.images.formats import SUFFIXES
 from imagewizard.manifest import index as manifest_index
@@ -21,6 +20,7 @@ from imagewizard.manifest.listing_progress import ListingProgress
 from imagewizard.manifest.tally import Tally
 from imagewizard.progress import Reporter, silent
 from imagewizard.schema import BYTES, MEMBER, ROW, URI
+from imagewizard.storage import Folder
 
 # Large enough that 10^9 images make 15,000 shards, small enough (some 5 MB) for a worker to hold one at a time.
 SHARD_ROWS = 65_536
@@ -37,12 +37,12 @@ SMALL_JOB_BLOCKS = 16
 
 def read_index(run: str) -> ManifestIndex | None:
     """The index of a run's manifest; None if its listing was not finished."""
-    return manifest_index.read(storage.join(run, "manifest"))
+    return manifest_index.read(Folder(run).uri_of("manifest"))
 
 
 def read_shard(run: str, shard: int) -> pa.Table:
     """The rows of one shard, by MANIFEST_SCHEMA."""
-    return pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(run, "manifest", shard_name(shard)))))
+    return pq.read_table(pa.BufferReader(Folder(run).read(f"manifest/{shard_name(shard)}")))
 
 
 def blocks(shard: pa.Table, block_rows: int) -> list[tuple[int, int]]:
@@ -75,8 +75,7 @@ def _packed_in(shard: pa.Table) -> list[str | None]:
 class Target:
     """Where a manifest is written."""
 
-    folder: str
-    scratch: str
+    folder: Folder
     generation: int = 0
 
 
@@ -94,7 +93,7 @@ def write(
     """
     tally = Tally()
     facts = {"source": source, "listed_at": now()}
-    target = Target(storage.join(run, "manifest"), storage.join(run, "_tmp"))
+    target = Target(Folder(run).subfolder("manifest"))
     with ListingProgress(tally, report):
         return write_to(target, listing.batches(source, tally), tally, block_rows, facts, check)
 
@@ -125,7 +124,7 @@ def write_to(
         pq.write_table(table, sink)
         name = shard_name(len(block_counts), target.generation)
         check()
-        storage.write_whole(storage.join(target.folder, name), sink.getvalue(), target.scratch)
+        target.folder.write(name, sink.getvalue())
         images += table.num_rows
         known_bytes += pc.sum(table[BYTES]).as_py() or 0
         block_counts.append(len(blocks(table, block_rows)))
@@ -144,12 +143,12 @@ def write_to(
     )
     if tally.ids_are_given:
         try:
-            _check_unique(queries.dataset(target.folder, index.shards))
+            _check_unique(queries.dataset(target.folder.uri, index.shards))
         except UserError:
-            storage.delete_files([storage.join(target.folder, name) for name in index.shards])
+            target.folder.delete(index.shards)
             raise
     check()
-    manifest_index.write(target.folder, index, target.scratch)
+    manifest_index.write(target.folder, index)
     return index
 
 

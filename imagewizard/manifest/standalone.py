@@ -6,7 +6,6 @@ Its index names its shards, and is replaced in one write: a reader sees the old 
 import re
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from imagewizard import storage
 from imagewizard.errors import UserError
@@ -18,7 +17,8 @@ from imagewizard.manifest.listing_progress import ListingProgress
 from imagewizard.manifest.queries import Changes
 from imagewizard.manifest.tally import Tally
 from imagewizard.progress import Reporter, silent
-from imagewizard.runs import job
+from imagewizard.storage import Folder
+from imagewizard.storage.folder import SCRATCH
 from imagewizard.storage.lease import LOCK, Lease
 
 # Names that only this module gives: nothing else in the folder is ever deleted.
@@ -59,27 +59,19 @@ def plan(source: str, folder: str, filters: Filters) -> Plan:
     source, folder = storage.absolute(source), storage.absolute(folder)
     if f"{folder}/".startswith(f"{source}/"):
         raise UserError(f"--out: {folder} lies in {source}, and would be listed with it; give a folder elsewhere")
-    _check_folder(folder)
+    try:
+        Folder(folder).check_usable(lambda name: _is_ours(name) or manifest_index.read(folder) is not None)
+    except UserError as error:
+        raise error.at("--out") from None
     before = manifest_index.read(folder)
-    if before is None:
-        others = [name for name in storage.list_files(folder) if not _SHARD.fullmatch(name) and name != LOCK]
-        if others:
-            raise UserError(f"--out: {folder} holds other files ({others[0]}); give an empty or a new folder")
-    elif before.source != source or before.filters != filters.as_json():
+    if before is not None and (before.source != source or before.filters != filters.as_json()):
         was = f"{before.source}, filters {before.filters or 'none'}"
         raise UserError(f"--out: {folder} was listed otherwise ({was}); give another folder, or the same source")
     return Plan(source, folder, filters, before)
 
 
-def _check_folder(folder: str) -> None:
-    if "://" in folder:
-        storage.check_bucket(folder)
-        return
-    existing = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())
-    if not existing.is_dir():
-        raise UserError(f"--out: {existing} is a file; give a folder")
-    if not storage.is_writable(existing):
-        raise UserError(f"--out: {existing} is not writable; give another folder or change its permissions")
+def _is_ours(name: str) -> bool:
+    return bool(_SHARD.fullmatch(name)) or name in (LOCK, f"{SCRATCH}/")
 
 
 def write(plan: Plan, report: Reporter = silent) -> Outcome:
@@ -90,7 +82,7 @@ def write(plan: Plan, report: Reporter = silent) -> Outcome:
     """
     shards.check_source(plan.source)
     with Lease(plan.folder):
-        job.sweep(plan.folder)
+        Folder(plan.folder).sweep()
         before = manifest_index.read(plan.folder)
         outcome = _list(plan, before, report)
         _sweep(plan.folder, outcome.index)
@@ -99,7 +91,7 @@ def write(plan: Plan, report: Reporter = silent) -> Outcome:
 
 def _list(plan: Plan, before: ManifestIndex | None, report: Reporter) -> Outcome:
     generation = before.generation + 1 if before else 0
-    target = shards.Target(plan.folder, storage.join(plan.folder, "_tmp"), generation)
+    target = shards.Target(Folder(plan.folder), generation)
     facts = {"source": plan.source, "filters": plan.filters.as_json(), "listed_at": shards.now()}
     tally = Tally()
     with ListingProgress(tally, report) as progress, closing(listing.batches(plan.source, tally)) as tables:
@@ -115,5 +107,5 @@ def _list(plan: Plan, before: ManifestIndex | None, report: Reporter) -> Outcome
 def _sweep(folder: str, index: ManifestIndex | None) -> None:
     """Deletes the shards that no index names: of an interrupted listing, or of the one before."""
     named = set(index.shards if index else ())
-    stray = [name for name in storage.list_files(folder, ".parquet") if _SHARD.fullmatch(name) and name not in named]
-    storage.delete_files([storage.join(folder, name) for name in stray])
+    stray = [name for name in Folder(folder).list("", ".parquet") if _SHARD.fullmatch(name) and name not in named]
+    Folder(folder).delete(stray)

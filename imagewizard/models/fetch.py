@@ -9,12 +9,8 @@ import textwrap
 from collections.abc import Collection
 from pathlib import Path
 
-from botocore.exceptions import BotoCoreError, ClientError
-from pyarrow import fs
-
 from imagewizard import storage
 from imagewizard.errors import UserError
-from imagewizard.storage import s3, s3_client
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 # What diffusers wrote before 2023, and all that some of the hub's models have: a pickle.
@@ -43,13 +39,9 @@ def local_folder(model: str) -> Path:
 
     What looks like a hub id (owner/name) is one if there is no such folder. Raises UserError.
     """
-    if "://" in model:
-        filesystem, path = storage.resolve(model)
-        if not isinstance(filesystem, fs.LocalFileSystem):
-            return _from_s3(model)
-        folder = Path(path)
-    else:
-        folder = Path(model).expanduser()
+    folder = storage.local_path(model)
+    if folder is None:
+        return _copied(model)
     if folder.is_dir():
         return folder
     if _HUB_ID.fullmatch(model) and not folder.exists():
@@ -70,50 +62,50 @@ def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "imagewizard" / "models"
 
 
-def _from_s3(uri: str) -> Path:
-    """The user's cached copy of a model below an s3:// prefix, fetched anew when an object has changed."""
-    bucket, _, prefix = uri.removeprefix("s3://").rstrip("/").partition("/")
-    root = f"{prefix}/" if prefix else ""
+def _copied(uri: str) -> Path:
+    """The user's cached copy of a model in a store that is not this machine's, fetched anew when a file has changed."""
+    folder = storage.Folder(uri)
     try:
-        etags = _s3_etags(bucket, root)
+        versions = _versions(folder)
         # With the URI, because some S3 servers' ETags are no hashes of the content.
-        key = hashlib.sha256(repr((uri.rstrip("/"), sorted(etags.items()))).encode()).hexdigest()[:16]
-        folder = _cache() / f"{(prefix or bucket).rpartition('/')[2]}-{key}"
-        if etags:
-            _fetch_s3(bucket, root, etags, folder)
-    except (BotoCoreError, ClientError, OSError, RuntimeError) as error:  # RuntimeError: a user without a home
+        key = hashlib.sha256(repr((uri.rstrip("/"), sorted(versions.items()))).encode()).hexdigest()[:16]
+        copy = _cache() / f"{uri.rstrip('/').rpartition('/')[2]}-{key}"
+        if versions:
+            _fetch(folder, versions, copy)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home
         raise UserError(
-            f"model: {uri} cannot be copied to this node's cache ({_reason(error)}); check the URI, AWS_* and that "
-            "XDG_CACHE_HOME (default ~/.cache) is writable"
+            f"{uri} cannot be copied to this node's cache ({_reason(error)})",
+            "check the URI, AWS_* and that XDG_CACHE_HOME (default ~/.cache) is writable",
+            "model",
         ) from None
-    if not etags:
-        raise UserError(f"model: {uri} has none of {UNET_CONFIG}, {SCHEDULER_CONFIG} and {WEIGHTS}; check the URI")
-    return folder
+    if not versions:
+        raise UserError(f"{uri} has none of {UNET_CONFIG}, {SCHEDULER_CONFIG} and {WEIGHTS}", "check the URI", "model")
+    return copy
 
 
-def _s3_etags(bucket: str, root: str) -> dict[str, str]:
-    """Names below `root` of the model's objects, each with the ETag that changes with its content."""
-    pages = s3_client.client().get_paginator("list_objects_v2")
-    etags: dict[str, str] = {}
-    for part in ("", "unet/", "scheduler/"):
-        for page in pages.paginate(Bucket=bucket, Prefix=root + part, Delimiter="/"):
-            etags |= {item["Key"].removeprefix(root): item["ETag"] for item in page.get("Contents", [])}
-    return {name: etags[name] for name in _wanted(etags)}
+def _versions(folder: storage.Folder) -> dict[str, str]:
+    """{name below `folder`: version} of the model's files."""
+    found = {
+        part + name: version
+        for part in ("", "unet/", "scheduler/")
+        for name, version in storage.versions(folder.uri_of(part.rstrip("/"))).items()
+    }
+    return {name: found[name] for name in _wanted(found)}
 
 
-def _fetch_s3(bucket: str, root: str, etags: dict[str, str], folder: Path) -> None:
-    """Makes `folder`, whole, unless it is there. A node's other processes wait for the one that fetches."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+def _fetch(folder: storage.Folder, versions: dict[str, str], copy: Path) -> None:
+    """Makes `copy`, whole, unless it is there. A node's other processes wait for the one that fetches."""
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    with copy.with_name(f"{copy.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed, if only by the death of the process
-        if folder.is_dir():
+        if copy.is_dir():
             return
-        partial = folder.with_name(f"{folder.name}.partial")  # one that a killed process left is written over
-        for name, etag in etags.items():
+        partial = copy.with_name(f"{copy.name}.partial")  # one that a killed process left is written over
+        for name, version in versions.items():
             path = partial / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(s3.get(f"s3://{bucket}/{root}{name}", etag=etag).data)
-        partial.rename(folder)
+            path.write_bytes(storage.read_bytes(folder.uri_of(name), version=version))
+        partial.rename(copy)
 
 
 def _from_hub(model: str) -> Path:
@@ -123,9 +115,9 @@ def _from_hub(model: str) -> Path:
     from huggingface_hub.errors import RepositoryNotFoundError
     from huggingface_hub.utils import disable_progress_bars
 
-    if not sys.stderr.isatty():  # an actor's, say
+    if not sys.stderr.isatty():  # an actor's, for example
         disable_progress_bars()
-    # Which exceptions the client lets through hangs on its version and on the HTTP library below it.
+    # Which exceptions the client lets through depends on its version and on the HTTP library below it.
     try:
         # Before snapshot_download, which would wait for a silent hub for ever.
         files = HfApi().model_info(model, timeout=_HUB_SECONDS).siblings or []

@@ -4,7 +4,7 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from typing import IO, Any
 
@@ -14,7 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from imagewizard import storage
-from imagewizard.errors import UserError
+from imagewizard.errors import UserError, one_line
 from imagewizard.query.sql import complaints
 
 FORMATS = ("table", "csv", "json", "parquet")
@@ -61,19 +61,12 @@ def _sink(out: str | None) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    filesystem, path = storage.resolve(out)
-    partial = f"{path}.partial"
-    try:
-        stream = filesystem.open_output_stream(partial)
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot be written: {' '.join(str(error).split())}") from None
-    try:
-        with stream:
-            yield stream
-        filesystem.move(partial, path)
-    except BaseException:
-        filesystem.delete_file(partial)
-        raise
+    with ExitStack() as stack:
+        try:
+            stream = stack.enter_context(storage.writer(out))
+        except (OSError, UserError) as error:
+            raise UserError(f"cannot be written: {one_line(error)}", "give another file", f"--out {out}") from None
+        yield stream
 
 
 def _write_csv(relation: duckdb.DuckDBPyRelation, sink: IO[bytes]) -> None:

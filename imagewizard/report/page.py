@@ -8,10 +8,10 @@ from typing import Any
 import jinja2
 import yaml
 
-from imagewizard import storage
 from imagewizard.progress import clock
 from imagewizard.query.output import cut, printable
 from imagewizard.runs import job as run_job
+from imagewizard.storage import Folder
 
 
 def facts(run: str) -> dict[str, Any]:
@@ -35,9 +35,9 @@ def write(run: str, template: str, told: dict[str, Any]) -> str:
     )
     environment.filters |= {"number": _number, "count": "{:,}".format, "text": _text, "clock": clock}
     page = environment.get_template(template).render(told)
-    uri = storage.join(run, "report.html")
-    storage.write_whole(uri, page.encode(), storage.join(run, "_tmp"))
-    return uri
+    folder = Folder(run)
+    folder.write("report.html", page.encode())
+    return folder.uri_of("report.html")
 
 
 def _source(template: str) -> str:

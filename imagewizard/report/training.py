@@ -4,7 +4,6 @@ import base64
 
 from markupsafe import Markup
 
-from imagewizard import storage
 from imagewizard.errors import UserError
 from imagewizard.images.encoding import encode
 from imagewizard.images.errors import ImageError
@@ -13,6 +12,7 @@ from imagewizard.report import charts as report_charts
 from imagewizard.report import page
 from imagewizard.report.charts import Curve
 from imagewizard.runs import summary
+from imagewizard.storage import Folder
 from imagewizard.tracking import history
 from imagewizard.tracking import status as training_status
 from imagewizard.tracking.history import EVENT, VALIDATION, Row
@@ -60,12 +60,12 @@ def _charts(rows: list[Row]) -> dict[str, Markup]:
 
 def _sheets(run: str) -> list[tuple[str, str]]:
     """(caption, data: URI) of the newest panels and, to compare, the first ones; without those that cannot be read."""
-    folder = storage.join(run, "panels")
-    names = storage.list_files(folder, ".png")
+    folder = Folder(run)
+    names = folder.list("panels", ".png")
     shown = []
     for name, caption in zip(dict.fromkeys([*names[-1:], *names[:1]]), ("newest", "first"), strict=False):
         try:
-            picture = decode_rgb(storage.read_bytes(storage.join(folder, name)), MAX_SHEET_PIXELS)
+            picture = decode_rgb(folder.read(f"panels/{name}"), MAX_SHEET_PIXELS)
         except (OSError, UserError, ImageError):
             continue  # a picture of many: the numbers beside it are what counts
         data = base64.b64encode(encode(Picture(picture), "webp", SHEET_QUALITY)).decode()

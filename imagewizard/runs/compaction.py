@@ -10,11 +10,11 @@ from dataclasses import asdict
 import duckdb
 import pyarrow as pa
 
-from imagewizard import storage
 from imagewizard.manifest import shards
 from imagewizard.runs import results, totals
 from imagewizard.runs.results import BlockFile, ResultFiles, ShardFile
 from imagewizard.schema import IMAGE_ID
+from imagewizard.storage import Folder
 
 
 def is_finished(shard: int, blocks: int, files: ResultFiles) -> bool:
@@ -33,9 +33,9 @@ def compact(run: str, shard: int, names: list[str], levels: int) -> None:
     found = totals.of_files(files)
     _check(run, shard, rows, found.rows, levels)
     attempts = [file.attempt for name in names if (file := BlockFile.parse(name) or ShardFile.parse(name))]
-    whole = storage.join(run, "results", ShardFile(shard, max(attempts)).name)
-    storage.write_new(whole, results.encode(rows, asdict(found)), storage.join(run, "_tmp"))
-    storage.delete_files([storage.join(run, "results", name) for name in names])
+    folder = Folder(run)
+    folder.write_new(f"results/{ShardFile(shard, max(attempts)).name}", results.encode(rows, asdict(found)))
+    folder.delete(f"results/{name}" for name in names)
 
 
 # Images of the shard with so many levels among their rows; a null sigma counts as one.

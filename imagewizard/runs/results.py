@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from imagewizard import storage
 from imagewizard.errors import UserError
 from imagewizard.schema import RESULT_SCHEMA
+from imagewizard.storage import Folder
 
 _BLOCK = re.compile(r"s([0-9]{5,})-b([0-9]{6,})-a([0-9]{2,})\.parquet")
 _SHARD = re.compile(r"s([0-9]{5,})-c([0-9]{2,})\.parquet")
@@ -111,11 +112,11 @@ class ResultFiles:
 
 def listing(run: str) -> ResultFiles:
     """The result files of a run: no row that was there at the call is missing. Raises OSError."""
-    folder = storage.join(run, "results")
-    names = storage.list_files(folder, ".parquet")
+    folder = Folder(run)
+    names = folder.list("results", ".parquet")
     # A file that comes while those it replaces go, in the midst of a listing, may be missed; some that the listing
     # before has are gone then. Files that only come do no harm, and never stop coming.
-    while not set(names) <= set(again := storage.list_files(folder, ".parquet")):
+    while not set(names) <= set(again := folder.list("results", ".parquet")):
         names = again
     return ResultFiles(again)
 
@@ -127,7 +128,7 @@ def result_files(run: str) -> list[str]:
     """
     try:
         names = listing(run).names
-        is_run = bool(names) or storage.exists(storage.join(run, "job.yaml"))
+        is_run = bool(names) or Folder(run).exists("job.yaml")
     except OSError as error:
         raise UserError(f"{run}: cannot be listed: {' '.join(str(error).split())}") from None
     if not is_run:
@@ -139,7 +140,7 @@ def dataset(run: str, names: list[str]) -> ds.Dataset:
     """The rows of these result files of a run, by RESULT_SCHEMA; nothing is read before it is scanned."""
     if not names:
         return ds.dataset(RESULT_SCHEMA.empty_table())
-    filesystem, folder = storage.resolve(storage.join(run, "results"))
+    filesystem, folder = storage.resolve(Folder(run).uri_of("results"))
     paths = [f"{folder}/{name}" for name in names]
     return ds.dataset(paths, schema=RESULT_SCHEMA, format="parquet", filesystem=filesystem)
 
@@ -158,17 +159,17 @@ def encode(rows: pa.Table, notes: dict[str, Any]) -> pa.Buffer:
 
 def read(run: str, name: str) -> tuple[pa.Table, dict[str, Any]]:
     """A result file's rows, by RESULT_SCHEMA, and its notes. Raises OSError."""
-    table = pq.read_table(pa.BufferReader(storage.read_bytes(storage.join(run, "results", name))))
+    table = pq.read_table(pa.BufferReader(Folder(run).read(f"results/{name}")))
     return table.replace_schema_metadata(None), json.loads((table.schema.metadata or {}).get(_NOTES, b"{}"))
 
 
 def read_notes(run: str, name: str) -> dict[str, Any]:
     """A result file's notes alone, from its footer. Raises OSError."""
-    with storage.open_file(storage.join(run, "results", name)) as stream:
+    with Folder(run).open(f"results/{name}") as stream:
         return dict(json.loads(pq.read_schema(stream).metadata[_NOTES]))
 
 
 def read_columns(run: str, name: str, columns: list[str]) -> pa.Table:
     """Some columns of a result file's rows; reads no more than these. Raises OSError."""
-    with storage.open_file(storage.join(run, "results", name)) as stream:
+    with Folder(run).open(f"results/{name}") as stream:
         return pq.read_table(stream, columns=columns)

@@ -3,11 +3,11 @@
 import json
 from typing import Any
 
-from imagewizard import storage
 from imagewizard.manifest.shards import ManifestIndex
 from imagewizard.progress import Progress
 from imagewizard.query import sql as query_sql
 from imagewizard.runs import totals
+from imagewizard.storage import Folder
 
 TOP_ERRORS = 20
 
@@ -44,11 +44,11 @@ def write(run: str, index: ManifestIndex, levels: int, progress: Progress) -> di
         "result_files": files.names,
     }
     data = json.dumps(summary, indent=2).encode()
-    storage.write_whole(storage.join(run, "summary.json"), data, storage.join(run, "_tmp"))
+    Folder(run).write("summary.json", data)
     return summary
 
 
 def read(run: str) -> dict[str, Any] | None:
     """What summary.json holds; None while the run is unfinished."""
-    uri = storage.join(run, "summary.json")
-    return dict(json.loads(storage.read_bytes(uri))) if storage.exists(uri) else None
+    data = Folder(run).read_if_there("summary.json")
+    return None if data is None else dict(json.loads(data))

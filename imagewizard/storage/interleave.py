@@ -1,4 +1,4 @@
-"""Several iterators side by side, each in a thread of its own, as one: for what waits on disks and servers."""
+"""Runs iterators in threads and yields their items as they come: for work that waits on disks and servers."""
 
 import queue
 import threading
@@ -8,10 +8,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def merged(workers: Sequence[Generator[T, None, None]], depth: int) -> Iterator[T]:
-    """The items of all `workers` as they come; at most `depth` wait to be taken. Raises what a worker raises first.
+def interleave(workers: Sequence[Generator[T, None, None]], depth: int) -> Iterator[T]:
+    """The items of all `workers` as they come; at most `depth` wait to be taken. Raises the first error of a worker.
 
-    When the consumer stops early, or an error ends it all, every worker is closed after the item that it is at.
+    When the consumer stops early, or after an error, every worker is closed after its current item.
     """
     waiting: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(depth)
     stop = threading.Event()
@@ -29,7 +29,7 @@ def merged(workers: Sequence[Generator[T, None, None]], depth: int) -> Iterator[
             waiting.put(None)
 
     for worker in workers:
-        threading.Thread(target=work, args=(worker,), name="merged", daemon=True).start()
+        threading.Thread(target=work, args=(worker,), name="interleave", daemon=True).start()
     running = len(workers)
     try:
         while running:
@@ -42,5 +42,5 @@ def merged(workers: Sequence[Generator[T, None, None]], depth: int) -> Iterator[
                 yield taken[0]
     finally:
         stop.set()
-        while running:  # makes room for those who wait to put, until each has said that it ended
+        while running:  # makes room for waiting workers, until each has ended
             running -= waiting.get() is None

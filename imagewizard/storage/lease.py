@@ -14,8 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from imagewizard.errors import RunLockedError, UserError
-from imagewizard.storage import files, lock_file
+from imagewizard.errors import RunLockedError, UserError, one_line
+from imagewizard.storage import stores
+from imagewizard.storage.files import join
 from imagewizard.storage.lock_file import LockFile
 
 LOCK = "_lock.json"
@@ -35,7 +36,7 @@ class Lease:
 
     def __init__(self, run: str) -> None:
         self._run = run
-        self._file = lock_file.at(files.join(run, LOCK))
+        self._file = _lock_file(run)
         self._version = ""
         self._renewed = 0.0
         self._id = uuid.uuid4().hex
@@ -63,7 +64,9 @@ class Lease:
             with suppress(OSError):  # an outage, in which nothing can be written either
                 self._beat()
         if self._lost.is_set():
-            raise RunLockedError("output: another driver has taken this run over; wait for it, or run again later")
+            raise RunLockedError(
+                f"{self._run}: another driver has taken this run over; wait for it, or run again later"
+            )
 
     def _acquire(self) -> str:
         """The lock file's version once it is this driver's."""
@@ -71,8 +74,8 @@ class Lease:
             found = self._file.read()
             if found is not None and (holder := _parse(found[0])) is not None and _alive(holder, self._file):
                 raise RunLockedError(
-                    f"output: another driver holds this run (pid {holder['pid']} on {holder['host']}); "
-                    f"wait for it, or stop it and run again"
+                    f"{self._run}: another driver holds this run (pid {holder['pid']} on {holder['host']}); "
+                    "wait for it, or stop it and run again"
                 )
             version = self._file.replace(None if found is None else found[1], self._content())
             if version is not None:
@@ -103,10 +106,14 @@ class Lease:
 
 def holder(run: str) -> dict[str, Any] | None:
     """Who holds the run's lease alive: {id, host, boot_id, pid_namespace, pid, started, heartbeat}; None: nobody."""
-    file = lock_file.at(files.join(run, LOCK))
+    file = _lock_file(run)
     content = file.read()
     found = None if content is None else _parse(content[0])
     return found if found is not None and _alive(found, file) else None
+
+
+def _lock_file(run: str) -> LockFile:
+    return stores.of(run).lock_file(join(run, LOCK))
 
 
 @contextmanager
@@ -115,21 +122,12 @@ def _usable(run: str) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        raise UserError(f"output: {error}; give another output, or leave to write there") from None
+        raise UserError(one_line(error), "give another folder, or allow writing there") from None
     except OSError as error:
         if error.errno in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
-            raise UserError(f"output: {run} is on a disk that has no file locks (flock); give another folder") from None
-        with _named("output"):
-            files.check_bucket(run)
+            raise UserError(f"{run} is on a disk that has no file locks (flock)", "give another folder") from None
+        stores.of(run).check_writable(run)
         raise
-
-
-@contextmanager
-def _named(key: str) -> Iterator[None]:
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{key}: {error}") from None
 
 
 def _parse(content: bytes) -> dict[str, Any] | None:

@@ -1,7 +1,6 @@
-"""A small file, local or in S3, that many processes replace, each only if it is still as it was when they looked."""
+"""A small file with compare-and-swap."""
 
 import fcntl
-import math
 import os
 import time
 import uuid
@@ -9,10 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
-
-from pyarrow import fs
-
-from imagewizard.storage import files, s3
 
 
 class LockFile(Protocol):
@@ -34,12 +29,7 @@ class LockFile(Protocol):
         """Frees the file if it is still of this version."""
 
 
-def at(uri: str) -> LockFile:
-    filesystem, path = files.resolve(uri)
-    return _LocalLockFile(Path(path)) if isinstance(filesystem, fs.LocalFileSystem) else _S3LockFile(uri)
-
-
-class _LocalLockFile:
+class LocalLockFile:
     """Replaced under flock, in place: an empty file is free, and none is ever deleted, or two processes could hold
     the flock of two files by the same name."""
 
@@ -61,7 +51,7 @@ class _LocalLockFile:
             probe.touch()
             now = probe.stat().st_mtime
             probe.unlink()
-        except OSError:  # a folder that is only read, by `status` say: this machine's clock must do
+        except OSError:  # a folder that may only be read, for example by `status`: this machine's clock must do
             now = time.time()
         return now - self._path.stat().st_mtime
 
@@ -90,30 +80,3 @@ class _LocalLockFile:
 
 def _version(content: bytes) -> str:
     return content.decode(errors="replace")
-
-
-class _S3LockFile:
-    """Replaced by conditional PUTs: If-Match its ETag, or If-None-Match."""
-
-    def __init__(self, uri: str) -> None:
-        self._uri = uri
-
-    def read(self) -> tuple[bytes, str] | None:
-        try:
-            found = s3.get(self._uri)
-        except FileNotFoundError:
-            return None
-        return found.data, found.etag
-
-    def age(self) -> float:
-        try:
-            return s3.get(self._uri).age_seconds
-        except FileNotFoundError:
-            return math.inf
-
-    def replace(self, version: str | None, content: bytes, brisk: bool = False) -> str | None:
-        condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
-        return s3.put(self._uri, content, brisk, **condition)
-
-    def free(self, version: str) -> None:
-        s3.delete_if(self._uri, version)

@@ -1,10 +1,11 @@
 """Objects in S3: read, written, listed and deleted, whatever passes being retried (s3_client.py)."""
 
+import io
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, BinaryIO
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
 from urllib3.exceptions import HTTPError
@@ -31,7 +32,7 @@ def split(uri: str) -> tuple[str, str]:
     """(bucket, key) of an s3:// URI. Raises UserError if it names no bucket."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     if not bucket:
-        raise UserError(f"{uri}: names no bucket; write s3://bucket/prefix")
+        raise UserError(f"{uri}: names no bucket", "write s3://bucket/prefix")
     return bucket, key
 
 
@@ -107,6 +108,13 @@ def put(uri: str, data: bytes, brisk: bool = False, **condition: str) -> str | N
     return there.etag if there.data == data else None
 
 
+def upload(uri: str, stream: BinaryIO) -> None:
+    """Writes an object from a stream, whole or not at all, in several requests if it is large. Raises OSError."""
+    bucket, key = split(uri)
+    with errors(uri):
+        client().upload_fileobj(stream, bucket, key)
+
+
 def has_below(uri: str) -> bool:
     """Whether there is any object whose key starts with the URI's and a slash. Raises OSError."""
     bucket, key = split(uri.rstrip("/"))
@@ -115,14 +123,16 @@ def has_below(uri: str) -> bool:
     return not key or bool(answer.get("Contents"))
 
 
-def names(uri: str) -> Iterator[str]:
-    """The last parts of the keys right below a prefix. Raises OSError."""
+def entries(uri: str) -> Iterator[tuple[str, str]]:
+    """(name, ETag) of what lies right below a prefix; "folders" end in a slash and have "". Raises OSError."""
     bucket, key = split(uri.rstrip("/"))
     prefix = f"{key}/" if key else ""
     with errors(uri):
         for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/"):
-            # A key that is the prefix itself is some tools' mark of an empty folder.
-            yield from (each["Key"][len(prefix) :] for each in page.get("Contents", []) if each["Key"] != prefix)
+            yield from ((each["Prefix"][len(prefix) :], "") for each in page.get("CommonPrefixes", []))
+            for each in page.get("Contents", []):
+                if each["Key"] != prefix:  # which is some tools' mark of an empty folder
+                    yield each["Key"][len(prefix) :], each["ETag"]
 
 
 def delete(uris: list[str]) -> None:
@@ -178,12 +188,58 @@ def check_bucket(uri: str) -> None:
             fix = "check AWS_ACCESS_KEY_ID, AWS_PROFILE or the role in use, and that it may list this bucket"
         else:
             fix = "try again later"
-        raise UserError(f"{where}: {one_line(error)}; {fix}") from None
+        raise UserError(f"{where}: {one_line(error)}", fix) from None
     except NoCredentialsError as error:
         raise UserError(
-            f"{where}: {one_line(error)}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            f"{where}: {one_line(error)}", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
         ) from None
     except ParamValidationError as error:
-        raise UserError(f"{where}: {one_line(error)}; write s3://bucket/prefix") from None
+        raise UserError(f"{where}: {one_line(error)}", "write s3://bucket/prefix") from None
     except (BotoCoreError, ValueError) as error:  # ValueError: an address that is none
-        raise UserError(f"{where}: {one_line(error)}; check AWS_ENDPOINT_URL, AWS_* and the network") from None
+        raise UserError(f"{where}: {one_line(error)}", "check AWS_ENDPOINT_URL, AWS_* and the network") from None
+
+
+class ObjectFile(io.RawIOBase):
+    """An object as a file that is read from anywhere, by ranged requests.
+
+    Raises OSError on opening (FileNotFoundError among them), on reading, and if the object is replaced meanwhile.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._size, self._etag = head(uri)
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if start + offset < 0:
+            raise OSError(f"{self._uri}: byte {start + offset} is before the start")
+        self._position = start + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self._read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    def readall(self) -> bytes:
+        """In one request; RawIOBase would make one for every few kilobytes."""
+        return self._read(self._size - self._position)
+
+    def _read(self, length: int) -> bytes:
+        length = min(length, self._size - self._position)
+        if length <= 0:
+            return b""
+        data = get(self._uri, span=(self._position, length), etag=self._etag).data
+        self._position += length
+        return data

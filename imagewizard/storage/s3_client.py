@@ -8,7 +8,7 @@ import os
 import random
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -40,20 +40,26 @@ def endpoint() -> str | None:
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
 
 
-_clients: dict[tuple[str | None, bool], Any] = {}
+# Changes an answer before botocore reads it (the event before-parse).
+Hook = Callable[..., None]
+
+_clients: dict[tuple[str | None, bool, Hook | None], Any] = {}
 _clients_lock = threading.Lock()
 
 
-def client(brisk: bool = False) -> Any:
-    """boto3's client, one a process, by the standard AWS chain. It retries what passes; `brisk`: for seconds only."""
-    key = (endpoint(), brisk)
+def client(brisk: bool = False, hook: Hook | None = None) -> Any:
+    """boto3's client by the standard AWS chain, one a process and kind. It retries errors that pass.
+
+    `brisk`: for seconds only. `hook`: sees every answer of this client.
+    """
+    key = (endpoint(), brisk, hook)
     with _clients_lock:
         if key not in _clients:
             _clients[key] = _new_client(*key)
         return _clients[key]
 
 
-def _new_client(endpoint_url: str | None, brisk: bool) -> Any:
+def _new_client(endpoint_url: str | None, brisk: bool, hook: Hook | None) -> Any:
     config = Config(
         max_pool_connections=64,  # more than the threads of any reader
         connect_timeout=3 if brisk else 10,
@@ -63,6 +69,8 @@ def _new_client(endpoint_url: str | None, brisk: bool) -> Any:
     )
     made = boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
     made.meta.events.register("before-parse.s3", _refuse_cut_off_body)
+    if hook is not None:
+        made.meta.events.register_last("before-parse.s3", hook)  # the other one needs the body as it came
     made.meta.events.register_last("needs-retry.s3", partial(_pause, BRISK_TRIES if brisk else TRIES))
     return made
 

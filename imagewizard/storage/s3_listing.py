@@ -1,8 +1,8 @@
 """All keys below an S3 prefix, listed by several threads at once, however the keys are spread over folders.
 
 S3 lists keys in order, a thousand a request, and each request waits for the last one's end. So the threads share the
-key space: whoever has nothing to do gets the farther half of what another has still before it, cut at a key that need
-not exist. Folders play no part in that: a million keys in one of them, or each in one of its own, are listed alike.
+key space: an idle thread takes over the second half of a busy thread's key range, cut at a key that need not exist.
+Folders play no part: a million keys in one folder, or each in a folder of its own, are listed alike.
 """
 
 import re
@@ -11,9 +11,8 @@ from collections.abc import Generator, Iterator
 from itertools import takewhile
 from typing import Any
 
-from imagewizard.errors import UserError
 from imagewizard.storage import s3, s3_client
-from imagewizard.storage.interleave import merged
+from imagewizard.storage.interleave import interleave
 
 THREADS = 16
 # Pages of 1,000 keys, some 200 bytes each, that wait for the consumer: 6 MB at most.
@@ -29,10 +28,7 @@ def kind(uri: str) -> str | None:
 
     Raises UserError, within seconds, if there is no such bucket or it may not be listed.
     """
-    try:
-        s3.check_bucket(uri)
-    except UserError as error:
-        raise UserError(f"input: {error}") from None
+    s3.check_bucket(uri)
     bucket, key = s3.split(uri)
     # The least of all keys with a prefix is the prefix itself.
     first = _list(bucket, key, None, 1).get("Contents", []) if key and not key.endswith("/") else []
@@ -49,7 +45,7 @@ def pages(uri: str) -> Iterator[list[tuple[str, int]]]:
     bucket, key = s3.split(uri.rstrip("/"))
     prefix = f"{key}/" if key else ""
     ranges = _Ranges()
-    yield from merged([_work(bucket, prefix, ranges) for _ in range(THREADS)], WAITING_PAGES)
+    yield from interleave([_work(bucket, prefix, ranges) for _ in range(THREADS)], WAITING_PAGES)
 
 
 class _Ranges:
@@ -131,25 +127,16 @@ def between(low: str, high: str | None, start: int) -> str | None:
     return None
 
 
-# Three quarters of the time that botocore takes for a page go into dates that nobody asked for.
+# Three quarters of the time that botocore takes for a page go into dates and other fields that nobody asked for.
 _UNUSED = re.compile(rb"<(LastModified|ETag|StorageClass)>[^<]*</\1>")
-# Whether the thread is in a listing of ours: others share the client, and may want what we do not.
-_thread = threading.local()
 
 
 def _leave_out_unused(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
-    if operation_model.name == "ListObjectsV2" and getattr(_thread, "is_listing", False):
-        response_dict["body"] = _UNUSED.sub(b"", response_dict["body"])
+    response_dict["body"] = _UNUSED.sub(b"", response_dict["body"])
 
 
 def _list(bucket: str, prefix: str, after: str | None, keys: int) -> dict[str, Any]:
     request = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": keys} | ({} if after is None else {"StartAfter": after})
-    client = s3_client.client()
-    # Last, for another handler compares the body's length; once, whatever the number of calls, by its id.
-    client.meta.events.register_last("before-parse.s3", _leave_out_unused, unique_id=__name__)
-    _thread.is_listing = True
-    try:
-        with s3_client.errors(f"s3://{bucket}/{prefix}"):
-            return dict(client.list_objects_v2(**request))
-    finally:
-        _thread.is_listing = False
+    with s3_client.errors(f"s3://{bucket}/{prefix}"):
+        # A client of its own: other callers want the fields that the hook leaves out.
+        return dict(s3_client.client(hook=_leave_out_unused).list_objects_v2(**request))

@@ -9,10 +9,10 @@ import math
 import re
 from typing import Any
 
-from imagewizard import storage
 from imagewizard.errors import UserError
 from imagewizard.progress import clock
 from imagewizard.runs import job as run_job
+from imagewizard.storage import Folder
 
 TRAIN, VALIDATION, EVENT = "train", "validation", "event"
 
@@ -34,7 +34,7 @@ def is_training_run(run: str) -> bool:
 def read(run: str) -> list[Row]:
     """The rows of a training run in their order, without the steps that a resume has undone; [] before the first."""
     try:
-        data = storage.read_bytes(storage.join(run, "metrics.jsonl"))
+        data = Folder(run).read("metrics.jsonl")
     except FileNotFoundError:
         return []
     rows = [row for line in data.splitlines() if (row := _parsed(line))]

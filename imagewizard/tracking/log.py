@@ -6,9 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pyarrow import fs
-
 from imagewizard import storage
+from imagewizard.storage import Folder
 from imagewizard.tracking import curves, history, tensorboard
 from imagewizard.tracking import panels as training_panels
 from imagewizard.tracking.history import EVENT
@@ -20,20 +19,20 @@ class TrainingLog:
 
     def __init__(self, run: str, step: int) -> None:
         self._run = run
-        self._local = isinstance(storage.resolve(run)[0], fs.LocalFileSystem)
+        self._local = storage.local_path(run)
         self._rows = [row for row in history.read(run) if row["step"] <= step or row["kind"] == EVENT]
         _write(self._run, self._rows)
         # TensorBoard appends to its file, which object stores do not have: there it is written beside and copied.
-        self._scratch = None if self._local else tempfile.TemporaryDirectory(prefix="imagewizard-")
-        folder = storage.resolve(storage.join(run, "tensorboard"))[1] if self._scratch is None else self._scratch.name
-        self._events = tensorboard.EventWriter(Path(folder), purge_step=step + 1 if step else None)
+        self._scratch = tempfile.TemporaryDirectory(prefix="imagewizard-") if self._local is None else None
+        folder = self._local / "tensorboard" if self._local else Path(self._scratch.name if self._scratch else "")
+        self._events = tensorboard.EventWriter(folder, purge_step=step + 1 if step else None)
 
     def add(self, row: dict[str, Any]) -> None:
         """Adds a row, with the time of day."""
         row = row | {"time": round(time.time(), 3)}
         self._rows.append(row)
         if self._local:
-            with Path(storage.resolve(storage.join(self._run, "metrics.jsonl"))[1]).open("a") as stream:
+            with (self._local / "metrics.jsonl").open("a") as stream:
                 stream.write(json.dumps(row) + "\n")
         else:
             _write(self._run, self._rows)
@@ -60,7 +59,7 @@ class TrainingLog:
                 self._put(f"tensorboard/{path.name}", path.read_bytes())
 
     def _put(self, name: str, data: bytes) -> None:
-        storage.write_whole(storage.join(self._run, name), data, storage.join(self._run, "_tmp"))
+        Folder(self._run).write(name, data)
 
 
 def add_event(run: str, step: int, text: str) -> None:
@@ -70,4 +69,4 @@ def add_event(run: str, step: int, text: str) -> None:
 
 def _write(run: str, rows: list[dict[str, Any]]) -> None:
     data = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    storage.write_whole(storage.join(run, "metrics.jsonl"), data, storage.join(run, "_tmp"))
+    Folder(run).write("metrics.jsonl", data)

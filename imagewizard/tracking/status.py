@@ -4,12 +4,9 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pyarrow import fs
-
-from imagewizard import storage
 from imagewizard.runs import job as run_job
 from imagewizard.runs import summary
-from imagewizard.storage import lease
+from imagewizard.storage import Folder, lease
 from imagewizard.tracking import history
 from imagewizard.tracking.history import EVENT, TRAIN, VALIDATION, Row
 
@@ -63,11 +60,9 @@ def read(run: str) -> TrainingStatus:
 
 def newest_checkpoint(run: str) -> str | None:
     """URI of the run's checkpoint of the most steps."""
-    folder = storage.join(run, "checkpoints")
-    filesystem, path = storage.resolve(folder)
-    found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
-    names = [info.base_name for info in found if re.fullmatch(r"step-\d+", info.base_name)]
-    return storage.join(folder, max(names)) if names else None
+    folder = Folder(run)
+    names = [name for name in folder.list("checkpoints", "/") if re.fullmatch(r"step-\d+/", name)]
+    return folder.uri_of(f"checkpoints/{max(names)[:-1]}") if names else None
 
 
 def text(run: str, status: TrainingStatus) -> str:
@@ -92,5 +87,5 @@ def text(run: str, status: TrainingStatus) -> str:
     if status.state == "stopped":
         lines.append("the same `imagewizard train` command again goes on from here")
     if status.state == "finished":
-        lines.append(f"imagewizard denoise model={storage.join(run, 'model')} uses what it made")
+        lines.append(f"imagewizard denoise model={Folder(run).uri_of('model')} uses what it made")
     return "\n  ".join(lines)

@@ -11,13 +11,15 @@ from imagewizard import storage
 from imagewizard.config.train import TrainConfig, TrainTask
 from imagewizard.models import files as model_files
 from imagewizard.models import network as model
+from imagewizard.storage import Folder
 from imagewizard.training import checkpoint, model_card
 
 
 def export(task: TrainTask, checkpoint_name: str, scores: dict[str, Any]) -> None:
     """Writes <output>/model from the averaged weights of a checkpoint. `scores`: that step's validation row."""
     config = task.config
-    source, path = storage.resolve(storage.join(config.output, "checkpoints", checkpoint_name))
+    run = Folder(config.output)
+    source, path = storage.resolve(run.uri_of(f"checkpoints/{checkpoint_name}"))
     with tempfile.TemporaryDirectory(prefix="imagewizard-") as scratch:
         state, folder = Path(scratch, "state"), Path(scratch, "model")
         state.mkdir()
@@ -43,8 +45,7 @@ def export(task: TrainTask, checkpoint_name: str, scores: dict[str, Any]) -> Non
         )
         (folder / "README.md").write_text(card, encoding="utf-8")
         for file in sorted(folder.iterdir()):
-            target = storage.join(config.output, "model", file.name)
-            storage.write_whole(target, file.read_bytes(), storage.join(config.output, "_tmp"))
+            run.write(f"model/{file.name}", file.read_bytes())
 
 
 def _configs(config: TrainConfig) -> tuple[dict[str, Any], dict[str, Any]]:

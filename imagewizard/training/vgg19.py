@@ -77,10 +77,9 @@ def check(weights: str, layers: list[str]) -> None:
 
 
 def _check_file(weights: str, suffix: str, layers: list[str]) -> None:
-    filesystem, path = storage.resolve(weights)
     try:
-        with filesystem.open_input_file(path) as stream:
-            found = safetensors_shapes(stream, stream.size()) if suffix == ".safetensors" else None
+        with storage.open_file(weights) as stream:
+            found = safetensors_shapes(stream, storage.size(weights)) if suffix == ".safetensors" else None
     except FileNotFoundError:
         raise UserError(f"perceptual weights: {weights} does not exist; give a file, or `{TORCHVISION}`") from None
     except (OSError, ValueError) as error:

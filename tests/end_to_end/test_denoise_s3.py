@@ -12,6 +12,7 @@ from PIL import Image
 from imagewizard import storage
 from imagewizard.runs import summary
 from imagewizard.sources import reading, tar
+from imagewizard.storage import Folder
 from tests.support.models import tiny_model
 from tests.support.s3_faults import FaultyS3
 from tests.support.sample_files import encoded, photo
@@ -26,7 +27,8 @@ def png(seed: int, side: int = 24) -> bytes:
 
 
 def put(uri: str, data: bytes) -> str:
-    storage.write_whole(uri, data, "")
+    folder, _, name = uri.rpartition("/")
+    Folder(folder).write(name, data)
     return uri
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import boto3
 import pytest
 
-from imagewizard import storage
 from imagewizard.distributed import train_fit
 from imagewizard.runs import summary
+from imagewizard.storage import Folder
 from imagewizard.tracking import history
 from tests.support.training_jobs import train_config, write_photographs
 
@@ -37,8 +37,8 @@ def test_train_in_s3_and_denoise_with_what_came_out(bucket: str, tmp_path: Path)
     assert train_fit.latest_step(f"{bucket}/run") == 7
     steps = [row["step"] for row in history.of_kind(history.read(f"{bucket}/run"), "validation")]
     assert steps == [0, 4, 7]
-    assert len(storage.list_files(f"{bucket}/run/panels", ".png")) == 3
-    assert len(storage.list_files(f"{bucket}/run/tensorboard")) == 1
+    assert len(Folder(f"{bucket}/run").list("panels", ".png")) == 3
+    assert len(Folder(f"{bucket}/run").list("tensorboard")) == 1
     assert "nothing was done" in run("train", str(tmp_path / "train.yaml"))
     assert "finished" in run("status", f"{bucket}/run")
 

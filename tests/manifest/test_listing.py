@@ -13,7 +13,7 @@ from imagewizard.manifest import listing, shards
 from imagewizard.manifest import tally as listing_rows
 from imagewizard.manifest.tally import Tally
 from imagewizard.schema import MANIFEST_SCHEMA
-from imagewizard.storage import s3_listing
+from imagewizard.storage import local, s3_listing
 
 
 def listed(source: str | list[str], tally: Tally | None = None) -> list[dict[str, Any]]:
@@ -82,7 +82,7 @@ def test_a_name_that_is_no_utf8_is_counted_as_skipped(tmp_path: Path) -> None:
 
 
 def test_a_large_folder_comes_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "BATCH_ROWS", 4)
+    monkeypatch.setattr(local, "PAGE_NAMES", 4)
     monkeypatch.setattr(listing_rows, "BATCH_ROWS", 5)
     names = [f"{folder}/{i}.png" for folder in "ab" for i in range(11)]
     touch(tmp_path, *names)

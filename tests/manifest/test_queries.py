@@ -6,10 +6,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from imagewizard import storage
 from imagewizard.manifest import queries
 from imagewizard.manifest.queries import Changes
 from imagewizard.schema import MANIFEST_SCHEMA
+from imagewizard.storage import Folder
 
 
 def shard(path: Path, images: dict[str, int | None]) -> None:
@@ -58,7 +58,7 @@ def test_changes_are_counted_by_id(tmp_path: Path) -> None:
 
 def test_shards_on_s3_are_read_where_they_are(tmp_path: Path, bucket: str) -> None:
     shard(tmp_path / "a.parquet", {"a": 1, "b": 1})
-    storage.write_whole(f"{bucket}/m/a.parquet", (tmp_path / "a.parquet").read_bytes(), f"{bucket}/_tmp")
+    Folder(bucket).write("m/a.parquet", (tmp_path / "a.parquet").read_bytes())
     found = queries.dataset(f"{bucket}/m", ["a.parquet"])
     assert queries.changes(queries.dataset("x", []), found) == Changes(2, 0, 0)
 

@@ -7,12 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from imagewizard import storage
 from imagewizard.errors import RunLockedError, UserError
 from imagewizard.manifest import listing, shards
 from imagewizard.manifest.tally import Tally
 from imagewizard.schema import MANIFEST_SCHEMA
 from imagewizard.sources import tar
+from imagewizard.storage import Folder
 
 
 def rows_of(run: Path) -> list[dict]:
@@ -164,10 +164,10 @@ def test_the_index_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert shards.read_index(str(tmp_path)) is None
     touch(tmp_path / "in", "a.png")
     written = []
-    write_whole = storage.write_whole
-    monkeypatch.setattr(storage, "write_whole", lambda uri, *rest: written.append(uri) or write_whole(uri, *rest))
+    write = Folder.write
+    monkeypatch.setattr(Folder, "write", lambda self, name, data: written.append(name) or write(self, name, data))
     shards.write(str(tmp_path / "run"), str(tmp_path / "in"), None)
-    assert [Path(uri).name for uri in written] == ["s00000.parquet", "index.json"]
+    assert written == ["s00000.parquet", "index.json"]
 
 
 def test_an_interrupted_listing_has_no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

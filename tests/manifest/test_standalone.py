@@ -6,7 +6,6 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from imagewizard import storage
 from imagewizard.errors import RunLockedError, UserError
 from imagewizard.manifest import index as manifest_index
 from imagewizard.manifest import listing, shards, standalone
@@ -14,6 +13,7 @@ from imagewizard.manifest.filters import Filters
 from imagewizard.manifest.queries import Changes
 from imagewizard.manifest.standalone import Outcome
 from imagewizard.manifest.tally import Tally
+from imagewizard.storage import Folder
 from imagewizard.storage.lease import Lease
 
 
@@ -93,19 +93,19 @@ def test_a_reader_sees_the_old_manifest_until_the_new_one_is_whole(
     write(source, tmp_path / "m")
     (source / "new.png").touch()
     seen = []
-    write_whole, delete_files = storage.write_whole, storage.delete_files
+    folder_write, folder_delete = Folder.write, Folder.delete
 
-    def watched_write(uri: str, *rest: object) -> None:
+    def watched_write(folder: Folder, name: str, data: bytes) -> None:
         seen.append(len(ids(tmp_path / "m")))
-        write_whole(uri, *rest)
+        folder_write(folder, name, data)
         seen.append(len(ids(tmp_path / "m")))
 
-    def watched_delete(uris: list[str]) -> None:
+    def watched_delete(folder: Folder, names: list[str]) -> None:
         seen.append(len(ids(tmp_path / "m")))
-        delete_files(uris)
+        folder_delete(folder, names)
 
-    monkeypatch.setattr(storage, "write_whole", watched_write)
-    monkeypatch.setattr(storage, "delete_files", watched_delete)
+    monkeypatch.setattr(Folder, "write", watched_write)
+    monkeypatch.setattr(Folder, "delete", watched_delete)
     write(source, tmp_path / "m")
     assert seen == [25] * seen.count(25) + [26] * seen.count(26)
     assert seen.count(25) >= 7 and seen.count(26) >= 2
@@ -181,11 +181,11 @@ def test_a_source_without_images_writes_nothing(tmp_path: Path) -> None:
 
 def test_from_s3_to_s3(source: Path, bucket: str) -> None:
     for path in source.rglob("*.*"):
-        storage.write_whole(f"{bucket}/in/{path.name}", path.read_bytes(), "")
+        Folder(bucket).write(f"in/{path.name}", path.read_bytes())
     write(f"{bucket}/in", f"{bucket}/m")
-    storage.write_whole(f"{bucket}/in/new.png", b"x", "")
+    Folder(bucket).write("in/new.png", b"x")
     assert write(f"{bucket}/in/", f"{bucket}/m/").changes == Changes(1, 0, 0)
-    names = storage.list_files(f"{bucket}/m")
+    names = Folder(f"{bucket}/m").list()
     assert [name for name in names if name != "_lock.json"] == [
         "index.json", "s00000-g1.parquet", "s00001-g1.parquet", "s00002-g1.parquet"
     ]  # fmt: skip

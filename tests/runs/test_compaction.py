@@ -46,7 +46,7 @@ def test_one_file_has_all_rows_and_their_digest(run: str) -> None:
 def test_stopped_before_the_old_files_are_deleted_nothing_is_twice(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = records(run, ALL)
     with monkeypatch.context() as patched:
-        patched.setattr(compaction.storage, "delete_files", lambda uris: None)  # as if killed here
+        patched.setattr(compaction.Folder, "delete", lambda folder, names: None)  # as if killed here
         compact(run)
     assert len(list(Path(run, "results").iterdir())) == 5
     assert records(run, ALL) == before

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from imagewizard import storage
 from imagewizard.config.denoise import RESULT_KEYS, DenoiseConfig
 from imagewizard.errors import UserError
 from imagewizard.runs import job as run_job
+from imagewizard.storage import Folder
 
 
 def config(output: Path, **changes: object) -> DenoiseConfig:
@@ -65,7 +65,7 @@ def test_an_output_within_the_input_is_refused(tmp_path: Path) -> None:
 def test_parts_of_a_run_without_its_job_are_refused(tmp_path: Path, bucket: str) -> None:
     """They would count as done, whatever they were made with."""
     for folder in (str(tmp_path), f"{bucket}/run"):
-        storage.write_whole(f"{folder}/results/s00000-b000000-a01.parquet", b"rows", f"{tmp_path}/scratch")
+        Folder(folder).write("results/s00000-b000000-a01.parquet", b"rows")
         with pytest.raises(UserError, match=r"output: .* holds .*; give"):
             run_job.check_output(folder, "in")
         run_job.write_job("denoise", DenoiseConfig(input="in", output=folder), "f")
@@ -79,13 +79,3 @@ def test_a_job_that_began_between_the_look_and_the_lease_is_seen(tmp_path: Path)
     with pytest.raises(UserError, match="seed was 0, is 1"):
         run_job.begin("denoise", config(tmp_path, seed=1), "f", RESULT_KEYS)
     assert (tmp_path / "job.yaml").read_bytes() == before
-
-
-def test_sweeping_empties_the_scratch_folder_only(tmp_path: Path) -> None:
-    for name in ("_tmp/half.parquet.1", "results/whole.parquet"):
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).touch()
-    run_job.sweep(str(tmp_path))
-    assert list((tmp_path / "_tmp").iterdir()) == []
-    assert (tmp_path / "results" / "whole.parquet").exists()
-    run_job.sweep(str(tmp_path / "nowhere"))

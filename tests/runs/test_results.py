@@ -84,14 +84,14 @@ def test_a_listing_into_which_a_compaction_falls_is_repeated(tmp_path: Path, mon
     block, whole = BlockFile(0, 0, 1).name, ShardFile(0, 1).name
     for listings in ([[], [whole]], [[block], [], [whole]]):
         seen = iter(listings)
-        monkeypatch.setattr(results.storage, "list_files", lambda uri, suffix, seen=seen: next(seen))
+        monkeypatch.setattr(results.Folder, "list", lambda folder, name, suffix, seen=seen: next(seen))
         assert results.listing(str(tmp_path)).names == [whole]
 
 
 def test_a_listing_ends_while_rows_are_committed_all_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     count = itertools.count(1)
-    growing = lambda uri, suffix: [BlockFile(0, block, 1).name for block in range(next(count))]  # noqa: E731
-    monkeypatch.setattr(results.storage, "list_files", growing)
+    growing = lambda folder, name, suffix: [BlockFile(0, block, 1).name for block in range(next(count))]  # noqa: E731
+    monkeypatch.setattr(results.Folder, "list", growing)
     assert len(results.listing(str(tmp_path)).names) == 2
 
 

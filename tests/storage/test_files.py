@@ -19,7 +19,7 @@ import pytest
 from pyarrow import fs
 
 from imagewizard.errors import UserError
-from imagewizard.storage import files, s3_client
+from imagewizard.storage import Folder, files, s3_client
 from tests.support.s3_faults import FaultyS3
 
 NAMES = ["plain.txt", "a b+c%20d=é.txt", "x" * 150]
@@ -36,9 +36,9 @@ def root(request: pytest.FixtureRequest) -> str:
 
 
 def write(root: str, name: str, data: bytes | pa.Buffer = b"data") -> str:
-    uri = files.join(root, *name.split("/"))
-    files.write_whole(uri, data, files.join(root, "_tmp"))
-    return uri
+    folder = Folder(root)
+    folder.write(name, data)
+    return folder.uri_of(name)
 
 
 # --- both kinds
@@ -63,14 +63,15 @@ def test_any_size_and_buffer(root: str, data: bytes) -> None:
 
 
 def test_lists_the_files_right_below(root: str) -> None:
-    assert files.list_files(root) == []
-    assert files.list_files(files.join(root, "none")) == []
+    folder = Folder(root)
+    assert folder.list() == folder.list("none") == []
     for name in [*NAMES, "b.parquet", "a.parquet", "sub/c.parquet", "a.parquet.bak"]:
         write(root, name)
-    assert files.list_files(root) == sorted([*NAMES, "b.parquet", "a.parquet", "a.parquet.bak"])
-    assert files.list_files(root, ".parquet") == ["a.parquet", "b.parquet"]
-    assert files.list_files(files.join(root, "sub"), ".parquet") == ["c.parquet"]
-    assert files.list_files(root + "/") == files.list_files(root)
+    assert folder.list() == sorted([*NAMES, "b.parquet", "a.parquet", "a.parquet.bak"])
+    assert folder.list("", ".parquet") == ["a.parquet", "b.parquet"]
+    assert folder.list("sub", ".parquet") == folder.subfolder("sub").list() == ["c.parquet"]
+    assert Folder(root + "/").list() == folder.list()
+    assert [name for name in folder.list("", "/") if name != "_tmp/"] == ["sub/"]
 
 
 def test_folders_exist_too(root: str) -> None:
@@ -96,28 +97,27 @@ def test_failed_write_leaves_nothing_and_harms_nothing(root: str, data: object) 
         with pytest.raises(TypeError):
             write(root, name, data)  # type: ignore[arg-type]
     assert files.read_bytes(kept) == b"as it was"
-    assert files.list_files(root) == ["kept"]
+    assert Folder(root).list() == ["kept"]
 
 
 def test_what_is_there_already_stays(root: str) -> None:
-    uri, scratch = files.join(root, "new", "file"), files.join(root, "_tmp")
-    assert files.write_new(uri, b"first", scratch)
+    folder = Folder(root)
+    assert folder.write_new("new/file", b"first")
     for data in (b"second", b"first"):
-        assert not files.write_new(uri, data, scratch)
-    assert files.read_bytes(uri) == b"first"
-    assert files.write_new(files.join(root, "buffer"), pa.py_buffer(b"data"), scratch)
-    assert files.list_files(scratch) == []
+        assert not folder.write_new("new/file", data)
+    assert folder.read("new/file") == b"first"
+    assert folder.write_new("buffer", pa.py_buffer(b"data"))
+    assert folder.list("_tmp") == []
 
 
 @pytest.mark.parametrize("where", ["local", "s3"])
 def test_of_many_writers_one_wins(where: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    root = str(tmp_path) if where == "local" else request.getfixturevalue("faulty_s3").bucket
+    folder = Folder(str(tmp_path) if where == "local" else request.getfixturevalue("faulty_s3").bucket)
     with ThreadPoolExecutor(8) as pool:
         for turn in range(20):
-            uri = files.join(root, str(turn))
-            writes = [pool.submit(files.write_new, uri, b"%d" % n, files.join(root, "_tmp")) for n in range(8)]
+            writes = [pool.submit(folder.write_new, str(turn), b"%d" % n) for n in range(8)]
             won = [n for n, write in enumerate(writes) if write.result()]
-            assert len(won) == 1 and files.read_bytes(uri) == b"%d" % won[0]
+            assert len(won) == 1 and folder.read(str(turn)) == b"%d" % won[0]
 
 
 def test_parts_of_a_file(root: str) -> None:
@@ -204,7 +204,7 @@ def test_service_specific_endpoint_goes_first(bucket: str, monkeypatch: pytest.M
 
 def test_missing_bucket_is_an_os_error_that_names_the_file(bucket: str) -> None:
     missing = bucket + "-not"
-    assert not files.exists(missing) and files.list_files(missing) == []
+    assert not files.exists(missing) and Folder(missing).list() == []
     with pytest.raises(OSError, match=f"^{missing}/file: .*NoSuchBucket"):
         write(missing, "file")
     with pytest.raises(OSError, match=f"^{missing}/file: .*NoSuchBucket") as raised:
@@ -219,13 +219,6 @@ def test_write_is_one_put(bucket: str) -> None:
     name = bucket.removeprefix("s3://")
     assert "-" not in client.head_object(Bucket=name, Key="file")["ETag"]  # a multipart upload's ends in -parts
     assert [entry["Key"] for entry in client.list_objects_v2(Bucket=name)["Contents"]] == ["file"]
-
-
-def test_check_bucket(bucket: str, tmp_path: Path) -> None:
-    files.check_bucket(f"{bucket}/below")
-    files.check_bucket(str(tmp_path / "none"))
-    with pytest.raises(UserError, match="NoSuchBucket"):
-        files.check_bucket(f"{bucket}-not")
 
 
 def test_pyarrow_outlasts_a_bad_server(faulty_s3: FaultyS3) -> None:
@@ -257,15 +250,15 @@ def test_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, handler)
     assert files.read_bytes(kept) == b"as it was"
-    assert files.list_files(str(tmp_path)) == ["kept"]
-    assert files.list_files(str(tmp_path / "_tmp")) == []
+    assert Folder(str(tmp_path)).list() == ["kept"]
+    assert Folder(str(tmp_path)).list("_tmp") == []
 
 
 WRITER = """
 import itertools, sys
-from imagewizard.storage import files
+from imagewizard.storage import Folder
 for turn in itertools.count():
-    files.write_whole(sys.argv[1] + "/file", bytes([turn % 256]) * 2_000_000, sys.argv[1] + "/_tmp")
+    Folder(sys.argv[1]).write("file", bytes([turn % 256]) * 2_000_000)
     print(turn, flush=True)
 """
 
@@ -284,11 +277,4 @@ def test_reader_sees_whole_files_while_they_are_written_and_after_a_kill(tmp_pat
             seen.add(whole())
         writer.kill()
     whole()
-    assert files.list_files(str(tmp_path)) == ["file"]
-
-
-def test_folder_that_can_be_written(tmp_path: Path) -> None:
-    assert files.is_writable(tmp_path)
-    assert list(tmp_path.iterdir()) == []
-    assert not files.is_writable(tmp_path / "none")
-    assert not files.is_writable(Path("/proc/self"))
+    assert Folder(str(tmp_path)).list() == ["file"]

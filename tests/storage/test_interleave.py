@@ -5,19 +5,19 @@ from collections.abc import Generator
 
 import pytest
 
-from imagewizard.storage.interleave import merged
+from imagewizard.storage.interleave import interleave
 
 
 def merging_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "merged"]
+    return [thread for thread in threading.enumerate() if thread.name == "interleave"]
 
 
 def test_all_items_of_all_workers_come_out() -> None:
     def work(first: int) -> Generator[int, None, None]:
         yield from range(first, first + 10)
 
-    assert sorted(merged([work(first) for first in range(0, 50, 10)], depth=2)) == list(range(50))
-    assert list(merged([], depth=2)) == []
+    assert sorted(interleave([work(first) for first in range(0, 50, 10)], depth=2)) == list(range(50))
+    assert list(interleave([], depth=2)) == []
 
 
 def test_workers_run_at_the_same_time() -> None:
@@ -26,7 +26,7 @@ def test_workers_run_at_the_same_time() -> None:
     def work() -> Generator[int, None, None]:
         yield barrier.wait()
 
-    assert sorted(merged([work() for _ in range(4)], depth=4)) == [0, 1, 2, 3]
+    assert sorted(interleave([work() for _ in range(4)], depth=4)) == [0, 1, 2, 3]
 
 
 def test_an_error_reaches_the_consumer_and_ends_the_others() -> None:
@@ -44,7 +44,7 @@ def test_an_error_reaches_the_consumer_and_ends_the_others() -> None:
         raise OSError("no disk")
 
     with pytest.raises(OSError, match="no disk"):
-        list(merged([endless(7), endless(8), broken()], depth=2))
+        list(interleave([endless(7), endless(8), broken()], depth=2))
     assert sorted(closed) == [7, 8]
     assert all(not thread.is_alive() or thread.join(5) is None for thread in merging_threads())
     assert not merging_threads()
@@ -58,7 +58,7 @@ def test_no_more_is_made_than_may_wait_and_a_consumer_that_stops_ends_the_thread
             made.append(i)
             yield i
 
-    items = merged([work()], depth=3)
+    items = interleave([work()], depth=3)
     next(items)
     items.close()
     for thread in merging_threads():

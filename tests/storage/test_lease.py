@@ -13,8 +13,9 @@ import pytest
 
 from imagewizard import storage
 from imagewizard.errors import RunLockedError, UserError
-from imagewizard.storage import lease, lock_file
+from imagewizard.storage import lease
 from imagewizard.storage.lease import Lease
+from imagewizard.storage.lock_file import LockFile
 from tests.support.s3_faults import FaultyS3
 
 NOBODYS_PID = 2**22 + 1  # above the kernel's greatest
@@ -31,7 +32,7 @@ def lock(run: str, **changes: object) -> None:
     """Makes the lease that of a driver elsewhere, which beats just now; `changes` say what else it is."""
     elsewhere = {"host": "elsewhere", "boot_id": "b", "pid_namespace": "n"}
     holder = {"id": "x", **elsewhere, "pid": 1, "started": "1", "heartbeat": 0.0} | changes
-    file = lock_file.at(storage.join(run, lease.LOCK))
+    file = lease._lock_file(run)
     found = file.read()
     assert file.replace(found and found[1], json.dumps(holder).encode()) is not None
 
@@ -58,6 +59,7 @@ def test_a_second_driver_is_turned_away_while_the_first_lives(run: str) -> None:
 DRIVER = """
 import sys, time
 from imagewizard.storage.lease import Lease
+from imagewizard.storage.lock_file import LockFile
 with Lease(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)
@@ -80,6 +82,7 @@ RACER = """
 import sys
 from imagewizard.errors import RunLockedError
 from imagewizard.storage.lease import Lease
+from imagewizard.storage.lock_file import LockFile
 print("ready", flush=True)
 for run in sys.stdin:
     try:
@@ -113,7 +116,7 @@ def test_a_driver_that_was_overtaken_between_its_look_and_its_write(run: str, mo
     lock(run, **lease._place(), pid=NOBODYS_PID)
     faster, alive = Lease(run), lease._alive
 
-    def look(holder: dict[str, object], file: lock_file.LockFile) -> bool:
+    def look(holder: dict[str, object], file: LockFile) -> bool:
         monkeypatch.setattr(lease, "_alive", alive)
         found = alive(holder, file)
         faster.__enter__()
@@ -159,7 +162,7 @@ def test_a_reused_pid_does_not_keep_a_lease_alive(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [b'{"id": "x", "ho', b"[]", b"{}", b"\xff"])
 def test_a_lock_file_that_a_crash_cut_off_is_nobodys(run: str, data: bytes) -> None:
-    assert lock_file.at(storage.join(run, lease.LOCK)).replace(None, data) is not None
+    assert lease._lock_file(run).replace(None, data) is not None
     assert lease.holder(run) is None
     with Lease(run):
         assert lease.holder(run) is not None
@@ -248,10 +251,10 @@ def test_a_beat_that_only_seemed_to_fail_is_no_loss(faulty_s3: FaultyS3) -> None
 
 def test_a_bucket_that_is_denied_or_missing(faulty_s3: FaultyS3) -> None:
     missing = f"{faulty_s3.bucket}-not"
-    with pytest.raises(UserError, match=f"^output: {missing}: NoSuchBucket[^\n]*create it"), Lease(f"{missing}/run"):
+    with pytest.raises(UserError, match=f"^{missing}: NoSuchBucket[^\n]*create it"), Lease(f"{missing}/run"):
         pass
     faulty_s3.denied = "_lock"
-    with pytest.raises(UserError, match=r"^output: [^\n]*_lock.json: AccessDenied[^\n]*$"), Lease(faulty_s3.bucket):
+    with pytest.raises(UserError, match=r"^s3://[^\n]*_lock.json: AccessDenied[^\n]*$"), Lease(faulty_s3.bucket):
         pass
 
 
@@ -266,7 +269,7 @@ def test_a_disk_without_file_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     with (
-        pytest.raises(UserError, match=r"^output: [^\n]* has no file locks .flock.; give another folder$"),
+        pytest.raises(UserError, match=r"^/[^\n]* has no file locks .flock.; give another folder$"),
         Lease(str(tmp_path)),
     ):
         pass

@@ -10,8 +10,13 @@ from pathlib import Path
 import pytest
 
 from imagewizard import storage
-from imagewizard.storage import lock_file
+from imagewizard.storage import stores
+from imagewizard.storage.lock_file import LockFile
 from tests.support.s3_faults import FaultyS3
+
+
+def at(uri: str) -> LockFile:
+    return stores.of(uri).lock_file(uri)
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -21,7 +26,7 @@ def uri(request: pytest.FixtureRequest) -> str:
 
 
 def test_replaced_only_as_it_was_seen(uri: str) -> None:
-    file, other = lock_file.at(uri), lock_file.at(uri)
+    file, other = at(uri), at(uri)
     assert file.read() is None
     assert file.replace("some version", b"content") is None and file.read() is None
     first = file.replace(None, b"first, the longer one")
@@ -47,19 +52,19 @@ def test_of_many_one_replaces_it(uri: str, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(os, "pwrite", slow_write)
 
     def attempt(number: int) -> bool:
-        return lock_file.at(uri).replace(version, b"%d %d" % (turn, number)) is not None
+        return at(uri).replace(version, b"%d %d" % (turn, number)) is not None
 
     version: str | None = None
     with ThreadPoolExecutor(8) as pool:
         for turn in range(10):
             won = [number for number, has in enumerate(pool.map(attempt, range(8))) if has]
-            found = lock_file.at(uri).read()
+            found = at(uri).read()
             assert len(won) == 1 and found is not None and found[0] == b"%d %d" % (turn, won[0])
             version = found[1]
 
 
 def test_age_by_the_clock_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = lock_file.at(f"{tmp_path}/lock")
+    file = at(f"{tmp_path}/lock")
     file.replace(None, b"content")
     monkeypatch.setattr(time, "time", lambda: 0.0)
     assert file.age() < 100
@@ -72,7 +77,7 @@ def test_age_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.Mo
     def refuse(path: Path) -> None:
         raise PermissionError
 
-    file = lock_file.at(f"{tmp_path}/lock")
+    file = at(f"{tmp_path}/lock")
     file.replace(None, b"content")
     monkeypatch.setattr(Path, "touch", refuse)  # permissions do not bind root
     os.utime(tmp_path / "lock", (0, time.time() - 1000))
@@ -80,7 +85,7 @@ def test_age_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_age_by_the_clock_of_the_server(faulty_s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = lock_file.at(f"{faulty_s3.bucket}/lock")
+    file = at(f"{faulty_s3.bucket}/lock")
     assert file.age() == float("inf")
     file.replace(None, b"content")
     faulty_s3.clock_ahead = 1000.0
@@ -89,7 +94,7 @@ def test_age_by_the_clock_of_the_server(faulty_s3: FaultyS3, monkeypatch: pytest
 
 def test_a_local_file_is_written_over_in_place(tmp_path: Path) -> None:
     """A rename would leave a waiting process with the flock of a file that is no more; a full disk has no new block."""
-    file = lock_file.at(f"{tmp_path}/lock")
+    file = at(f"{tmp_path}/lock")
     version = file.replace(None, b"content")
     before = (tmp_path / "lock").stat()
     assert version is not None and file.replace(version, b"other") is not None
@@ -98,7 +103,7 @@ def test_a_local_file_is_written_over_in_place(tmp_path: Path) -> None:
 
 
 def test_errors_are_os_errors(faulty_s3: FaultyS3, tmp_path: Path) -> None:
-    calls: list[Callable[[lock_file.LockFile], object]] = [
+    calls: list[Callable[[LockFile], object]] = [
         lambda file: file.read(),
         lambda file: file.age(),
         lambda file: file.replace(None, b"content"),
@@ -108,15 +113,15 @@ def test_errors_are_os_errors(faulty_s3: FaultyS3, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for call in calls:
         with pytest.raises(PermissionError):
-            call(lock_file.at(f"{faulty_s3.bucket}/lock"))
+            call(at(f"{faulty_s3.bucket}/lock"))
         with pytest.raises(OSError):
-            call(lock_file.at(f"{tmp_path}/file/lock"))
+            call(at(f"{tmp_path}/file/lock"))
 
 
 def test_brisk_writes_fail_soon(faulty_s3: FaultyS3) -> None:
     faulty_s3.slow_down = 1.0
     with pytest.raises(OSError, match="SlowDown"):
-        lock_file.at(f"{faulty_s3.bucket}/lock").replace(None, b"content", brisk=True)
+        at(f"{faulty_s3.bucket}/lock").replace(None, b"content", brisk=True)
     assert faulty_s3.requests == {"PUT": 3}
     faulty_s3.slow_down = 0.0
     assert not storage.exists(f"{faulty_s3.bucket}/lock")

@@ -29,10 +29,10 @@ def test_every_kind_of_request_outlasts_a_bad_server(faulty_s3: FaultyS3) -> Non
         assert s3.get(uri).data == content
         assert s3.head(uri)[0] == len(content)
     for _ in range(20):
-        assert list(s3.names(f"{faulty_s3.bucket}/a")) == [f"{n:03d}" for n in range(100)]
+        assert [name for name, _ in s3.entries(f"{faulty_s3.bucket}/a")] == [f"{n:03d}" for n in range(100)]
     for uri in list(contents)[::2]:
         s3.delete([uri])
-    assert list(s3.names(f"{faulty_s3.bucket}/a")) == [f"{n:03d}" for n in range(1, 100, 2)]
+    assert [name for name, _ in s3.entries(f"{faulty_s3.bucket}/a")] == [f"{n:03d}" for n in range(1, 100, 2)]
     assert faulty_s3.faults["slow_down"] > 100 and faulty_s3.faults["cut_off"] > 50
 
 
@@ -59,7 +59,7 @@ def test_listing_that_is_cut_off_is_no_shorter_listing(faulty_s3: FaultyS3, cut_
         s3.put(f"{faulty_s3.bucket}/{n}", b"")
     faulty_s3.cut_off, faulty_s3.cut_at = 0.5, cut_at
     for _ in range(20):
-        assert len(list(s3.names(faulty_s3.bucket))) == 5
+        assert len(list(s3.entries(faulty_s3.bucket))) == 5
     assert faulty_s3.faults["cut_off"] >= 5
 
 

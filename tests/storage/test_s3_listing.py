@@ -6,9 +6,8 @@ from collections.abc import Iterator
 import boto3
 import pytest
 
-from imagewizard import storage
 from imagewizard.errors import UserError
-from imagewizard.storage import s3_client, s3_listing
+from imagewizard.storage import Folder, s3_client, s3_listing
 from imagewizard.storage.s3_listing import between
 from tests.support.listing_server import ListingServer, serving
 
@@ -83,13 +82,13 @@ def test_what_a_uri_is(bucket: str) -> None:
 def test_a_bucket_that_is_not_there_or_closed_is_the_users_mistake(
     bucket: str, credentials: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserError, match=r"^input: s3://no-such-bucket.*NoSuchBucket") as error:
+    with pytest.raises(UserError, match=r"^s3://no-such-bucket.*NoSuchBucket") as error:
         s3_listing.kind("s3://no-such-bucket/in")
     assert "\n" not in str(error.value)
     with serving(["in/a.png"]) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
         server.fail_at = ""
-        with pytest.raises(UserError, match=r"^input: s3://bucket.*AccessDenied"):
+        with pytest.raises(UserError, match=r"^s3://bucket.*AccessDenied"):
             s3_listing.kind("s3://bucket/in")
 
 
@@ -115,8 +114,8 @@ def test_cuts_halve_what_can_be_there() -> None:
     assert between("in/0000", None, 3) == "in/W"
 
 
-def test_others_who_share_the_client_get_whole_answers(bucket: str) -> None:
-    storage.write_whole(f"{bucket}/a.png", b"x", "")
+def test_other_callers_get_whole_answers(bucket: str) -> None:
+    Folder(bucket).write("a.png", b"x")
     assert [key for page in s3_listing.pages(bucket) for key, _ in page] == ["a.png"]
     answer = s3_client.client().list_objects_v2(Bucket=bucket.removeprefix("s3://"))
     assert {"ETag", "LastModified", "StorageClass"} <= answer["Contents"][0].keys()

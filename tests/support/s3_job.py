@@ -13,9 +13,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from imagewizard import storage
 from imagewizard.runs import summary
-from imagewizard.storage import s3_client
+from imagewizard.storage import Folder, s3_client
 from tests.support.kill_matrix import ABOUT_THE_WORK
 from tests.support.models import tiny_model
 from tests.support.sample_files import write_photos
@@ -43,7 +42,7 @@ def run(folder: Path, images: int, port: int, faults: list[str]) -> list[dict]:
     contents = [path.read_bytes() for path in sorted((folder / "in").iterdir())]
 
     def upload(number: int) -> None:
-        storage.write_whole(f"{bucket}/in/{number % 16:x}/{number:06d}.png", contents[number % len(contents)], "")
+        Folder(bucket).write(f"in/{number % 16:x}/{number:06d}.png", contents[number % len(contents)])
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(upload, range(images)))

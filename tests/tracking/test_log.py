@@ -10,6 +10,7 @@ from PIL import Image
 from pyarrow import fs
 
 from imagewizard import storage
+from imagewizard.storage import Folder
 from imagewizard.tracking import history
 from imagewizard.tracking.log import TrainingLog, add_event
 from tests.support.training_runs import event_row, panel, train_row, validation_row
@@ -24,7 +25,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def lines(run: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in storage.read_bytes(storage.join(run, "metrics.jsonl")).splitlines()]
+    return [json.loads(line) for line in Folder(run).read("metrics.jsonl").splitlines()]
 
 
 def without_time(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -33,7 +34,7 @@ def without_time(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def curves(run: str, scratch: Path) -> dict[str, list[tuple[int, float]]]:
     """The scalars that TensorBoard would show of the run's folder."""
-    filesystem, path = storage.resolve(storage.join(run, "tensorboard"))
+    filesystem, path = storage.resolve(Folder(run).uri_of("tensorboard"))
     scratch.mkdir()
     fs.copy_files(path, str(scratch), source_filesystem=filesystem)
     return scalars(events(scratch))
@@ -98,14 +99,14 @@ def test_validation_draws_panels_and_curves(run: str) -> None:
     log.add(train_row(10))
     log.add(validation_row(10))
     log.draw(10, [panel("a.png", 25.0, 1), panel("b.png", 25.0, 2)])
-    panels = Image.open(io.BytesIO(storage.read_bytes(storage.join(run, "panels", "step-00000010.png"))))
+    panels = Image.open(io.BytesIO(Folder(run).read("panels/step-00000010.png")))
     assert panels.format == "PNG" and panels.height > 2 * 240
-    first = storage.read_bytes(storage.join(run, "curves.png"))
+    first = Folder(run).read("curves.png")
     assert Image.open(io.BytesIO(first)).size == (1440, 900)
     log.add(train_row(20))
     log.draw(20, [])
-    assert storage.read_bytes(storage.join(run, "curves.png")) != first
-    assert storage.list_files(storage.join(run, "panels")) == ["step-00000010.png"]
+    assert Folder(run).read("curves.png") != first
+    assert Folder(run).list("panels") == ["step-00000010.png"]
     log.close()
 
 
@@ -131,5 +132,5 @@ def test_tensorboard_shows_each_step_once(run: str, tmp_path: Path) -> None:
 
 def test_nothing_is_left_behind(run: str) -> None:
     logged(run, 0, [train_row(10)])
-    assert storage.list_files(storage.join(run, "_tmp")) == []
-    assert storage.list_files(run) == ["curves.png", "metrics.jsonl"]
+    assert Folder(run).list("_tmp") == []
+    assert Folder(run).list() == ["curves.png", "metrics.jsonl"]

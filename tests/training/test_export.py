@@ -15,6 +15,7 @@ from imagewizard.config.train import TrainConfig, TrainTask
 from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.models import files as model_files
 from imagewizard.models import network
+from imagewizard.storage import Folder
 from imagewizard.training import checkpoint, export, validation
 from imagewizard.training.trainer import Trainer
 from tests.support.models import tiny_model, tiny_network
@@ -36,7 +37,7 @@ def exported(job: TrainConfig, scratch: Path) -> Trainer:
     folder = scratch / "state"
     folder.mkdir()
     checkpoint.save(run, folder)
-    filesystem, path = storage.resolve(storage.join(job.output, "checkpoints", STEP))
+    filesystem, path = storage.resolve(Folder(job.output).uri_of(f"checkpoints/{STEP}"))
     filesystem.create_dir(path)
     fs.copy_files(str(folder), path, destination_filesystem=filesystem)
     found = validation.score(run.averaged_unet(), run.schedule, job.validation, [("v.png", picture(9))], job.seed)
@@ -56,9 +57,9 @@ def test_new_network(output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     beta = {"beta_schedule": "scaled_linear", "beta_start": 1e-3, "beta_end": 0.015, "num_train_timesteps": 900}
     job = config(output, network=tiny_network(2, dropout=0.1), schedule=beta)
     run = exported(job, tmp_path)
-    folder = storage.join(output, "model")
-    assert storage.list_files(folder) == FILES
-    assert storage.list_files(storage.join(output, "_tmp")) == []
+    folder = Folder(output).uri_of("model")
+    assert Folder(output).list("model") == FILES
+    assert Folder(output).list("_tmp") == []
     files = model_files.find(folder)
     files.check(max_sigma=60.0)
     unet, schedule = network.load(files)
@@ -109,7 +110,7 @@ def test_fine_tuned_model(tmp_path: Path, nested: bool) -> None:
 
 def card_of(job: TrainConfig, scratch: Path) -> str:
     exported(job, scratch)
-    return storage.read_bytes(storage.join(job.output, "model", "README.md")).decode()
+    return Folder(job.output).read("model/README.md").decode()
 
 
 def test_card_tells_of_the_run(tmp_path: Path) -> None:

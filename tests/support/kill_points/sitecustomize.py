@@ -24,15 +24,15 @@ STAGES = {
     "denoising": ("imagewizard.bulk.block_denoiser", "BlockDenoiser.denoise", "before"),
     "before-write": ("imagewizard.distributed.pipeline", "write_rows", "before"),
     "during-write": (
-        "imagewizard.storage.files",
+        "imagewizard.storage.local",
         "os.link",
         "before",
     ),  # the partial file is there, but has not its name yet
     "after-write": ("imagewizard.distributed.pipeline", "write_rows", "after"),
     "compaction": ("imagewizard.runs.compaction", "_check", "before"),
     "after-compaction": (
-        "imagewizard.storage.files",
-        "delete_files",
+        "imagewizard.storage.folder",
+        "Folder.delete",
         "before",
     ),  # the new file is there, and the old ones too
     "before-summary": ("imagewizard.runs.summary", "write", "before"),
