@@ -5,6 +5,7 @@ from typing import Any
 
 from imagewizard import config
 from imagewizard.config.train import TrainConfig
+from imagewizard.progress import Printer
 from jobs import shell
 from jobs.shell import parse
 
@@ -25,7 +26,7 @@ def main(argv: list[str]) -> int:
     if dry_run:
         return shell.DONE
     if plan.summary is None:
-        _print_summary(job.output, train_job.execute(plan))
+        _print_summary(job.output, train_job.execute(plan, Printer()))
     else:
         _print_summary(job.output, plan.summary)
         print("this run was finished before; nothing was done")

@@ -10,7 +10,12 @@ from imagewizard.config.denoise import Auto, Sigma
 from imagewizard.config.loading import Section
 
 # These make a model what it is: a resume with another value is refused. The rest says how and where it is made.
-RESULT_KEYS = ("model", "network", "schedule", "data", "sigma", "draw", "loss", "optimizer", "precision", "seed")
+# Paths may change, for the images are known by their ids; and so may a time limit.
+RESULT_KEYS = (
+    "model", "network", "schedule", "data.crop", "data.small", "data.grey", "sigma", "draw", "loss",
+    "optimizer.epochs", "optimizer.batch_size", "optimizer.learning_rate", "optimizer.warmup_steps", "optimizer.decay",
+    "optimizer.weight_decay", "optimizer.clip_norm", "optimizer.ema_decay", "precision", "seed",
+)  # fmt: skip
 
 
 class DataSection(Section):
@@ -24,6 +29,8 @@ class DataSection(Section):
     """Side of the square training crops, in pixels; one crop of every image an epoch."""
     small: Literal["pad", "skip"] = "pad"
     """What becomes of images with a side below `crop`: reflect-padded, or skipped and counted."""
+    grey: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the crops that are trained on in grey, with one plane of noise for all three channels."""
 
 
 class ScheduleSection(Section):
@@ -58,6 +65,11 @@ class OptimizerSection(Section):
     """AdamW with linear warm-up."""
 
     epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    """Passes over the training images."""
+    minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Time limit, counted from the start of the process that trains, with validation and export; in the place of
+    `epochs`. The decay follows the time that is spent. Validations and checkpoints wait where they would take more than
+    a twentieth of it."""
     batch_size: Annotated[int, Field(ge=1)] = 16
     """Crops an update, over all workers together."""
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
@@ -101,6 +113,9 @@ class TrainResourcesSection(Section):
     micro_batch_size: Annotated[int, Field(ge=1)] | Auto = "auto"
     """Crops a forward of one worker; a batch is spread over the workers, and accumulated, in pieces of this size. auto:
     the batch divided by the greatest number of workers."""
+    image_memory: Annotated[int, Field(ge=0)] = 4 << 30
+    """Bytes of decoded images that a worker holds, in its GPU's memory where it has one; a set that may need more is
+    streamed."""
     max_failures: Annotated[int, Field(ge=0)] = 3
     """The job starts anew from the last checkpoint after so many deaths of workers, and gives up at the next."""
     address: str | None = None
@@ -190,7 +205,7 @@ class TrainConfig(Section):
         return self.optimizer.batch_size // (1 if size == "auto" else size)
 
     def steps(self, images: int) -> int:
-        """Updates in the whole run, for so many training images."""
+        """Updates in `optimizer.epochs`, for so many training images."""
         return max(1, math.ceil(self.optimizer.epochs * images / self.optimizer.batch_size))
 
 
@@ -206,10 +221,8 @@ class TrainTask:
     """(image id, URI) of the validation images."""
     micro_batch_size: int
     threads: int
-    seconds_before: float = 0.0
-    """That the run took up to the checkpoint it goes on from."""
-    skipped_before: tuple[str, ...] = ()
-    """`image id: reason` of images that were found unusable up to there."""
+    in_memory: tuple[tuple[str, str], ...] = ()
+    """(image id, URI) of the training images where each worker holds them all; empty where they are streamed."""
 
     @property
     def rows_per_step(self) -> int:
@@ -217,6 +230,11 @@ class TrainTask:
         return self.config.optimizer.batch_size // self.micro_batch_size
 
     @property
-    def steps(self) -> int:
-        """Updates in the whole run."""
-        return self.config.steps(self.images)
+    def steps(self) -> int | None:
+        """Updates in the whole run; None where it ends by the clock."""
+        return self.config.steps(self.images) if self.config.optimizer.minutes is None else None
+
+    @property
+    def epochs(self) -> float | None:
+        """Epochs in the whole run; None where it ends by the clock."""
+        return self.config.optimizer.epochs if self.config.optimizer.minutes is None else None

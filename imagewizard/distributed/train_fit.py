@@ -1,40 +1,48 @@
 """Ray Train's part of a training job: a fit, another after each death of a worker, and what is printed meanwhile."""
 
 import time
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import ray
 from ray.data import DataContext, Dataset
-from ray.train import CheckpointConfig, DataConfig, FailureConfig, Result, RunConfig, ScalingConfig, WorkerGroupError
+from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
 
 from imagewizard import storage
 from imagewizard.config.train import TrainTask
 from imagewizard.distributed import cluster, train_stream
 from imagewizard.distributed.cluster import TrainingAllocation
-from imagewizard.errors import UserError
-from imagewizard.progress import clock
-from imagewizard.storage import Folder
+from imagewizard.errors import UserError, one_line
+from imagewizard.progress import Reporter, clock
 from imagewizard.storage.lease import Lease
-from imagewizard.tracking import history
-from imagewizard.tracking import log as training_log
+from imagewizard.tracking import checkpoints, curves, history
+from imagewizard.tracking.history import VALIDATION
 
-CHECKPOINTS = "checkpoints"
+# Ray Train's own files of a run; nothing of ours is in them.
+RAY_FOLDER = "ray"
 # How often the driver looks for new lines to print, and says that it waits for the first one.
 FOLLOW_SECONDS = 2.0
 WAITING_SECONDS = 15.0
+# A stream has an end, a run that ends by the clock has none that is known: no GPU takes more crops than this.
+MOST_CROPS_A_SECOND = 20_000
 
 
-class Fits:
+class Attempts:
     """The fits of a run, one after another where workers die."""
 
-    def __init__(self, task: TrainTask, images: pa.Table, allocation: TrainingAllocation, lease: Lease) -> None:
-        """`images`: the training manifest, image_id and uri. Ray must run, and the run be held by `lease`."""
+    def __init__(
+        self,
+        task: TrainTask,
+        images: pa.Table,
+        allocation: TrainingAllocation,
+        lease: Lease,
+        report: Reporter,
+    ) -> None:
+        """`images`: those of `training.job.begin`. Ray must run, and the run be held by `lease`."""
         self._task, self._allocation, self._lease, self._run = task, allocation, lease, task.config.output
+        self._report = report
         self._samples = train_stream.Samples(
             images=ray.put(images),
             count=images.num_rows,
@@ -54,7 +62,7 @@ class Fits:
             failures += 1
             if failures > self._task.config.resources.max_failures:
                 raise error
-            self._tell_of(error)
+            self._report_failure(error)
 
     def _fit(self) -> WorkerGroupError | None:
         """One go of Ray Train, whose worker group lives as long as all of its workers do; prints as it goes. Returns
@@ -62,23 +70,20 @@ class Fits:
         # In a task of its own: in our main thread Ray takes Ctrl-C for itself, and ends the program with success; from
         # another thread it ends, at times, with exit code 1.
         fit = ray.remote(num_cpus=0, max_retries=0)(_fit).remote(self._trainer())
-        follower = _Follower(self._run, self._task.config.optimizer.epochs)
+        follower = Follower(self._run, self._task.epochs, self._report)
         while not ray.wait([fit], timeout=FOLLOW_SECONDS)[0]:
-            follower.print_news()
+            follower.report_news()
             self._lease.check()
-        follower.print_news()
+        follower.report_news()
         error: WorkerGroupError | None = ray.get(fit)
         return error
 
     def _trainer(self) -> TorchTrainer:
-        config, allocation = self._task.config, self._allocation
-        before = kept_checkpoints(self._run)[-1:]
-        task = replace(
-            self._task,
-            seconds_before=sum(metrics["seconds"] for _, metrics in before),
-            skipped_before=tuple(text for _, metrics in before for text in metrics["skipped"]),
-        )
+        allocation = self._allocation
+        # Ray sends it to where it runs, so it holds nothing of ours that lives on the driver.
+        stream = {} if self._task.in_memory else {"train": partial(_rows_left, self._task, self._samples)}
         filesystem, path = storage.resolve(self._run)
+        workers = allocation.most if allocation.least == allocation.most else (allocation.least, allocation.most)
         gpus = {"GPU": allocation.gpus_per_worker} if allocation.gpus_per_worker else {}
         options = train_stream.execution_options(self._samples, allocation.most)
         context = DataContext.get_current()
@@ -86,46 +91,46 @@ class Fits:
         try:
             return TorchTrainer(
                 _train,
-                train_loop_config={"task": task},
+                train_loop_config={"task": self._task},
                 scaling_config=ScalingConfig(
-                    num_workers=allocation.most
-                    if allocation.least == allocation.most
-                    else (allocation.least, allocation.most),
+                    num_workers=workers,
                     use_gpu=bool(gpus),
                     resources_per_worker={"CPU": cluster.WORKER_CPUS, **gpus},
                 ),
                 run_config=RunConfig(
-                    name=CHECKPOINTS,
+                    name=RAY_FOLDER,
                     storage_path=path,
                     storage_filesystem=filesystem,
-                    checkpoint_config=CheckpointConfig(
-                        num_to_keep=config.checkpoints.keep, checkpoint_score_attribute="psnr"
-                    ),
                     # A worker's death ends the fit, so that the reason can be told; then `run` starts the next.
                     failure_config=FailureConfig(max_failures=0),
                 ),
-                # Ray sends it to where it runs, so it holds nothing of ours that lives on the driver.
-                datasets={"train": partial(_rows_left, self._task, self._samples)},
+                datasets=stream,
                 dataset_config=DataConfig(execution_options=options, enable_shard_locality=False),
             )
         finally:
             context.execution_options = usual
 
-    def _tell_of(self, error: WorkerGroupError) -> None:
+    def _report_failure(self, error: WorkerGroupError) -> None:
         # The others' collective operations fail with it, as RuntimeErrors: the one who died is whom to name.
         rank, failure = min(error.worker_failures.items(), key=lambda pair: isinstance(pair[1], RuntimeError))
-        step = latest_step(self._run)
-        reason = " ".join(str(failure).split())[:200]
+        step = checkpoints.latest_step(self._run)
+        reason = one_line(failure)[:200]
         text = f"worker {rank} died ({type(failure).__name__}: {reason}); going on from step {step}"
-        print(text, flush=True)
-        training_log.add_event(self._run, step, text)
+        self._report(text)
+        history.add_event(self._run, step, text)
 
 
 def _rows_left(task: TrainTask, samples: train_stream.Samples) -> Dataset:
     """The rows to train on; called at each start of a worker group. One batch more than is taken, because a split
     into equal parts drops the remainder."""
-    first = latest_step(task.config.output) * task.rows_per_step
-    return train_stream.build(samples, first, (task.steps + 1) * task.rows_per_step)
+    first = checkpoints.latest_step(task.config.output)
+    return train_stream.build(samples, first * task.rows_per_step, (_most_steps(task) + 1) * task.rows_per_step)
+
+
+def _most_steps(task: TrainTask) -> int:
+    """Steps in the whole run, at most where it ends by the clock."""
+    minutes = task.config.optimizer.minutes
+    return task.steps or round(60.0 * (minutes or 0.0) * MOST_CROPS_A_SECOND / task.config.optimizer.batch_size)
 
 
 def _fit(trainer: TorchTrainer) -> WorkerGroupError | None:
@@ -139,33 +144,37 @@ def _fit(trainer: TorchTrainer) -> WorkerGroupError | None:
 
 def _train(config: dict[str, Any]) -> None:
     """What a worker runs; imports diffusers, and its ten seconds, only there."""
+    from imagewizard.distributed import train_worker
     from imagewizard.images.decoding import quiet
-    from imagewizard.training import loop
 
     quiet()
-    loop.run(config["task"])
+    train_worker.run(config["task"])
 
 
-class _Follower:
-    """Prints what the first worker writes into metrics.jsonl, from wherever it does so."""
+class Follower:
+    """Reports what the first worker writes into metrics.jsonl, from wherever it does so, and draws the curves."""
 
-    def __init__(self, run: str, epochs: float) -> None:
-        self._run, self._epochs = run, epochs
-        rows = history.read(run)
-        self._told = max((row["time"] for row in rows), default=0.0)
+    def __init__(self, run: str, epochs: float | None, report: Reporter) -> None:
+        """`epochs`: how many there will be, where that is known."""
+        self._run, self._epochs, self._report = run, epochs, report
+        self._reader = history.Reader(run)
+        self._newest = max((row["time"] for row in self._reader.news()), default=0.0)
         self._started = self._waited = time.monotonic()
         self._silent = True
 
-    def print_news(self) -> None:
-        news = [row for row in history.read(self._run) if row["time"] > self._told]
+    def report_news(self) -> None:
+        """What is new since the last call; that workers are starting, where for long there was nothing."""
+        news = [row for row in self._reader.news() if row["time"] > self._newest]
         for row in news:
-            print(history.line(row, self._epochs), flush=True)
-            self._told = row["time"]
+            self._report(history.line(row, self._epochs))
+            self._newest = row["time"]
             self._silent = False
+        if any(row["kind"] == VALIDATION for row in news):
+            curves.write(self._run)
         now = time.monotonic()
         if self._silent and now - self._waited > WAITING_SECONDS:
             self._waited = now
-            print(f"workers are starting, {clock(now - self._started)}", flush=True)
+            self._report(f"workers are starting, {clock(now - self._started)}")
 
 
 def _user_error(error: BaseException | None) -> UserError | None:
@@ -173,20 +182,3 @@ def _user_error(error: BaseException | None) -> UserError | None:
     while error is not None and not isinstance(error, UserError):
         error = getattr(error, "cause", None) or error.__cause__
     return error
-
-
-def kept_checkpoints(run: str) -> list[tuple[str, dict[str, Any]]]:
-    """(folder name, {step, psnr}) of the checkpoints that a run keeps, the newest last."""
-    filesystem, path = storage.resolve(Folder(run).uri_of(CHECKPOINTS))
-    try:
-        result = Result.from_path(path, storage_filesystem=filesystem)
-    except RuntimeError:
-        return []  # no run, or no checkpoint yet
-    found = [(Path(kept.path).name, dict(metrics)) for kept, metrics in result.best_checkpoints or []]
-    return sorted(found, key=lambda pair: pair[1]["step"])
-
-
-def latest_step(run: str) -> int:
-    """The step of the checkpoint that a run would go on from; 0 without one."""
-    kept = kept_checkpoints(run)
-    return int(kept[-1][1]["step"]) if kept else 0

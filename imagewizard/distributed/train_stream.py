@@ -1,6 +1,6 @@
 """The training samples of a whole run as one Ray Data chain: pieces of the stream → their rows, loaded and cropped.
 
-A row is a micro-batch: `micro_batch_size` consecutive places of the endless stream of samples (training_data.place).
+A row is a micro-batch: `micro_batch_size` consecutive places of the endless stream of samples (samples.places).
 Row r goes to worker r mod N, for rows are Ray blocks of their own, in order, and Ray deals equal blocks out in turns.
 So a step's rows, and with them its gradient, are the same for any number of workers.
 """
@@ -81,15 +81,16 @@ def load_row(number: int, samples: Samples) -> dict[str, Any]:
     """A micro-batch: row, clean (uint8 crops, one after another), epochs and image_ids; what is wrong with the data.
 
     skipped: `image id: reason` of images that others stand in for. refused: why the data must not or cannot be trained
-    on, or "".
+    on and what to do about it, or nothing.
     """
-    loaded: dict[str, Any] = {"row": number, "epochs": [], "image_ids": [], "skipped": [], "refused": ""}
+    loaded: dict[str, Any] = {"row": number, "epochs": [], "image_ids": [], "skipped": [], "refused": []}
     crops = []
     table = ray.get(samples.images)
     start = number * samples.micro_batch_size
     for position in range(start, start + samples.micro_batch_size):
         epoch, image_id, image = _load(table, samples, position, loaded)
-        crops.append(training_samples.crop(image, samples.crop, (samples.seed, epoch, image_id)))
+        key = training_samples.key(samples.seed, image_id)
+        crops.append(training_samples.crop(image, samples.crop, key, epoch))
         loaded["epochs"].append(epoch)
         loaded["image_ids"].append(image_id)
     loaded["clean"] = np.stack(crops).tobytes()
@@ -99,20 +100,20 @@ def load_row(number: int, samples: Samples) -> dict[str, Any]:
 def _load(table: pa.Table, samples: Samples, position: int, loaded: dict[str, Any]) -> tuple[int, str, np.ndarray]:
     """(epoch, image id, image) of a position, or of the first one after it whose image can be used."""
     for replacement in range(min(samples.count, MAX_REPLACEMENTS)):
-        epoch, index = training_samples.place(samples.seed, samples.count, position + replacement)
-        image_id, uri = table[IMAGE_ID][index].as_py(), table[URI][index].as_py()
+        (epoch,), (index,) = training_samples.places(samples.seed, samples.count, position + replacement, 1)
+        image_id, uri = table[IMAGE_ID][int(index)].as_py(), table[URI][int(index)].as_py()
         try:
             image = _store.load(uri)
         except UnusableImageError as error:
             loaded["skipped"].append(f"{image_id}: {error}")
             continue
         except BenchmarkImageError as error:
-            loaded["refused"] = f"data.train: {image_id} is CBSD68's {error}, of the benchmark; take it out"
+            loaded["refused"] = [f"{image_id} is CBSD68's {error}, of the benchmark", "take it out"]
             break
         if samples.small == "skip" and min(image.shape[:2]) < samples.crop:
             loaded["skipped"].append(f"{image_id}: smaller than the crop of {samples.crop}")
             continue
-        return epoch, image_id, image
+        return int(epoch), image_id, image
     else:
-        loaded["refused"] = f"data.train: {loaded['skipped'][0]}, and no other can be used either; give clean images"
-    return epoch, image_id, np.zeros((samples.crop, samples.crop, 3), np.uint8)
+        loaded["refused"] = [f"{loaded['skipped'][0]}, and no other can be used either", "give clean images"]
+    return int(epoch), image_id, np.zeros((samples.crop, samples.crop, 3), np.uint8)

@@ -5,14 +5,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 
 from imagewizard import storage
 from imagewizard.schema import BYTES, IMAGE_ID, MANIFEST_SCHEMA
+
+if TYPE_CHECKING:
+    import duckdb
 
 MEMORY = "1GB"
 
@@ -64,7 +66,9 @@ def changes(before: ds.Dataset, after: ds.Dataset) -> Changes:
 
 
 @contextmanager
-def _connection() -> Iterator[duckdb.DuckDBPyConnection]:
+def _connection() -> "Iterator[duckdb.DuckDBPyConnection]":
     spill = Path(tempfile.gettempdir()) / f"imagewizard-manifest-{os.getpid()}"
+    import duckdb  # a machine that trains without Ray may lack it, and lists folders all the same
+
     with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(spill)}) as connection:
         yield connection

@@ -3,7 +3,7 @@
 import functools
 import platform
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 import yaml
@@ -49,10 +49,18 @@ def write_job(kind: Kind, config: DenoiseConfig | TrainConfig, fingerprint: str 
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "config": config.model_dump(mode="json", by_alias=True),
         "model_fingerprint": fingerprint,
-        "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
+        "versions": {"python": platform.python_version()} | {package: _version(package) for package in PACKAGES},
     }
     data = yaml.safe_dump(job, sort_keys=False, allow_unicode=True).encode()
     Folder(config.output).write("job.yaml", data)
+
+
+def _version(package: str) -> str | None:
+    """None where it is not installed: a machine that trains may lack Ray, and run this package from its source."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def check_output(output: str, sources: str | list[str]) -> None:
@@ -80,7 +88,8 @@ def check_same_job(
 ) -> None:
     """Raises UserError if `config` would make something else than the run that is `stored` in job.yaml.
 
-    `keys`: those of the config that results depend on.
+    `keys`: those of the config that results depend on (`data.crop`). One that an older job.yaml lacks counts as its
+    default.
     """
     if stored.get("kind") != kind:
         raise UserError(f"output: the run there is a {stored.get('kind')} run; give another output")
@@ -89,9 +98,17 @@ def check_same_job(
             f"output: the run there has rows of schema {stored.get('schema_version')}, this version writes "
             f"{SCHEMA_VERSION}; give another output"
         )
-    before = {key: stored["config"].get(key) for key in keys} | {"model": stored["model_fingerprint"]}
     dumped = config.model_dump(mode="json", by_alias=True)
-    now = {key: dumped[key] for key in keys} | {"model": fingerprint}
+    defaults = type(config).model_validate(stored["config"]).model_dump(mode="json", by_alias=True)
+    before = {key: _value(defaults, key) for key in keys} | {"model": stored["model_fingerprint"]}
+    now = {key: _value(dumped, key) for key in keys} | {"model": fingerprint}
     changed = [f"{key} was {before[key]}, is {now[key]}" for key in keys if before[key] != now[key]]
     if changed:
         raise UserError(f"output: the run there was made otherwise ({'; '.join(changed)}); give another output")
+
+
+def _value(config: dict[str, Any], key: str) -> Any:
+    """What a dumped config has at a dotted key."""
+    for part in key.split("."):
+        config = config[part]
+    return config

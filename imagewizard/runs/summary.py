@@ -5,7 +5,6 @@ from typing import Any
 
 from imagewizard.manifest.shards import ManifestIndex
 from imagewizard.progress import Progress
-from imagewizard.query import sql as query_sql
 from imagewizard.runs import totals
 from imagewizard.storage import Folder
 
@@ -14,6 +13,8 @@ TOP_ERRORS = 20
 
 def records(run: str, sql: str) -> list[dict[str, Any]]:
     """The rows of a query on one run (SQL, or a canned query's name) as dicts, without the column `run`."""
+    from imagewizard.query import sql as query_sql
+
     with query_sql.connect([run]) as connection:
         rows = query_sql.records(connection, sql)
     return [{name: value for name, value in row.items() if name != "run"} for row in rows]

@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 
 from imagewizard.runs import results
@@ -76,6 +75,8 @@ class Digest:
 
 def of_rows(table: pa.Table, stage_seconds: dict[str, float]) -> Digest:
     """The digest of rows by RESULT_SCHEMA, some of which may be superseded by others of them."""
+    import duckdb  # only those who ask for totals need it: a machine that trains may lack it
+
     with duckdb.connect() as connection:
         connection.execute("SET threads = 1")  # beside actors that have the cores
         connection.register("rows", table)

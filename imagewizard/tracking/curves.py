@@ -7,12 +7,18 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from imagewizard.storage import Folder
 from imagewizard.tracking import history
 from imagewizard.tracking.history import EVENT, TRAIN, VALIDATION, Row
 
 # Okabe and Ito's colours, which the colour-blind can tell apart too.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9")
 INK, FAINT, GRID = "#1a1d23", "#8a919c", "#e3e6ea"
+
+
+def write(run: str) -> None:
+    """Draws curves.png of a run anew."""
+    Folder(run).write("curves.png", draw(history.read(run)))
 
 
 def draw(rows: list[Row]) -> bytes:

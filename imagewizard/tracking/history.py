@@ -7,8 +7,10 @@ import itertools
 import json
 import math
 import re
+import time
 from typing import Any
 
+from imagewizard import storage
 from imagewizard.errors import UserError
 from imagewizard.progress import clock
 from imagewizard.runs import job as run_job
@@ -46,6 +48,39 @@ def read(run: str) -> list[Row]:
             kept.append(row)
             again_from[kind] = row["step"]
     return kept[::-1]
+
+
+class Reader:
+    """Follows metrics.jsonl as it grows, reading each part of it once."""
+
+    def __init__(self, run: str) -> None:
+        self._uri = Folder(run).uri_of("metrics.jsonl")
+        self._read = 0
+
+    def news(self) -> list[Row]:
+        """The rows since the last call; all of them where the file was written anew and is shorter than it was."""
+        try:
+            size = storage.size(self._uri)
+            if size < self._read:
+                self._read = 0
+            data = storage.read_range(self._uri, self._read, size - self._read) if size > self._read else b""
+        except FileNotFoundError:
+            self._read = 0
+            return []
+        whole = data[: data.rfind(b"\n") + 1]  # the last line may be half written
+        self._read += len(whole)
+        return [row for line in whole.splitlines() if (row := _parsed(line))]
+
+
+def write(run: str, rows: list[Row]) -> None:
+    """Writes metrics.jsonl anew, whole or not at all."""
+    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    Folder(run).write("metrics.jsonl", data)
+
+
+def add_event(run: str, step: int, text: str) -> None:
+    """Adds an event to the rows of a run whose workers are gone."""
+    write(run, [*read(run), {"kind": EVENT, "step": step, "text": text, "time": time.time()}])
 
 
 def _parsed(line: bytes) -> Row | None:

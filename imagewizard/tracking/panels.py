@@ -4,7 +4,6 @@ import io
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -69,8 +68,12 @@ def _fitted(picture: np.ndarray) -> np.ndarray:
     return room
 
 
-def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu, which has a σ, from matplotlib's own files: there is one on every machine then."""
+def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """DejaVu, which has a σ, from matplotlib's own files; Pillow's own where that is missing."""
+    try:
+        import matplotlib  # half a second, and a training has no other use for it
+    except ModuleNotFoundError:
+        return ImageFont.load_default(size)
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, size)
 

@@ -1,13 +1,12 @@
 """How far a training is, computed from what lies in its run folder: from any machine, while it runs or long after."""
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from imagewizard.runs import job as run_job
 from imagewizard.runs import summary
 from imagewizard.storage import Folder, lease
-from imagewizard.tracking import history
+from imagewizard.tracking import checkpoints, history
 from imagewizard.tracking.history import EVENT, TRAIN, VALIDATION, Row
 
 
@@ -60,9 +59,8 @@ def read(run: str) -> TrainingStatus:
 
 def newest_checkpoint(run: str) -> str | None:
     """URI of the run's checkpoint of the most steps."""
-    folder = Folder(run)
-    names = [name for name in folder.list("checkpoints", "/") if re.fullmatch(r"step-\d+/", name)]
-    return folder.uri_of(f"checkpoints/{max(names)[:-1]}") if names else None
+    kept = checkpoints.kept(run)
+    return checkpoints.folder_of(run).uri_of(kept[-1].name) if kept else None
 
 
 def text(run: str, status: TrainingStatus) -> str:

@@ -7,14 +7,11 @@ in between, and hands over what it was given some time later; a crash, or a copy
 import io
 import math
 import socket
-import struct
 import time
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
-from tensorboardX.record_writer import masked_crc32c
 
 from imagewizard.tracking.history import EVENT, Row
 
@@ -24,46 +21,55 @@ JPEG_QUALITY = 90
 
 
 class EventWriter:
-    """Appends to a new file in a local folder; what was added is in the file when the call returns."""
+    """Appends to a new file in a local folder; what was added is in the file when the call returns.
+
+    Without tensorboardX, which a machine that only trains may lack, it writes nothing.
+    """
 
     def __init__(self, folder: Path, purge_step: int | None) -> None:
         """`purge_step`: TensorBoard forgets what earlier files of the folder hold from this step on (None: all)."""
+        self._records: Any = None
+        try:
+            from tensorboardX.proto import event_pb2, summary_pb2  # tensorboardX imports torch
+            from tensorboardX.record_writer import RecordWriter
+        except ModuleNotFoundError:
+            return
+        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
         folder.mkdir(parents=True, exist_ok=True)
         # TensorBoard reads the files in the order of their names.
-        self._file = (folder / f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}").open("xb")
-        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
-        start = SessionLog(status=SessionLog.START)
-        self._write(Event(wall_time=time.time(), step=purge_step or 0, session_log=start))
+        self._records = RecordWriter(str(folder / f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}"))
+        self._write(file_version="brain.Event:2")
+        self._write(step=purge_step or 0, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
 
     def add(self, row: Row) -> None:
         """The numbers of a train or validation row, as the scalars train/loss, validation/psnr_25, …"""
-        if row["kind"] == EVENT:
+        if row["kind"] == EVENT or self._records is None:
             return
         values = [
-            Summary.Value(tag=f"{row['kind']}/{name}", simple_value=value)
+            self._summary.Value(tag=f"{row['kind']}/{name}", simple_value=value)
             for name, value in row.items()
             if name not in NOT_CURVES and value is not None and math.isfinite(value)
         ]
-        self._write(Event(wall_time=row["time"], step=row["step"], summary=Summary(value=values)))
+        self._write(wall_time=row["time"], step=row["step"], summary=self._summary(value=values))
 
     def add_panels(self, step: int, picture: bytes) -> None:
         """The panels of a validation, an encoded image."""
+        if self._records is None:
+            return
         image = Image.open(io.BytesIO(picture)).convert("RGB")
         data = io.BytesIO()
         image.save(data, "JPEG", quality=JPEG_QUALITY)
-        shown = Summary.Image(
+        shown = self._summary.Image(
             height=image.height, width=image.width, colorspace=3, encoded_image_string=data.getvalue()
         )
-        value = Summary.Value(tag="validation/panels", image=shown)
-        self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=[value])))
+        value = self._summary.Value(tag="validation/panels", image=shown)
+        self._write(step=step, summary=self._summary(value=[value]))
 
     def close(self) -> None:
-        self._file.close()
+        """Closes the file."""
+        if self._records is not None:
+            self._records.close()
 
-    def _write(self, event: Event) -> None:
-        """A record of TensorFlow's TFRecord format: length, its checksum, data, its checksum."""
-        data = event.SerializeToString()
-        length = struct.pack("<Q", len(data))
-        self._file.write(length + struct.pack("<I", masked_crc32c(length)))
-        self._file.write(data + struct.pack("<I", masked_crc32c(data)))
-        self._file.flush()
+    def _write(self, **fields: Any) -> None:
+        self._records.write(self._event(**{"wall_time": time.time()} | fields).SerializeToString())
+        self._records.flush()

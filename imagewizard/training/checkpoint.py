@@ -1,22 +1,39 @@
 """A trainer's state as files: weights, their average and the optimizer's moments as safetensors, the rest as JSON."""
 
 import json
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
+from pyarrow import fs
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from imagewizard.errors import UserError
+from imagewizard import storage
+from imagewizard.errors import UserError, one_line
+from imagewizard.tracking import checkpoints
+from imagewizard.tracking.checkpoints import NUMBERS
 from imagewizard.training.trainer import Trainer
 
 TENSORS = "state.safetensors"
-NUMBERS = "state.json"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def save(trainer: Trainer, folder: Path) -> None:
-    """Writes the state into `folder`. All else that a step depends on is drawn from (seed, epoch, image id, step)."""
+def save(trainer: Trainer, run: str, psnr: float, facts: dict[str, Any]) -> str:
+    """Adds a checkpoint to a run's and returns its name. `psnr`, `facts`: as in `checkpoints.Checkpoint`."""
+    name = checkpoints.folder_name(trainer.step)
+    with tempfile.TemporaryDirectory(prefix="imagewizard-") as scratch:
+        write(trainer, Path(scratch), psnr, facts)
+        filesystem, path = storage.resolve(checkpoints.folder_of(run).uri_of(name))
+        filesystem.create_dir(path)
+        for file in (TENSORS, NUMBERS):  # in this order: with the second the checkpoint is whole
+            fs.copy_files(f"{scratch}/{file}", f"{path}/{file}", fs.LocalFileSystem(), filesystem)
+    return name
+
+
+def write(trainer: Trainer, folder: Path, psnr: float, facts: dict[str, Any]) -> None:
+    """Writes the state into a local folder. All else a step depends on is drawn from (seed, epoch, image id, step)."""
     parameters = dict(trainer.unet.named_parameters())
     tensors = {f"unet.{name}": parameter.detach() for name, parameter in parameters.items()}
     tensors |= {f"ema.{name}": tensor for name, tensor in trainer.ema.items()}
@@ -24,8 +41,27 @@ def save(trainer: Trainer, folder: Path) -> None:
         moments = trainer.optimizer.state[parameter]
         tensors |= {f"{key}.{name}": moments[key] for key in _MOMENTS if key in moments}
     save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, folder / TENSORS)
-    numbers = {"step": trainer.step, "smoothed_loss": trainer.smoothed_loss, "least_loss": trainer.least_loss}
+    numbers = {
+        "step": trainer.step,
+        "smoothed_loss": float(trainer.watch.smoothed),
+        "least_loss": float(trainer.watch.least),
+        "psnr": psnr,
+        "facts": facts,
+    }
     (folder / NUMBERS).write_text(json.dumps(numbers))
+
+
+def resume(trainer: Trainer, run: str) -> str | None:
+    """Puts the newest checkpoint of a run into a new trainer; its name, or None if there is none."""
+    found = checkpoints.kept(run)
+    if not found:
+        return None
+    name = found[-1].name
+    filesystem, path = storage.resolve(checkpoints.folder_of(run).uri_of(name))
+    with tempfile.TemporaryDirectory(prefix="imagewizard-") as scratch:
+        fs.copy_files(path, scratch, source_filesystem=filesystem)
+        load(trainer, Path(scratch), checkpoints.folder_of(run).uri_of(name))
+    return name
 
 
 def load(trainer: Trainer, folder: Path, name: str) -> None:
@@ -37,26 +73,22 @@ def load(trainer: Trainer, folder: Path, name: str) -> None:
         tensors = load_file(folder / TENSORS)
         numbers = json.loads((folder / NUMBERS).read_text())
         trainer.step = int(numbers["step"])
-        trainer.smoothed_loss, trainer.least_loss = float(numbers["smoothed_loss"]), float(numbers["least_loss"])
+        trainer.watch.smoothed.fill_(float(numbers["smoothed_loss"]))
+        trainer.watch.least.fill_(float(numbers["least_loss"]))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{name}: cannot be read ({reason}); bring it back, or start anew in another output") from None
+        raise UserError(
+            f"cannot be read ({one_line(error)})", "bring it back, or start anew in another output", name
+        ) from None
     parameters = dict(trainer.unet.named_parameters())
     expected = {f"{kind}.{key}": p.shape for kind in ("unet", "ema", *_MOMENTS) for key, p in parameters.items()}
     if {key: tensor.shape for key, tensor in tensors.items()} != expected:
-        raise UserError(f"{name}: holds another architecture than model or network says; give another output")
+        raise UserError("holds another architecture than model or network says", "give another output", name)
     with torch.no_grad():
         for key, parameter in parameters.items():
             parameter.copy_(tensors[f"unet.{key}"])
             trainer.ema[key].copy_(tensors[f"ema.{key}"])
             trainer.optimizer.state[parameter] = {
-                "step": torch.tensor(float(trainer.step)),
+                "step": torch.tensor(float(trainer.step), device=parameter.device),
                 # Strided as the parameter, or the optimizer takes the slow way from here on.
                 **{kind: torch.empty_like(parameter).copy_(tensors[f"{kind}.{key}"]) for kind in _MOMENTS},
             }
-
-
-def averaged_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """The averaged weights of a checkpoint, float32, by parameter name."""
-    tensors = load_file(folder / TENSORS)
-    return {key.removeprefix("ema."): tensor for key, tensor in tensors.items() if key.startswith("ema.")}

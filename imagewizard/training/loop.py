@@ -1,38 +1,65 @@
-"""What each worker of a training job runs: rows of the stream in, steps, validations and checkpoints out."""
+"""A training from its last checkpoint to its end: steps, validations, checkpoints, and what is told of them.
 
-import tempfile
+One of the processes that train together runs this; whoever started it says which of them it is (`Worker`) and brings
+the batches.
+"""
+
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import ray.train
 import torch
 import torch.distributed as dist
-from ray.data.collate_fn import ArrowBatchCollateFn
-from ray.train import Checkpoint
-from ray.train.torch import get_device
 
 from imagewizard.config.train import TrainConfig, TrainTask
 from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.errors import UserError
 from imagewizard.models import files as model_files
 from imagewizard.models import network
+from imagewizard.tracking import checkpoints
+from imagewizard.tracking.checkpoints import NOT_VALIDATED
+from imagewizard.tracking.history import Row
 from imagewizard.tracking.log import TrainingLog
-from imagewizard.tracking.panels import Panel
-from imagewizard.training import checkpoint, samples, validation
+from imagewizard.training import checkpoint, export, validation
+from imagewizard.training.batches import Batch
+from imagewizard.training.budget import Budget, Deadline, Steps, process_started
 from imagewizard.training.image_store import BenchmarkImageError, ImageStore, UnusableImageError
 from imagewizard.training.losses import VGG19Features
-from imagewizard.training.samples import TrainingBatch
 from imagewizard.training.trainer import StepResult, Trainer
 
 STATUS_SECONDS = 10.0
-# Rows whose noise is drawn, in threads beside the training, before they are needed.
-PREFETCHED = 4
-# Kept among the best only where there is nothing better: a checkpoint between two validations has no PSNR.
-NOT_VALIDATED = -1.0
+# In a run that ends by the clock, validations may take a twentieth of the time, and so may checkpoints.
+PAUSE_SHARE = 0.05
+# What is left of the time for the last validation, beside what the first one took: writing weights and card.
+EXPORT_SECONDS = 4.0
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One of the processes that train together; torch.distributed is initialised where there are several."""
+
+    rank: int
+    workers: int
+    device: torch.device
+
+    def from_first(self, value: float) -> float:
+        """The first worker's value, at all of them; a collective call."""
+        if self.workers == 1:
+            return value
+        shared = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.broadcast(shared, 0)
+        return float(shared)
+
+    def clock(self) -> float:
+        """The first worker's `time.time`; a collective call."""
+        return self.from_first(time.time())
+
+
+# This worker's micro-batches of one step after the other, from the trainer's step on; it adds what it had to skip,
+# `image id: reason`, to the set.
+Shares = Callable[[Trainer, set[str]], Iterator[list[Batch]]]
 
 
 def build(config: TrainConfig) -> tuple[torch.nn.Module, NoiseSchedule]:
@@ -44,8 +71,8 @@ def build(config: TrainConfig) -> tuple[torch.nn.Module, NoiseSchedule]:
     return network.build_unet(config.network), NoiseSchedule.from_config(config.schedule.model_dump())
 
 
-def run(task: TrainTask) -> None:
-    """Trains from the last checkpoint to the last step.
+def run(task: TrainTask, worker: Worker, shares: Shares, report: Callable[[Row], None]) -> None:
+    """Trains from the last checkpoint to the end; the first worker gives the rows of metrics.jsonl to `report` too.
 
     Raises UserError, on one worker or all, where the config or the data is wrong; it names the last checkpoint.
     """
@@ -54,85 +81,110 @@ def run(task: TrainTask) -> None:
     unet, schedule = build(config)
     perceptual = config.loss.perceptual
     features = VGG19Features(perceptual.weights, perceptual.layers) if perceptual else None
-    trainer = Trainer(config, unet, schedule, task.steps, get_device(), features)
-    last = "none yet"
-    if found := ray.train.get_checkpoint():
-        last = Path(found.path).name
-        with found.as_directory() as folder:
-            checkpoint.load(trainer, Path(folder), f"{config.output}/checkpoints/{last}")
-    loop = _Loop(task, trainer, last)
+    before = checkpoints.kept(config.output)
+    facts: dict[str, Any] = before[-1].facts if before else {"seconds": 0.0, "skipped": []}
+    trainer = Trainer(config, unet, schedule, _budget(task, worker, facts["seconds"]), worker.device, features)
+    last = checkpoint.resume(trainer, config.output) or "none yet"
+    log = TrainingLog(config.output, trainer.step, report) if worker.rank == 0 else None
+    loop = _Loop(task, trainer, worker, facts, log)
+    loop.last_checkpoint = last
     try:
-        loop.run()
+        loop.run(shares)
     except UserError as error:
-        raise UserError(f"{error}; the last good checkpoint is {loop.last_checkpoint}") from None
+        fix = f"{error.fix}; the last good checkpoint is {loop.last_checkpoint}"
+        raise UserError(error.what, fix, error.key) from None
     finally:
-        if loop.log:
-            loop.log.close()
+        if log:
+            log.close()
 
 
-class _Collate(ArrowBatchCollateFn):
-    """Draws a row's noise, in Ray's threads. Leaves the row's errors for the loop to raise."""
-
-    def __init__(self, task: TrainTask, schedule: NoiseSchedule) -> None:
-        self._task = task
-        self._timesteps_of = schedule if task.config.draw == "timestep" else None
-
-    def __call__(self, row: pa.Table) -> dict[str, Any]:
-        found: dict[str, Any] = row.to_pylist()[0]
-        size, config = self._task.config.data.crop, self._task.config
-        clean = np.frombuffer(found["clean"], np.uint8).reshape(-1, size, size, 3)
-        keys = [(config.seed, *key) for key in zip(found["epochs"], found["image_ids"], strict=True)]
-        found["batch"] = samples.add_noise(clean, keys, config.sigma, self._timesteps_of)
-        return found
+def _budget(task: TrainTask, worker: Worker, seconds_before: float) -> Budget:
+    if task.steps is not None:
+        return Steps(task.steps)
+    minutes = task.config.optimizer.minutes
+    assert minutes is not None  # the task has one of the two
+    deadline = worker.from_first(process_started() + 60.0 * minutes - seconds_before)
+    return Deadline(deadline, worker.clock)
 
 
 class _Loop:
     """The steps of one worker, and what it tells of them."""
 
-    def __init__(self, task: TrainTask, trainer: Trainer, last_checkpoint: str) -> None:
-        self.task, self.trainer, self.last_checkpoint = task, trainer, last_checkpoint
-        context = ray.train.get_context()
-        self._rank, self._workers = context.get_world_rank(), context.get_world_size()
-        self.log = TrainingLog(task.config.output, trainer.step) if self._rank == 0 else None
-        self._skipped: set[str] = set()
+    def __init__(
+        self, task: TrainTask, trainer: Trainer, worker: Worker, before: dict[str, Any], log: TrainingLog | None
+    ) -> None:
+        self.task, self.trainer, self.worker, self.log = task, trainer, worker, log
+        self.last_checkpoint = ""
+        self._before = before
+        self._best = max((kept.psnr for kept in checkpoints.kept(task.config.output)), default=-np.inf)
+        self._skipped: set[str] = set(before["skipped"])
         self._store = ImageStore()
-        self._first_step, self._started, self._training_seconds = trainer.step, time.time(), 0.0
+        self._first_step, self._started, self._paused = trainer.step, time.time(), 0.0
+        self._validating, self._saving = _Pauses(), _Pauses()
 
-    def run(self) -> None:
+    def run(self, shares: Shares) -> None:
         """All steps that are left."""
-        trainer = self.trainer
-        window = _Window(trainer, self.task)
-        shares = self._shares()
+        trainer, budget = self.trainer, self.trainer.budget
+        batches = shares(trainer, self._skipped)
         if not trainer.step:
-            self._validate()  # what fine-tuning starts from
-        while trainer.step < trainer.steps:
-            begun = time.perf_counter()
-            window.add(trainer.train_step(next(shares)))
-            self._training_seconds += time.perf_counter() - begun
-            done = trainer.step == trainer.steps
+            self._pause(self._validate, self._validating)  # what fine-tuning starts from
+        if isinstance(budget, Deadline):
+            budget.deadline -= 1.5 * self._validating.seconds + EXPORT_SECONDS
+        budget.progress(trainer.step)
+        window = _Window(trainer, self.task)
+        done = budget.is_spent(trainer.step)
+        while not done:
+            window.add(trainer.train_step(next(batches)))
+            done = budget.is_spent(trainer.step)
             if self.log and (done or window.seconds > STATUS_SECONDS):
                 self.log.add(window.row())
                 window = _Window(trainer, self.task)
-            validates = done or self._epochs(trainer.step) > self._epochs(trainer.step - 1)
-            if validates or trainer.step % self.task.config.checkpoints.every_steps == 0:
-                self._save(self._validate() if validates else NOT_VALIDATED)
+            if self._end_step(done):
                 window = _Window(trainer, self.task)
 
-    def _facts(self) -> dict[str, Any]:
-        """What the summary is to say of the run so far. All workers must ask at once."""
-        skipped = sorted(self._skipped)
-        if self._workers > 1:
-            everyones: list[list[str]] = [[] for _ in range(self._workers)]
-            dist.all_gather_object(everyones, skipped)
-            skipped = sorted(set().union(*everyones))
-        steps = self.trainer.step - self._first_step
+    def _end_step(self, done: bool) -> bool:
+        """Validates and saves where it is time for it; whether it was."""
+        step, config = self.trainer.step, self.task.config
+        validates = self._epochs(step) > self._epochs(step - 1)
+        saves = step % config.checkpoints.every_steps == 0
+        if config.optimizer.minutes is not None and not done and (validates or saves):
+            now = self.worker.clock()
+            validates = validates and self._validating.may(now)
+            saves = saves and self._saving.may(now)
+        if not (done or validates or saves):
+            return False
+        psnr = self._pause(self._validate, self._validating) if done or validates else NOT_VALIDATED
+        self._pause(lambda: self._save(psnr, done), self._saving)
+        return True
+
+    def _pause(self, work: Callable[[], float], pauses: "_Pauses") -> float:
+        """Does what is no training, and takes account of its time; its result."""
+        self.trainer.settle()
+        started = self.worker.clock()
+        result = work()
+        ended = self.worker.clock()
+        pauses.note(ended, ended - started)
+        self._paused += ended - started
+        return result
+
+    def gather_facts(self) -> dict[str, Any]:
+        """What the summary is to say of the run so far. A collective call: all workers must come here at once."""
+        if self.worker.workers > 1:
+            everyones: list[set[str]] = [set() for _ in range(self.worker.workers)]
+            dist.all_gather_object(everyones, self._skipped)
+            self._skipped.update(*everyones)
+        trainer = self.trainer
+        trainer.settle()
+        seconds = time.time() - self._started
+        training = max(1e-9, seconds - self._paused)
+        images = (trainer.step - self._first_step) * self.task.config.optimizer.batch_size
         return {
-            "workers": self._workers,
-            "device": torch.cuda.get_device_name() if self.trainer.device.type == "cuda" else "cpu",
-            "seconds": round(self.task.seconds_before + time.time() - self._started, 1),
-            "images_per_second": round(steps * self.task.config.optimizer.batch_size / self._training_seconds, 2),
-            "overhead": round(1.0 - self.trainer.busy_seconds / self._training_seconds, 4),
-            "skipped": sorted({*self.task.skipped_before, *skipped}),
+            "workers": self.worker.workers,
+            "device": torch.cuda.get_device_name() if trainer.device.type == "cuda" else "cpu",
+            "seconds": round(self._before["seconds"] + seconds, 1),
+            "images_per_second": round(images / training, 2),
+            "overhead": round(max(0.0, 1.0 - trainer.busy_seconds / training), 4),
+            "skipped": sorted(self._skipped),
         }
 
     def _epochs(self, step: int) -> int:
@@ -140,56 +192,29 @@ class _Loop:
         epochs = step * self.task.config.optimizer.batch_size / self.task.images
         return int(epochs / self.task.config.validation.every_epochs)
 
-    def _shares(self) -> Iterator[list[TrainingBatch]]:
-        """This worker's micro-batches of one step after the other, of which there is at least one each."""
-        shard = ray.train.get_dataset_shard("train")
-        rows = iter(
-            shard.iter_torch_batches(
-                batch_size=1, prefetch_batches=PREFETCHED, collate_fn=_Collate(self.task, self.trainer.schedule)
-            )
-        )
-        per_step = self.task.rows_per_step
-        expected = self.trainer.step * per_step + self._rank
-        for step in range(self.trainer.step, self.trainer.steps):
-            share = []
-            while expected < (step + 1) * per_step:
-                row = next(rows)
-                if row["row"] != expected:
-                    raise RuntimeError(f"row {row['row']} of the training stream came where {expected} was due")
-                if row["refused"]:
-                    raise UserError(row["refused"])
-                self._skipped.update(row["skipped"])
-                share.append(row["batch"])
-                expected += self._workers
-            yield share
-
     def _validate(self) -> float:
         """Scores the averaged weights, every worker its part of the images; PSNR in dB, mean over all levels."""
-        options, trainer = self.task.config.validation, self.trainer
+        options, trainer, worker = self.task.config.validation, self.trainer, self.worker
         started = time.perf_counter()
-        mine = np.array_split(np.arange(len(self.task.validation)), self._workers)[self._rank]
+        mine = np.array_split(np.arange(len(self.task.validation)), worker.workers)[worker.rank]
         images = self._validation_images([self.task.validation[i] for i in mine])
         try:
             scores = validation.score(trainer.averaged_unet(), trainer.schedule, options, images, self.task.config.seed)
         except MemoryError as error:
-            raise UserError(f"data.validation: {error}; give smaller images") from None
+            raise UserError(str(error), "give smaller images", "data.validation") from None
         sums = torch.tensor([scores.images, *scores.sums.ravel()], dtype=torch.float64, device=trainer.device)
-        if self._workers > 1:
+        if worker.workers > 1:
             dist.all_reduce(sums)
         total, *flat = sums.tolist()
         if not total:
-            raise UserError("data.validation: none of its images can be used; give a folder with clean images")
-        row = validation.means(np.reshape(flat, scores.sums.shape), int(total), options)
+            raise UserError("none of its images can be used", "give a folder with clean images", "data.validation")
+        means = validation.means(np.reshape(flat, scores.sums.shape), int(total), options)
+        epoch = round(trainer.step * self.task.config.optimizer.batch_size / self.task.images, 3)
+        self._scores = {"kind": "validation", "step": trainer.step, "epoch": epoch, **means}
         if self.log:
-            self._tell(row, scores.panels, time.perf_counter() - started)
-        return row["psnr"]
-
-    def _tell(self, scores: dict[str, float], panels: list[Panel], seconds: float) -> None:
-        assert self.log is not None
-        step, config = self.trainer.step, self.task.config
-        epoch = round(step * config.optimizer.batch_size / self.task.images, 3)
-        self.log.add({"kind": "validation", "step": step, "epoch": epoch, **scores, "seconds": round(seconds, 2)})
-        self.log.draw(step, panels)
+            self.log.add(self._scores | {"seconds": round(time.perf_counter() - started, 2)})
+            self.log.draw(trainer.step, scores.panels)
+        return means["psnr"]
 
     def _validation_images(self, wanted: list[tuple[str, str]]) -> Iterator[tuple[str, np.ndarray]]:
         for image_id, uri in wanted:
@@ -199,21 +224,36 @@ class _Loop:
                 self._skipped.add(f"{image_id}: {error}")
             except BenchmarkImageError as error:
                 raise UserError(
-                    f"data.validation: {image_id} is CBSD68's {error}, and the best checkpoint is picked by it; "
-                    "take it out"
+                    f"{image_id} is CBSD68's {error}, and the best checkpoint is picked by it",
+                    "take it out",
+                    "data.validation",
                 ) from None
 
-    def _save(self, psnr: float) -> None:
-        """A checkpoint from the first worker; all of them must come here equally often."""
-        name = f"step-{self.trainer.step:08d}"
-        metrics = {"step": self.trainer.step, "psnr": psnr, **self._facts()}
-        with tempfile.TemporaryDirectory(prefix="imagewizard-") as folder:
-            saved = None
-            if self._rank == 0:
-                checkpoint.save(self.trainer, Path(folder))
-                saved = Checkpoint.from_directory(folder)
-            ray.train.report(metrics, checkpoint=saved, checkpoint_dir_name=name)
-        self.last_checkpoint = name
+    def _save(self, psnr: float, done: bool) -> float:
+        """A checkpoint from the first worker, and the model where it is the best so far."""
+        facts, run = self.gather_facts(), self.task.config.output
+        self.last_checkpoint = checkpoints.folder_name(self.trainer.step)
+        is_best = psnr != NOT_VALIDATED and psnr > self._best
+        self._best = max(self._best, psnr)
+        if self.worker.rank == 0:
+            checkpoint.save(self.trainer, run, psnr, facts)
+            checkpoints.prune(run, self.task.config.checkpoints.keep)
+            if is_best:
+                export.export(self.task, self.trainer.ema, self._scores)
+        return psnr
+
+
+class _Pauses:
+    """What pauses of one kind have taken, and whether there may be another."""
+
+    def __init__(self) -> None:
+        self.seconds, self._ended = 0.0, -np.inf
+
+    def note(self, ended: float, seconds: float) -> None:
+        self.seconds, self._ended = seconds, ended
+
+    def may(self, now: float) -> bool:
+        return now - self._ended >= self.seconds / PAUSE_SHARE
 
 
 class _Window:
@@ -231,21 +271,23 @@ class _Window:
     def add(self, result: StepResult) -> None:
         self._results.append(result)
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> Row:
         """A `train` row of metrics.jsonl."""
-        results, trainer, seconds = self._results, self._trainer, self.seconds
-        batch = self._task.config.optimizer.batch_size
+        results, trainer = self._results, self._trainer
+        trainer.settle()
+        *means, norm = torch.stack([result.values for result in results]).mean(dim=0).tolist()
+        batch, seconds = self._task.config.optimizer.batch_size, self.seconds
         rate = len(results) / seconds
-        means = {name: float(np.mean([r.terms[name] for r in results])) for name in results[0].terms}
+        steps = trainer.budget.steps(trainer.step)
         return {
             "kind": "train",
             "step": trainer.step,
-            "steps": trainer.steps,
+            "steps": steps,
             "epoch": round(trainer.step * batch / self._task.images, 3),
-            **{name: round(value, 6) for name, value in means.items()},
+            **{name: round(value, 6) for name, value in zip(results[0].names, means, strict=True)},
             "learning_rate": results[-1].learning_rate,
-            "grad_norm": round(float(np.mean([r.grad_norm for r in results])), 4),
+            "grad_norm": round(norm, 4),
             "images_per_second": round(rate * batch, 2),
-            "overhead": round(1.0 - (trainer.busy_seconds - self._busy) / seconds, 4),
-            "eta_seconds": round((trainer.steps - trainer.step) / rate, 1),
+            "overhead": round(max(0.0, 1.0 - (trainer.busy_seconds - self._busy) / seconds), 4),
+            "eta_seconds": round((steps - trainer.step) / rate, 1),
         }

@@ -1,14 +1,18 @@
-"""The perceptual loss: MSE of VGG19's features of an estimate (Johnson et al. 2016, eq. 2)."""
+"""What a training minimises: the error of the estimated noise or image, and of VGG19's features of it."""
 
 import io
 import textwrap
 
 import torch
 import torch.nn.functional as F
+import torchvision
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
 from imagewizard import storage
+from imagewizard.config.train import LossSection
+from imagewizard.diffusion.sampling import predict_eps, predict_x0
+from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.errors import UserError
 from imagewizard.training import vgg19
 
@@ -35,7 +39,7 @@ class VGG19Features(nn.Module):
         vgg19.check_shapes(weights, {name: tuple(tensor.shape) for name, tensor in state.items()}, layers)
         indices = vgg19.layer_indices()
         self._wanted = {indices[layer] for layer in layers}
-        self.features = _build(max(self._wanted) + 1)
+        self.features = torchvision.models.vgg19().features[: max(self._wanted) + 1]
         self.load_state_dict({name: state[name].float() for name in shapes})
         # Not part of the weights' file, but of what moves to the device.
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
@@ -51,20 +55,6 @@ class VGG19Features(nn.Module):
             if index in self._wanted:
                 found.append(x)
         return found
-
-
-def _build(length: int) -> nn.Sequential:
-    """The first `length` modules of `vgg19().features`, with random weights."""
-    modules: list[nn.Module] = []
-    previous = 3
-    for channels, convolutions in vgg19.BLOCKS:
-        for _ in range(convolutions):
-            modules += [nn.Conv2d(previous, channels, 3, padding=1), nn.ReLU(inplace=True)]
-            previous = channels
-        modules.append(nn.MaxPool2d(2))
-        if len(modules) >= length:
-            break
-    return nn.Sequential(*modules[:length])
 
 
 def _read(weights: str, layers: list[str]) -> dict[str, Tensor]:
@@ -88,7 +78,7 @@ def _read(weights: str, layers: list[str]) -> dict[str, Tensor]:
 
 
 def perceptual_loss(features: VGG19Features, estimate: Tensor, clean: Tensor) -> Tensor:
-    """Mean over the layers of the mean squared difference of features, one value an image: float32, shape (N,).
+    """Mean over the layers of the mean squared difference of features (Johnson et al. 2016, eq. 2): float32 (N,).
 
     Both images are (N, 3, H, W) in [-1, 1]; the gradient goes to `estimate` alone. It is clamped: at a high noise level
     and early in training x0 lies far out of range, where VGG19 never was and its features' error would drown the rest.
@@ -101,3 +91,37 @@ def perceptual_loss(features: VGG19Features, estimate: Tensor, clean: Tensor) ->
         for f, target in zip(found, targets, strict=True)
     ]
     return torch.stack(errors).mean(dim=0)
+
+
+class Objective(nn.Module):
+    """The network with its loss, as one module, so that DistributedDataParallel sees the forward of both."""
+
+    def __init__(self, unet: UNet2DModel, loss: LossSection, features: VGG19Features | None, bf16: bool) -> None:
+        super().__init__()
+        self.unet = unet
+        self.features = features
+        self._loss = loss
+        self._bf16 = bf16
+
+    @property
+    def terms(self) -> list[str]:
+        """Names of the rows of what `forward` returns."""
+        return ["loss", "mse", "perceptual"] if self.features is not None else ["loss", "mse"]
+
+    def forward(self, clean: Tensor, eps: Tensor, alpha_bar: Tensor, timesteps: Tensor) -> Tensor:
+        """Losses (len(terms), N) of images `clean` ((N, 3, H, W), [-1, 1]) with the noise `eps` at levels `alpha_bar`.
+
+        mse: mean square over an image of the error of eps (Ho et al. 2020, eq. 14) or of x0. `alpha_bar`: (N, 1, 1, 1).
+        """
+        x_t = alpha_bar.sqrt() * clean + (1.0 - alpha_bar).sqrt() * eps
+        with torch.autocast(clean.device.type, torch.bfloat16, enabled=self._bf16):
+            predicted = predict_eps(self.unet, x_t, timesteps)
+        error = predicted - eps
+        if self._loss.mse == "x0":
+            error = error * ((1.0 - alpha_bar) / alpha_bar).sqrt()
+        mse = error.square().mean(dim=(1, 2, 3))
+        if self.features is None or self._loss.perceptual is None:
+            return torch.stack([mse, mse])
+        with torch.autocast(clean.device.type, torch.bfloat16, enabled=self._bf16):
+            perceptual = perceptual_loss(self.features, predict_x0(x_t, predicted, alpha_bar), clean).float()
+        return torch.stack([mse + self._loss.perceptual.weight * perceptual, mse, perceptual])

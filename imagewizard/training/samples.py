@@ -1,33 +1,37 @@
-"""Training samples that hang on (seed, epoch, image id) alone: no resume and no number of workers changes them."""
+"""Training samples that depend on (seed, epoch, image id) alone: no device, resume or number of workers changes them.
+
+An image's key (`key`) and an epoch give random words: those of the stream PLACE decide where the crop lies, how it is
+turned and how noisy it becomes; those of the stream NOISE are its noise.
+"""
 
 import functools
-from dataclasses import dataclass
 
 import numpy as np
 
 from imagewizard import seeding
 from imagewizard.diffusion.schedule import NoiseSchedule
 
-
-@dataclass(frozen=True)
-class TrainingBatch:
-    """Clean crops and the noise to put on them."""
-
-    clean: np.ndarray
-    """uint8, (N, crop, crop, 3)."""
-    noise: np.ndarray
-    """float32 standard normal, (N, crop, crop, 3)."""
-    sigmas: np.ndarray
-    """float64, (N,), 0-255 scale."""
+PLACE, NOISE = 0, 1
+# Noise levels are drawn from a table of so many: a step of 0.02 grey levels between 2 and 75, far below what can be
+# told apart, and no device has to compute a schedule.
+LEVELS = 4096
 
 
-def place(seed: int, images: int, position: int) -> tuple[int, int]:
-    """(epoch, index of the image) at a position of the endless stream of samples.
+def key(seed: int, image_id: str) -> int:
+    """The 128 bits from which all samples of an image are drawn."""
+    return seeding.key(seed, image_id, "sample")
+
+
+def places(seed: int, images: int, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """(epochs, indices of images), int64 (count,), from a position of the endless stream of samples on.
 
     Every epoch draws each of the `images` once, in an order of its own.
     """
-    epoch, offset = divmod(position, images)
-    return epoch, int(_order(seed, images, epoch)[offset])
+    epochs, offsets = np.divmod(np.arange(first, first + count), images)
+    indices = np.empty(count, np.int64)
+    for epoch in np.unique(epochs):
+        indices[epochs == epoch] = _order(seed, images, int(epoch))[offsets[epochs == epoch]]
+    return epochs, indices
 
 
 @functools.lru_cache(maxsize=2)  # a batch may lie across two epochs
@@ -35,46 +39,33 @@ def _order(seed: int, images: int, epoch: int) -> np.ndarray:
     return seeding.generator(seed, epoch, "order").permutation(images)
 
 
-def crop(image: np.ndarray, size: int, key: tuple[int, int, str]) -> np.ndarray:
-    """A random `size` x `size` crop of `image` (uint8, (H, W, 3)), flipped and turned at random.
-
-    `key`: seed, epoch and image id. A side shorter than `size` is reflect-padded.
-    """
-    rng = seeding.generator(*key, "crop")
+def padded(image: np.ndarray, size: int) -> np.ndarray:
+    """`image` (H, W, 3), reflected at the bottom and at the right where a side is shorter than `size`."""
     height, width = image.shape[:2]
-    if height < size or width < size:
-        image = np.pad(image, ((0, max(0, size - height)), (0, max(0, size - width)), (0, 0)), mode="reflect")
-        height, width = image.shape[:2]
-    top, left = int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1))
-    patch = np.rot90(image[top : top + size, left : left + size], k=int(rng.integers(4)))
-    return patch[:, ::-1] if rng.integers(2) else patch
+    if height >= size and width >= size:
+        return image
+    return np.pad(image, ((0, max(0, size - height)), (0, max(0, size - width)), (0, 0)), mode="reflect")
 
 
-def draw_sigma(
-    rng: np.random.Generator, sigma: tuple[float, float], timesteps_of: NoiseSchedule | None = None
-) -> float:
-    """A level between the two of `sigma` (0-255 scale), uniform in sigma, or in the timestep of a given schedule."""
-    if timesteps_of is None:
-        return float(rng.uniform(*sigma))
-    timestep = rng.uniform(timesteps_of.timestep(sigma[0]), timesteps_of.timestep(sigma[1]))
-    alpha_bar = timesteps_of.alpha_bar(timestep)
-    # Clipped: the way there and back rounds, and ends at the schedule's least level.
-    return float(np.clip(127.5 * np.sqrt((1.0 - alpha_bar) / alpha_bar), *sigma))
+def crop(image: np.ndarray, size: int, key: int, epoch: int) -> np.ndarray:
+    """A random `size` x `size` crop of `image` (uint8, (H, W, 3)), turned and flipped at random."""
+    image = padded(image, size)
+    place, turn = (int(word) for word in seeding.words(key, 2, PLACE, epoch))
+    top = ((place & 0xFFFFFFFF) * (image.shape[0] - size + 1)) >> 32
+    left = ((place >> 32) * (image.shape[1] - size + 1)) >> 32
+    patch = np.rot90(image[top : top + size, left : left + size], k=turn & 3)
+    return patch[:, ::-1] if turn & 4 else patch
 
 
-def add_noise(
-    clean: np.ndarray,
-    keys: list[tuple[int, int, str]],
-    sigma: tuple[float, float],
-    timesteps_of: NoiseSchedule | None = None,
-) -> TrainingBatch:
-    """Crops (uint8, (N, size, size, 3)) with the noise and the level that belong to their keys.
+def levels(sigma: tuple[float, float], timesteps_of: NoiseSchedule | None = None) -> np.ndarray:
+    """The LEVELS noise levels from which one is drawn, rising, float64, 0-255 scale, within the two of `sigma`.
 
-    `timesteps_of`: the schedule in whose timestep the level is drawn uniformly; None: uniformly in sigma.
+    Evenly spaced, or in the timestep of a given schedule.
     """
-    noise, sigmas = np.empty(clean.shape, np.float32), np.empty(len(keys))
-    for i, key in enumerate(keys):
-        rng = seeding.generator(*key, "noise")
-        sigmas[i] = draw_sigma(rng, sigma, timesteps_of)
-        rng.standard_normal(dtype=np.float32, out=noise[i])
-    return TrainingBatch(clean, noise, sigmas)
+    share = (np.arange(LEVELS) + 0.5) / LEVELS
+    if timesteps_of is None:
+        return sigma[0] + share * (sigma[1] - sigma[0])
+    first, last = (timesteps_of.timestep(level) for level in sigma)
+    alpha_bar = np.array([timesteps_of.alpha_bar(t) for t in first + share * (last - first)])
+    # Clipped: the way there and back rounds, and ends at the schedule's least level.
+    return np.clip(127.5 * np.sqrt((1.0 - alpha_bar) / alpha_bar), *sigma)

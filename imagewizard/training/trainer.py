@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
@@ -19,35 +18,45 @@ from imagewizard.diffusion.schedule import NoiseSchedule, sigma_to_std
 from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.errors import UserError
 from imagewizard.models import network
-from imagewizard.training.losses import VGG19Features
-from imagewizard.training.objective import Objective, inputs
-from imagewizard.training.samples import TrainingBatch
+from imagewizard.training.batches import Batch
+from imagewizard.training.budget import Budget
+from imagewizard.training.losses import Objective, VGG19Features
 
 # A smoothed loss so many times its least stands for a run that has blown up …
 EXPLODED = 10.0
 # … smoothed over some fifty steps, because a batch of few crops may happen to hold only noisy or only clean ones.
 SMOOTHING = 0.98
+# A GPU works behind the process that feeds it. To ask it whether all is well is to wait for it, so that is done once in
+# so many steps; a step that failed changes nothing, nor do those that follow it.
+CHECK_STEPS = 100
 
 
-def learning_rate(step: int, steps: int, config: OptimizerSection) -> float:
-    """Linear warm-up, then half a cosine down to zero at the last of `steps`, or a constant."""
+def learning_rate(step: int, budget: Budget, config: OptimizerSection) -> float:
+    """Linear warm-up, then half a cosine down to zero at the end of the budget, or a constant."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     if config.decay == "constant":
         return config.learning_rate
-    progress = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
-    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * budget.progress(step, config.warmup_steps)))
 
 
-@dataclass(frozen=True)
 class StepResult:
-    """One update, seen from any of the workers."""
+    """One update, seen from any of the workers. Its numbers are those of the device: to read them is to wait for it."""
 
-    terms: dict[str, float]
-    """Means over the whole batch: loss, mse, and perceptual where it is part of the loss."""
-    grad_norm: float
-    """Before clipping."""
-    learning_rate: float
+    def __init__(self, names: list[str], values: Tensor, learning_rate: float) -> None:
+        self.names = names
+        """loss, mse, and perceptual where it is part of the loss."""
+        self.values = values
+        """Means of `names` over the whole batch, and the gradient's norm before clipping; float32, on the device."""
+        self.learning_rate = learning_rate
+
+    @property
+    def terms(self) -> dict[str, float]:
+        return dict(zip(self.names, self.values.tolist(), strict=False))
+
+    @property
+    def grad_norm(self) -> float:
+        return float(self.values[-1])
 
 
 class Trainer:
@@ -62,14 +71,18 @@ class Trainer:
         config: TrainConfig,
         unet: UNet2DModel,
         schedule: NoiseSchedule,
-        steps: int,
+        budget: Budget,
         device: torch.device,
         features: VGG19Features | None = None,
     ) -> None:
-        self.config, self.schedule, self.steps, self.device = config, schedule, steps, device
+        self.config, self.schedule, self.budget, self.device = config, schedule, budget, device
         schedule.timestep(max(config.sigma[1], *config.validation.sigma))  # fails here rather than in some later step
         if config.data.crop % (multiple := size_multiple(unet)):
-            raise UserError(f"data.crop: the network takes multiples of {multiple} pixels (got {config.data.crop})")
+            raise UserError(
+                f"the network takes multiples of {multiple} pixels (got {config.data.crop})",
+                "give one of them",
+                "data.crop",
+            )
         self.unet = unet.train().requires_grad_(True).to(device, memory_format=torch.channels_last)
         if config.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
@@ -82,25 +95,30 @@ class Trainer:
         distributed = self.workers > 1
         self._parallel: nn.Module = DistributedDataParallel(self.objective) if distributed else self.objective
         self.ema = {name: parameter.detach().clone() for name, parameter in self.unet.named_parameters()}
-        self.optimizer = torch.optim.AdamW(self.unet.parameters(), weight_decay=config.optimizer.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            self.unet.parameters(), weight_decay=config.optimizer.weight_decay, fused=True
+        )
         self.step = 0
-        self.smoothed_loss = self.least_loss = math.inf
+        self.watch = LossWatch(config, device)
+        # Masks of dropout are drawn from the step, so that a resume draws the same; most networks have none.
+        self._has_dropout = any(isinstance(module, nn.Dropout) and module.p for module in self.unet.modules())
         self.busy_seconds = 0.0
         """Time spent so far in forward, backward and update; the rest is waiting for data and talking about it."""
+        self._clock = _DeviceClock(device)
 
-    def train_step(self, micro_batches: Sequence[TrainingBatch]) -> StepResult:
+    def train_step(self, micro_batches: Sequence[Batch]) -> StepResult:
         """One update from this worker's share of the batch.
 
-        Raises UserError, with the weights as they were, if loss or gradient is not finite or the loss has exploded, or
-        if a micro-batch does not fit into memory.
+        Raises UserError, with the weights as they were, if loss or gradient is not finite or the loss has exploded (on
+        a GPU up to CHECK_STEPS later), or if a micro-batch does not fit into memory.
         """
-        started = time.perf_counter()
+        self._clock.start()
         options = self.config.optimizer
-        rate = learning_rate(self.step, self.steps, options)
+        rate = learning_rate(self.step, self.budget, options)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        # Dropout, in networks that have it, draws from here: a function of the step, so that a resume draws the same.
-        torch.manual_seed(int(seeding.generator(self.config.seed, self.step, "dropout", self._rank).integers(2**62)))
+        if self._has_dropout:
+            torch.manual_seed(seeding.key(self.config.seed, self.step, "dropout", self._rank) % 2**62)
         self.optimizer.zero_grad()
         totals = torch.zeros(len(self.objective.terms), device=self.device)
         for index, batch in enumerate(micro_batches):
@@ -108,16 +126,23 @@ class Trainer:
             totals += self._forward_backward(batch, synchronise=last)
         if self.workers > 1:
             dist.all_reduce(totals)
-        norm = torch.nn.utils.clip_grad_norm_(self.unet.parameters(), options.clip_norm).item()
-        terms = dict(zip(self.objective.terms, totals.tolist(), strict=True))
-        self._check(terms["loss"], norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.unet.parameters(), options.clip_norm)
+        # What fused optimizers ask of torch.amp's GradScaler: where this is 1, they leave all as it was.
+        self.optimizer.found_inf = self.watch.add(totals[0], norm, self.step)  # type: ignore[attr-defined]
+        if self.device.type == "cpu" or self.step % CHECK_STEPS == 0:
+            self.watch.check()
         self.optimizer.step()
         self.step += 1
         self._average_weights()
-        self.busy_seconds += time.perf_counter() - started
-        return StepResult(terms, norm, rate)
+        self._clock.stop()
+        return StepResult(self.objective.terms, torch.cat([totals, norm.reshape(1)]), rate)
 
-    def _forward_backward(self, batch: TrainingBatch, synchronise: bool) -> Tensor:
+    def settle(self) -> None:
+        """Waits for the device, and takes account of it: `busy_seconds` is up to date. Raises UserError as a step."""
+        self.watch.check()
+        self.busy_seconds += self._clock.take()
+
+    def _forward_backward(self, batch: Batch, synchronise: bool) -> Tensor:
         """Adds a micro-batch's part of the gradient; its part of the batch's mean loss terms."""
         # Gradients are averaged over the workers where sums over the batch are wanted: hence times their number.
         size = self.config.optimizer.batch_size
@@ -125,47 +150,29 @@ class Trainer:
         wait = nullcontext() if synchronise or not isinstance(parallel, DistributedDataParallel) else parallel.no_sync()
         try:
             with wait:
-                terms = parallel(*inputs(batch, self.schedule, self.device)).sum(dim=1)
+                terms = parallel(*batch).sum(dim=1)
                 (terms[0] * (self.workers / size)).backward()
             return terms.detach() / size
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-        raise UserError(self._size_that_fits(batch))  # outside of `except`, which would keep the failed tensors alive
+        # Outside of `except`, which would keep the failed attempt's tensors alive.
+        raise UserError(*self._size_that_fits(batch), key="resources.micro_batch_size")
 
-    def _size_that_fits(self, batch: TrainingBatch) -> str:
+    def _size_that_fits(self, batch: Batch) -> tuple[str, str]:
         """What to say of a micro-batch that is too large: tries smaller ones that divide the batch."""
-        crops = len(batch.sigmas)
+        crops, side = len(batch.timesteps), self.config.data.crop
+        what = f"{crops} crops of {side} x {side} do not fit into memory"
         for size in (size for size in range(crops - 1, 0, -1) if self.config.optimizer.batch_size % size == 0):
             self.unet.zero_grad()
-            part = TrainingBatch(batch.clean[:size], batch.noise[:size], batch.sigmas[:size])
             try:
-                self.objective(*inputs(part, self.schedule, self.device))[0].sum().backward()
+                self.objective(*(part[:size] for part in batch))[0].sum().backward()
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
                 continue
-            hint = f"{size} do: resources.micro_batch_size={size}"
-            break
-        else:
-            hint = "not even one does: lower data.crop"
-        side = self.config.data.crop
-        return f"resources.micro_batch_size: {crops} crops of {side} x {side} do not fit into memory; {hint}"
-
-    def _check(self, loss: float, norm: float) -> None:
-        """Raises UserError before an update that would spoil the weights; every worker sees the same numbers."""
-        # Begins with no less than what a network that finds no noise would get: the first batch may be of clean crops.
-        blind = sigma_to_std(self.config.sigma[1]) ** 2 if self.config.loss.mse == "x0" else 1.0
-        previous = self.smoothed_loss if math.isfinite(self.smoothed_loss) else max(loss, blind)
-        self.smoothed_loss = SMOOTHING * previous + (1.0 - SMOOTHING) * loss
-        self.least_loss = min(self.least_loss, self.smoothed_loss)
-        if not math.isfinite(loss + norm):
-            problem = f"the loss is {loss:g} and its gradient's norm {norm:g}"
-        elif self.smoothed_loss > EXPLODED * self.least_loss:
-            problem = f"the loss has risen from {self.least_loss:.4g} to {self.smoothed_loss:.4g}"
-        else:
-            return
-        raise UserError(f"optimizer.learning_rate: at step {self.step} {problem}; lower the rate, in another output")
+            return what, f"{size} do: resources.micro_batch_size={size}"
+        return what, "not even one does: lower data.crop"
 
     @torch.no_grad()
     def _average_weights(self) -> None:
@@ -178,3 +185,67 @@ class Trainer:
         unet = network.build_unet(dict(self.unet.config)).to(self.device)
         unet.load_state_dict(self.ema)
         return unet.eval().requires_grad_(False)
+
+
+class LossWatch:
+    """Sees when a run has blown up, on the device, so that no step has to wait for its numbers."""
+
+    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+        # What a network that finds no noise would get: the first batch may be of clean crops.
+        self._blind = sigma_to_std(config.sigma[1]) ** 2 if config.loss.mse == "x0" else 1.0
+        self.smoothed = torch.full((), math.inf, device=device)
+        self.least = torch.full((), math.inf, device=device)
+        self._failed = torch.zeros((), dtype=torch.bool, device=device)
+        self._seen = torch.zeros(5, dtype=torch.float64, device=device)
+        """Of the newest step, or of the one that failed: step, loss, gradient's norm, least and smoothed loss."""
+
+    def add(self, loss: Tensor, norm: Tensor, step: int) -> Tensor:
+        """Takes note of a step; 1.0 (shape ()) if its update, or one before, would spoil the weights, else 0.0."""
+        previous = torch.where(self.smoothed.isfinite(), self.smoothed, loss.clamp(min=self._blind))
+        self.smoothed = SMOOTHING * previous + (1.0 - SMOOTHING) * loss
+        self.least = torch.minimum(self.least, self.smoothed)
+        seen = torch.stack([torch.full_like(loss, step), loss, norm, self.least, self.smoothed]).double()
+        self._seen = torch.where(self._failed, self._seen, seen)
+        broken = ~(loss + norm).isfinite() | (self.smoothed > EXPLODED * self.least)
+        self._failed = self._failed | broken
+        return self._failed.float()
+
+    def check(self) -> None:
+        """Raises UserError if a step has failed; every worker has seen the same numbers."""
+        if not self._failed:
+            return
+        step, loss, norm, least, smoothed = self._seen.tolist()
+        if math.isfinite(loss + norm):
+            problem = f"the loss has risen from {least:.4g} to {smoothed:.4g}"
+        else:
+            problem = f"the loss is {loss:g} and its gradient's norm {norm:g}"
+        raise UserError(f"at step {step:.0f} {problem}", "lower the rate, in another output", "optimizer.learning_rate")
+
+
+class _DeviceClock:
+    """Seconds that a device spends between `start` and `stop`, measured by itself where it works behind us."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._spans: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+        self._seconds = self._started = 0.0
+
+    def start(self) -> None:
+        if self._cuda:
+            self._spans.append((torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)))
+            self._spans[-1][0].record()
+        self._started = time.perf_counter()
+
+    def stop(self) -> None:
+        self._seconds += time.perf_counter() - self._started
+        if self._cuda:
+            self._spans[-1][1].record()
+
+    def take(self) -> float:
+        """What has come together since the last call; waits for the device."""
+        if self._cuda:
+            torch.cuda.synchronize()
+            self._seconds = sum(begin.elapsed_time(end) for begin, end in self._spans) / 1e3
+            self._spans.clear()
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -32,14 +33,14 @@ def test_an_id_that_comes_twice_in_different_shards_is_found(tmp_path: Path) -> 
 
 def test_equal_hashes_are_no_equal_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shard(tmp_path / "a.parquet", {f"{i}": 1 for i in range(100)})
-    connection = queries.duckdb.connect
+    connection = duckdb.connect
 
     def connect(**options: object) -> object:
         made = connection(**options)
         made.execute("CREATE MACRO hash(x) AS x[1]")
         return made
 
-    monkeypatch.setattr(queries.duckdb, "connect", connect)
+    monkeypatch.setattr(duckdb, "connect", connect)
     assert queries.repeated_id(queries.dataset(str(tmp_path), ["a.parquet"])) is None
     shard(tmp_path / "b.parquet", {"7": 1})
     assert queries.repeated_id(queries.dataset(str(tmp_path), ["a.parquet", "b.parquet"])) == "7"

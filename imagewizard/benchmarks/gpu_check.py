@@ -1,0 +1,99 @@
+"""What a GPU makes of both networks, in one go: `python -m imagewizard.benchmarks.gpu_check`, without Ray.
+
+It needs torch, diffusers, numpy, Pillow, pyarrow, safetensors, pydantic and PyYAML. Options:
+
+--minutes M     the whole time, imports included (4); what it does not allow is shown as `not run`
+--bsds500 DIR   BSDS500's images, in train/, val/ and test/: for the published recipe of fine-tuning
+--vgg19 FILE    weights of torchvision's vgg19 up to relu3_1: for the recipe's perceptual loss
+--out FILE      a JSON file, written anew after each step
+
+The steps come in a fixed order, the dear ones last. An error ends it: what stands by then is written, and the exit code
+is 1. On a machine without a GPU the same steps run on small images.
+"""
+
+import argparse
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from imagewizard.training.budget import process_started
+
+# What is left undone for the last of the time: writing the table.
+MARGIN_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to find out."""
+
+    name: str
+    run: Callable[[], dict[str, Any]]
+    """Returns what it found, by name: numbers, or texts."""
+    seconds: Callable[[], float]
+    """What it takes, as far as that can be told before."""
+
+
+@dataclass
+class Results:
+    """What was found, in the order of the steps."""
+
+    out: Path | None
+    found: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, name: str, values: dict[str, Any]) -> None:
+        """Prints the values of a step and writes the file anew."""
+        self.found[name] = values
+        for key, value in values.items():
+            if not isinstance(value, list):
+                print(f"{name:<22} {key:<28} {_text(value)}", flush=True)
+        if self.out is not None:
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+            self.out.write_text(json.dumps(self.found, indent=1) + "\n")
+
+
+def _text(value: object) -> str:
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
+
+
+def run_all(steps: list[Step], results: Results, deadline: float, clock: Callable[[], float] = time.time) -> bool:
+    """Runs the steps that fit before `deadline` (of `clock`); False if one failed, which ends it."""
+    for step in steps:
+        left, wanted = deadline - MARGIN_SECONDS - clock(), step.seconds()
+        if wanted > left:
+            results.add(step.name, {"not run": f"takes some {wanted:.0f} s, {max(0.0, left):.0f} are left"})
+            continue
+        started = clock()
+        try:
+            values = step.run()
+        except Exception:  # whatever it is, what was found so far must be told
+            results.add(step.name, {"failed": traceback.format_exc(limit=-3)})
+            return False
+        results.add(step.name, values | {"seconds": round(clock() - started, 1)})
+    return True
+
+
+def main(words: list[str]) -> int:
+    """Runs the check; 1 if a step failed."""
+    parser = argparse.ArgumentParser(prog="python -m imagewizard.benchmarks.gpu_check", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=4.0)
+    parser.add_argument("--bsds500", type=Path)
+    parser.add_argument("--vgg19")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args(words)
+    if (options.bsds500 is None) != (options.vgg19 is None):
+        parser.error("--bsds500 and --vgg19 go together")
+    from imagewizard.benchmarks import gpu_steps  # torch takes seconds that --help need not wait for
+
+    deadline = process_started() + 60.0 * options.minutes
+    steps = gpu_steps.steps(options.bsds500, options.vgg19)
+    done = run_all(steps, Results(options.out), deadline)
+    return 0 if done else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

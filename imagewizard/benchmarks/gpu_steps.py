@@ -1,0 +1,250 @@
+"""The steps of gpu_check: is a device exact enough, and how fast is it beside its own limit?"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from imagewizard import seeding
+from imagewizard.benchmarks import celebahq
+from imagewizard.benchmarks.gpu_check import Step
+from imagewizard.config.denoise import DenoiseSection
+from imagewizard.config.train import TrainConfig
+from imagewizard.diffusion import pixels
+from imagewizard.diffusion.denoiser import Denoiser, default_device, default_dtype
+from imagewizard.diffusion.sampling import predict_eps
+from imagewizard.diffusion.schedule import NoiseSchedule
+from imagewizard.diffusion.unet import UNet2DModel
+from imagewizard.metrics import Reference
+from imagewizard.models import files as model_files
+from imagewizard.models import network
+from imagewizard.noise import device as device_noise
+from imagewizard.noise import normal
+from imagewizard.training import in_memory, samples
+from imagewizard.training.batches import DecodedImages, Sampler
+from imagewizard.training.budget import Steps
+from imagewizard.training.trainer import Trainer
+
+# Forward and backward cost three times the forward: each product has two gradients.
+BACKWARD = 3
+
+
+class Bench:
+    """What the steps share: the device, its sizes, and its rates as they become known."""
+
+    def __init__(self) -> None:
+        self.device = default_device()
+        self.dtype = default_dtype(self.device)
+        self.gpu = self.device.type == "cuda"
+        self.side = 256 if self.gpu else 64
+        self.matrix_rate = 0.0
+        """Floating-point operations a second of a large bfloat16 matrix product."""
+
+    def rate(self, work: Callable[[], object], seconds: float) -> float:
+        """Calls a second, measured for so long after a warm-up."""
+        for _ in range(2):
+            work()
+        self.wait()
+        started, calls = time.perf_counter(), 0
+        while (spent := time.perf_counter() - started) < seconds:
+            for _ in range(4 if self.gpu else 1):
+                work()
+                calls += 1
+            self.wait()
+        return calls / spent if spent else 0.0
+
+    def wait(self) -> None:
+        """Until the device has done what it was given."""
+        if self.gpu:
+            torch.cuda.synchronize()
+
+
+def steps(bsds500: Path | None, vgg19: str | None) -> list[Step]:
+    """All of them, in their order."""
+    bench = Bench()
+    recipe = celebahq.Recipe(bsds500, vgg19, bench.device) if bsds500 and vgg19 else None
+    celebahq_training = _Training(bench, celebahq.recipe_config(), 8 if bench.gpu else 1, "celebahq-256")
+    embedded_training = _Training(bench, _embedded_config(compile=False), 128 if bench.gpu else 2, "embedded")
+    compiled_training = _Training(bench, _embedded_config(compile=True), 128 if bench.gpu else 2, "embedded")
+    listed = [
+        Step("device", lambda: _device(bench), lambda: 5),
+        Step("generator", lambda: _generator(bench), lambda: 5),
+        Step("bfloat16", lambda: _bfloat16(bench), lambda: 5),
+        Step("embedded", lambda: _forward(bench, _embedded(), 64 if bench.gpu else 2), lambda: 8),
+        Step("celebahq-256", lambda: _forward(bench, celebahq.unet(), 32 if bench.gpu else 1), lambda: 10),
+        Step("train embedded", embedded_training.measure, lambda: 10),
+        Step("train celebahq-256", celebahq_training.measure, lambda: 15),
+        Step("loop", lambda: _loop(bench), lambda: 20 if bench.gpu else 8),
+    ]
+    if recipe:
+        listed.append(Step("recipe", recipe.run, lambda: recipe.seconds(celebahq_training.steps_a_second)))
+    listed.append(Step("train compiled", compiled_training.measure, lambda: 90))
+    return listed
+
+
+def _device(bench: Bench) -> dict[str, Any]:
+    """The limits against which all else is to be seen."""
+    size = 8192 if bench.gpu else 1024
+    a, b = (torch.randn(size, size, device=bench.device, dtype=torch.bfloat16) for _ in range(2))
+    bench.matrix_rate = bench.rate(lambda: a @ b, 1.0) * 2 * size**3
+    name = torch.cuda.get_device_name() if bench.gpu else f"cpu, {torch.get_num_threads()} threads"
+    return {"name": name, "torch": torch.__version__, "matrix product, TFLOP/s": bench.matrix_rate / 1e12}
+
+
+def _generator(bench: Bench) -> dict[str, Any]:
+    """The device's random numbers against numpy's, and how fast it draws them, as kernels one by one and compiled."""
+    count, words = (256, 13824) if bench.gpu else (4, 256)
+    keys = [seeding.key("gpu_check", i) for i in range(count)]
+    sent = device_noise.key_tensor(keys).to(bench.device), torch.arange(count, device=bench.device)
+    found: dict[str, Any] = {}
+    for name in ("eager", "compiled") if bench.gpu else ("eager",):
+        for size in (4, words):  # of a crop's place, and of its noise
+            counters = device_noise.counters(size, bench.device)
+
+            def draw(keys: torch.Tensor, epochs: torch.Tensor, counters: torch.Tensor) -> torch.Tensor:
+                return device_noise.standard_normal(device_noise.words(keys, epochs, 1, counters))
+
+            function = torch.compile(draw, dynamic=False) if name == "compiled" else draw
+            expected = np.stack([normal.standard_normal(seeding.words(k, size, 1, i)) for i, k in enumerate(keys)])
+            same = np.array_equal(function(*sent, counters).cpu().numpy(), expected)
+            found[f"{name}, {size} words: numpy's bits"] = same
+        rate = bench.rate(lambda: function(*sent, counters), 1.0)  # noqa: B023 (called at once)
+        found[f"{name}, normals a second"] = rate * expected.size
+    return found
+
+
+def _embedded() -> UNet2DModel:
+    return network.load(model_files.find("embedded"))[0]
+
+
+def _forward(bench: Bench, unet: UNet2DModel, batch: int) -> dict[str, Any]:
+    """Images a second of the bare network in the precision of a bulk job, and its share of the matrix rate."""
+    flop = network.gflop_per_megapixel(unet) * 1e9 * bench.side**2 / 1e6
+    torch.nn.Module.to(unet, bench.device, bench.dtype)
+    unet.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    x = torch.randn(batch, 3, bench.side, bench.side, device=bench.device)
+    timesteps = torch.full((batch,), 50.0, device=bench.device)
+    with torch.inference_mode():
+        rate = bench.rate(lambda: predict_eps(unet, x, timesteps), 3.0) * batch
+    return {
+        f"images a second, {bench.side}x{bench.side}": rate,
+        "TFLOP/s": rate * flop / 1e12,
+        "share of the matrix product": rate * flop / bench.matrix_rate,
+    }
+
+
+def _bfloat16(bench: Bench) -> dict[str, Any]:
+    """What the embedded model loses by the precision of a bulk job: mean PSNR at three levels, dB."""
+    rng = np.random.default_rng(0)
+    coarse = torch.from_numpy(rng.uniform(30, 225, (4 if bench.gpu else 1, 3, 16, 16)).astype(np.float32))
+    smooth = torch.nn.functional.interpolate(coarse, size=bench.side, mode="bicubic").clamp(0, 255).round()
+    images = [image.permute(1, 2, 0).numpy().astype(np.uint8) for image in smooth]
+    differences = []
+    for sigma in (15.0, 25.0, 50.0):
+        psnrs = []
+        for dtype in (torch.float32, bench.dtype):
+            unet, schedule = network.load(model_files.find("embedded"))
+            denoiser = Denoiser(unet, schedule, DenoiseSection(), 4, bench.device, dtype)
+            noisy = [
+                pixels.to_tensor(image + np.float32(sigma) * seeding.generator(i, sigma).standard_normal(image.shape))
+                for i, image in enumerate(images)
+            ]
+            restored = denoiser(noisy, [sigma] * len(noisy))
+            psnrs.append(
+                np.mean([Reference(a).psnr(pixels.to_uint8(b)) for a, b in zip(images, restored, strict=True)])
+            )
+        differences.append(float(psnrs[1] - psnrs[0]))
+    return {"precision": str(bench.dtype), "greatest difference, dB": max(differences, key=abs)}
+
+
+def _embedded_config(compile: bool) -> TrainConfig:
+    """The embedded model's recipe, as far as a step depends on it."""
+    return TrainConfig.model_validate(
+        {
+            "output": "unused",
+            "model": "embedded",
+            "data": {"train": "unused", "validation": "unused", "crop": 96},
+            "optimizer": {"epochs": 1, "batch_size": 128},
+            "compile": compile,
+        }
+    )
+
+
+class _Training:
+    """Steps of a network on random images, drawn as the loop draws them."""
+
+    def __init__(self, bench: Bench, config: TrainConfig, batch: int, name: str) -> None:
+        self._bench, self._batch, self._name = bench, batch, name
+        size = config.data.crop if bench.gpu or name == "embedded" else 64
+        self._config = config.model_copy(
+            update={
+                "data": config.data.model_copy(update={"crop": size}),
+                "optimizer": config.optimizer.model_copy(update={"batch_size": batch}),
+            }
+        )
+        self.steps_a_second = 0.0
+
+    def measure(self) -> dict[str, Any]:
+        """Steps and crops a second, drawing of samples included, and their share of the matrix rate."""
+        bench, config = self._bench, self._config
+        if self._name == "embedded":
+            unet, schedule = network.load(model_files.find("embedded"))
+        else:
+            unet, schedule = celebahq.unet(), NoiseSchedule.from_config(celebahq.SCHEDULE)
+        flop = BACKWARD * network.gflop_per_megapixel(unet) * 1e9 * config.data.crop**2 / 1e6
+        trainer = Trainer(config, unet, schedule, Steps(10**6), bench.device)
+        draw = _draw(bench, config, trainer)
+        self.steps_a_second = bench.rate(lambda: trainer.train_step([draw()]), 4.0)
+        trainer.settle()
+        rate = self.steps_a_second * self._batch
+        return {
+            "crops": f"{self._batch} of {config.data.crop}x{config.data.crop}",
+            "steps a second": self.steps_a_second,
+            "crops a second": rate,
+            "gigapixels an hour": rate * config.data.crop**2 * 3600 / 1e9,
+            "share of the matrix product": rate * flop / bench.matrix_rate,
+        }
+
+
+def _draw(bench: Bench, config: TrainConfig, trainer: Trainer) -> Callable[[], Any]:
+    """Batches of crops of random images."""
+    rng = np.random.default_rng(0)
+    side = max(512 if bench.gpu else 128, config.data.crop)
+    images = [rng.integers(0, 256, (side, side, 3), np.uint8) for _ in range(16)]
+    keys = [samples.key(0, str(i)) for i in range(16)]
+    decoded = DecodedImages(images, keys, config.data.crop, bench.device)
+    drawing = in_memory.drawing(decoded, Sampler(config, trainer.schedule, bench.device), bench.device)
+    indices = torch.arange(config.optimizer.batch_size, device=bench.device) % 16
+    epochs = torch.zeros_like(indices)
+    return lambda: drawing(indices, epochs.add_(1))
+
+
+def _loop(bench: Bench) -> dict[str, Any]:
+    """The share of a step of 1 ms, a stand-in for a fast network's, that goes into drawing its 8 crops."""
+    config = _embedded_config(compile=False)
+    config = config.model_copy(update={"optimizer": config.optimizer.model_copy(update={"batch_size": 8})})
+    unet, schedule = network.load(model_files.find("embedded"))
+    draw = _draw(bench, config, Trainer(config, unet, schedule, Steps(10**6), bench.device))
+    if bench.gpu:
+        cycles = 1_000_000
+        per_step = 1.0 / bench.rate(lambda: torch.cuda._sleep(cycles), 1.0)
+        cycles = round(cycles * 0.001 / per_step)
+
+        def stand_in() -> None:
+            torch.cuda._sleep(cycles)
+    else:
+
+        def stand_in() -> None:
+            time.sleep(0.001)
+
+    alone = 1.0 / bench.rate(stand_in, 1.0)
+
+    def with_samples() -> None:
+        draw()
+        stand_in()
+
+    both = 1.0 / bench.rate(with_samples, 2.0)
+    return {"stand-in step, ms": alone * 1e3, "with its samples, ms": both * 1e3, "overhead": 1.0 - alone / both}

@@ -1,0 +1,82 @@
+"""The random numbers of `seeding.words` and `normal.standard_normal`, bit for bit, drawn by torch on any device."""
+
+import functools
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imagewizard.noise import normal
+
+_LOW = 0xFFFFFFFF
+# Multipliers and key increments of Philox 4×64 (Salmon et al. 2011, table 2).
+_MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
+_INCREMENTS = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
+_ROUNDS = 10
+
+
+def key_tensor(keys: list[int]) -> Tensor:
+    """Keys of `seeding.key` as int64 (N, 2), low 64 bits first."""
+    return torch.tensor([[_signed(key & (2**64 - 1)), _signed(key >> 64)] for key in keys], dtype=torch.int64)
+
+
+def _signed(word: int) -> int:
+    """The int64 with the bits of an unsigned word: torch has hardly any operation on uint64."""
+    return word - 2**64 if word >= 2**63 else word
+
+
+def _high(word: Tensor, factor: int) -> Tensor:
+    """The upper 64 of the 128 bits of word * factor, by products of 32-bit halves."""
+    a0, a1 = factor & _LOW, factor >> 32
+    b0, b1 = word & _LOW, (word >> 32) & _LOW
+    middle = b1 * a0 + ((b0 * a0 >> 32) & _LOW)
+    other = b0 * a1 + (middle & _LOW)
+    return b1 * a1 + ((middle >> 32) & _LOW) + ((other >> 32) & _LOW)
+
+
+def counters(count: int, device: torch.device) -> Tensor:
+    """The counters of the first `count` words, rounded up to whole blocks of four: int64.
+
+    Not made within `words`: torch.compile takes an arange for an index, and computes with it in 32 bits.
+    """
+    return torch.arange(1, -(-count // 4) + 1, device=device)
+
+
+def words(keys: Tensor, epochs: Tensor, stream: int, counters: Tensor) -> Tensor:
+    """The words of each key's stream and epoch at `counters`: int64 (N, 4 * len(counters)), the bits of uint64.
+
+    `keys`: `key_tensor`, (N, 2); `epochs`: int64 (N,).
+    """
+    shape = (len(keys), len(counters))
+    c0 = counters.expand(shape)
+    c1 = torch.full(shape, stream, dtype=torch.int64, device=keys.device)
+    c2 = epochs[:, None].expand(shape)
+    c3 = torch.zeros_like(c1)
+    k0, k1 = keys[:, :1], keys[:, 1:]
+    for _ in range(_ROUNDS):
+        m0, m1 = _MULTIPLIERS
+        c0, c1, c2, c3 = _high(c2, m1) ^ c1 ^ k0, c2 * _signed(m1), _high(c0, m0) ^ c3 ^ k1, c0 * _signed(m0)
+        k0, k1 = k0 + _signed(_INCREMENTS[0]), k1 + _signed(_INCREMENTS[1])
+    return torch.stack([c0, c1, c2, c3], dim=2).flatten(1)
+
+
+def halves(words: Tensor) -> Tensor:
+    """The 32-bit halves of random words, the low one first: int64 in [0, 2^32), (N, 2n) for (N, n)."""
+    return torch.stack([words & _LOW, (words >> 32) & _LOW], dim=-1).flatten(-2)
+
+
+@functools.cache
+def _table(device: torch.device) -> tuple[Tensor, Tensor]:
+    values, differences = (torch.from_numpy(np.array(part)).to(device) for part in normal.table())
+    return values, differences
+
+
+def standard_normal(words: Tensor, table: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """float32 (N, 2n) for words (N, n), the values of `normal.standard_normal`."""
+    values, differences = table or _table(words.device)
+    bits = halves(words)
+    tail = ((bits & 0x7FFFFFFF) << 1 | 1).float().view(torch.int32)
+    index = (tail >> normal.FRACTION_BITS) - normal.FIRST
+    fraction = tail & ((1 << normal.FRACTION_BITS) - 1)
+    fixed = values[index] + ((differences[index] * fraction) >> normal.FRACTION_BITS)
+    return torch.where(bits >> 31 == 1, -fixed, fixed).float() * 2.0**-normal.SCALE_BITS

@@ -1,0 +1,42 @@
+"""`python -m imagewizard.training CONFIG [key=value …]`: trains in this process, without Ray.
+
+The same config, files and checkpoints as `imagewizard train`, on a machine that has only torch, diffusers, numpy,
+Pillow, pyarrow, safetensors, pydantic and PyYAML. Exit codes as everywhere: 0 done, 2 wrong input, 4 another holds the
+run, 130 stopped by Ctrl-C.
+"""
+
+import sys
+
+from imagewizard import config
+from imagewizard.config.train import TrainConfig
+from imagewizard.errors import RunLockedError, UserError
+from imagewizard.progress import Printer
+from imagewizard.training import job, run
+
+
+def main(words: list[str]) -> int:
+    """Trains and returns the exit code."""
+    report = Printer()
+    try:
+        path, overrides = config.split_words(words)
+        plan = job.prepare(config.load(TrainConfig, path, overrides))
+        report(str(plan))
+        if plan.summary is None:
+            done = run.execute(plan, report)
+            report(f"finished after {done['steps']} steps; the model lies in {done['model']}")
+        else:
+            report("this run was finished before; nothing was done")
+        return 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except RunLockedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 4
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,223 @@
+"""A training job without what trains: the plan, the run's files before and after. Both ways to train, with Ray
+(distributed/train_job.py) and without (`python -m imagewizard.training`), go through here."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from imagewizard import storage
+from imagewizard.config.train import RESULT_KEYS, TrainConfig, TrainTask
+from imagewizard.diffusion.schedule import NoiseSchedule
+from imagewizard.errors import UserError
+from imagewizard.manifest import listing, shards
+from imagewizard.manifest.tally import Tally
+from imagewizard.models import files as model_files
+from imagewizard.progress import Reporter
+from imagewizard.runs import job, summary
+from imagewizard.schema import BYTES, IMAGE_ID, MEMBER, ROW, URI
+from imagewizard.storage import Folder
+from imagewizard.tracking import checkpoints, history
+from imagewizard.tracking.history import VALIDATION
+from imagewizard.training import vgg19
+
+# Images that were not used, named in the summary.
+EXAMPLES = 10
+# Decoded bytes for each byte of an image file: those of a JPEG of good quality, 1.5 bits for 24.
+DECODED_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job that can run: everything that is cheap to check has been."""
+
+    config: TrainConfig
+    fingerprint: str | None
+    resumed: bool
+    summary: dict[str, Any] | None
+    """Of a run that is finished already."""
+
+    def __str__(self) -> str:
+        config, optimizer, loss = self.config, self.config.optimizer, self.config.loss
+        start = f"{config.model} ({self.fingerprint})" if config.model else f"random weights, seed {config.seed}"
+        perceptual = loss.perceptual
+        features = f" + {perceptual.weight:g} x VGG19 ({', '.join(perceptual.layers)})" if perceptual else ""
+        length = f"{optimizer.minutes:g} minutes" if optimizer.minutes else f"{optimizer.epochs:g} epochs"
+        decay = "cosine decay to 0" if optimizer.decay == "cosine" else "constant"
+        extras = [
+            config.precision,
+            *(["gradient checkpointing"] if config.gradient_checkpointing else []),
+            *(["compiled"] if config.compile else []),
+        ]
+        state = " (finished)" if self.summary else " (goes on from what is there)" if self.resumed else ""
+        validation = config.validation
+        how = "one step" if validation.mode == "mmse" else f"{validation.steps} DDIM steps"
+        levels = f"sigma {', '.join(f'{sigma:g}' for sigma in validation.sigma)}"
+        lines = {
+            "train": f"{_named(config.data.train)}, crops of {config.data.crop} x {config.data.crop}",
+            "validate": f"{_named(config.data.validation)}, {how}, {levels}, each {validation.every_epochs:g} epochs",
+            "output": f"{config.output}{state}",
+            "start": start,
+            "sigma": f"{config.sigma[0]:g} to {config.sigma[1]:g}, uniform in {config.draw}",
+            "loss": f"MSE of {config.loss.mse}{features}",
+            "length": f"{length}, batches of {optimizer.batch_size}",
+            "adamw": f"rate {optimizer.learning_rate:g}, {optimizer.warmup_steps} steps of warm-up, {decay}, "
+            f"weight decay {optimizer.weight_decay:g}, clip {optimizer.clip_norm:g}, EMA {optimizer.ema_decay:g}",
+            "compute": ", ".join(extras),
+        }
+        return "\n".join(f"{name:<8} {text}" for name, text in lines.items())
+
+
+def _named(source: str | list[str]) -> str:
+    return source if isinstance(source, str) else f"{len(source)} files"
+
+
+def prepare(config: TrainConfig) -> Plan:
+    """Checks all that can be checked without starting anything or writing a byte. Raises UserError."""
+    fingerprint = None
+    most = max(config.sigma[1], *config.validation.sigma)
+    if config.model is not None:
+        files = model_files.find(config.model)
+        files.check(max_sigma=most)
+        network, fingerprint = model_files.read_json(files.config), files.fingerprint
+    else:
+        assert config.network is not None  # the config has one of the two
+        network = config.network
+        model_files.check_network(network)
+        NoiseSchedule.from_config(config.schedule.model_dump()).timestep(most)
+    if config.data.crop % (multiple := model_files.size_multiple(network)):
+        raise UserError(
+            f"the network takes multiples of {multiple} pixels (got {config.data.crop})",
+            "give one of them",
+            "data.crop",
+        )
+    if config.loss.perceptual:
+        vgg19.check(config.loss.perceptual.weights, config.loss.perceptual.layers)
+    job.check_output(config.output, config.data.train)
+    stored = job.read_job(config.output)
+    _check_source(config.data.validation, "data.validation")
+    if stored is None:
+        _check_source(config.data.train, "data.train")
+        return Plan(config, fingerprint, False, None)
+    job.check_same_job(stored, "train", config, fingerprint, RESULT_KEYS)
+    return Plan(config, fingerprint, True, summary.read(config.output))
+
+
+def _check_source(source: str | list[str], key: str) -> None:
+    try:
+        shards.check_source(source)
+    except UserError as error:
+        raise error.at(key) from None
+
+
+def begin(plan: Plan, check: Callable[[], None], report: Reporter) -> pa.Table:
+    """Writes job.yaml and the manifest if they are not there yet; image_id, uri and bytes of the training images.
+
+    To be called by whoever holds the lease; `check` is called before each write of
+    the listing, and `report` told how far it is. Raises UserError, also if
+    the images of a run that goes on are not those it began with.
+    """
+    config, run = plan.config, plan.config.output
+    Folder(run).sweep()
+    job.begin("train", config, plan.fingerprint, RESULT_KEYS)
+    try:
+        index = shards.read_index(run) or shards.write(run, config.data.train, None, check, report)
+    except UserError as error:
+        raise error.at("data.train") from None
+    images = pa.concat_tables([shards.read_shard(run, shard) for shard in range(len(index.blocks))])
+    if images[MEMBER].null_count + images[ROW].null_count < 2 * images.num_rows:
+        raise UserError("images in tar shards or Parquet cannot be trained on", "give them as files", "data.train")
+    stored = job.read_job(run)
+    if stored is not None and stored["config"]["data"]["train"] != config.data.train:
+        images = _moved(images, config)
+    uris = pa.array([storage.absolute(uri) for uri in images[URI].to_pylist()])
+    return pa.table({IMAGE_ID: images[IMAGE_ID], URI: uris, BYTES: images[BYTES]})
+
+
+def _moved(images: pa.Table, config: TrainConfig) -> pa.Table:
+    """The run's images where `data.train` says now that they lie. Raises UserError unless they are the same ids."""
+    listed = _listed(config.data.train, "data.train")
+    before, now = (set(table[IMAGE_ID].to_pylist()) for table in (images, listed))
+    if before != now:
+        example = min(before ^ now)
+        raise UserError(
+            f"the run began with other images ({len(before - now)} are missing, {len(now - before)} are new, "
+            f"{example} among them)",
+            "give the same ones, or another output",
+            "data.train",
+        )
+    order = {image_id: row for row, image_id in enumerate(listed[IMAGE_ID].to_pylist())}
+    return listed.take([order[image_id] for image_id in images[IMAGE_ID].to_pylist()])
+
+
+def _listed(source: str | list[str], key: str) -> pa.Table:
+    try:
+        return pa.concat_tables(listing.batches(source, Tally()))
+    except UserError as error:
+        raise error.at(key) from None
+
+
+def task(config: TrainConfig, images: pa.Table, workers: int, threads: int) -> TrainTask:
+    """What each of up to so many workers, of so many threads, is told. `images`: those of `begin`."""
+    decoded = DECODED_BYTES * (pc.sum(images[BYTES]).as_py() or 0)
+    listed = _listed(config.data.validation, "data.validation")
+    return TrainTask(
+        config=_with_absolute_paths(config),
+        images=images.num_rows,
+        in_memory=tuple(zip(images[IMAGE_ID].to_pylist(), images[URI].to_pylist(), strict=True))
+        if decoded <= config.resources.image_memory
+        else (),
+        validation=[
+            (image_id, storage.absolute(uri))
+            for image_id, uri in zip(listed[IMAGE_ID].to_pylist(), listed[URI].to_pylist(), strict=True)
+        ],
+        micro_batch_size=config.micro_batch_size(workers),
+        threads=threads,
+    )
+
+
+def is_done(task: TrainTask) -> bool:
+    """Whether nothing is left to train, only the summary to write."""
+    step = checkpoints.latest_step(task.config.output)
+    return task.steps is not None and step >= task.steps
+
+
+def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
+    changes: dict[str, Any] = {"output": storage.absolute(config.output)}
+    if config.model is not None and Path(config.model).expanduser().is_dir():
+        changes["model"] = storage.absolute(config.model)
+    perceptual = config.loss.perceptual
+    if perceptual is not None and perceptual.weights != vgg19.TORCHVISION:
+        absolute = perceptual.model_copy(update={"weights": storage.absolute(perceptual.weights)})
+        changes["loss"] = config.loss.model_copy(update={"perceptual": absolute})
+    return config.model_copy(update=changes)
+
+
+def write_summary(task: TrainTask) -> dict[str, Any]:
+    """Writes the summary, last: where it is, the run is finished. The model is that of the best checkpoint kept."""
+    run = task.config.output
+    kept = checkpoints.kept(run)
+    best = max(kept, key=lambda checkpoint: checkpoint.psnr)
+    validations = {row["step"]: row for row in history.of_kind(history.read(run), VALIDATION)}
+    facts = kept[-1].facts
+    told = {
+        "kind": "train",
+        "steps": kept[-1].step,
+        "epochs": validations[kept[-1].step]["epoch"],
+        "images": task.images,
+        "broken_images": len(facts["skipped"]),
+        "broken_examples": facts["skipped"][:EXAMPLES],
+        "validation": {
+            "first": validations[min(validations)],
+            "best": validations[best.step],
+            "last": validations[max(validations)],
+        },
+        "model": Folder(run).uri_of("model"),
+        **{key: facts[key] for key in ("workers", "device", "seconds", "images_per_second", "overhead")},
+    }
+    Folder(run).write("summary.json", json.dumps(told, indent=2).encode())
+    return told
