@@ -11,9 +11,9 @@ from imagewizard import config, storage
 from imagewizard.config.denoise import DenoiseConfig
 from imagewizard.errors import UserError
 from imagewizard.progress import Printer
+from imagewizard.query.sql import records_of
 from imagewizard.report import run as run_report
 from imagewizard.runs import job as run_job
-from imagewizard.runs import summary
 from imagewizard.storage.lease import LOCK, Lease
 from jobs import shell
 from jobs.shell import parse
@@ -99,7 +99,7 @@ def _check_made_here(output: str, folder: Path) -> None:
 
 
 def _print_table(run: str) -> None:
-    rows = summary.records(run, "SELECT * FROM results ORDER BY image_id")
+    rows = records_of(run, "SELECT * FROM results ORDER BY image_id")
     print(f"\n{'image':<24} {'size':>9}   {'PSNR noisy → denoised':>23}   {'SSIM noisy → denoised':>21}")
     for row in rows:
         print(_line(row["image_id"], f"{row['width']}x{row['height']}", row))

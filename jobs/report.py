@@ -6,7 +6,7 @@ import sys
 from imagewizard.images.decoding import quiet
 from imagewizard.report import run as run_report
 from imagewizard.report import training as training_report
-from imagewizard.tracking import history
+from imagewizard.runs import job
 from jobs import shell
 
 
@@ -16,7 +16,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("run", metavar="RUN", help="run folder, local or s3://")
     run = parser.parse_args(argv).run
     quiet()
-    kind = training_report if history.is_training_run(run) else run_report
+    kind = training_report if job.kind(run) == "train" else run_report
     print(kind.write_report(run))
     return shell.DONE
 

@@ -6,8 +6,7 @@ import sys
 from dataclasses import asdict
 
 from imagewizard.progress import clock
-from imagewizard.runs import status
-from imagewizard.tracking import history
+from imagewizard.runs import job, status
 from imagewizard.tracking import status as training_status
 from jobs import shell
 
@@ -22,7 +21,7 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     for run in arguments.runs:
         found: status.Status | training_status.TrainingStatus
-        if history.is_training_run(run):
+        if job.kind(run) == "train":
             found = training_status.read(run)
             text = training_status.text(run, found)
         else:

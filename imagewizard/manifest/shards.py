@@ -16,8 +16,7 @@ from imagewizard.images.formats import SUFFIXES
 from imagewizard.manifest import index as manifest_index
 from imagewizard.manifest import listing, queries
 from imagewizard.manifest.index import ManifestIndex, shard_name
-from imagewizard.manifest.listing_progress import ListingProgress
-from imagewizard.manifest.tally import Tally
+from imagewizard.manifest.tally import ListingProgress, Tally
 from imagewizard.progress import Reporter, silent
 from imagewizard.schema import BYTES, MEMBER, ROW, URI
 from imagewizard.storage import Folder

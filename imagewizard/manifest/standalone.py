@@ -13,9 +13,8 @@ from imagewizard.manifest import index as manifest_index
 from imagewizard.manifest import listing, queries, shards
 from imagewizard.manifest.filters import Filters
 from imagewizard.manifest.index import ManifestIndex
-from imagewizard.manifest.listing_progress import ListingProgress
 from imagewizard.manifest.queries import Changes
-from imagewizard.manifest.tally import Tally
+from imagewizard.manifest.tally import ListingProgress, Tally
 from imagewizard.progress import Reporter, silent
 from imagewizard.storage import Folder
 from imagewizard.storage.folder import SCRATCH

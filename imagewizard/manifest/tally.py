@@ -1,12 +1,14 @@
-"""The rows that a listing makes, and the account it keeps."""
+"""The rows of a listing, the account that it keeps, and the line that reports it."""
 
 import itertools
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from imagewizard.progress import Repeater, Reporter
 from imagewizard.schema import MANIFEST_SCHEMA
 
 BATCH_ROWS = 10_000
@@ -37,6 +39,29 @@ class Tally:
             self.skipped += 1
             if len(self.examples) < EXAMPLES:
                 self.examples.append(name)
+
+
+class ListingProgress(Repeater):
+    """Reports a tally while it is entered as a context; a listing that is done before the first line reports none."""
+
+    def __init__(self, tally: Tally, report: Reporter) -> None:
+        super().__init__(report, self.line, self.line)
+        self._tally = tally
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the listing began."""
+        return time.monotonic() - self._started
+
+    @property
+    def rate(self) -> float:
+        """Files and members a second, be they images or not."""
+        return (self._tally.images + self._tally.skipped) / max(self.seconds, 1e-9)
+
+    def line(self) -> str:
+        """`listing  1,234,000 images, 12 other files, 45,000/s`."""
+        return f"listing  {self._tally.images:,} images, {self._tally.skipped:,} other files, {self.rate:,.0f}/s"
 
 
 def tables(rows: Iterator[Row]) -> Iterator[pa.Table]:

@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-import unicodedata
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 from imagewizard import storage
 from imagewizard.errors import UserError, one_line
 from imagewizard.query.sql import complaints
+from imagewizard.query.text import cut, printable, width_of
 
 FORMATS = ("table", "csv", "json", "parquet")
 _SUFFIXES = {"csv": "csv", "json": "json", "jsonl": "json", "ndjson": "json", "parquet": "parquet"}
@@ -141,13 +141,13 @@ def _aligned(names: list[str], columns: list[tuple[list[str], bool]], screen: in
     cap = CELL_WIDTH
     while True:
         cells = [[cut(cell, cap) for cell in [name, *texts]] for name, (texts, _) in zip(names, columns, strict=True)]
-        widths = [max(map(_width, texts)) for texts in cells]
+        widths = [max(map(width_of, texts)) for texts in cells]
         if screen is None or cap <= LEAST_CELL_WIDTH or sum(widths) + 2 * (len(widths) - 1) <= screen:
             break
         cap -= 1
     cells = [[texts[0], "─" * width, *texts[1:]] for texts, width in zip(cells, widths, strict=True)]
     padded = [
-        [" " * (width - _width(text)) + text if right else text + " " * (width - _width(text)) for text in texts]
+        [" " * (width - width_of(text)) + text if right else text + " " * (width - width_of(text)) for text in texts]
         for texts, width, (_, right) in zip(cells, widths, columns, strict=True)
     ]
     return ["  ".join(line).rstrip() for line in zip(*padded, strict=True)]
@@ -167,22 +167,3 @@ def _text(value: Any, decimals: int) -> str:
     if isinstance(value, datetime):
         return value.isoformat(sep=" ", timespec="seconds")
     return printable(str(value))
-
-
-def printable(text: str) -> str:
-    """`text` with control characters as escapes: a file's name must not steer the terminal or break a line."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
-
-
-def cut(text: str, width: int) -> str:
-    """`text` in at most `width` columns, its middle gone: both ends of a path tell something."""
-    if _width(text) <= width:
-        return text
-    head, tail = text[: width // 2], text[-((width - 1) // 2) :]
-    while _width(head) + _width(tail) + 1 > width:  # wide (East Asian) signs take two columns
-        head, tail = head[:-1], tail[1:]
-    return f"{head}…{tail}"
-
-
-def _width(text: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(sign) in "WF" else not unicodedata.combining(sign) for sign in text)

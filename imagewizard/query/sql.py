@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 import duckdb
 
 from imagewizard.errors import JobError, UserError
-from imagewizard.runs import results
+from imagewizard.runs import job, results
 from imagewizard.runs.totals import SUPERSEDED
-from imagewizard.tracking import history
 
 
 class Canned(NamedTuple):
@@ -102,7 +101,7 @@ def connect(runs: list[str]) -> duckdb.DuckDBPyConnection:
 def _current(connection: duckdb.DuckDBPyConnection, run: str, number: int) -> list[str]:
     """SELECTs of a run's current rows; registers its files as _run{number}, and parts of them, with `connection`."""
     names = results.result_files(run)
-    if not names and history.is_training_run(run):
+    if not names and job.kind(run) == "train":
         raise UserError(f"{run}: a training run has no result rows; imagewizard status and report tell of it")
     # A retry stays in its manifest shard, and most shards have none: their rows need no look at the later ones.
     files = {name: file for name in names if (file := results.parse(name))}
@@ -164,6 +163,13 @@ def records(connection: duckdb.DuckDBPyConnection, query: str) -> list[dict[str,
         # Through Arrow, because DuckDB's own fetchall needs the package pytz for times.
         rows: list[dict[str, Any]] = select(connection, query).to_arrow_table().to_pylist()
     return rows
+
+
+def records_of(run: str, query: str) -> list[dict[str, Any]]:
+    """All rows of a query on one run as dicts, without the column `run`. Raises UserError as `connect` and `select`."""
+    with connect([run]) as connection:
+        rows = records(connection, query)
+    return [{name: value for name, value in row.items() if name != "run"} for row in rows]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import jinja2
 import yaml
 
 from imagewizard.progress import clock
-from imagewizard.query.output import cut, printable
+from imagewizard.query.text import cut, printable
 from imagewizard.runs import job as run_job
 from imagewizard.storage import Folder
 

@@ -4,14 +4,14 @@ import functools
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 
 from imagewizard import storage
 from imagewizard.config.denoise import DenoiseConfig
 from imagewizard.config.train import TrainConfig
-from imagewizard.errors import UserError
+from imagewizard.errors import UserError, one_line
 from imagewizard.schema import SCHEMA_VERSION
 from imagewizard.storage import Folder
 
@@ -24,6 +24,19 @@ def read_job(run: str) -> dict[str, Any] | None:
     """What job.yaml holds: schema_version, kind, created_at, config, model_fingerprint, versions. None without one."""
     data = Folder(run).read_if_there("job.yaml")
     return None if data is None else dict(yaml.safe_load(data))
+
+
+def kind(run: str) -> Kind | None:
+    """What kind of run job.yaml describes; None without a job.yaml, or for a kind that this version does not know.
+
+    Raises UserError if the storage does not answer.
+    """
+    try:
+        job = read_job(run) or {}
+    except OSError as error:
+        raise UserError(f"{run} cannot be read: {one_line(error)}", "check the address and try again") from None
+    found = job.get("kind")
+    return next((name for name in get_args(Kind) if name == found), None)
 
 
 def begin(kind: Kind, config: DenoiseConfig | TrainConfig, fingerprint: str | None, keys: tuple[str, ...]) -> None:

@@ -11,15 +11,6 @@ from imagewizard.storage import Folder
 TOP_ERRORS = 20
 
 
-def records(run: str, sql: str) -> list[dict[str, Any]]:
-    """The rows of a query on one run (SQL, or a canned query's name) as dicts, without the column `run`."""
-    from imagewizard.query import sql as query_sql
-
-    with query_sql.connect([run]) as connection:
-        rows = query_sql.records(connection, sql)
-    return [{name: value for name, value in row.items() if name != "run"} for row in rows]
-
-
 def write(run: str, index: ManifestIndex, levels: int, progress: Progress) -> dict[str, Any]:
     """Checks that every image and level has its one current row, writes summary.json, last of all files, returns it."""
     files, digests = totals.snapshot(run)

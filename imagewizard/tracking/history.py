@@ -11,9 +11,7 @@ import time
 from typing import Any
 
 from imagewizard import storage
-from imagewizard.errors import UserError
 from imagewizard.progress import clock
-from imagewizard.runs import job as run_job
 from imagewizard.storage import Folder
 
 TRAIN, VALIDATION, EVENT = "train", "validation", "event"
@@ -22,15 +20,6 @@ Row = dict[str, Any]
 
 PSNR_RANGE = 4.0  # dB below the best of a level that a chart shows
 TERMS = ("loss", "mse", "perceptual")
-
-
-def is_training_run(run: str) -> bool:
-    """Whether job.yaml tells of a training. Raises UserError if the storage does not answer."""
-    try:
-        job = run_job.read_job(run)
-    except OSError as error:
-        raise UserError(f"{run}: cannot be read: {' '.join(str(error).split())}") from None
-    return job is not None and job.get("kind") == TRAIN
 
 
 def read(run: str) -> list[Row]:

@@ -16,8 +16,8 @@ from imagewizard.config.denoise import DenoiseConfig
 from imagewizard.distributed import denoise_job
 from imagewizard.errors import RunLockedError, UserError
 from imagewizard.noise import synthetic
+from imagewizard.query.sql import records_of
 from imagewizard.runs import job as run_folder
-from imagewizard.runs import summary
 from imagewizard.runs.results import ShardFile
 from imagewizard.schema import RESULT_SCHEMA
 from imagewizard.storage.lease import Lease
@@ -38,7 +38,7 @@ def run_job(*words: str) -> dict:
 
 
 def rows(run: Path, sql: str = "SELECT * FROM results ORDER BY image_id, sigma") -> list[dict]:
-    return summary.records(str(run), sql)
+    return records_of(str(run), sql)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from imagewizard.errors import JobError
 from imagewizard.images import picture
 from imagewizard.images.encoding import encode
 from imagewizard.images.picture import Picture
-from imagewizard.runs import summary
+from imagewizard.query.sql import records_of
 from imagewizard.sources import reading, tar
 from tests.support.models import tiny_model
 from tests.support.sample_files import camera_exif, encoded, icc_profile, photo, write_photos
@@ -32,7 +32,7 @@ def run_job(*words: str) -> dict:
 
 
 def rows(run: Path) -> list[dict]:
-    return summary.records(str(run), "SELECT * FROM results ORDER BY image_id")
+    return records_of(str(run), "SELECT * FROM results ORDER BY image_id")
 
 
 @pytest.fixture(scope="module")

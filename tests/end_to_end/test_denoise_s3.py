@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from imagewizard import storage
-from imagewizard.runs import summary
+from imagewizard.query.sql import records_of
 from imagewizard.sources import reading, tar
 from imagewizard.storage import Folder
 from tests.support.models import tiny_model
@@ -51,7 +51,7 @@ def test_from_s3_to_s3_and_back_again(faulty_s3: FaultyS3, tmp_path_factory: pyt
     words += ["images.format=png", "images.pack=tar"]
     job = imagewizard("denoise", *words)
     assert job.returncode == 0, job.stdout + job.stderr
-    rows = summary.records(f"{bucket}/run", "SELECT * FROM results ORDER BY image_id")
+    rows = records_of(f"{bucket}/run", "SELECT * FROM results ORDER BY image_id")
     failed = {row["image_id"]: (row["stage"], row["error"]) for row in rows if row["status"] == "error"}
     assert len(rows) == 38 and failed.keys() == {"cut.png", "secret/x.png"}
     assert failed["secret/x.png"][0] == "read" and "AccessDenied" in failed["secret/x.png"][1]
@@ -69,7 +69,7 @@ def test_from_s3_to_s3_and_back_again(faulty_s3: FaultyS3, tmp_path_factory: pyt
     again = [f"input={bucket}/run/images", f"output={bucket}/restored", f"model={bucket}/model"]
     job = imagewizard("denoise", *again, "noise=null", "denoise.sigma=10")
     assert job.returncode == 0, job.stdout + job.stderr
-    restored = summary.records(f"{bucket}/restored", "SELECT * FROM results")
+    restored = records_of(f"{bucket}/restored", "SELECT * FROM results")
     assert len(restored) == 36 and {row["status"] for row in restored} == {"ok"}
     origins = {row["output_uri"] for row in rows if row["output_uri"]}
     assert {row["uri"] for row in restored} == origins

@@ -9,7 +9,7 @@ import boto3
 import pytest
 
 from imagewizard.distributed import train_fit
-from imagewizard.runs import summary
+from imagewizard.query.sql import records_of
 from imagewizard.storage import Folder
 from imagewizard.tracking import history
 from tests.support.training_jobs import train_config, write_photographs
@@ -43,5 +43,5 @@ def test_train_in_s3_and_denoise_with_what_came_out(bucket: str, tmp_path: Path)
     assert "finished" in run("status", f"{bucket}/run")
 
     run("denoise", f"input={bucket}/validation", f"output={bucket}/denoised", f"model={bucket}/run/model")
-    rows = summary.records(f"{bucket}/denoised", "SELECT status, psnr FROM results")
+    rows = records_of(f"{bucket}/denoised", "SELECT status, psnr FROM results")
     assert [row["status"] for row in rows] == ["ok"] * 3 and all(row["psnr"] > 15 for row in rows)

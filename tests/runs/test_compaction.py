@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from imagewizard.manifest import shards
+from imagewizard.query.sql import records_of
 from imagewizard.runs import compaction, results, totals
 from imagewizard.runs.results import BlockFile, ResultFiles, ShardFile
-from imagewizard.runs.summary import records
 from tests.support.run_folders import error_row, row, write_rows
 
 ALL = "SELECT * FROM attempts ORDER BY image_id, sigma, attempt"
@@ -35,42 +35,42 @@ def compact(run: str) -> None:
 
 
 def test_one_file_has_all_rows_and_their_digest(run: str) -> None:
-    before = records(run, ALL)
+    before = records_of(run, ALL)
     expected = totals.merge(totals.snapshot(run)[1].values())
     compact(run)
     assert [path.name for path in Path(run, "results").iterdir()] == [ShardFile(0, 2).name]
-    assert records(run, ALL) == before and len(before) == 13
+    assert records_of(run, ALL) == before and len(before) == 13
     assert totals.read(run, ShardFile(0, 2).name) == expected == totals.merge(totals.snapshot(run)[1].values())
 
 
 def test_stopped_before_the_old_files_are_deleted_nothing_is_twice(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = records(run, ALL)
+    before = records_of(run, ALL)
     with monkeypatch.context() as patched:
         patched.setattr(compaction.Folder, "delete", lambda folder, names: None)  # as if killed here
         compact(run)
     assert len(list(Path(run, "results").iterdir())) == 5
-    assert records(run, ALL) == before
+    assert records_of(run, ALL) == before
     files = results.listing(run)
     assert files.names == [ShardFile(0, 2).name] and len(files.superseded) == 4
 
 
 def test_stopped_while_deleting_nothing_is_missing(run: str) -> None:
-    before = records(run, ALL)
+    before = records_of(run, ALL)
     names = results.listing(run).of_shard(0)
     kept = {name: Path(run, "results", name).read_bytes() for name in names[::2]}
     compact(run)
     for name, data in kept.items():
         Path(run, "results", name).write_bytes(data)
-    assert records(run, ALL) == before
+    assert records_of(run, ALL) == before
 
 
 def test_later_attempts_are_taken_in(run: str) -> None:
     compact(run)
     write_rows(Path(run), [error_row("a.png", "read", "x", sigma=15.0, attempt=2)], attempt=3)
-    before = records(run, ALL)
+    before = records_of(run, ALL)
     compact(run)
     assert [path.name for path in Path(run, "results").iterdir()] == [ShardFile(0, 3).name]
-    assert records(run, ALL) == before
+    assert records_of(run, ALL) == before
 
 
 @pytest.mark.parametrize(

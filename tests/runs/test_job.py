@@ -79,3 +79,22 @@ def test_a_job_that_began_between_the_look_and_the_lease_is_seen(tmp_path: Path)
     with pytest.raises(UserError, match="seed was 0, is 1"):
         run_job.begin("denoise", config(tmp_path, seed=1), "f", RESULT_KEYS)
     assert (tmp_path / "job.yaml").read_bytes() == before
+
+
+def test_job_yaml_tells_the_kind_of_run(tmp_path: Path) -> None:
+    assert run_job.kind(str(tmp_path)) is None
+    for written in ("train", "denoise"):
+        (tmp_path / "job.yaml").write_text(f"kind: {written}\nconfig: {{}}\n")
+        assert run_job.kind(str(tmp_path)) == written
+    for unknown in ("config: {}\n", "kind: [train]\n"):
+        (tmp_path / "job.yaml").write_text(unknown)
+        assert run_job.kind(str(tmp_path)) is None
+
+
+def test_a_storage_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bytes:
+        raise OSError("the server\nis gone")
+
+    monkeypatch.setattr(Folder, "read_if_there", fail)
+    with pytest.raises(UserError, match=f"^{tmp_path} cannot be read: the server is gone; check"):
+        run_job.kind(str(tmp_path))

@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from imagewizard.query.sql import records_of
 from imagewizard.runs import results, totals
-from imagewizard.runs.summary import records
 from imagewizard.runs.totals import Digest
 from imagewizard.schema import RESULT_SCHEMA
 from tests.support.run_folders import STARTED, error_row, restored, row, write_rows, write_shard
@@ -58,9 +58,9 @@ def test_a_digest_tells_what_the_canned_queries_tell(tmp_path: Path) -> None:
     commit(tmp_path, some_rows(200, 260), shard=2)
     commit(tmp_path, some_rows(300, 320), shard=2, block=1)
     found = whole(tmp_path)
-    assert found.errors == records(str(tmp_path), "errors")
-    assert same_means(found.means, records(str(tmp_path), "summary"))
-    statuses = records(str(tmp_path), "SELECT status, count(*) AS n FROM results GROUP BY status")
+    assert found.errors == records_of(str(tmp_path), "errors")
+    assert same_means(found.means, records_of(str(tmp_path), "summary"))
+    statuses = records_of(str(tmp_path), "SELECT status, count(*) AS n FROM results GROUP BY status")
     assert {each["status"]: each["n"] for each in statuses} == {"ok": found.ok, "error": found.failed}
     assert found.rows == 2 * (40 + 80 + 60 + 20)
     assert found.last_row == STARTED.timestamp()

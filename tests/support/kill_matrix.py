@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from imagewizard.runs import summary
+from imagewizard.query.sql import records_of
 from tests.support.kill_points.sitecustomize import STAGES
 from tests.support.models import tiny_model
 from tests.support.sample_files import write_photos
@@ -79,7 +79,7 @@ def start(folder: Path, run: str, kill: str | None = None, **environment: str) -
 
 def rows(run: Path) -> list[dict]:
     """All rows of a run, without what is about the work and not its result."""
-    found = summary.records(str(run), "SELECT * FROM attempts ORDER BY image_id, sigma, attempt")
+    found = records_of(str(run), "SELECT * FROM attempts ORDER BY image_id, sigma, attempt")
     return [{name: value for name, value in row.items() if name not in ABOUT_THE_WORK} for row in found]
 
 
@@ -87,7 +87,7 @@ def committed(run: Path) -> set[str]:
     """All rows of a run, everything about them included, as texts; none if there is no run yet."""
     if not (run / "job.yaml").exists():
         return set()
-    return {str(row) for row in summary.records(str(run), "SELECT * FROM attempts")}
+    return {str(row) for row in records_of(str(run), "SELECT * FROM attempts")}
 
 
 def kill(folder: Path, stage: str, target: str, nth: int) -> Outcome:

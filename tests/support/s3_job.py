@@ -13,7 +13,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from imagewizard.runs import summary
+from imagewizard.query.sql import records_of
 from imagewizard.storage import Folder, s3_client
 from tests.support.kill_matrix import ABOUT_THE_WORK
 from tests.support.models import tiny_model
@@ -57,7 +57,7 @@ def run(folder: Path, images: int, port: int, faults: list[str]) -> list[dict]:
     job = subprocess.run([sys.executable, "-m", "jobs", "denoise", *words], capture_output=True, text=True, check=False)
     seconds = time.monotonic() - started
     print(job.stdout[-600:] + job.stderr[-600:], flush=True)
-    rows = summary.records(f"{bucket}/run", "SELECT * FROM attempts ORDER BY image_id")
+    rows = records_of(f"{bucket}/run", "SELECT * FROM attempts ORDER BY image_id")
     print(f"{' '.join(faults) or 'no faults'}: exit {job.returncode}, {len(rows)} rows, {seconds:.0f} s", flush=True)
     server.terminate()
     print(server.communicate()[0])

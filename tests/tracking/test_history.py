@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from imagewizard.tracking import history
-from tests.support.training_runs import event_row, train_row, validation_row, write_job, write_metrics
+from tests.support.training_runs import event_row, train_row, validation_row, write_metrics
 
 TRAIN = {
     "kind": "train", "step": 120, "steps": 1875, "epoch": 3.25, "loss": 0.061, "mse": 0.05, "perceptual": 0.11,
@@ -36,17 +36,6 @@ def test_steps_that_a_resume_undid_are_left_out_and_events_stay(tmp_path: Path) 
     write_metrics(tmp_path, [train_row(10), train_row(20), validation_row(20), *undone, *again])
     found = history.read(str(tmp_path))
     assert found == [train_row(10), train_row(20), validation_row(20), undone[-1], *again]
-
-
-def test_what_job_yaml_tells_of_the_kind(tmp_path: Path) -> None:
-    assert not history.is_training_run(str(tmp_path))
-    write_job(tmp_path)
-    assert history.is_training_run(str(tmp_path))
-    job = (tmp_path / "job.yaml").read_text()
-    (tmp_path / "job.yaml").write_text(job.replace("kind: train\n", "kind: denoise\n"))
-    assert not history.is_training_run(str(tmp_path))
-    (tmp_path / "job.yaml").write_text(job.replace("kind: train\n", ""))
-    assert not history.is_training_run(str(tmp_path))
 
 
 def test_lines() -> None:

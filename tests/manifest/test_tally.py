@@ -5,15 +5,14 @@ import sys
 import pytest
 
 from imagewizard import progress as progress_module
-from imagewizard.manifest import listing_progress
-from imagewizard.manifest.listing_progress import ListingProgress
-from imagewizard.manifest.tally import Tally
+from imagewizard.manifest import tally as tally_module
+from imagewizard.manifest.tally import ListingProgress, Tally
 from imagewizard.progress import Printer, silent
 
 
 def test_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(listing_progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(tally_module.time, "monotonic", lambda: now[0])
     progress = ListingProgress(Tally(images=1_234_000, skipped=1000), silent)
     now[0] = 110.0
     assert progress.line() == "listing  1,234,000 images, 1,000 other files, 123,500/s"
