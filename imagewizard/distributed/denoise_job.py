@@ -90,11 +90,11 @@ def execute(
         job.begin("denoise", config, plan.fingerprint, RESULT_KEYS)
         block_rows = None if config.resources.block_rows == "auto" else config.resources.block_rows
         index = shards.read_index(run) or shards.write(run, config.input, block_rows, lease.check, report)
-        files, digests = totals.snapshot(run)
+        files, by_shard = totals.snapshot(run)
         Folder(run).delete(f"results/{name}" for name in files.superseded)
-        done = totals.merge(digests.values())
+        done = totals.merge(by_shard.values())
         progress = Progress(index.images * len(config.levels), done.rows, done.failed, report)
-        retried = {shard for shard, each in digests.items() if each.failed} if config.retry_failed else set()
+        retried = {shard for shard, each in by_shard.items() if each.failed} if config.retry_failed else set()
         if pieces := blocks.pieces(index.blocks, files, retried):
             work = pipeline.Work(
                 run=run,

@@ -146,7 +146,7 @@ def dataset(run: str, names: list[str]) -> ds.Dataset:
 
 
 # In the metadata of a file's Arrow schema: JSON with what a file tells beside its rows. A block's has `stage_seconds`,
-# a shard's the fields of its digest.
+# a shard's the fields of its Totals.
 _NOTES = b"imagewizard"
 
 

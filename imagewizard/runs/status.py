@@ -10,6 +10,7 @@ from imagewizard.config.denoise import DenoiseConfig
 from imagewizard.manifest import shards as manifest
 from imagewizard.runs import job as run_job
 from imagewizard.runs import results, totals
+from imagewizard.runs.totals import Totals
 from imagewizard.storage import lease
 
 # The rate is that of the rows of the last minutes before the newest one.
@@ -61,7 +62,7 @@ def read(run: str) -> Status:
     return Status(state, index.images, found.ok, found.failed, pending, rate, last_row, driver)
 
 
-def _recent(run: str, files: results.ResultFiles, shards: dict[int, totals.Digest], last: float) -> tuple[int, float]:
+def _recent(run: str, files: results.ResultFiles, shards: dict[int, Totals], last: float) -> tuple[int, float]:
     """The number of rows of the last minutes before the newest one, and the seconds that they span."""
     since = last - RATE_SECONDS
     names = [name for shard, each in shards.items() if (each.last_row or 0.0) > since for name in files.of_shard(shard)]

@@ -13,8 +13,8 @@ TOP_ERRORS = 20
 
 def write(run: str, index: ManifestIndex, levels: int, progress: Progress) -> dict[str, Any]:
     """Checks that every image and level has its one current row, writes summary.json, last of all files, returns it."""
-    files, digests = totals.snapshot(run)
-    found = totals.merge(digests.values())
+    files, shards = totals.snapshot(run)
+    found = totals.merge(shards.values())
     expected = index.images * levels
     if found.rows != expected:
         raise RuntimeError(f"{run}: {found.rows} current rows for {expected} images and levels")

@@ -1,6 +1,6 @@
-"""What rows come to, in a few numbers that add up: a shard's file carries those of its rows, a run's are their sum.
+"""Totals of result rows. The file of a compacted shard carries those of its rows, and those of a run are their sum.
 
-So that neither `status` nor the summary of a billion rows reads a billion rows.
+So neither `status` nor the summary of a billion rows reads a billion rows.
 """
 
 from collections import defaultdict
@@ -42,7 +42,7 @@ _ERRORS = f"""
 
 
 @dataclass
-class Digest:
+class Totals:
     """Counts and sums over current rows."""
 
     ok: int = 0
@@ -73,8 +73,8 @@ class Digest:
         return found
 
 
-def of_rows(table: pa.Table, stage_seconds: dict[str, float]) -> Digest:
-    """The digest of rows by RESULT_SCHEMA, some of which may be superseded by others of them."""
+def of_rows(table: pa.Table, stage_seconds: dict[str, float]) -> Totals:
+    """The totals of rows by RESULT_SCHEMA, some of which may be superseded by others of them."""
     import duckdb  # only those who ask for totals need it: a machine that trains may lack it
 
     with duckdb.connect() as connection:
@@ -85,16 +85,16 @@ def of_rows(table: pa.Table, stage_seconds: dict[str, float]) -> Digest:
         errors = connection.sql(_ERRORS).to_arrow_table().to_pylist()
         last = connection.sql("SELECT epoch(max(finished_at)) AS last FROM rows").to_arrow_table().to_pylist()
     ok, failed = (sum(score[name] for score in scores) for name in ("ok", "errors"))
-    return Digest(ok, failed, scores, errors, stage_seconds, last[0]["last"])
+    return Totals(ok, failed, scores, errors, stage_seconds, last[0]["last"])
 
 
-def merge(digests: Iterable[Digest]) -> Digest:
-    """The digest of all their rows; `example` is the least of the examples."""
-    total = Digest()
+def merge(parts: Iterable[Totals]) -> Totals:
+    """The totals of all their rows; `example` is the least of the examples."""
+    total = Totals()
     scores: dict[tuple[Any, ...], dict[str, Any]] = {}
     errors: dict[tuple[str, str], dict[str, Any]] = {}
     seconds: dict[str, float] = defaultdict(float)
-    for each in digests:
+    for each in parts:
         total.ok += each.ok
         total.failed += each.failed
         if each.last_row is not None:
@@ -122,8 +122,8 @@ def _add(found: dict[Any, dict[str, Any]], key: tuple[Any, ...], row: dict[str, 
     return found[key]
 
 
-def snapshot(run: str) -> tuple[ResultFiles, dict[int, Digest]]:
-    """The result files of a run at one moment, and {shard: digest} of what is in them. Raises OSError."""
+def snapshot(run: str) -> tuple[ResultFiles, dict[int, Totals]]:
+    """The result files of a run at one moment, and {shard: totals} of what is in them. Raises OSError."""
     for _ in range(SNAPSHOT_TRIES - 1):
         files = results.listing(run)
         with suppress(FileNotFoundError):  # a compaction has put one in the place of those that were listed
@@ -132,8 +132,8 @@ def snapshot(run: str) -> tuple[ResultFiles, dict[int, Digest]]:
     return files, of_shards(run, files)
 
 
-def of_shards(run: str, files: ResultFiles) -> dict[int, Digest]:
-    """{shard: digest} of all shards that have rows."""
+def of_shards(run: str, files: ResultFiles) -> dict[int, Totals]:
+    """{shard: totals} of all shards that have rows."""
     finished = [shard for shard in files.shards if not files.blocks.get(shard)]
     with ThreadPoolExecutor(READ_THREADS) as pool:
         found = dict(zip(finished, pool.map(lambda shard: read(run, files.shards[shard].name), finished), strict=True))
@@ -142,12 +142,12 @@ def of_shards(run: str, files: ResultFiles) -> dict[int, Digest]:
     return found
 
 
-def read(run: str, name: str) -> Digest:
-    """The digest that a shard's file carries in its footer."""
-    return Digest(**results.read_notes(run, name))
+def read(run: str, name: str) -> Totals:
+    """The totals that a shard's file carries in its footer."""
+    return Totals(**results.read_notes(run, name))
 
 
-def of_files(files: list[tuple[pa.Table, dict[str, Any]]]) -> Digest:
-    """The digest of result files as results.read gives them."""
-    seconds = merge(Digest(stage_seconds=notes.get("stage_seconds", {})) for _, notes in files).stage_seconds
+def of_files(files: list[tuple[pa.Table, dict[str, Any]]]) -> Totals:
+    """The totals of result files as results.read gives them."""
+    seconds = merge(Totals(stage_seconds=notes.get("stage_seconds", {})) for _, notes in files).stage_seconds
     return of_rows(pa.concat_tables(table for table, _ in files), seconds)

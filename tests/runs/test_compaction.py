@@ -34,7 +34,7 @@ def compact(run: str) -> None:
     compaction.compact(run, 0, results.listing(run).of_shard(0), 2)
 
 
-def test_one_file_has_all_rows_and_their_digest(run: str) -> None:
+def test_one_file_has_all_rows_and_their_totals(run: str) -> None:
     before = records_of(run, ALL)
     expected = totals.merge(totals.snapshot(run)[1].values())
     compact(run)

@@ -1,4 +1,4 @@
-"""A digest is what SQL over the same rows finds, whichever files they lie in, and digests add up."""
+"""Totals are what SQL over the same rows finds, in whichever files these are, and they add up."""
 
 import json
 import random
@@ -10,7 +10,7 @@ import pytest
 
 from imagewizard.query.sql import records_of
 from imagewizard.runs import results, totals
-from imagewizard.runs.totals import Digest
+from imagewizard.runs.totals import Totals
 from imagewizard.schema import RESULT_SCHEMA
 from tests.support.run_folders import STARTED, error_row, restored, row, write_rows, write_shard
 
@@ -41,7 +41,7 @@ def commit(run: Path, rows: list[dict], shard: int, block: int = 0) -> None:
         write_rows(run, [row for row in rows if row["attempt"] == attempt], shard, block, attempt)
 
 
-def whole(run: Path) -> Digest:
+def whole(run: Path) -> Totals:
     _, shards = totals.snapshot(str(run))
     return totals.merge(shards.values())
 
@@ -52,7 +52,7 @@ def same_means(means: list[dict], expected: list[dict]) -> bool:
     ] == means
 
 
-def test_a_digest_tells_what_the_canned_queries_tell(tmp_path: Path) -> None:
+def test_totals_tell_what_the_canned_queries_tell(tmp_path: Path) -> None:
     commit(tmp_path, some_rows(0, 40), shard=0)
     write_shard(tmp_path, some_rows(100, 180), shard=1, attempt=2)
     commit(tmp_path, some_rows(200, 260), shard=2)
@@ -73,9 +73,9 @@ def test_later_rows_of_a_shard_supersede_those_in_its_whole_file(tmp_path: Path)
     assert (found[0].ok, found[0].failed, found[0].errors) == (2, 0, [])
 
 
-def test_digests_survive_json_and_add_up(tmp_path: Path) -> None:
+def test_totals_survive_json_and_add_up(tmp_path: Path) -> None:
     parts = [totals.of_rows(as_table(some_rows(n, n + 30)), {"read": 0.5, f"s{n}": n}) for n in (0, 30, 60)]
-    again = [Digest(**json.loads(json.dumps(asdict(part)))) for part in parts]
+    again = [Totals(**json.loads(json.dumps(asdict(part)))) for part in parts]
     assert again == parts
     merged, expected = (
         totals.merge(again),
@@ -98,8 +98,8 @@ def test_restored_images_have_no_scores() -> None:
     assert (mean["sigma"], mean["ok"], mean["psnr"], mean["gain"]) == (None, 2, None, None)
 
 
-def test_nothing_has_an_empty_digest(tmp_path: Path) -> None:
-    assert whole(tmp_path) == Digest()
+def test_a_run_without_rows_has_empty_totals(tmp_path: Path) -> None:
+    assert whole(tmp_path) == Totals()
 
 
 def test_a_compaction_that_falls_into_the_reading_is_no_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
