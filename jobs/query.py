@@ -4,8 +4,8 @@ import argparse
 import sys
 
 from imagewizard.errors import UserError
-from imagewizard.query import output as query_output
-from imagewizard.query import sql as query_sql
+from imagewizard.query import FORMATS, TABLE_ROWS
+from imagewizard.query.canned import CANNED
 from jobs import shell
 
 _EPILOG = """\
@@ -29,9 +29,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("words", nargs="*", metavar="RUN … SQL", help="run folders (local or s3://), then the query")
     parser.add_argument("--list", action="store_true", help="list the queries that have a name")
-    parser.add_argument("--format", choices=query_output.FORMATS, help="default: what FILE ends in, else table")
+    parser.add_argument("--format", choices=FORMATS, help="default: what FILE ends in, else table")
     parser.add_argument("--out", metavar="FILE", help="write there (local or s3://) instead of to stdout")
-    rows = f"at most N rows (default: {query_output.TABLE_ROWS} for a table, else all)"
+    rows = f"at most N rows (default: {TABLE_ROWS} for a table, else all)"
     parser.add_argument("--limit", type=int, metavar="N", help=rows)
     return parser
 
@@ -40,16 +40,19 @@ def main(argv: list[str]) -> int:
     """Runs one query over the runs and writes its rows."""
     options = _parser().parse_args(argv)
     if options.list:
-        for name, canned in query_sql.CANNED.items():
+        for name, canned in CANNED.items():
             print(f"{name:<10} {canned.description}")
         return shell.DONE
     if len(options.words) < 2:
-        raise UserError(f"give a run folder and a query: SQL, or one of {', '.join(query_sql.CANNED)}")
+        raise UserError("no run folder or no query", f"give both; a query is SQL, or one of {', '.join(CANNED)}")
     if options.limit is not None and options.limit < 0:
-        raise UserError(f"--limit: must be 0 or more (got {options.limit})")
-    *runs, sql = options.words
-    rows = query_sql.select(query_sql.connect(runs), sql)
-    query_output.write(rows, options.format or query_output.format_of(options.out), options.out, options.limit)
+        raise UserError(f"is {options.limit}", "give 0 or more", "--limit")
+    from imagewizard.query import output, sql  # DuckDB and pyarrow take a moment that a wrong word need not wait for
+
+    *runs, query = options.words
+    with sql.connect(runs) as connection:
+        rows = sql.select(connection, query)
+        output.write(rows, options.format or output.format_of(options.out), options.out, options.limit)
     return shell.DONE
 
 

@@ -3,10 +3,6 @@
 import argparse
 import sys
 
-from imagewizard.images.decoding import quiet
-from imagewizard.report import run as run_report
-from imagewizard.report import training as training_report
-from imagewizard.runs import job
 from jobs import shell
 
 
@@ -15,6 +11,12 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="imagewizard report", description=__doc__)
     parser.add_argument("run", metavar="RUN", help="run folder, local or s3://")
     run = parser.parse_args(argv).run
+    # What takes a moment to import is not needed for --help.
+    from imagewizard.images.decoding import quiet
+    from imagewizard.report import run as run_report
+    from imagewizard.report import training as training_report
+    from imagewizard.runs import job
+
     quiet()
     kind = training_report if job.kind(run) == "train" else run_report
     print(kind.write_report(run))

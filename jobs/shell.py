@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Callable
 
-from imagewizard import config
 from imagewizard.errors import JobError, RunLockedError, UserError
 
 DONE = 0
@@ -51,4 +50,6 @@ def parse(argv: list[str], *, prog: str, description: str, example: str) -> tupl
     parser.add_argument("words", nargs="*", metavar="CONFIG key=value", help="a YAML file, and values on top of it")
     parser.add_argument("--dry-run", action="store_true", help="check, print the plan and stop")
     arguments = parser.parse_intermixed_args(argv)  # or nothing could follow --dry-run
+    from imagewizard import config  # pydantic takes a moment that commands without a config need not wait for
+
     return *config.split_words(arguments.words), arguments.dry_run

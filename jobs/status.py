@@ -5,9 +5,6 @@ import json
 import sys
 from dataclasses import asdict
 
-from imagewizard.progress import clock
-from imagewizard.runs import job, status
-from imagewizard.tracking import status as training_status
 from jobs import shell
 
 
@@ -19,34 +16,21 @@ def main(argv: list[str]) -> int:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run folder, local or s3://")
     parser.add_argument("--json", action="store_true", help="one JSON object a run")
     arguments = parser.parse_args(argv)
+    # What takes a moment to import is not needed for --help.
+    from imagewizard.runs import job
+    from imagewizard.runs import status as bulk_status
+    from imagewizard.tracking import status as training_status
+
     for run in arguments.runs:
-        found: status.Status | training_status.TrainingStatus
+        found: bulk_status.Status | training_status.TrainingStatus
         if job.kind(run) == "train":
             found = training_status.read(run)
             text = training_status.text(run, found)
         else:
-            found = status.read(run)
-            text = _text(run, found)
+            found = bulk_status.read(run)
+            text = bulk_status.text(run, found)
         print(json.dumps({"run": run} | asdict(found), default=str) if arguments.json else text)
     return shell.DONE
-
-
-def _text(run: str, found: status.Status) -> str:
-    total = found.ok + found.failed + found.pending
-    share = 100.0 * (total - found.pending) / total if total else 0.0
-    lines = [
-        f"{run}: {found.state}" + (f" ({found.driver})" if found.driver else ""),
-        f"  {found.images} images, {total} rows: {found.ok} ok, {found.failed} failed, {found.pending} pending "
-        f"({share:.1f} % done)",
-    ]
-    if found.rows_per_second:
-        eta = f", ETA {clock(found.eta_seconds)}" if found.eta_seconds else ""
-        lines.append(f"  {found.rows_per_second:.1f} rows/s{eta}; last row {found.last_row:%Y-%m-%d %H:%M:%S} UTC")
-    if found.state == "stopped":
-        lines.append("  the same `imagewizard denoise` command again goes on from here")
-    elif found.failed and found.state == "finished":
-        lines.append(f"  imagewizard query {run} errors tells why; retry_failed=true tries them again")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from imagewizard import storage
 from imagewizard.schema import BYTES, IMAGE_ID, MANIFEST_SCHEMA
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow.dataset as ds
 
 MEMORY = "1GB"
 
@@ -27,8 +27,10 @@ class Changes(NamedTuple):
     resized: int
 
 
-def dataset(folder: str, shards: list[str]) -> ds.Dataset:
+def dataset(folder: str, shards: list[str]) -> "ds.Dataset":
     """The rows of these shards in a manifest's folder; nothing is read before it is scanned."""
+    import pyarrow.dataset as ds  # imports pandas, which costs as much as all the rest of a command
+
     if not shards:
         return ds.dataset(MANIFEST_SCHEMA.empty_table())
     filesystem, path = storage.resolve(folder)
@@ -36,7 +38,7 @@ def dataset(folder: str, shards: list[str]) -> ds.Dataset:
     return ds.dataset(paths, schema=MANIFEST_SCHEMA, format="parquet", filesystem=filesystem)
 
 
-def repeated_id(manifest: ds.Dataset | pa.Table) -> str | None:
+def repeated_id(manifest: "ds.Dataset | pa.Table") -> str | None:
     """An image_id that stands in the manifest more than once, if there is any."""
     with _connection() as connection:
         connection.register("manifest", manifest)
@@ -51,7 +53,7 @@ def repeated_id(manifest: ds.Dataset | pa.Table) -> str | None:
     return None if found is None else str(found[0])
 
 
-def changes(before: ds.Dataset, after: ds.Dataset) -> Changes:
+def changes(before: "ds.Dataset", after: "ds.Dataset") -> Changes:
     """What came, went and has another size, by image_id."""
     with _connection() as connection:
         connection.register("before", before)

@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from imagewizard.errors import UserError
@@ -20,6 +19,9 @@ from imagewizard.manifest.tally import ListingProgress, Tally
 from imagewizard.progress import Reporter, silent
 from imagewizard.schema import BYTES, MEMBER, ROW, URI
 from imagewizard.storage import Folder
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 # Large enough that 10^9 images make 15,000 shards, small enough (some 5 MB) for a worker to hold one at a time.
 SHARD_ROWS = 65_536
@@ -151,7 +153,7 @@ def write_to(
     return index
 
 
-def _check_unique(manifest: ds.Dataset | pa.Table) -> None:
+def _check_unique(manifest: "ds.Dataset | pa.Table") -> None:
     if (twice := queries.repeated_id(manifest)) is not None:
         raise UserError(f"input: image_id {twice!r} is given more than once; ids must be unique")
 

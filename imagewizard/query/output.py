@@ -4,22 +4,19 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import IO, Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 
 from imagewizard import storage
 from imagewizard.errors import UserError, one_line
+from imagewizard.query import TABLE_ROWS
 from imagewizard.query.sql import complaints
 from imagewizard.query.text import cut, printable, width_of
 
-FORMATS = ("table", "csv", "json", "parquet")
 _SUFFIXES = {"csv": "csv", "json": "json", "jsonl": "json", "ndjson": "json", "parquet": "parquet"}
-TABLE_ROWS = 40  # a screenful; the others are counted
 CELL_WIDTH = 60
 LEAST_CELL_WIDTH = 16
 _BATCH_ROWS = 65_536
@@ -35,7 +32,7 @@ def format_of(out: str | None) -> str:
 
 
 def write(relation: duckdb.DuckDBPyRelation, form: str, out: str | None, limit: int | None) -> None:
-    """Writes the rows of `relation` in `form`, one of FORMATS, to the file `out` (local or s3://; None: stdout).
+    """Writes the rows of `relation` in `form`, one of query.FORMATS, to the file `out` (local or s3://; None: stdout).
 
     At most `limit` rows (None: all, but TABLE_ROWS of a table, which then tells how many more there are). A file is
     there as a whole or not at all. Raises UserError where the query fails on the way or the format cannot hold it.
@@ -70,8 +67,10 @@ def _sink(out: str | None) -> Iterator[IO[bytes]]:
 
 
 def _write_csv(relation: duckdb.DuckDBPyRelation, sink: IO[bytes]) -> None:
+    from pyarrow import csv
+
     reader = _with_text(relation, _PLAIN).to_arrow_reader(_BATCH_ROWS)
-    with pa.csv.CSVWriter(sink, reader.schema) as writer:
+    with csv.CSVWriter(sink, reader.schema) as writer:
         for batch in reader:
             writer.write(batch)
 
@@ -90,6 +89,8 @@ def _write_json(relation: duckdb.DuckDBPyRelation, sink: IO[bytes]) -> None:
 
 
 def _write_parquet(relation: duckdb.DuckDBPyRelation, sink: IO[bytes]) -> None:
+    import pyarrow.parquet as pq
+
     others = {str(kind.id) for kind in relation.types} - {"interval"}  # which Arrow has and Parquet has not
     reader = _with_text(relation, others).to_arrow_reader(_BATCH_ROWS)
     with pq.ParquetWriter(sink, reader.schema, compression="zstd") as writer:
@@ -125,7 +126,7 @@ def _table(relation: duckdb.DuckDBPyRelation, limit: int, fit: bool) -> str:
     hidden = relation.count("*").fetchall()[0][0] - limit if rows.num_rows > limit else 0
     screen = shutil.get_terminal_size().columns if fit and sys.stdout.isatty() else None
     columns = [
-        (_cells(column.to_pylist()), kind.id in _NUMBERS)
+        (_cells(_values(column)), kind.id in _NUMBERS)
         for column, kind in zip(rows.slice(0, limit).columns, relation.types, strict=True)
     ]
     lines = _aligned(list(map(printable, rows.schema.names)), columns, screen)
@@ -151,6 +152,16 @@ def _aligned(names: list[str], columns: list[tuple[list[str], bool]], screen: in
         for texts, width, (_, right) in zip(cells, widths, columns, strict=True)
     ]
     return ["  ".join(line).rstrip() for line in zip(*padded, strict=True)]
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """The values of a column. pyarrow imports pandas to make a datetime, so those are made here."""
+    if not pa.types.is_timestamp(column.type):
+        values: list[Any] = column.to_pylist()
+        return values
+    start = datetime(1970, 1, 1, tzinfo=UTC if column.type.tz else None)
+    microseconds = column.cast(pa.timestamp("us", column.type.tz)).cast(pa.int64()).to_pylist()
+    return [None if value is None else start + timedelta(microseconds=value) for value in microseconds]
 
 
 def _cells(values: list[Any]) -> list[str]:

@@ -6,72 +6,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import duckdb
+import pyarrow as pa
 
-from imagewizard.errors import JobError, UserError
+from imagewizard.errors import JobError, UserError, one_line
+from imagewizard.query.canned import CANNED
 from imagewizard.runs import job, results
 from imagewizard.runs.totals import SUPERSEDED
-
-
-class Canned(NamedTuple):
-    """A query that has a name."""
-
-    description: str
-    sql: str
-
-
-CANNED = {
-    "summary": Canned(
-        "per run, mode and sigma: images, errors, mean PSNR and SSIM before and after, mean seconds an image",
-        """
-        SELECT run, mode, sigma, count(*) AS images, count(*) FILTER (status = 'ok') AS ok,
-               count(*) FILTER (status = 'error') AS errors, avg(psnr_noisy) AS psnr_noisy, avg(psnr) AS psnr,
-               avg(psnr - psnr_noisy) AS gain, avg(ssim_noisy) AS ssim_noisy, avg(ssim) AS ssim, avg(seconds) AS seconds
-        FROM results GROUP BY run, mode, sigma ORDER BY run, mode, sigma""",
-    ),
-    "worst": Canned(
-        "the 20 images that gained least PSNR",
-        """
-        SELECT run, image_id, sigma, psnr_noisy, psnr, psnr - psnr_noisy AS gain, ssim_noisy, ssim, width, height
-        FROM results WHERE gain IS NOT NULL ORDER BY gain, run, image_id, sigma LIMIT 20""",
-    ),
-    "best": Canned(
-        "the 20 images that gained most PSNR",
-        """
-        SELECT run, image_id, sigma, psnr_noisy, psnr, psnr - psnr_noisy AS gain, ssim_noisy, ssim, width, height
-        FROM results WHERE gain IS NOT NULL ORDER BY gain DESC, run, image_id, sigma LIMIT 20""",
-    ),
-    "errors": Canned(
-        "failed images counted by stage and reason, each with an example",
-        """
-        SELECT run, stage, error, count(*) AS images, min(uri) AS example
-        FROM results WHERE status = 'error' GROUP BY run, stage, error ORDER BY images DESC, run, stage, error""",
-    ),
-    "histogram": Canned(
-        "how the gain in PSNR is distributed, in steps of 1 dB, for each run and sigma",
-        """
-        SELECT run, sigma, CAST(floor(psnr - psnr_noisy) AS INTEGER) AS gain_from, gain_from + 1 AS gain_to,
-               count(*) AS images, bar(images, 0, max(images) OVER (PARTITION BY run, sigma), 30) AS share
-        FROM results WHERE gain_from IS NOT NULL GROUP BY run, sigma, gain_from ORDER BY run, sigma, gain_from""",
-    ),
-    "slowest": Canned(
-        "the 20 images that took longest",
-        """
-        SELECT run, image_id, sigma, mode, steps, width, height, seconds
-        FROM results WHERE seconds IS NOT NULL ORDER BY seconds DESC, run, image_id, sigma LIMIT 20""",
-    ),
-    "by-size": Canned(
-        "images, time and gain by image size, in classes that double",
-        """
-        SELECT run, power(2, floor(log2(megapixels))) AS megapixels_from, 2 * megapixels_from AS megapixels_to,
-               count(*) AS images, avg(seconds) AS seconds, sum(megapixels) / sum(seconds) AS megapixels_per_s,
-               avg(psnr - psnr_noisy) AS gain
-        FROM (SELECT *, width * height / 1e6 AS megapixels FROM results WHERE status = 'ok')
-        GROUP BY run, megapixels_from ORDER BY run, megapixels_from""",
-    ),
-}
+from imagewizard.schema import RESULT_SCHEMA
 
 # What a query may be. MULTI is how the parser sees a PIVOT; everything else would change something.
 _READING = (
@@ -111,8 +55,16 @@ def _current(connection: duckdb.DuckDBPyConnection, run: str, number: int) -> li
         f"_run{number}_plain": [name for name, file in files.items() if file.shard not in retried],
         f"_run{number}_retried": [name for name, file in files.items() if file.shard in retried],
     }
+    try:
+        held = results.rows(run, names)
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(one_line(error)) from None
     for table, kept in parts.items():
-        connection.register(table, results.dataset(run, kept))
+        if held is None:
+            connection.register(table, results.dataset(run, kept))
+        else:
+            empty = pa.Table.from_batches([], RESULT_SCHEMA)
+            connection.register(table, pa.concat_tables([empty, *(held[name] for name in kept)]))
     selects = [_labelled(run, f"_run{number}_plain")]
     if retried:
         # Later rows are few, so they make a small hash table that the rows stream past; a window function would sort.
@@ -183,8 +135,11 @@ def complaints() -> Iterator[None]:
     except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError, duckdb.PermissionException) as error:
         what = str(error).partition("\n\nLINE ")[0]  # after it comes the line of SQL again, with a caret under it
         if "reading the stream registered as" in what:  # pyarrow's part: no mistake in the query
-            raise JobError(
-                "result files could not be read, or were put together meanwhile; run the same command again "
-                f"({' '.join(what.split())[-200:]})"
-            ) from None
-        raise UserError(f"SQL: {' '.join(what.split())}") from None
+            raise _unreadable(one_line(what)[-200:]) from None
+        raise UserError(f"SQL: {one_line(what)}") from None
+
+
+def _unreadable(reason: str) -> JobError:
+    return JobError(
+        f"result files could not be read, or were put together meanwhile; run the same command again ({reason})"
+    )

@@ -4,16 +4,18 @@ import functools
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import yaml
 
 from imagewizard import storage
-from imagewizard.config.denoise import DenoiseConfig
-from imagewizard.config.train import TrainConfig
 from imagewizard.errors import UserError, one_line
 from imagewizard.schema import SCHEMA_VERSION
 from imagewizard.storage import Folder
+
+if TYPE_CHECKING:  # pydantic takes a tenth of a second that `status` and `query` need not wait for
+    from imagewizard.config.denoise import DenoiseConfig
+    from imagewizard.config.train import TrainConfig
 
 Kind = Literal["denoise", "train"]
 
@@ -39,7 +41,7 @@ def kind(run: str) -> Kind | None:
     return next((name for name in get_args(Kind) if name == found), None)
 
 
-def begin(kind: Kind, config: DenoiseConfig | TrainConfig, fingerprint: str | None, keys: tuple[str, ...]) -> None:
+def begin(kind: Kind, config: "DenoiseConfig | TrainConfig", fingerprint: str | None, keys: tuple[str, ...]) -> None:
     """Writes job.yaml, or raises UserError if the one that is there is of another job, as `check_same_job` does.
 
     To be called by whoever holds the lease: between a look before and now, another driver may have come and gone.
@@ -51,7 +53,7 @@ def begin(kind: Kind, config: DenoiseConfig | TrainConfig, fingerprint: str | No
         check_same_job(stored, kind, config, fingerprint, keys)
 
 
-def write_job(kind: Kind, config: DenoiseConfig | TrainConfig, fingerprint: str | None) -> None:
+def write_job(kind: Kind, config: "DenoiseConfig | TrainConfig", fingerprint: str | None) -> None:
     """Writes job.yaml, before any work. Credentials are in no config, so none get in here.
 
     `fingerprint`: of the model that the run begins with; None if it begins with none.
@@ -95,7 +97,7 @@ def check_output(output: str, sources: str | list[str]) -> None:
 def check_same_job(
     stored: dict[str, Any],
     kind: Kind,
-    config: DenoiseConfig | TrainConfig,
+    config: "DenoiseConfig | TrainConfig",
     fingerprint: str | None,
     keys: tuple[str, ...],
 ) -> None:

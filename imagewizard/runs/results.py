@@ -1,7 +1,8 @@
-"""The result files of a run: their names, which of them count, and all their rows as one pyarrow dataset.
+"""The result files of a run: their names, which of them count, and their rows.
 
 Rows are committed in small files, one a block. Once all blocks of a manifest shard are there, one file takes their
-place (compaction.py): it counts from the moment it is there, and what it replaces counts no more, be it deleted or not.
+place (compaction.py): it counts from the moment it is there, and the files that it replaces no longer count, even
+before they are deleted.
 """
 
 import json
@@ -9,16 +10,22 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from imagewizard import storage
-from imagewizard.errors import UserError
+from imagewizard.errors import UserError, one_line
 from imagewizard.schema import RESULT_SCHEMA
 from imagewizard.storage import Folder
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
+
+# Files with at most this much in them, uncompressed, are read as a whole: some 100,000 rows.
+IN_MEMORY_BYTES = 32 << 20
+IN_MEMORY_FILES = 64
 
 _BLOCK = re.compile(r"s([0-9]{5,})-b([0-9]{6,})-a([0-9]{2,})\.parquet")
 _SHARD = re.compile(r"s([0-9]{5,})-c([0-9]{2,})\.parquet")
@@ -130,14 +137,43 @@ def result_files(run: str) -> list[str]:
         names = listing(run).names
         is_run = bool(names) or Folder(run).exists("job.yaml")
     except OSError as error:
-        raise UserError(f"{run}: cannot be listed: {' '.join(str(error).split())}") from None
+        raise UserError(f"{run} cannot be listed: {one_line(error)}", "check the address and try again") from None
     if not is_run:
-        raise UserError(f"{run}: no run folder (no job.yaml, no results in it); give the `output` of a denoise job")
+        raise UserError(f"{run}: no run folder (no job.yaml, no results in it)", "give the `output` of a denoise job")
     return names
 
 
-def dataset(run: str, names: list[str]) -> ds.Dataset:
+def rows(run: str, names: list[str]) -> "dict[str, pa.Table] | None":
+    """{name: its rows by RESULT_SCHEMA}; None if that may be too much for the memory. Raises OSError.
+
+    For the runs that people look at while they wait: `dataset` imports pandas, which takes longer than all of this.
+    """
+    if len(names) > IN_MEMORY_FILES:
+        return None
+    found = {}
+    held = 0
+    for name in names:
+        with Folder(run).open(f"results/{name}") as stream, pq.ParquetFile(stream) as file:
+            held += sum(file.metadata.row_group(group).total_byte_size for group in range(file.num_row_groups))
+            if held > IN_MEMORY_BYTES:
+                return None
+            found[name] = _by_schema(file.read())
+    return found
+
+
+def _by_schema(table: pa.Table) -> pa.Table:
+    """Rows by RESULT_SCHEMA: columns that an older version did not write are null."""
+    columns = [
+        table[field.name].cast(field.type) if field.name in table.schema.names else pa.nulls(len(table), field.type)
+        for field in RESULT_SCHEMA
+    ]
+    return pa.Table.from_arrays(columns, schema=RESULT_SCHEMA)
+
+
+def dataset(run: str, names: list[str]) -> "ds.Dataset":
     """The rows of these result files of a run, by RESULT_SCHEMA; nothing is read before it is scanned."""
+    import pyarrow.dataset as ds  # imports pandas, which costs as much as all the rest of a command
+
     if not names:
         return ds.dataset(RESULT_SCHEMA.empty_table())
     filesystem, folder = storage.resolve(Folder(run).uri_of("results"))
@@ -159,7 +195,7 @@ def encode(rows: pa.Table, notes: dict[str, Any]) -> pa.Buffer:
 
 def read(run: str, name: str) -> tuple[pa.Table, dict[str, Any]]:
     """A result file's rows, by RESULT_SCHEMA, and its notes. Raises OSError."""
-    table = pq.read_table(pa.BufferReader(Folder(run).read(f"results/{name}")))
+    table = pq.ParquetFile(pa.BufferReader(Folder(run).read(f"results/{name}"))).read()
     return table.replace_schema_metadata(None), json.loads((table.schema.metadata or {}).get(_NOTES, b"{}"))
 
 
@@ -171,5 +207,5 @@ def read_notes(run: str, name: str) -> dict[str, Any]:
 
 def read_columns(run: str, name: str, columns: list[str]) -> pa.Table:
     """Some columns of a result file's rows; reads no more than these. Raises OSError."""
-    with Folder(run).open(f"results/{name}") as stream:
-        return pq.read_table(stream, columns=columns)
+    with Folder(run).open(f"results/{name}") as stream, pq.ParquetFile(stream) as file:
+        return file.read(columns)

@@ -1,13 +1,13 @@
-"""How far a run is, computed from what lies in its folder: from any machine, while it runs or long after."""
+"""How far a bulk run is, computed from what lies in its folder: from any machine, while it runs or long after."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import pyarrow as pa
-import pyarrow.compute as pc
+import duckdb
 
 from imagewizard.config.denoise import DenoiseConfig
 from imagewizard.manifest import shards as manifest
+from imagewizard.progress import clock
 from imagewizard.runs import job as run_job
 from imagewizard.runs import results, totals
 from imagewizard.runs.totals import Totals
@@ -62,13 +62,36 @@ def read(run: str) -> Status:
     return Status(state, index.images, found.ok, found.failed, pending, rate, last_row, driver)
 
 
+_RECENT = "SELECT count(*), min(epoch(finished_at)) FROM rows WHERE epoch(finished_at) > ?"
+
+
 def _recent(run: str, files: results.ResultFiles, shards: dict[int, Totals], last: float) -> tuple[int, float]:
     """The number of rows of the last minutes before the newest one, and the seconds that they span."""
     since = last - RATE_SECONDS
     names = [name for shard, each in shards.items() if (each.last_row or 0.0) > since for name in files.of_shard(shard)]
-    newer = pc.field("finished_at") > pa.scalar(datetime.fromtimestamp(since, UTC), pa.timestamp("us", tz="UTC"))
-    times = results.dataset(run, names).to_table(columns=["finished_at"], filter=newer)["finished_at"]
-    if not len(times):
-        return 0, 0.0
-    ends = pc.min_max(times).as_py()
-    return len(times), (ends["max"] - ends["min"]).total_seconds()
+    count, first = 0, last
+    with duckdb.connect() as connection:
+        for name in names:  # one after the other, because each is held in memory
+            connection.register("rows", results.read_columns(run, name, ["finished_at"]))
+            [(rows, start)] = connection.execute(_RECENT, [since]).fetchall()
+            count, first = count + rows, min(first, last if start is None else start)
+    return count, last - first
+
+
+def text(run: str, status: Status) -> str:
+    """The status in a few lines, as the command prints it."""
+    total = status.ok + status.failed + status.pending
+    share = 100.0 * (total - status.pending) / total if total else 0.0
+    lines = [
+        f"{run}: {status.state}" + (f" ({status.driver})" if status.driver else ""),
+        f"  {status.images} images, {total} rows: {status.ok} ok, {status.failed} failed, {status.pending} pending "
+        f"({share:.1f} % done)",
+    ]
+    if status.rows_per_second:
+        eta = f", ETA {clock(status.eta_seconds)}" if status.eta_seconds else ""
+        lines.append(f"  {status.rows_per_second:.1f} rows/s{eta}; last row {status.last_row:%Y-%m-%d %H:%M:%S} UTC")
+    if status.state == "stopped":
+        lines.append("  the same `imagewizard denoise` command again goes on from here")
+    elif status.failed and status.state == "finished":
+        lines.append(f"  imagewizard query {run} errors tells why; retry_failed=true tries them again")
+    return "\n".join(lines)

@@ -15,6 +15,7 @@ from pyarrow import fs
 from imagewizard.errors import JobError, UserError
 from imagewizard.query import output as query_output
 from imagewizard.query import sql as query_sql
+from imagewizard.runs import results
 from imagewizard.schema import RESULT_SCHEMA
 from jobs import query as command
 from jobs import shell
@@ -26,9 +27,11 @@ def rows_of(run: Path | str, sql: str) -> list[dict[str, Any]]:
         return query_sql.records(connection, sql)
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
+@pytest.fixture(params=["read at once", "scanned"])
+def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two levels of three images; one image fails at first and then does not, another fails for good."""
+    if request.param == "scanned":  # as a run that is too large to be held in memory
+        monkeypatch.setattr(results, "IN_MEMORY_BYTES", 0)
     folder = tmp_path / "run"
     write_job(folder, 4, noise={"sigma": [25, 50]})
     write_rows(
@@ -97,6 +100,7 @@ def test_a_run_without_results_can_be_asked_too(tmp_path: Path) -> None:
         assert query_sql.select(connection, "FROM results").columns == ["run", *RESULT_SCHEMA.names]
 
 
+@pytest.mark.parametrize("run", ["scanned"], indirect=True)
 def test_filters_and_projections_reach_the_files(run: Path) -> None:
     with query_sql.connect([str(run)]) as connection:
         sql = "EXPLAIN SELECT psnr FROM results WHERE image_id = 'a.png'"
@@ -309,8 +313,8 @@ def test_a_file_is_written_whole_or_not_at_all(
 
 def test_wrong_words_are_told_what_to_do(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wrong = [
-        ([], "give a run folder and a query"),
-        ([str(run)], "give a run folder and a query"),
+        ([], "no run folder or no query; give both"),
+        ([str(run)], "no run folder or no query; give both"),
         ([str(run / "results"), "summary"], "no run folder"),
         ([str(run), "summary", "--limit", "-1"], "--limit"),
         ([str(run), "summary", "--format", "parquet"], "--out FILE"),
@@ -353,7 +357,10 @@ def test_runs_in_s3_are_read_and_rows_written_there(
         rows_of(f"{bucket}/nothing/here", "summary")
 
 
-def test_files_that_go_while_they_are_read_are_no_mistake_of_the_query(tmp_path: Path) -> None:
+def test_files_that_go_while_they_are_scanned_are_no_mistake_of_the_query(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "IN_MEMORY_BYTES", 0)
     write_rows(tmp_path, [row("a.png")])
     gone = write_rows(tmp_path, [row("b.png")], block=1)
     connection = query_sql.connect([str(tmp_path)])
@@ -361,3 +368,14 @@ def test_files_that_go_while_they_are_read_are_no_mistake_of_the_query(tmp_path:
     with pytest.raises(JobError, match="run the same command again") as error:
         query_sql.records(connection, "SELECT * FROM results")
     assert "\n" not in str(error.value)
+
+
+def test_files_that_go_before_they_are_read_are_no_mistake_of_the_query(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_rows(tmp_path, [row("a.png")])
+    gone = write_rows(tmp_path, [row("b.png")], block=1)
+    read = results.rows
+    monkeypatch.setattr(results, "rows", lambda run, names: gone.unlink() or read(run, names))
+    with pytest.raises(JobError, match="run the same command again"):
+        query_sql.connect([str(tmp_path)])

@@ -1,9 +1,10 @@
-"""Names of result files, and the rows of a run as a dataset."""
+"""Names of result files, and the rows of a run, read at once or as a dataset."""
 
 import itertools
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from imagewizard.errors import UserError
@@ -135,3 +136,26 @@ def test_rows_keep_their_types_where_all_are_errors(tmp_path: Path) -> None:
     rows = results.dataset(str(tmp_path), results.result_files(str(tmp_path))).to_table()
     assert rows.schema == RESULT_SCHEMA
     assert rows["psnr"].to_pylist() == [None, 30.0]
+
+
+def test_only_small_runs_are_read_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [write_rows(tmp_path, [row(f"{block}.png")], block=block).name for block in range(3)]
+    held = results.rows(str(tmp_path), names)
+    assert held is not None and [table["image_id"].to_pylist() for table in held.values()] == [
+        ["0.png"],
+        ["1.png"],
+        ["2.png"],
+    ]
+    monkeypatch.setattr(results, "IN_MEMORY_FILES", 2)
+    assert results.rows(str(tmp_path), names) is None
+    assert results.rows(str(tmp_path), names[1:]) is not None
+    monkeypatch.setattr(results, "IN_MEMORY_BYTES", 100)
+    assert results.rows(str(tmp_path), names[1:]) is None
+
+
+def test_a_column_that_an_older_version_did_not_write_is_null(tmp_path: Path) -> None:
+    path = write_rows(tmp_path, [row("a.png")])
+    pq.write_table(pq.read_table(path).drop_columns(["output_uri", "sigma_estimated"]), path)
+    held = results.rows(str(tmp_path), [path.name])
+    assert held is not None and held[path.name].schema == RESULT_SCHEMA
+    assert held[path.name].equals(results.dataset(str(tmp_path), [path.name]).to_table())

@@ -1,6 +1,8 @@
 """The status of a run is computed from its folder alone."""
 
 import shutil
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,34 @@ def test_a_run_that_is_not_listed_yet(run: Path) -> None:
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run folder"):
         status.read(str(tmp_path))
+
+
+def test_the_rate_is_that_of_the_last_minutes(run: Path) -> None:
+    ends = [0, 1000, 1020, 1060]  # seconds
+    rows = [
+        run_folders.row(f"{end}.png", finished_at=run_folders.STARTED + timedelta(seconds=end), sigma=50.0)
+        for end in ends
+    ]
+    run_folders.write_rows(run, rows[:2], block=2)
+    run_folders.write_rows(run, rows[2:], block=3)
+    found = status.read(str(run))
+    assert found.last_row == run_folders.STARTED + timedelta(seconds=1060)
+    assert found.rows_per_second == pytest.approx(3 / 60)
+
+
+def test_the_text(run: Path) -> None:
+    found = status.read(str(run))
+    lines = status.text("runs/a", found).splitlines()
+    assert lines == [
+        "runs/a: stopped",
+        "  4 images, 4 rows: 1 ok, 1 failed, 2 pending (50.0 % done)",
+        "  the same `imagewizard denoise` command again goes on from here",
+    ]
+    working = replace(found, state="running", driver="pid 7 on host", rows_per_second=0.5)
+    assert status.text("runs/a", working).splitlines() == [
+        "runs/a: running (pid 7 on host)",
+        "  4 images, 4 rows: 1 ok, 1 failed, 2 pending (50.0 % done)",
+        "  0.5 rows/s, ETA 0:04; last row 2026-05-01 12:00:00 UTC",
+    ]
+    finished = replace(found, state="finished", ok=3, pending=0)
+    assert status.text("runs/a", finished).splitlines()[-1].startswith("  imagewizard query runs/a errors tells why")
