@@ -28,9 +28,7 @@ def imported(words: list[str], names: list[str]) -> str:
     return done.stderr.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize(
-    "words", [["query", "--list"], ["query", "--help"], ["status", "--help"], ["report", "--help"]]
-)
+@pytest.mark.parametrize("words", ["query --list", "query --help", "status --help", "report --help"])
 def test_help_and_lists_come_at_once(words: str) -> None:
     assert imported(words.split(), [*SLOW, "pyarrow", "duckdb", "pydantic", "numpy"]) == "end"
 
