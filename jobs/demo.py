@@ -45,13 +45,14 @@ def main(argv: list[str]) -> int:
     job = config.load(DenoiseConfig, path, [f"input={photos()}", "output=runs/demo", "images.format=png", *overrides])
     if not dry_run:
         clear(job.output)
-    from imagewizard.distributed import denoise_job  # importing Ray takes seconds: a wrong config is told first
+    # Importing Ray takes seconds: the config is checked before.
+    from imagewizard.distributed import cluster, denoise_job
 
     plan = denoise_job.prepare(job)
     print(plan, flush=True)
     if dry_run:
         return shell.DONE
-    totals = denoise_job.execute(plan, Printer())
+    totals = denoise_job.execute(plan, Printer(), cluster.start_quietly)
     _print_table(job.output)
     page = run_report.write_report(job.output)
     print(f"\n{totals['session']['rows_per_second']:.2f} images/s, start-up included")

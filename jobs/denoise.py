@@ -19,13 +19,14 @@ def main(argv: list[str]) -> int:
         example="imagewizard denoise input=photos output=runs/photos noise.sigma='[15,25,50]'",
     )
     job = config.load(DenoiseConfig, path, overrides)
-    from imagewizard.distributed import denoise_job  # Ray takes seconds that a wrong config need not wait for
+    # Importing Ray takes seconds: the config is checked before.
+    from imagewizard.distributed import cluster, denoise_job
 
     plan = denoise_job.prepare(job)
     print(plan, flush=True)
     if dry_run:
         return shell.DONE
-    summary = denoise_job.execute(plan, Printer())
+    summary = denoise_job.execute(plan, Printer(), cluster.start_quietly)
     _print_summary(plan.config, summary)
     total = summary["ok"] + summary["failed"]
     return shell.TOO_MANY_FAILED if summary["failed"] > plan.config.max_failed_fraction * total else shell.DONE

@@ -19,14 +19,15 @@ def main(argv: list[str]) -> int:
         example="imagewizard train configs/embedded.yaml data.train=photos data.validation=more-photos",
     )
     job = config.load(TrainConfig, path, overrides)
-    from imagewizard.distributed import train_job  # Ray and torch take seconds that a wrong config need not wait for
+    # Importing Ray takes seconds: the config is checked before.
+    from imagewizard.distributed import cluster, train_job
 
     plan = train_job.prepare(job)
     print(plan, flush=True)
     if dry_run:
         return shell.DONE
     if plan.summary is None:
-        _print_summary(job.output, train_job.execute(plan, Printer()))
+        _print_summary(job.output, train_job.execute(plan, Printer(), cluster.start_quietly))
     else:
         _print_summary(job.output, plan.summary)
         print("this run was finished before; nothing was done")

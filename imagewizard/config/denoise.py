@@ -70,7 +70,7 @@ class ResourcesSection(Section):
     """How the work is spread; none of it changes a result."""
 
     actors: Annotated[int, Field(ge=1)] | Auto = "auto"
-    """Model actors; auto: one a GPU of the cluster, or, without any, one for every two CPUs."""
+    """Model actors; auto: one a GPU of the cluster, or, without any, one a CPU core."""
     gpus_per_actor: Annotated[float, Field(ge=0)] | Auto = "auto"
     batch_size: Annotated[int, Field(ge=1)] | Auto = "auto"
     """Images (or tiles) a forward."""

@@ -1,11 +1,11 @@
-"""Joining a Ray cluster, or starting a local one, and deciding how wide a job may spread on it."""
+"""Joining a Ray cluster or starting a local one, and what a job gets of it."""
 
 import logging
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +14,14 @@ import ray
 from ray.data import DataContext
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
+from imagewizard.bulk.block import PIXEL_BYTES
 from imagewizard.config.denoise import ResourcesSection
 from imagewizard.config.train import TrainResourcesSection
-from imagewizard.errors import UserError
+from imagewizard.errors import UserError, one_line
+from imagewizard.manifest.shards import BLOCK_BYTES
 
-# Four blocks of the largest kind in front of each actor, and the one that it works on, twice over.
-STORE_BYTES_PER_ACTOR = 1 << 30
+# Five blocks of the largest kind for each actor: the one it works on, and four that wait for it.
+STORE_BYTES_PER_ACTOR = 5 * (BLOCK_BYTES + PIXEL_BYTES)
 
 # What a block of images (64 MB encoded, 128 MB of pixels) takes in a process that works on it, with its copies: …
 PROCESS_BYTES = 1_000_000_000
@@ -29,14 +31,14 @@ IMAGE_COPIES = 100
 
 @dataclass(frozen=True)
 class Allocation:
-    """How many model actors, and what each gets."""
+    """What a bulk job gets of a cluster: how many model actors, and what each gets."""
 
     actors: int
     threads_per_actor: int
     gpus_per_actor: float
     readers: int
     store_bytes: int
-    """What images may take of the nodes' shared memory, on their way from one process to the next."""
+    """Of the nodes' shared memory, for images on their way from one process to the next."""
 
     @property
     def memory(self) -> str:
@@ -56,31 +58,56 @@ class Allocation:
 
 
 def start(address: str | None) -> None:
-    """Connects to the cluster at `address`, the one around (RAY_ADDRESS), or a new local one; quiet in the log.
+    """Joins the Ray cluster at `address` or the one around (RAY_ADDRESS), or starts a local one.
 
-    Raises UserError if there is no cluster at the address.
+    Does nothing where this process has joined or started Ray before. Ray stays for the next job of the process;
+    `ray.shutdown()` ends it. Raises UserError if there is no cluster at the address.
     """
+    if ray.is_initialized():
+        return
+    local = address is None and "RAY_ADDRESS" not in os.environ
+    options = {
+        "address": address,
+        "num_cpus": available_cpus() if local else None,
+        "include_dashboard": False if local else None,
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "runtime_env": None if local or _sets_bytecode(os.environ) else {"env_vars": {NO_BYTECODE: ""}},
+    }
+    try:
+        with _bytecode_is_kept():
+            _init(options)
+    except ConnectionError as error:
+        fix = "give the address of a running cluster, or null for a local one"
+        raise UserError(f"no Ray cluster at {address} ({one_line(error)})", fix, "resources.address") from None
+
+
+def start_quietly(address: str | None) -> None:
+    """As `start`, for a command, whose process is its own: keeps what Ray writes to stderr by itself out of its log."""
     if not ray.is_initialized():
-        local = address is None and "RAY_ADDRESS" not in os.environ
-        options = {
-            "address": address,
-            "num_cpus": available_cpus() if local else None,
-            "include_dashboard": False if local else None,
-            "log_to_driver": False,
-            "logging_level": logging.ERROR,
-        }
-        try:
-            with _quiet_core():
-                _init(options)
-        except ConnectionError as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"resources.address: no Ray cluster at {address}: {reason}") from None
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    pace(context)
-    for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler):  # its log file stays; what ends a job is raised anyway
-            handler.setLevel(logging.CRITICAL)
+        with _quiet_core():
+            start(address)
+
+
+# Where this variable is set, as in many containers, every worker compiles torch and diffusers anew: 22 s of CPU an
+# actor, 9.5 s with the bytecode that the first of them leaves. CPython takes an empty value for none.
+NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
+
+
+@contextmanager
+def _bytecode_is_kept() -> Iterator[None]:
+    """Takes NO_BYTECODE out of the environment that a local Ray inherits, and puts it back."""
+    value = os.environ.pop(NO_BYTECODE, None)
+    try:
+        yield
+    finally:
+        if value is not None:
+            os.environ[NO_BYTECODE] = value
+
+
+def _sets_bytecode(environment: Mapping[str, str]) -> bool:
+    """Whether we run in a Ray job whose own runtime environment sets NO_BYTECODE: Ray refuses to set it twice."""
+    return NO_BYTECODE in environment.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "")
 
 
 def _init(options: dict[str, Any]) -> None:
@@ -96,9 +123,9 @@ def _init(options: dict[str, Any]) -> None:
 
 @contextmanager
 def _quiet_core() -> Iterator[None]:
-    """Silences Ray's C++ side, which reports as errors on our stderr what it deals with itself (say, restarts).
+    """Silences Ray's C++ side, which reports as errors on our stderr what it mends itself (restarts, for example).
 
-    It tells on stderr even that it was silenced, so that is diverted meanwhile, and given back if the start fails.
+    It also reports on stderr that it was silenced, so stderr is diverted meanwhile, and given back if the start fails.
     """
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     sys.stderr.flush()
@@ -116,6 +143,23 @@ def _quiet_core() -> Iterator[None]:
             os.close(stderr)
 
 
+@contextmanager
+def quiet_data() -> Iterator[None]:
+    """Keeps Ray Data's messages off the console while a data set is executed: all that ends a job is raised anyway.
+
+    Its log file keeps them.
+    """
+    handlers = [each for each in logging.getLogger("ray.data").handlers if isinstance(each, logging.StreamHandler)]
+    levels = [handler.level for handler in handlers]
+    for handler in handlers:
+        handler.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for handler, level in zip(handlers, levels, strict=True):
+            handler.setLevel(level)
+
+
 # Ray Data's scheduling loop waits until a task is ready. A task with unconsumed output is always ready, so the loop
 # spins on a whole core while outputs wait for a slower consumer. Fifty rounds a second start and finish all that is
 # ready in each.
@@ -129,9 +173,15 @@ class Pace(ExecutionCallback):
         time.sleep(PAUSE_SECONDS)
 
 
-def pace(context: DataContext) -> None:
-    """Gives the pace to all that is executed in a context."""
+def configure(context: DataContext) -> None:
+    """What all our chains set in their own context (`dataset.context`, a copy of the caller's)."""
+    context.enable_progress_bars = False
     context.custom_execution_callback_classes = [Pace]
+    # Every row, of a few bytes or of a hundred megabytes, is a Ray block of its own: it is passed on as soon as it is
+    # there, to whichever consumer is free.
+    context.target_max_block_size = 1
+    # Errors of workers reach the driver as their own class, and not as the text of a traceback.
+    context.raise_original_map_exception = True
 
 
 def available_cpus() -> int:
@@ -140,8 +190,7 @@ def available_cpus() -> int:
 
 
 def allocate(resources: ResourcesSection) -> Allocation:
-    """Starts or joins Ray and fits the actors to it. Raises UserError if it cannot hold what was asked for."""
-    start(resources.address)
+    """Fits the actors to the cluster. Ray must run. Raises UserError if it cannot hold what was asked for."""
     total = ray.cluster_resources()
     cpus, gpus = max(1, int(total.get("CPU", 1))), total.get("GPU", 0.0)
     gpus_per_actor = resources.gpus_per_actor
@@ -150,15 +199,15 @@ def allocate(resources: ResourcesSection) -> Allocation:
     # On CPUs an actor a core: one-thread actors waste nothing on waiting for each other.
     room = int(gpus / gpus_per_actor) if gpus_per_actor else cpus
     if room < 1:
-        raise UserError(
-            f"resources.gpus_per_actor: {gpus_per_actor:g} asked for, but the cluster has {gpus:g}; lower it"
-        )
+        what = f"{gpus_per_actor:g} asked for, but the cluster has {gpus:g}"
+        raise UserError(what, "lower it", "resources.gpus_per_actor")
     actors = room if resources.actors == "auto" else resources.actors
     if actors > room:
-        raise UserError(f"resources.actors: {actors} asked for, but the cluster has room for {room}; lower it")
+        what = f"{actors} asked for, but the cluster has room for {room}"
+        raise UserError(what, "lower it", "resources.actors")
     # A reader for every two cores that the actors leave, or share.
     readers = max(1, (cpus - actors if gpus_per_actor else cpus) // 2)
-    # Shared memory for some blocks on their way to each actor; half of it is others'.
+    # The other half of the shared memory is for what Ray and its other users put there.
     store = min(total.get("object_store_memory", 0.0) / 2, actors * STORE_BYTES_PER_ACTOR)
     return Allocation(actors, max(1, cpus // actors), gpus_per_actor, readers, int(store))
 
@@ -169,7 +218,7 @@ WORKER_CPUS = 0.5
 
 @dataclass(frozen=True)
 class TrainingAllocation:
-    """How many training workers, and what each gets."""
+    """What a training job gets of a cluster: how many workers, and what each gets."""
 
     least: int
     most: int
@@ -185,11 +234,10 @@ class TrainingAllocation:
 
 
 def allocate_training(resources: TrainResourcesSection, pieces: int) -> TrainingAllocation:
-    """Starts or joins Ray and fits the workers to it. Raises UserError if it cannot hold the least number of them.
+    """Fits the workers to the cluster. Ray must run. Raises UserError if it cannot hold the least number of them.
 
     `pieces`: micro-batches of a batch; where the number is left to the cluster, every worker gets one at least.
     """
-    start(resources.address)
     total = ray.cluster_resources()
     cpus, gpus = max(1.0, total.get("CPU", 1.0)), total.get("GPU", 0.0)
     gpus_per_worker = resources.gpus_per_worker
@@ -203,8 +251,6 @@ def allocate_training(resources: TrainResourcesSection, pieces: int) -> Training
         least, most = workers if isinstance(workers, tuple) else (workers, workers)
     if least > room:
         have = f"{gpus:g} GPUs" if gpus_per_worker else f"{cpus:g} CPUs"
-        raise UserError(
-            f"resources.workers: {least} asked for, but the cluster's {have} have room for {room}; "
-            "lower it or gpus_per_worker"
-        )
+        what = f"{least} asked for, but the cluster's {have} have room for {room}"
+        raise UserError(what, "lower it or gpus_per_worker", "resources.workers")
     return TrainingAllocation(least, most, max(1, int(cpus // most)), gpus_per_worker)

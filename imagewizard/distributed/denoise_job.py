@@ -1,6 +1,5 @@
 """A bulk job from its checked config to its summary. The state is the run folder; this only moves it along."""
 
-import re
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -78,11 +77,16 @@ def prepare(config: DenoiseConfig) -> Plan:
 
 
 def execute(
-    plan: Plan, report: Reporter = silent, actor: type[pipeline.DenoiseActor] = pipeline.DenoiseActor
+    plan: Plan,
+    report: Reporter = silent,
+    start: Callable[[str | None], None] = cluster.start,
+    actor: type[pipeline.DenoiseActor] = pipeline.DenoiseActor,
 ) -> dict[str, Any]:
-    """Does what is left of the job and returns its summary. Raises RunLockedError if another driver is at it.
+    """Does what is left of the job and returns its summary.
 
-    `report` is told how far the job is. `actor`: what denoises; another one is for measuring all the rest.
+    `report` is told how far the job is. `start` joins or starts Ray, if there is anything left to do. `actor`: what
+    denoises; another one is for measuring all the rest. Raises RunLockedError if another driver holds the run, JobError
+    if a disk, a server or too many nodes fail; the same job again goes on from what is committed.
     """
     config, run = plan.config, plan.config.output
     with Lease(run) as lease, _explained():
@@ -106,6 +110,7 @@ def execute(
                 images=config.images,
                 keep=config.noise is None,
             )
+            start(config.resources.address)
             chain = partial(pipeline.build, work, actor)
             commits = _Commits(run, index, len(config.levels), files, retried)
             _run_chain(plan, chain, commits, progress, lease, report)
@@ -172,7 +177,7 @@ def _run_chain(
         batch_size=batch,
         threads=allocation.threads_per_actor,
     )
-    with progress:
+    with progress, cluster.quiet_data():
         for block in chain(actor_config, allocation).iter_rows():
             commits.add(block["block"])
             progress.add(block["rows"], block["failed"])
@@ -180,26 +185,19 @@ def _run_chain(
         commits.wait()
 
 
-# The last line of a worker's traceback, where it is of an error of a disk or a server. Ray Data passes that text on and
-# not the exception itself.
-_OS_ERRORS = "OS|Permission|FileNotFound|Connection\\w*|Timeout|NoSuchBucket|IsADirectory|NotADirectory"
-_LAST_LINE = re.compile(rf"^(?:[\w.]*\.)?((?:{_OS_ERRORS})Error: .*)", re.MULTILINE)
-
-
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Turns what Ray reports of disks, servers and nodes that gave way into a JobError; bugs keep their traceback."""
+    """Turns the loss of a disk, a server or a node into a JobError that says what to do; bugs keep their traceback."""
     try:
         yield
     except ray.exceptions.RayTaskError as error:
-        lines = _LAST_LINE.findall(str(error))
-        if not lines:
+        if not isinstance(error.cause, JobError):
             raise
-        raise _broken(lines[-1]) from None
+        raise _stopped(error.cause) from None
     except (ray.exceptions.RayError, OSError) as error:
-        raise _broken(f"{type(error).__name__}: {error}") from None
+        raise _stopped(f"{type(error).__name__}: {error}") from None
 
 
-def _broken(reason: str) -> JobError:
-    reason = textwrap.shorten(reason, 300)
-    return JobError(f"{reason}. What is committed stays; once mended, the same command goes on")
+def _stopped(reason: object) -> JobError:
+    text = textwrap.shorten(str(reason), 300)
+    return JobError(f"{text}. What is committed stays; once mended, the same command goes on")

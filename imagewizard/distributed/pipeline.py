@@ -7,20 +7,22 @@ so that what is denoised is written before the next block is begun: a crash cost
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
+from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 from ray.util.annotations import RayDeprecationWarning
 
 from imagewizard.bulk import block as blocks
 from imagewizard.bulk import outputs
 from imagewizard.bulk.block import Block
 from imagewizard.config.denoise import ActorConfig, ImagesSection
+from imagewizard.distributed import cluster
 from imagewizard.distributed.cluster import Allocation
+from imagewizard.errors import JobError, one_line
 from imagewizard.images import picture
 from imagewizard.images.decoding import quiet
 from imagewizard.images.errors import ImageError
@@ -39,8 +41,8 @@ MAX_HEADER_BYTES = 16 << 20
 ACTOR_CPUS = 0.5
 READER_CPUS = 0.25
 
-# A block whose actor dies goes to another; one that kills each of them, by what it takes of memory say, ends the job
-# with a reason, while Ray's default would try it for ever.
+# A block whose actor dies goes to another actor. One that kills each of them (it takes too much memory, for example)
+# ends the job with a reason; Ray's default would try it for ever.
 BLOCK_RETRIES = 3
 
 
@@ -60,29 +62,26 @@ class Work:
 
 
 def build(work: Work, actor: type["DenoiseActor"], config: ActorConfig, allocation: Allocation) -> Dataset:
-    """The chain over all that is left of a run. Its rows, by WRITTEN_SCHEMA, tell of each block as it is committed.
+    """The chain over all that is left of a run. Its rows, by WRITTEN_SCHEMA, report each block as it is committed.
 
-    `actor`: DenoiseActor, or what stands in for it; made with `config`.
+    `actor`: DenoiseActor, or what stands in for it; made with `config`. Errors of disks and servers in the chain are
+    JobErrors.
     """
-    context = DataContext.get_current()
-    # Every row, be it one of a few bytes or of a hundred megabytes, is a Ray block of its own, so that each is passed
-    # on as soon as it is there, to whichever actor is free.
-    context.target_max_block_size = 1
+    pieces = ray.data.from_items([asdict(piece) for piece in work.pieces], override_num_blocks=len(work.pieces))
+    cluster.configure(pieces.context)
     # Readers wait while so much lies between them and the actors.
-    context.execution_options.resource_limits = context.execution_options.resource_limits.copy(
-        object_store_memory=allocation.store_bytes
-    )
+    options = pieces.context.execution_options
+    options.resource_limits = options.resource_limits.copy(object_store_memory=allocation.store_bytes)
     by_block = {"batch_size": 1, "batch_format": "pyarrow"}
     task = {"work": replace(work, pieces=[])}
     reader = {"num_cpus": READER_CPUS, "compute": TaskPoolStrategy(size=allocation.readers), "fn_kwargs": task}
     decoded = (
-        ray.data.from_items([asdict(piece) for piece in work.pieces], override_num_blocks=len(work.pieces))
-        .flat_map(list_pending_blocks, **reader)
+        pieces.flat_map(list_pending_blocks, **reader)
         .map_batches(read_images, **reader, **by_block)
         .map_batches(decode_images, **reader, **by_block)
     )
     with warnings.catch_warnings():
-        # Ray deprecates what it passes on to its actors without a name, and has none for max_task_retries.
+        # Ray deprecates actor options that are no parameters of map_batches, and max_task_retries is none of those.
         warnings.simplefilter("ignore", RayDeprecationWarning)
         return decoded.map_batches(
             actor,
@@ -95,11 +94,21 @@ def build(work: Work, actor: type["DenoiseActor"], config: ActorConfig, allocati
         )
 
 
+@contextmanager
+def storage_needed() -> Iterator[None]:
+    """Turns an OSError into a JobError: without the disk or server that failed the job cannot go on."""
+    try:
+        yield
+    except OSError as error:
+        raise JobError(one_line(f"{type(error).__name__}: {error}")) from error
+
+
 def list_pending_blocks(piece: dict[str, Any], work: Work) -> Iterator[dict[str, Any]]:
     """The blocks of a piece of the manifest that are still to be done."""
-    found = blocks.pending(work.run, blocks.Piece(**piece), work.sigmas, work.block_rows, work.retry_failed)
-    for file, table in found:
-        yield Block(file, table, {}).pack().to_pylist()[0]
+    with storage_needed():
+        found = blocks.pending(work.run, blocks.Piece(**piece), work.sigmas, work.block_rows, work.retry_failed)
+        for file, table in found:
+            yield Block(file, table, {}).pack().to_pylist()[0]
 
 
 def read_images(row: pa.Table, work: Work) -> pa.Table:
@@ -108,7 +117,7 @@ def read_images(row: pa.Table, work: Work) -> pa.Table:
     max_bytes = work.max_pixels * MAX_BYTES_PER_PIXEL + MAX_HEADER_BYTES
     with block.timed("read"):
         contents = reading.read(block.images.to_pylist(), max_bytes)
-    errors = [" ".join(str(each).split()) if isinstance(each, OSError) else None for each in contents]
+    errors = [one_line(each) if isinstance(each, OSError) else None for each in contents]
     data = [None if isinstance(each, OSError) else each for each in contents]
     table = block.images.append_column("data", pa.array(data, pa.large_binary()))
     table = table.append_column("stage", pa.array([error and "read" for error in errors], pa.string()))
@@ -163,14 +172,16 @@ WRITTEN_SCHEMA = pa.schema([("block", pa.string()), ("rows", pa.int64()), ("fail
 def write_rows(block: Block, work: Work) -> pa.Table:
     """Writes a block's images, then its rows to the file that is named after it, unless a twin of this task has.
 
-    A twin is the same task run again by Ray, or by another driver's worker that is not dead yet.
+    A twin is the same task run again by Ray, or by another driver's worker that is not dead yet. Raises JobError if
+    the disk or server refuses to write.
     """
-    rows = outputs.write(block, work.run, work.images)
-    data = results.encode(rows, {"stage_seconds": block.seconds})
-    if not Folder(work.run).write_new(f"results/{block.file.name}", data):
-        with suppress(FileNotFoundError):  # compacted already; an image too many does no harm
-            committed, _ = results.read(work.run, block.file.name)
-            outputs.discard(rows, committed)
+    with storage_needed():
+        rows = outputs.write(block, work.run, work.images)
+        data = results.encode(rows, {"stage_seconds": block.seconds})
+        if not Folder(work.run).write_new(f"results/{block.file.name}", data):
+            with suppress(FileNotFoundError):  # compacted already; an image too many does no harm
+                committed, _ = results.read(work.run, block.file.name)
+                outputs.discard(rows, committed)
     failed = rows["status"].to_pylist().count(ERROR)
     return pa.table([[block.file.name], [rows.num_rows], [failed]], schema=WRITTEN_SCHEMA)
 
@@ -178,5 +189,6 @@ def write_rows(block: Block, work: Work) -> pa.Table:
 # Costs a second of one core a shard, and must not wait for a share of one that the chain has taken.
 @ray.remote(num_cpus=0)
 def compact_shard(run: str, shard: int, names: list[str], levels: int) -> None:
-    """compaction.compact on a worker."""
-    compaction.compact(run, shard, names, levels)
+    """compaction.compact on a worker. Raises JobError if the disk or server fails."""
+    with storage_needed():
+        compaction.compact(run, shard, names, levels)

@@ -1,5 +1,6 @@
 """A training job spread over a Ray cluster, from its checked plan to its summary."""
 
+from collections.abc import Callable
 from typing import Any
 
 from imagewizard.distributed import cluster, train_fit
@@ -10,14 +11,17 @@ from imagewizard.training.job import Plan
 from imagewizard.training.job import prepare as prepare
 
 
-def execute(plan: Plan, report: Reporter) -> dict[str, Any]:
-    """Trains what is left, and returns the summary; `report` gets a line now and then.
+def execute(
+    plan: Plan, report: Reporter, start: Callable[[str | None], None] = cluster.start
+) -> dict[str, Any]:
+    """Trains what is left, and returns the summary; `report` gets a line now and then. `start` joins or starts Ray.
 
     Raises UserError for data or options that do not work, RunLockedError if another driver is at it.
     """
     config = plan.config
     with Lease(config.output) as lease:
         images = job.begin(plan, lease.check, report)
+        start(config.resources.address)
         allocation = cluster.allocate_training(config.resources, config.most_pieces)
         task = job.task(config, images, allocation.most, allocation.threads_per_worker)
         length = f"{task.steps} steps" if task.steps else f"{config.optimizer.minutes:g} minutes"

@@ -54,8 +54,7 @@ def build(samples: Samples, first_row: int, rows: int) -> Dataset:
     dataset = ray.data.from_items(pieces, override_num_blocks=len(pieces)).flat_map(
         load_piece, fn_kwargs={"samples": samples}, num_cpus=LOADER_CPUS
     )
-    cluster.pace(dataset.context)
-    dataset.context.target_max_block_size = 1  # a row is a block, and handed on as soon as it is there
+    cluster.configure(dataset.context)
     return dataset
 
 

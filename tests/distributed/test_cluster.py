@@ -1,5 +1,8 @@
 """How wide a job spreads, and what it says of a cluster that is too small or not there."""
 
+import logging
+import os
+
 import pytest
 import ray
 
@@ -15,6 +18,70 @@ def allocate(**changes: object) -> cluster.Allocation:
     return cluster.allocate(ResourcesSection.model_validate(changes))
 
 
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    """What ray.init would be given, and NO_BYTECODE in the environment of the Ray that it would start."""
+    calls: list[dict] = []
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **options: calls.append(options | {"inherited": os.environ.get(NO)}))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return calls
+
+
+NO = cluster.NO_BYTECODE
+
+
+def test_workers_of_a_local_ray_keep_bytecode(started: list[dict], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NO, "1")
+    cluster.start(None)
+    [options] = started
+    assert options["inherited"] is None and options["runtime_env"] is None
+    assert options["num_cpus"] == cluster.available_cpus()
+    assert os.environ[NO] == "1", "our own environment is as it was"
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1:6379", None])
+def test_workers_of_a_joined_cluster_keep_bytecode(
+    started: list[dict], monkeypatch: pytest.MonkeyPatch, address: str | None
+) -> None:
+    if address is None:
+        monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    cluster.start(address)
+    assert started[0]["runtime_env"] == {"env_vars": {NO: ""}}
+    assert started[0]["num_cpus"] is None, "which is the cluster's to know"
+
+
+def test_a_ray_jobs_own_setting_of_bytecode_stands(started: list[dict], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", f'{{"runtime_env": {{"env_vars": {{"{NO}": "1"}}}}}}')
+    cluster.start(None)
+    assert started[0]["runtime_env"] is None
+
+
+def test_a_cluster_that_is_not_there_is_named(started: list[dict], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**options: object) -> None:
+        raise ConnectionError("could not\nconnect")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(UserError, match=r"^resources\.address: no Ray cluster at here:1 \(could not connect\); "):
+        cluster.start("here:1")
+
+
+def test_a_ray_that_runs_already_is_left_as_it_is() -> None:
+    before = ray.get_runtime_context().get_job_id()
+    cluster.start("not-there:1")
+    cluster.start_quietly("not-there:1")
+    assert ray.get_runtime_context().get_job_id() == before
+
+
+def test_ray_datas_messages_are_off_the_console_only_meanwhile() -> None:
+    console = next(each for each in logging.getLogger("ray.data").handlers if isinstance(each, logging.StreamHandler))
+    before = console.level
+    with cluster.quiet_data():
+        assert console.level == logging.CRITICAL
+    assert console.level == before < logging.CRITICAL
+
+
 def test_without_gpus_there_is_an_actor_a_core() -> None:
     cpus = cluster.available_cpus()
     shared = {"gpus_per_actor": 0.0, "readers": max(1, cpus // 2)}
@@ -25,7 +92,7 @@ def test_without_gpus_there_is_an_actor_a_core() -> None:
 
 def test_bytes_in_flight_follow_from_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     store = int(ray.cluster_resources()["object_store_memory"])
-    assert allocate(actors=1).store_bytes == min(store // 2, 1 << 30)
+    assert allocate(actors=1).store_bytes == min(store // 2, cluster.STORE_BYTES_PER_ACTOR)
     # Stands in for other machines: what Ray would say of them.
     small = {"CPU": 4.0, "object_store_memory": 1e9}
     monkeypatch.setattr(ray, "cluster_resources", lambda: small)
@@ -33,7 +100,7 @@ def test_bytes_in_flight_follow_from_the_machine(monkeypatch: pytest.MonkeyPatch
     assert allocate().memory.startswith("at most 6.5 GB in flight: 0.5 GB of shared memory, and 1.0 GB in each of 6")
     large = {"CPU": 64.0, "GPU": 8.0, "object_store_memory": 100e9}
     monkeypatch.setattr(ray, "cluster_resources", lambda: large)
-    assert allocate() == cluster.Allocation(8, 8, 1.0, readers=28, store_bytes=8 << 30)
+    assert allocate() == cluster.Allocation(8, 8, 1.0, readers=28, store_bytes=8 * cluster.STORE_BYTES_PER_ACTOR)
 
 
 def test_more_than_the_cluster_holds_is_refused_with_the_number_that_fits() -> None:

@@ -2,19 +2,23 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from imagewizard import config
-from imagewizard.config.denoise import DenoiseConfig
-from imagewizard.distributed import denoise_job
-from imagewizard.errors import RunLockedError, UserError
+from imagewizard.bulk import block as blocks
+from imagewizard.bulk.block import Block
+from imagewizard.config.denoise import ActorConfig, DenoiseConfig, DenoiseSection, NoiseSection
+from imagewizard.distributed import denoise_job, pipeline
+from imagewizard.errors import JobError, RunLockedError, UserError
 from imagewizard.noise import synthetic
 from imagewizard.query.sql import records_of
 from imagewizard.runs import job as run_folder
@@ -235,14 +239,44 @@ def test_a_second_driver_is_turned_away(tmp_path: Path, tiny: str) -> None:
         denoise_job.execute(ready)
 
 
+class BrokenActor(pipeline.DenoiseActor):
+    """A stand-in for DenoiseActor that has a bug."""
+
+    def load(self, config: ActorConfig) -> Callable[[Block], Block]:
+        return self.denoise
+
+    @staticmethod
+    def denoise(block: Block) -> Block:
+        raise ValueError("a bug")
+
+
+def test_a_bug_in_an_actor_keeps_its_traceback(tmp_path: Path, tiny: str) -> None:
+    write_photos(tmp_path / "in", 1, 32)
+    ready = plan(f"input={tmp_path}/in", f"output={tmp_path}/run", f"model={tiny}")
+    with pytest.raises(ray.exceptions.RayTaskError, match="ValueError: a bug") as error:
+        denoise_job.execute(ready, actor=BrokenActor)
+    assert "in denoise" in str(error.value)
+
+
+def test_a_worker_that_cannot_write_ends_the_job_with_one_line(tmp_path: Path, tiny: str) -> None:
+    class ClosingActor(BrokenActor):
+        @staticmethod
+        def denoise(block: Block) -> Block:
+            (tmp_path / "run" / "results").write_bytes(b"no folder")
+            return Block(block.file, blocks.DENOISED_SCHEMA.empty_table(), {})
+
+    write_photos(tmp_path / "in", 1, 32)
+    ready = plan(f"input={tmp_path}/in", f"output={tmp_path}/run", f"model={tiny}")
+    with pytest.raises(JobError, match=r"^\w+Error: .*/results.* the same command goes on$") as error:
+        denoise_job.execute(ready, actor=ClosingActor)
+    assert type(error.value) is JobError and "\n" not in str(error.value)
+
+
 def test_large_blocks_carry_their_later_images_encoded(
     tmp_path: Path, tiny: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond the limit on decoded pixels the actor decodes; the rows are the same."""
-    from imagewizard.bulk import block as blocks
     from imagewizard.bulk import block_denoiser
-    from imagewizard.config.denoise import ActorConfig, DenoiseSection, NoiseSection
-    from imagewizard.distributed import pipeline
     from imagewizard.models.files import find
     from imagewizard.runs.results import BlockFile
 

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 import ray
 from PIL import Image
+from ray.data import DataContext
 
 from imagewizard.distributed import cluster, train_stream
 from imagewizard.manifest import listing
@@ -24,10 +25,21 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return made
 
 
-def test_a_jobs_chain(pauses: list[float]) -> None:
-    rows = ray.data.range(3).map(lambda row: row).take_all()
+def test_a_configured_chain(pauses: list[float]) -> None:
+    dataset = ray.data.range(3)
+    cluster.configure(dataset.context)
+    rows = dataset.map(lambda row: row).take_all()
     assert sorted(row["id"] for row in rows) == [0, 1, 2]
     assert set(pauses) == {cluster.PAUSE_SECONDS}
+
+
+def test_other_chains_of_the_process_are_left_as_they_were(pauses: list[float]) -> None:
+    before = DataContext.get_current().copy()
+    cluster.configure(ray.data.range(3).context)
+    assert len(ray.data.range(3).map(lambda row: row).take_all()) == 3 and not pauses
+    after = DataContext.get_current()
+    for name in ("enable_progress_bars", "target_max_block_size", "raise_original_map_exception", "execution_options"):
+        assert getattr(after, name) == getattr(before, name), name
 
 
 def test_a_trainings_stream(tmp_path: Path, pauses: list[float]) -> None:
