@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from imagewizard.config.denoise import DenoiseConfig, DenoiseSection
+from imagewizard.config.denoise import DenoiseConfig, DenoiseSection, ResourcesSection
 from imagewizard.diffusion import pixels
 from imagewizard.diffusion.denoiser import Denoiser, default_device
 from imagewizard.distributed import cluster, denoise_job
@@ -81,7 +81,7 @@ def _bare_loop(paths: list[Path], sigma: float, model_name: str, barrier, spans)
     gpu = default_device().type == "cuda"
     if not gpu:
         torch.set_num_threads(1)
-    batch = denoise_job.GPU_BATCH_SIZE if gpu else denoise_job.CPU_BATCH_SIZE
+    batch = ResourcesSection().images_a_forward(on_gpu=gpu)
     denoiser = _load(model_name, batch)
     noisy = [pixels.to_tensor(_noisy(_read(path), path, sigma)) for path in paths]
     denoiser(noisy[:2], [sigma] * len(noisy[:2]))

@@ -10,6 +10,10 @@ from imagewizard.config.loading import Section
 Sigma = Annotated[float, Field(ge=0, le=1000)]
 Auto = Literal["auto"]
 
+# Images a forward. A GPU needs many to be busy; on a CPU core larger batches only leave the cache.
+GPU_BATCH_SIZE = 32
+CPU_BATCH_SIZE = 1
+
 # These change results: a rerun of a job with another value is refused, so that rows of one run can be compared.
 RESULT_KEYS = ("noise", "model", "denoise", "images", "seed", "max_pixels")
 
@@ -78,6 +82,12 @@ class ResourcesSection(Section):
     """Images that are committed together; what a crash costs an actor at most. Fixed for a run once it has begun."""
     address: str | None = None
     """Ray cluster to join; null: the one around (RAY_ADDRESS, or inside a Ray job), else a local one."""
+
+    def images_a_forward(self, on_gpu: bool) -> int:
+        """`batch_size`, or what auto stands for."""
+        if self.batch_size == "auto":
+            return GPU_BATCH_SIZE if on_gpu else CPU_BATCH_SIZE
+        return self.batch_size
 
 
 class DenoiseConfig(Section):

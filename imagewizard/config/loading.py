@@ -5,9 +5,11 @@ The models themselves live beside what they configure: `job_config.py` (denoise)
 
 import difflib
 import re
+from collections.abc import Sequence
+from os import PathLike, fspath
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -20,6 +22,11 @@ class Section(BaseModel):
     """Base of every config section: unknown keys are errors, values are fixed once checked."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    @classmethod
+    def load(cls, path: "str | PathLike[str] | None" = None, overrides: Sequence[str] = ()) -> Self:
+        """The config from a YAML file (None: all defaults), with `key.path=value` words on top. Raises UserError."""
+        return load(cls, None if path is None else fspath(path), overrides)
 
 
 Config = TypeVar("Config", bound=Section)
@@ -34,7 +41,7 @@ _Loader.add_implicit_resolver(
 )
 
 
-def load(model: type[Config], path: str | None, overrides: list[str]) -> Config:
+def load(model: type[Config], path: str | None, overrides: Sequence[str]) -> Config:
     """The checked config from the YAML file at `path` (None: all defaults) with `key.path=value` words on top.
 
     Values are YAML, so `noise.sigma=[15,25]` and `noise=null` mean what they look like. Raises UserError.

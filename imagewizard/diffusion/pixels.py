@@ -18,6 +18,11 @@ def to_tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(image.astype(np.float32, order="C")).mul_(2.0 / 255.0).sub_(1.0).movedim(-1, -3)
 
 
+def to_float(tensor: Tensor) -> np.ndarray:
+    """float (C, H, W), [-1, 1] scale → float32 (H, W, C), 0-255 scale, neither clamped nor rounded."""
+    return tensor.float().add(1.0).mul_(255.0 / 2.0).movedim(-3, -1).contiguous().cpu().numpy()
+
+
 def to_uint8(tensor: Tensor) -> np.ndarray:
     """float (3, H, W), clamped to [-1, 1] and rounded → uint8 (H, W, 3). NaN becomes 0."""
     return to_pixels(tensor, np.dtype(np.uint8))

@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.data import Dataset
 
+from imagewizard import storage
 from imagewizard.bulk import block as blocks
 from imagewizard.config.denoise import RESULT_KEYS, ActorConfig, DenoiseConfig
 from imagewizard.distributed import cluster, pipeline
@@ -22,10 +24,6 @@ from imagewizard.runs import compaction, job, results, summary, totals
 from imagewizard.runs.results import BlockFile, ResultFiles
 from imagewizard.storage import Folder
 from imagewizard.storage.lease import Lease
-
-# Images a forward. A GPU needs many to be busy; on a CPU core larger batches only leave the cache.
-GPU_BATCH_SIZE = 32
-CPU_BATCH_SIZE = 1
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,8 @@ def execute(
     denoises; another one is for measuring all the rest. Raises RunLockedError if another driver holds the run, JobError
     if a disk, a server or too many nodes fail; the same job again goes on from what is committed.
     """
-    config, run = plan.config, plan.config.output
+    config = plan.config
+    run = storage.absolute(config.output)  # workers have working folders of their own
     with Lease(run) as lease, _explained():
         Folder(run).sweep()
         job.begin("denoise", config, plan.fingerprint, RESULT_KEYS)
@@ -162,12 +161,10 @@ def _run_chain(
 ) -> None:
     config = plan.config
     allocation = cluster.allocate(config.resources)
-    batch = config.resources.batch_size
-    if batch == "auto":
-        batch = GPU_BATCH_SIZE if allocation.gpus_per_actor else CPU_BATCH_SIZE
+    batch = config.resources.images_a_forward(on_gpu=allocation.gpus_per_actor > 0)
     report(f"ray      {allocation}, batches of {batch}\nmemory   {allocation.memory}")
     actor_config = ActorConfig(
-        model=config.model,
+        model=storage.absolute(config.model) if Path(config.model).expanduser().is_dir() else config.model,
         fingerprint=plan.fingerprint,
         noise=config.noise,
         denoise=config.denoise,
@@ -193,7 +190,7 @@ def _explained() -> Iterator[None]:
     except ray.exceptions.RayTaskError as error:
         if not isinstance(error.cause, JobError):
             raise
-        raise _stopped(error.cause) from None
+        raise _stopped(str(error.cause).splitlines()[0]) from None  # Ray Data adds lines of advice on retries
     except (ray.exceptions.RayError, OSError) as error:
         raise _stopped(f"{type(error).__name__}: {error}") from None
 

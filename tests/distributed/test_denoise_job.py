@@ -267,7 +267,7 @@ def test_a_worker_that_cannot_write_ends_the_job_with_one_line(tmp_path: Path, t
 
     write_photos(tmp_path / "in", 1, 32)
     ready = plan(f"input={tmp_path}/in", f"output={tmp_path}/run", f"model={tiny}")
-    with pytest.raises(JobError, match=r"^\w+Error: .*/results.* the same command goes on$") as error:
+    with pytest.raises(JobError, match=r"^\w+Error: .*/results[^ ]*'?\. What is committed stays; .* goes on$") as error:
         denoise_job.execute(ready, actor=ClosingActor)
     assert type(error.value) is JobError and "\n" not in str(error.value)
 

@@ -1,0 +1,1 @@
+"""What `import imagewizard` offers: images in memory, and jobs with the runs they leave."""

@@ -1,0 +1,215 @@
+"""Noise, denoising and scores of images in memory.
+
+An image is an array or a PIL image. An array is uint8 (0-255), uint16 (0-65535) or float (0-255 scale, unclipped) of
+shape (H, W, 3), (H, W, 1) or (H, W). A PIL image has mode L, RGB or I;16. Noise levels, sigma, are on the 0-255 scale
+whatever the type of the image. Everything else raises UserError.
+"""
+
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+
+import numpy as np
+
+from imagewizard import config
+from imagewizard.config.denoise import DenoiseSection, ResourcesSection
+from imagewizard.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image as PILImage
+
+Image = TypeVar("Image", np.ndarray, "PILImage")
+Mode = Literal["mmse", "ddim", "blend"]
+
+
+def add_noise(
+    image: "np.ndarray | PILImage", sigma: float, seed: int = 0, key: str = "", mean: float = 0.0
+) -> np.ndarray:
+    """`image` + Gaussian noise: float32, of the image's shape, 0-255 scale, neither clipped nor rounded.
+
+    The noise is a function of (seed, key, sigma), the same on every machine. With the image id as `key` it is the
+    noise that a bulk job adds to that image.
+    """
+    from imagewizard.noise import synthetic
+
+    return synthetic.add_gaussian(_scaled(_array(image)), key, float(sigma), mean, seed)
+
+
+def estimate_sigma(image: "np.ndarray | PILImage") -> float:
+    """Standard deviation of the white Gaussian noise in `image`, 0-255 scale; 0 for a constant image.
+
+    The estimate is of the noise before clipping. It is 0 where a side is shorter than 3 pixels.
+    """
+    from imagewizard.noise import level
+
+    return level.estimate_sigma(_rgb(_array(image)))
+
+
+def psnr(image: "np.ndarray | PILImage", reference: "np.ndarray | PILImage") -> float:
+    """Peak signal-to-noise ratio in dB over all pixels and channels; at most 100. Neither clips nor rounds.
+
+    The peak is 255. Raises ValueError if the shapes differ.
+    """
+    from imagewizard import metrics
+
+    return metrics.psnr(_scaled(_array(image)), _scaled(_array(reference)))
+
+
+def ssim(image: "np.ndarray | PILImage", reference: "np.ndarray | PILImage") -> float | None:
+    """Structural similarity in scikit-image's default form (7x7 window, mean over channels). Neither clips nor rounds.
+
+    None where a side is shorter than the window. Raises ValueError if the shapes differ.
+    """
+    from imagewizard import metrics
+
+    return metrics.Reference(_scaled(_array(reference))).ssim(_scaled(_array(image)))
+
+
+def denoise(image: Image, sigma: float | None = None) -> Image:
+    """`image` without its noise of level `sigma` (None: estimated), by the embedded model: the posterior mean.
+
+    What comes back is of the type and shape that went in: integers are rounded and clipped to their range, a float
+    array becomes float32, neither clipped nor rounded. The model is loaded once and kept. Raises UserError for
+    something that is no image, or a level beyond the model's.
+    """
+    return _embedded()(image, sigma)
+
+
+class Denoiser:
+    """A model, loaded on a device. Call it with noisy images; it may be called from several threads, one at a time."""
+
+    def __init__(self, denoiser: Callable[..., "list[torch.Tensor]"]) -> None:
+        """`denoiser`: a diffusion.denoiser.Denoiser; users call `from_pretrained`."""
+        self._denoiser = denoiser
+        self._lock = threading.Lock()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str = "embedded",
+        mode: Mode = "mmse",
+        device: str | None = None,
+        *,
+        batch_size: int | None = None,
+        **options: Any,
+    ) -> "Denoiser":
+        """Loads `model`: `embedded`, a folder in diffusers' layout (local or s3://) or a hub id.
+
+        `mode`: mmse is one step to the posterior mean, the best PSNR; ddim takes `steps` steps towards a sample, which
+        is sharper; blend mixes the two. `device`: cuda, cpu, …; None: a GPU where there is one. `batch_size`: images a
+        forward. `options`: the other keys of a config's section `denoise` (steps, blend_lambda, ensemble, tile,
+        overlap). Raises UserError if the model cannot be used, or an option is wrong.
+        """
+        section = config.check(DenoiseSection, {"mode": mode, **options})
+        import torch
+
+        from imagewizard.diffusion import denoiser
+        from imagewizard.models import files, network
+
+        place = denoiser.default_device() if device is None else torch.device(device)
+        size = batch_size or ResourcesSection().images_a_forward(on_gpu=place.type == "cuda")
+        unet, schedule = network.load(files.find(model))
+        return cls(denoiser.Denoiser(unet, schedule, section, size, place))
+
+    @overload
+    def __call__(self, image: Image, sigma: float | None = None) -> Image: ...
+
+    @overload
+    def __call__(self, image: Sequence[Image], sigma: float | Sequence[float | None] | None = None) -> list[Image]: ...
+
+    def __call__(self, image: Any, sigma: Any = None) -> Any:
+        """The image, or each of a list, without its noise; as `denoise`.
+
+        `sigma`: the noise level, or one for each image of a list; None: estimated. Images of one size share batches.
+        """
+        several = isinstance(image, list | tuple)
+        images = list(image) if several else [image]
+        sigmas = list(sigma) if isinstance(sigma, list | tuple | np.ndarray) else [sigma] * len(images)
+        if len(sigmas) != len(images):
+            raise UserError(f"{len(sigmas)} levels for {len(images)} images", "give one for all, or one each", "sigma")
+        arrays = [_array(each) for each in images]
+        estimates = self._estimate([_rgb(array) for array in arrays], sigmas)
+        found = [
+            _like(each, _pixels(estimate, array))
+            for each, array, estimate in zip(images, arrays, estimates, strict=True)
+        ]
+        return found if several else found[0]
+
+    def _estimate(self, noisy: list[np.ndarray], sigmas: list[float | None]) -> "list[torch.Tensor]":
+        """float32 (3, H, W) in [-1, 1], unclipped, of (H, W, 3) on the 0-255 scale."""
+        from imagewizard.diffusion import pixels
+        from imagewizard.noise import level
+
+        levels = [level.estimate_sigma(n) if s is None else float(s) for n, s in zip(noisy, sigmas, strict=True)]
+        if wrong := [each for each in levels if not each >= 0]:
+            raise UserError(f"{wrong[0]:g} is no noise level", "give a number from 0 on, 0-255 scale", "sigma")
+        with self._lock:
+            found = self._denoiser([pixels.to_tensor(each) for each in noisy], levels)
+        if not all(bool(each.isfinite().all()) for each in found):
+            raise FloatingPointError("the model's estimate is not finite")
+        return found
+
+
+@functools.cache
+def _embedded() -> Denoiser:
+    return Denoiser.from_pretrained()
+
+
+def _array(image: "np.ndarray | PILImage") -> np.ndarray:
+    """The pixels of an image, as in the module's docstring. Raises UserError for something else."""
+    if not isinstance(image, np.ndarray):
+        from PIL import Image
+
+        if not isinstance(image, Image.Image):
+            raise _no_image(f"is a {type(image).__name__}")
+        if image.mode not in ("L", "RGB", "I;16"):
+            raise _no_image(f"is of PIL's mode {image.mode}")
+        return np.asarray(image)
+    known = image.dtype in (np.uint8, np.uint16) or np.issubdtype(image.dtype, np.floating)
+    flat = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3))
+    if not known or not flat or 0 in image.shape:
+        raise _no_image(f"is {image.dtype} of shape {image.shape}")
+    return image
+
+
+def _no_image(what: str) -> UserError:
+    fix = "give uint8, uint16 or float (H, W, 3), (H, W, 1) or (H, W), or a PIL image of mode L, RGB or I;16"
+    return UserError(f"the image {what}", fix, "image")
+
+
+def _scaled(array: np.ndarray) -> np.ndarray:
+    """On the 0-255 scale: uint8 as it is, everything else float32."""
+    if array.dtype == np.uint16:
+        return array / np.float32(257)
+    return array if array.dtype == np.uint8 else array.astype(np.float32)
+
+
+def _rgb(array: np.ndarray) -> np.ndarray:
+    """(H, W, 3) on the 0-255 scale; a grey image three times over."""
+    planes = array[:, :, None] if array.ndim == 2 else array
+    return np.broadcast_to(_scaled(planes), (*planes.shape[:2], 3))
+
+
+def _pixels(estimate: "torch.Tensor", source: np.ndarray) -> np.ndarray:
+    """An estimate (3, H, W) as an array of the source's shape, and of its type but for floats of other sizes."""
+    from imagewizard.diffusion import pixels
+
+    grey = source.ndim == 2 or source.shape[2] == 1 or not np.ptp(source, axis=2).any()
+    if grey:  # the network saw one plane three times over, and may see colours in it
+        estimate = estimate.mean(0, keepdim=True)
+    integer = source.dtype in (np.uint8, np.uint16)
+    found = pixels.to_pixels(estimate, source.dtype) if integer else pixels.to_float(estimate)
+    return np.broadcast_to(found[:, :, 0] if source.ndim == 2 else found, source.shape).copy()
+
+
+def _like(image: Any, array: np.ndarray) -> Any:
+    """The array as the type that the user gave."""
+    if isinstance(image, np.ndarray):
+        return array
+    from PIL import Image
+
+    found = Image.fromarray(array)
+    found.info = dict(image.info)
+    return found

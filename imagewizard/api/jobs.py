@@ -1,0 +1,111 @@
+"""Jobs, and the runs that they leave. A job prints nothing: it tells a reporter how far it is, as `reporter=print`."""
+
+from collections.abc import Sequence
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Any
+
+from imagewizard.config.denoise import DenoiseConfig
+from imagewizard.config.train import TrainConfig
+from imagewizard.errors import UserError
+from imagewizard.progress import Reporter, silent
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    from imagewizard.runs.status import Status
+    from imagewizard.tracking.status import TrainingStatus
+
+
+class Run:
+    """The folder that a bulk job or a training has left, or is writing; local or s3://. Reads what lies there now."""
+
+    def __init__(self, uri: str | PathLike[str]) -> None:
+        self.uri = fspath(uri)
+
+    def __repr__(self) -> str:
+        return f"Run({self.uri!r})"
+
+    @property
+    def is_training(self) -> bool:
+        """Whether this is a training's run, which has no result rows."""
+        from imagewizard.runs import job
+
+        return job.kind(self.uri) == "train"
+
+    def status(self) -> "Status | TrainingStatus":
+        """How far the run is. Raises UserError if the folder is no run."""
+        from imagewizard.runs import status
+        from imagewizard.tracking import status as training_status
+
+        return training_status.read(self.uri) if self.is_training else status.read(self.uri)
+
+    def summary(self) -> dict[str, Any] | None:
+        """Counts, means, rate and errors (summary.json); None while the run is unfinished."""
+        from imagewizard.runs import summary
+
+        return summary.read(self.uri)
+
+    def results(self, columns: Sequence[str] | None = None) -> "pa.Table":
+        """The current row of each image and noise level, in no order; all columns, or those named.
+
+        The columns are explained in schema.RESULT_SCHEMA. Raises UserError for an unknown column.
+        """
+        from imagewizard.schema import RESULT_SCHEMA
+
+        names = RESULT_SCHEMA.names if columns is None else list(columns)
+        if unknown := [name for name in names if name not in RESULT_SCHEMA.names]:
+            fix = f"columns: {', '.join(RESULT_SCHEMA.names)}"
+            raise UserError(f"{unknown[0]!r} is no column of a run's rows", fix, "columns")
+        return self.query(f"SELECT {', '.join(names)} FROM results")
+
+    def dataset(self) -> "ds.Dataset":
+        """All committed rows as a pyarrow data set, for tools that read one. Rows of earlier attempts are among them.
+
+        Where nothing was retried these are the rows of `results`.
+        """
+        from imagewizard.runs import results
+
+        return results.dataset(self.uri, results.result_files(self.uri))
+
+    def query(self, sql: str) -> "pa.Table":
+        """The rows of a query: SQL (DuckDB) over the table `results`, or the name of a canned query, as `summary`.
+
+        Raises UserError for wrong SQL, or for a training's run.
+        """
+        from imagewizard.query import sql as query_sql
+
+        with query_sql.connect([self.uri]) as connection, query_sql.complaints():
+            return query_sql.select(connection, sql).to_arrow_table()
+
+    def report(self) -> str:
+        """Writes the run as one self-contained HTML page, and returns where it lies."""
+        from imagewizard.report import run, training
+
+        return training.write_report(self.uri) if self.is_training else run.write_report(self.uri)
+
+
+def run_denoise_job(job: DenoiseConfig, reporter: Reporter = silent) -> Run:
+    """Runs a bulk job, or what is left of it, as `imagewizard denoise` does; returns its run.
+
+    Joins the Ray that this process has, else the cluster of `resources.address`, else starts a local one, which stays
+    for the next job until `ray.shutdown()`. Raises UserError, RunLockedError if another driver holds the run, and
+    JobError if a disk, a server or a node fails; the same job again goes on from what is committed.
+    """
+    from imagewizard.distributed import denoise_job
+
+    denoise_job.execute(denoise_job.prepare(job), reporter)
+    return Run(job.output)
+
+
+def run_train_job(job: TrainConfig, reporter: Reporter = silent) -> Run:
+    """Trains, or goes on training, as `imagewizard train` does; returns the run. Ray and errors: see run_denoise_job.
+
+    A run that is finished is left as it is.
+    """
+    from imagewizard.distributed import train_job
+
+    plan = train_job.prepare(job)
+    if plan.summary is None:
+        train_job.execute(plan, reporter)
+    return Run(job.output)
