@@ -21,21 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from imagewizard.benchmarks.step import Step
 from imagewizard.training.budget import process_started
 
 # What is left undone for the last of the time: writing the table.
 MARGIN_SECONDS = 3.0
-
-
-@dataclass(frozen=True)
-class Step:
-    """One thing to find out."""
-
-    name: str
-    run: Callable[[], dict[str, Any]]
-    """Returns what it found, by name: numbers, or texts."""
-    seconds: Callable[[], float]
-    """What it takes, as far as that can be told before."""
 
 
 @dataclass

@@ -10,7 +10,7 @@ import torch
 
 from imagewizard import seeding
 from imagewizard.benchmarks import celebahq
-from imagewizard.benchmarks.gpu_check import Step
+from imagewizard.benchmarks.step import Step
 from imagewizard.config.denoise import DenoiseSection
 from imagewizard.config.train import TrainConfig
 from imagewizard.diffusion import pixels
