@@ -8,7 +8,8 @@ from torch import Tensor
 
 from imagewizard.config.denoise import DenoiseSection
 from imagewizard.diffusion import tiling
-from imagewizard.diffusion.sampling import ddim, posterior_mean, size_multiple
+from imagewizard.diffusion.architecture import size_multiple
+from imagewizard.diffusion.sampling import ddim, posterior_mean
 from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.diffusion.unet import UNet2DModel
 
@@ -51,7 +52,7 @@ class Denoiser:
         self.schedule = schedule
         self.options = options
         self.batch_size = batch_size
-        self._multiple = size_multiple(unet)
+        self._multiple = size_multiple(unet.config)
 
     @torch.inference_mode()
     def __call__(self, noisy: Sequence[Tensor], sigmas: Sequence[float]) -> list[Tensor]:

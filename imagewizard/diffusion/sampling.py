@@ -3,30 +3,14 @@
 All tensors are (N, 3, H, W) float32 in [-1, 1] scale; H and W are multiples of what the network needs.
 """
 
-import math
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from imagewizard.diffusion.architecture import takes_fractional_timesteps, unshuffle_factor
 from imagewizard.diffusion.schedule import NoiseSchedule, alpha_bar_of_sigma
 from imagewizard.diffusion.unet import UNet2DModel
-
-
-def unshuffle_factor(unet: UNet2DModel) -> int:
-    """k of a network that works on k x k pixel-unshuffled RGB images (3*k*k channels); 1 for a plain one."""
-    return math.isqrt(unet.config.in_channels // 3)
-
-
-def size_multiple(unet: UNet2DModel) -> int:
-    """What height and width must be multiples of: each block but the last halves the (unshuffled) resolution."""
-    return unshuffle_factor(unet) * 2 ** (len(unet.config.block_out_channels) - 1)
-
-
-def takes_fractional_timesteps(unet: UNet2DModel) -> bool:
-    """A learned embedding is a table with one row a step; the others are continuous functions of t."""
-    return unet.config.time_embedding_type != "learned"
 
 
 def predict_eps(unet: UNet2DModel, x_t: Tensor, timesteps: Tensor) -> Tensor:
@@ -34,8 +18,8 @@ def predict_eps(unet: UNet2DModel, x_t: Tensor, timesteps: Tensor) -> Tensor:
 
     A tensor, because UNet2DModel.forward turns a Python float into a long.
     """
-    k = unshuffle_factor(unet)
-    if not takes_fractional_timesteps(unet):
+    k = unshuffle_factor(unet.config)
+    if not takes_fractional_timesteps(unet.config):
         timesteps = timesteps.round().long()
     x = F.pixel_unshuffle(x_t, k).to(unet.dtype, memory_format=torch.channels_last)
     eps = unet(x, timesteps, return_dict=False)[0].float()

@@ -1,8 +1,7 @@
-"""Where a model's files lie, checked as far as that goes without torch: for the driver, which never loads a model."""
+"""The files of a model folder, checked without torch: for the driver, which never loads a model."""
 
 import hashlib
 import json
-import math
 import struct
 import zipfile
 from dataclasses import dataclass, replace
@@ -10,15 +9,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from imagewizard.diffusion.architecture import check_network
 from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.errors import UserError
 from imagewizard.models import fetch
 from imagewizard.models.fetch import PICKLED_WEIGHTS, SCHEDULER_CONFIG, UNET_CONFIG, WEIGHTS
 
-# 3*k*k channels in and out: RGB, or RGB pixel-unshuffled by k.
-CHANNELS = [3 * k * k for k in (1, 2, 3, 4, 8)]
-# What UNet2DModel takes where its config says nothing.
-DEFAULT_BLOCKS = (224, 448, 672, 896)
+_COPY = "copy it or save the model again"
 
 
 @dataclass(frozen=True)
@@ -46,22 +43,24 @@ class ModelFiles:
         schedule = NoiseSchedule.from_config(read_json(self.scheduler))
         if max_sigma > schedule.max_sigma:
             raise UserError(
-                f"sigma: {max_sigma:g} is beyond the model's schedule, which ends at {schedule.max_sigma:.0f}"
+                f"{max_sigma:g} is beyond the model's schedule",
+                f"give {schedule.max_sigma:.0f} at most, or another model",
+                "sigma",
             )
         self._check_weights()
 
     def _check_weights(self) -> None:
-        """Reads the header only. Of a pickle, which torch.save writes into a ZIP archive, that is all one may read."""
+        """Reads the header only. Of a pickle, in the ZIP archive of torch.save, nothing else may be read."""
         if self.weights.name == PICKLED_WEIGHTS:
             if not zipfile.is_zipfile(self.weights):
-                raise UserError(f"model: {self.weights} is no whole file of torch.save; copy it again")
+                raise UserError(f"{self.weights} is no whole file of torch.save", "copy it again", "model")
             return
         try:
             with self.weights.open("rb") as stream:
                 safetensors_shapes(stream, self.weights.stat().st_size)
         except (OSError, ValueError) as error:
             raise UserError(
-                f"model: {self.weights} is no whole safetensors file ({error}); copy it or save the model again"
+                f"{self.weights} is no whole safetensors file ({error})", "copy it or save the model again", "model"
             ) from None
 
 
@@ -85,8 +84,9 @@ def find(model: str) -> ModelFiles:
         if not path.is_file():
             there = sorted(other.name for other in path.parent.glob("*") if other.is_file())
             raise UserError(
-                f"model: {model} has no {path.relative_to(folder)} (found {', '.join(there[:5]) or 'nothing'}); save "
-                "network and scheduler with diffusers' save_pretrained"
+                f"{model} has no {path.relative_to(folder)} (found {', '.join(there[:5]) or 'nothing'})",
+                "save network and scheduler with diffusers' save_pretrained",
+                "model",
             )
     return files
 
@@ -111,38 +111,8 @@ def safetensors_shapes(stream: BinaryIO, size: int) -> dict[str, tuple[int, ...]
     return shapes
 
 
-def check_network(config: dict[str, Any]) -> None:
-    """Raises UserError unless a UNet2DModel's config is an unconditional DDPM's that maps 3*k*k channels to as many."""
-    channels = config.get("in_channels", 3), config.get("out_channels", 3)
-    if channels[0] != channels[1] or channels[0] not in CHANNELS:
-        raise UserError(
-            f"model: it maps {channels[0]} to {channels[1]} channels; RGB needs 3*k*k to 3*k*k (3, 12, 27, 48 or 192)"
-        )
-    # A score network's: it divides its output by what a DDPM takes for a timestep.
-    if config.get("time_embedding_type") == "fourier":
-        raise UserError("model: time_embedding_type is fourier; a DDPM has positional or learned")
-    if config.get("class_embed_type") or config.get("num_class_embeds"):
-        raise UserError("model: it wants class labels; only unconditional networks can be used")
-
-
-def size_multiple(config: dict[str, Any]) -> int:
-    """What height and width of an image must be multiples of: each block but the last halves its (unshuffled) sides.
-
-    Raises UserError if the UNet2DModel's config has no blocks to count.
-    """
-    blocks = config.get("block_out_channels", DEFAULT_BLOCKS)
-    if not isinstance(blocks, list | tuple) or not blocks:
-        raise UserError(f"model: block_out_channels must be a list of channel counts (got {blocks!r})")
-    return unshuffle_factor(config) * int(2 ** (len(blocks) - 1))
-
-
-def unshuffle_factor(config: dict[str, Any]) -> int:
-    """k of a network that works on k x k pixel-unshuffled RGB images (3*k*k channels); 1 for a plain one."""
-    return math.isqrt(config.get("in_channels", 3) // 3)
-
-
 def arguments(config: dict[str, Any]) -> dict[str, Any]:
-    """Without diffusers' notes to itself (`_diffusers_version`, `_name_or_path`, …), on which no result depends."""
+    """Without diffusers' notes (`_diffusers_version`, `_name_or_path`, …), on which no result depends."""
     return {key: value for key, value in config.items() if not key.startswith("_")}
 
 
@@ -151,7 +121,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"model: {path} is no readable JSON ({error})") from None
+        raise UserError(f"{path} is no readable JSON ({error})", _COPY, "model") from None
     if not isinstance(data, dict):
-        raise UserError(f"model: {path} holds no JSON object")
+        raise UserError(f"{path} holds no JSON object", _COPY, "model")
     return data

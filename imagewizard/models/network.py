@@ -1,4 +1,4 @@
-"""The network of a model folder: built, loaded, saved. What does not need torch is in `model_files`."""
+"""The network of a model folder: built, loaded, saved. What does not need torch is in files.py."""
 
 import re
 import textwrap
@@ -10,16 +10,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from imagewizard.diffusion.sampling import predict_eps, size_multiple
+from imagewizard.diffusion.architecture import check_network, size_multiple
+from imagewizard.diffusion.sampling import predict_eps
 from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.errors import UserError
 from imagewizard.models.fetch import PICKLED_WEIGHTS, WEIGHTS
-from imagewizard.models.files import ModelFiles, arguments, check_network, read_json
+from imagewizard.models.files import ModelFiles, arguments, read_json
 
 # What diffusers called attention's parameters when the DDPM authors' models were published (before 0.15), and since.
 _ATTENTION_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _OLD_ATTENTION = re.compile(r"(?<=\.)(query|key|value|proj_attn)(?=\.(weight|bias)$)")
+
+_FIT = "give the config that the weights were saved with"
 
 
 def load(files: ModelFiles) -> tuple[UNet2DModel, NoiseSchedule]:
@@ -29,12 +32,12 @@ def load(files: ModelFiles) -> tuple[UNet2DModel, NoiseSchedule]:
     weights = _read_weights(files.weights)
     # Strict loading overlooks what lies below a module that is None, as attention that the config leaves out.
     if unknown := sorted(weights.keys() - unet.state_dict().keys()):
-        raise UserError(f"model: {files.weights} does not fit {files.config}, which has no {unknown[0]}")
+        raise UserError(f"{files.weights} does not fit {files.config}, which has no {unknown[0]}", _FIT, "model")
     try:
         unet.load_state_dict(weights)
     except RuntimeError as error:
         reason = textwrap.shorten(str(error).split("\n")[1], 200)  # may name a thousand parameters
-        raise UserError(f"model: {files.weights} does not fit {files.config}: {reason}") from None
+        raise UserError(f"{files.weights} does not fit {files.config}: {reason}", _FIT, "model") from None
     return unet.eval().requires_grad_(False), schedule
 
 
@@ -50,7 +53,8 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             _OLD_ATTENTION.sub(lambda old: _ATTENTION_NAMES[old[0]], name): w.float() for name, w in weights.items()
         }
     except Exception as error:  # a broken file makes torch.load raise exceptions of all kinds
-        raise UserError(f"model: {path} is no readable weights file ({textwrap.shorten(str(error), 150)})") from None
+        reason = textwrap.shorten(str(error), 150)
+        raise UserError(f"{path} is no readable weights file ({reason})", "copy it again", "model") from None
 
 
 def build_unet(config: dict[str, Any]) -> UNet2DModel:
@@ -58,17 +62,17 @@ def build_unet(config: dict[str, Any]) -> UNet2DModel:
     check_network(config)
     try:
         return UNet2DModel(**arguments(config))
-    except Exception as error:  # what the constructor raises for a value that it does not foresee is anybody's guess
+    except Exception as error:  # the constructor does not check its values: it may raise anything
         reason = textwrap.shorten(str(error), 200)
-        raise UserError(f"model: UNet2DModel refuses its config: {reason}") from None
+        raise UserError(f"UNet2DModel refuses its config: {reason}", "correct config.json", "model") from None
 
 
 def gflop_per_megapixel(unet: UNet2DModel) -> float:
     """Cost of one forward, in 10^9 floating-point operations for 10^6 RGB pixels; a multiply-add counts as two.
 
-    Counted on about 256 x 256 pixels, for attention over the whole image costs more a pixel the larger the image.
+    Counted on about 256 x 256 pixels: attention over the whole image costs more per pixel in a larger image.
     """
-    multiple = size_multiple(unet)
+    multiple = size_multiple(unet.config)
     side = -(-256 // multiple) * multiple
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:  # meta: shapes, no numbers
         predict_eps(build_unet(dict(unet.config)), torch.zeros(1, 3, side, side), torch.zeros(1))
@@ -85,7 +89,7 @@ def save(unet: UNet2DModel, weights: dict[str, Tensor], schedule: dict[str, Any]
 
     folder.mkdir(parents=True, exist_ok=True)
     unet.save_config(folder)
-    # Unlike the constructor it takes other schedulers' fields, as `variance_type`.
+    # Unlike the constructor it takes other schedulers' fields, such as `variance_type`.
     DDIMScheduler.from_config(arguments(schedule)).save_config(folder)
     half = {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in weights.items()}
     save_file(half, folder / WEIGHTS, metadata={"format": "pt"})

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from imagewizard import storage
 from imagewizard.config.train import RESULT_KEYS, TrainConfig, TrainTask
+from imagewizard.diffusion import architecture
 from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.errors import UserError
 from imagewizard.manifest import listing, shards
@@ -87,9 +88,9 @@ def prepare(config: TrainConfig) -> Plan:
     else:
         assert config.network is not None  # the config has one of the two
         network = config.network
-        model_files.check_network(network)
+        architecture.check_network(network)
         NoiseSchedule.from_config(config.schedule.model_dump()).timestep(most)
-    if config.data.crop % (multiple := model_files.size_multiple(network)):
+    if config.data.crop % (multiple := architecture.size_multiple(network)):
         raise UserError(
             f"the network takes multiples of {multiple} pixels (got {config.data.crop})",
             "give one of them",

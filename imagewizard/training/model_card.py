@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from imagewizard.models import files as model_files
+from imagewizard.diffusion.architecture import size_multiple, unshuffle_factor
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ def _table(scores: dict[str, float]) -> str:
 def render(facts: ModelFacts) -> str:
     """The card, Markdown with YAML front matter. The licence is left to whoever publishes the model."""
     channels = facts.network.get("in_channels", 3)
-    multiple = model_files.size_multiple(facts.network)
-    k = model_files.unshuffle_factor(facts.network)
+    multiple = size_multiple(facts.network)
+    k = unshuffle_factor(facts.network)
     unshuffled = f", {k}×{k} pixel-unshuffled: {channels} channels in and out" if k > 1 else ""
     return _TEMPLATE.format(
         and_start=" and the model it began with" if facts.start else "",

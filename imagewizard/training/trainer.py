@@ -12,8 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from imagewizard import seeding
 from imagewizard.config.train import OptimizerSection, TrainConfig
+from imagewizard.diffusion.architecture import size_multiple
 from imagewizard.diffusion.denoiser import is_out_of_memory
-from imagewizard.diffusion.sampling import size_multiple
 from imagewizard.diffusion.schedule import NoiseSchedule, sigma_to_std
 from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.errors import UserError
@@ -77,7 +77,7 @@ class Trainer:
     ) -> None:
         self.config, self.schedule, self.budget, self.device = config, schedule, budget, device
         schedule.timestep(max(config.sigma[1], *config.validation.sigma))  # fails here rather than in some later step
-        if config.data.crop % (multiple := size_multiple(unet)):
+        if config.data.crop % (multiple := size_multiple(unet.config)):
             raise UserError(
                 f"the network takes multiples of {multiple} pixels (got {config.data.crop})",
                 "give one of them",

@@ -1,7 +1,6 @@
 """One-step and DDIM estimates against diffusers' scheduler, naive loops and networks whose answer is known."""
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from imagewizard.diffusion.architecture import size_multiple, unshuffle_factor
 from imagewizard.diffusion.sampling import (
     ddim,
     ddim_step,
@@ -16,8 +16,6 @@ from imagewizard.diffusion.sampling import (
     posterior_mean,
     predict_eps,
     predict_x0,
-    size_multiple,
-    unshuffle_factor,
 )
 from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.diffusion.unet import UNet2DModel
@@ -30,7 +28,7 @@ CLIPPING = NoiseSchedule.from_config(LINEAR | {"clip_sample": True})
 class Oracle(torch.nn.Module):
     """A network that knows the clean image: it returns the noise that is in x_t at the levels `alpha_bar`."""
 
-    config = SimpleNamespace(in_channels=3, time_embedding_type="positional")
+    config = {"in_channels": 3, "time_embedding_type": "positional"}
     dtype = torch.float32
 
     def __init__(self, x0: Tensor, alpha_bar: Tensor) -> None:
@@ -45,7 +43,7 @@ class Oracle(torch.nn.Module):
 class Recorder(torch.nn.Module):
     """A network that predicts `eps` everywhere and remembers the timesteps it was asked for."""
 
-    config = SimpleNamespace(in_channels=3, time_embedding_type="positional")
+    config = {"in_channels": 3, "time_embedding_type": "positional"}
     dtype = torch.float32
 
     def __init__(self, eps: float) -> None:
@@ -210,8 +208,8 @@ def test_learned_embedding_gets_the_nearest_step() -> None:
 @torch.inference_mode()
 def test_network_on_unshuffled_pixels_sees_every_kth(k: int) -> None:
     unet, x = tiny_unet(k), images()
-    assert unshuffle_factor(unet) == k
-    assert size_multiple(unet) == 2 * k
+    assert unshuffle_factor(unet.config) == k
+    assert size_multiple(unet.config) == 2 * k
     eps = predict_eps(unet, x, torch.tensor([3.5, 200.25]))
     assert eps.shape == x.shape and eps.dtype == torch.float32
     # Channel c*k*k + i*k + j of the network is the image's channel c at rows i, i+k, … and columns j, j+k, …
@@ -224,7 +222,7 @@ def test_network_on_unshuffled_pixels_sees_every_kth(k: int) -> None:
 def test_size_multiple_is_the_least_that_the_network_takes() -> None:
     blocks = {"down_block_types": ["DownBlock2D"] * 3, "up_block_types": ["UpBlock2D"] * 3}
     unet: UNet2DModel = tiny_unet(2, block_out_channels=[8, 8, 8], **blocks)
-    assert size_multiple(unet) == 8
+    assert size_multiple(unet.config) == 8
     predict_eps(unet, images(1, 24), torch.zeros(1))
     with pytest.raises(RuntimeError):
         predict_eps(unet, images(1, 20), torch.zeros(1))

@@ -1,6 +1,5 @@
-"""What of a model folder is seen without torch: its files, its fingerprint, and what is refused."""
+"""What is seen of a model folder without torch: its files, its fingerprint, and what is refused."""
 
-import inspect
 import json
 import shutil
 from pathlib import Path
@@ -8,12 +7,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from imagewizard.diffusion import sampling
-from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.errors import UserError
 from imagewizard.models import files as model_files
 from imagewizard.models import network
-from tests.support.models import refusal, tiny_model, tiny_network, tiny_unet
+from tests.support.models import refusal, tiny_model, tiny_network
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -22,27 +19,10 @@ def edit_json(path: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_size_multiple() -> None:
-    for k in (1, 2, 3):
-        assert model_files.size_multiple(tiny_network(k)) == sampling.size_multiple(tiny_unet(k)) == 2 * k
-    unet = UNet2DModel.from_config(
-        tiny_network()
-        | {"block_out_channels": [8] * 4}
-        | {"down_block_types": ["DownBlock2D"] * 4, "up_block_types": ["UpBlock2D"] * 4}
-    )
-    assert model_files.size_multiple(dict(unet.config)) == sampling.size_multiple(unet) == 8
-    assert model_files.size_multiple({}) == 2 ** (
-        len(inspect.signature(UNet2DModel).parameters["block_out_channels"].default) - 1
-    )
-    for blocks in (8, [], None, "8"):
-        with pytest.raises(UserError, match=r"^model: block_out_channels must be a list"):
-            model_files.size_multiple({"block_out_channels": blocks})
-
-
 # --- the fingerprint
 
 
-def test_fingerprint_hangs_on_content_alone(tmp_path: Path) -> None:
+def test_fingerprint_depends_on_content_alone(tmp_path: Path) -> None:
     root = model_files.find(str(tiny_model(tmp_path / "root")))
     assert len(root.fingerprint) == 16 and int(root.fingerprint, 16) >= 0
     assert model_files.find(str(tiny_model(tmp_path / "nested", nested=True))).fingerprint == root.fingerprint

@@ -9,6 +9,7 @@ import torch
 from diffusers import DDIMScheduler
 from safetensors.torch import load_file, save_file
 
+from imagewizard.diffusion.architecture import size_multiple
 from imagewizard.diffusion.sampling import posterior_mean, predict_eps
 from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.errors import UserError
@@ -178,7 +179,7 @@ def test_the_published_celebahq_model(tmp_path: Path) -> None:
     files = model_files.find(str(tmp_path))
     files.check(max_sigma=60)
     unet, schedule = network.load(files)
-    assert model_files.size_multiple(dict(unet.config)) == 32 and schedule.timestep(25) == pytest.approx(56, abs=0.5)
+    assert size_multiple(unet.config) == 32 and schedule.timestep(25) == pytest.approx(56, abs=0.5)
     noisy = torch.rand(1, 3, 64, 64) * 2 - 1
     with torch.inference_mode():
         denoised = posterior_mean(unet, schedule, noisy, [25.0])

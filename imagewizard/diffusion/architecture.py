@@ -1,0 +1,49 @@
+"""What a UNet2DModel's config says of the network: read from its file, or `unet.config` of one that is built."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from imagewizard.errors import UserError
+
+# 3*k*k channels in and out: RGB, or RGB pixel-unshuffled by k.
+CHANNELS = [3 * k * k for k in (1, 2, 3, 4, 8)]
+# UNet2DModel's default for block_out_channels.
+DEFAULT_BLOCKS = (224, 448, 672, 896)
+
+
+def check_network(config: Mapping[str, Any]) -> None:
+    """Raises UserError unless the config is an unconditional DDPM's that maps 3*k*k channels to as many."""
+    channels = config.get("in_channels", 3), config.get("out_channels", 3)
+    if channels[0] != channels[1] or channels[0] not in CHANNELS:
+        raise UserError(
+            f"it maps {channels[0]} to {channels[1]} channels",
+            "RGB needs 3*k*k to 3*k*k (3, 12, 27, 48 or 192)",
+            "model",
+        )
+    # A score network: it divides its output by what a DDPM takes for a timestep.
+    if config.get("time_embedding_type") == "fourier":
+        raise UserError("time_embedding_type is fourier", "a DDPM has positional or learned", "model")
+    if config.get("class_embed_type") or config.get("num_class_embeds"):
+        raise UserError("it wants class labels", "only unconditional networks can be used", "model")
+
+
+def size_multiple(config: Mapping[str, Any]) -> int:
+    """What height and width of an image must be multiples of: each block but the last halves its (unshuffled) sides.
+
+    Raises UserError if the config has no blocks to count.
+    """
+    blocks = config.get("block_out_channels", DEFAULT_BLOCKS)
+    if not isinstance(blocks, list | tuple) or not blocks:
+        raise UserError(f"block_out_channels is {blocks!r}", "it must be a list of channel counts", "model")
+    return unshuffle_factor(config) * int(2 ** (len(blocks) - 1))
+
+
+def unshuffle_factor(config: Mapping[str, Any]) -> int:
+    """k of a network that works on k x k pixel-unshuffled RGB images (3*k*k channels); 1 for a plain one."""
+    return math.isqrt(config.get("in_channels", 3) // 3)
+
+
+def takes_fractional_timesteps(config: Mapping[str, Any]) -> bool:
+    """A learned embedding is a table with one row a step; the others are continuous functions of t."""
+    return config.get("time_embedding_type") != "learned"
