@@ -5,6 +5,7 @@ import sys
 
 from imagewizard.datasets import bsds500
 from imagewizard.images.decoding import quiet
+from imagewizard.progress import Printer
 from jobs import shell
 
 
@@ -28,7 +29,7 @@ def main(argv: list[str]) -> int:
     if options.dry_run:
         return shell.DONE
     quiet()
-    for name, images in bsds500.prepare(plan).items():
+    for name, images in bsds500.prepare(plan, Printer()).items():
         print(f"{images:>4} images  {plan.folder / name}.parquet  ({bsds500.MANIFESTS[name]})")
     return shell.DONE
 

@@ -15,11 +15,13 @@ from imagewizard.errors import UserError
 from imagewizard.images import formats
 from imagewizard.images.errors import ImageError
 from imagewizard.images.picture import decode_rgb
+from imagewizard.progress import Reporter, silent
 from imagewizard.schema import BYTES, IMAGE_ID, MANIFEST_SCHEMA, URI
 from imagewizard.storage import Folder
 from imagewizard.storage.folder import SCRATCH
 
 URL = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/BSR/BSR_bsds500.tgz"
+SHA256 = "97e49d31764f3912f0c4122707d53062ac9e783ba0f095e447a4d53c1a41af8e"  # of its 70,763,455 bytes
 
 SPLITS = {"train": 200, "val": 100, "test": 200}
 SHAPES = {(321, 481, 3), (481, 321, 3)}
@@ -31,6 +33,7 @@ MANIFESTS = {
     "benchmark": "CBSD68, found by content: report on it, never train on it",
 }
 
+_AGAIN = f"fetch BSDS500 again, from {URL}"
 _MAX_PIXELS = 1 << 24  # against decompression bombs only: SHAPES says what is right
 
 
@@ -57,7 +60,7 @@ class Plan:
 def plan(source: str, destination: str) -> Plan:
     """Checks both without leaving a trace. Raises UserError."""
     if "://" in destination:
-        raise UserError(f"dest: {destination}: images and manifests go to a local folder only; give one")
+        raise UserError(f"{destination}: images and manifests go to a local folder only", "give one", "dest")
     folder = Path(storage.absolute(destination))
     if all(_manifest(folder, name).is_file() for name in MANIFESTS):
         return Plan(source, folder, "finished")
@@ -78,10 +81,10 @@ def _kind(source: str) -> str:
     if not sign and Path(source).expanduser().is_file():
         return "archive"
     reason = f"{scheme}:// is not supported" if sign else "does not exist"
-    raise UserError(f"from: {source}: {reason}; give a folder, a .tgz, .tar.gz or .zip file, or an http(s) URL")
+    raise UserError(f"{source}: {reason}", "give a folder, a .tgz, .tar.gz or .zip file, or an http(s) URL", "from")
 
 
-def prepare(plan: Plan) -> dict[str, int]:
+def prepare(plan: Plan, report: Reporter = silent) -> dict[str, int]:
     """Does what `plan` says and returns how many images each of MANIFESTS lists.
 
     The manifests come last, so that a folder that has them all is finished; of a finished one the files are checked.
@@ -93,7 +96,7 @@ def prepare(plan: Plan) -> dict[str, int]:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
-        root = _unpacked(plan, scratch) if plan.kind != "folder" else Path(plan.source).expanduser().absolute()
+        root = _unpacked(plan, scratch, report) if plan.kind != "folder" else Path(plan.source).expanduser().absolute()
         files = _find(plan.source, root)
         benchmark = _check(plan.source, files)
         if plan.kind != "folder":
@@ -103,16 +106,16 @@ def prepare(plan: Plan) -> dict[str, int]:
         shutil.rmtree(scratch)
 
 
-def _unpacked(plan: Plan, scratch: Path) -> Path:
+def _unpacked(plan: Plan, scratch: Path, report: Reporter) -> Path:
     """The folder below `scratch` that the images of an archive were unpacked to."""
     path = Path(plan.source).expanduser()
     if plan.kind == "url":
         path = scratch / "archive"
-        download.fetch(plan.source, path)
+        download.fetch(plan.source, path, SHA256 if plan.source == URL else None, report)
     try:
         archive.unpack(path, scratch / "images", _image_id)
     except archive.ArchiveError as error:
-        raise UserError(f"from: {plan.source}: {error}; fetch it again, from {URL}") from None
+        raise UserError(f"{plan.source}: {error}", f"fetch it again, from {URL}", "from") from None
     return scratch / "images"
 
 
@@ -133,7 +136,8 @@ def _find(source: str, root: Path) -> dict[str, Path]:
             if image_id is None:
                 continue
             if image_id in found:
-                raise UserError(f"from: {source} has {image_id} twice: {found[image_id]} and {path}; give one of them")
+                twice = f"{found[image_id]} and {path}"
+                raise UserError(f"{source} has {image_id} twice: {twice}", "give one of them", "from")
             found[image_id] = path
     return dict(sorted(found.items()))
 
@@ -143,18 +147,21 @@ def _check(source: str, files: dict[str, Path]) -> set[str]:
     counts = {split: sum(image_id.startswith(f"{split}/") for image_id in files) for split in SPLITS}
     if counts != SPLITS:
         found, expected = (", ".join(f"{split} {n}" for split, n in each.items()) for each in (counts, SPLITS))
-        raise UserError(f"from: {source} has images: {found}; BSDS500 has {expected}, in folders of these names")
+        raise UserError(f"{source} has images: {found}", f"BSDS500 has {expected}, in folders of these names", "from")
     benchmark: dict[str, str] = {}
     for image_id, path in files.items():
         name = cbsd68.match(_decoded(source, image_id, path))
         if name in benchmark:
-            raise UserError(f"from: {source}: {image_id} is CBSD68's {name}, and so is {benchmark[name]}")
+            raise UserError(f"{source}: {image_id} is CBSD68's {name}, and so is {benchmark[name]}", _AGAIN, "from")
         if name and not image_id.startswith("val/"):
-            raise UserError(f"from: {source}: {image_id} is CBSD68's {name}, which belongs in val and nowhere else")
+            raise UserError(
+                f"{source}: {image_id} is CBSD68's {name}, which belongs in val and nowhere else", _AGAIN, "from"
+            )
         if name:
             benchmark[name] = image_id
     if missing := [name for name in cbsd68.names() if name not in benchmark]:
-        raise UserError(f"from: {source}: val has {len(benchmark)} of CBSD68's 68 images; {missing[0]} is missing")
+        found = f"{len(benchmark)} of CBSD68's 68 images, {missing[0]} is missing"
+        raise UserError(f"{source}: val has {found}", _AGAIN, "from")
     return set(benchmark.values())
 
 
@@ -162,10 +169,10 @@ def _decoded(source: str, image_id: str, path: Path) -> np.ndarray:
     try:
         image = decode_rgb(path.read_bytes(), _MAX_PIXELS)
     except (ImageError, OSError) as error:
-        raise UserError(f"from: {source}: {image_id}: {error}; fetch BSDS500 again, from {URL}") from None
+        raise UserError(f"{source}: {image_id}: {error}", _AGAIN, "from") from None
     if image.shape not in SHAPES:
         height, width, _ = image.shape
-        raise UserError(f"from: {source}: {image_id} is {width}x{height}; BSDS500's are 481x321 or 321x481")
+        raise UserError(f"{source}: {image_id} is {width}x{height}", "BSDS500's are 481x321 or 321x481", "from")
     return image
 
 
@@ -204,8 +211,8 @@ def _check_manifest(path: Path) -> int:
     try:
         table = pq.read_table(path, schema=MANIFEST_SCHEMA)
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"dest: {path} is no readable manifest ({error}); delete it and prepare again") from None
+        raise UserError(f"{path} is no readable manifest ({error})", "delete it and prepare again", "dest") from None
     for uri, size in zip(table[URI].to_pylist(), table[BYTES].to_pylist(), strict=True):
         if not Path(uri).is_file() or Path(uri).stat().st_size != size:
-            raise UserError(f"dest: {uri} is gone or has changed; delete {path} and prepare again")
+            raise UserError(f"{uri} is gone or has changed", f"delete {path} and prepare again", "dest")
     return int(table.num_rows)

@@ -24,7 +24,7 @@ _MAX_DISTANCE = 48
 
 
 def match(image: np.ndarray) -> str | None:
-    """The name of the CBSD68 image that `image` (uint8, (H, W, 3)) shows, "101085" say; None if it is none of them.
+    """The name, such as "101085", of the CBSD68 image that `image` (uint8, (H, W, 3)) shows; None if it shows none.
 
     It is found turned, mirrored, resized, grey, and as a JPEG of quality 50 or more, but not where more than some 3 %
     was cropped away.

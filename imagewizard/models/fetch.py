@@ -1,4 +1,4 @@
-"""Where a model comes from: its files are brought to this node from S3 or the hub. For the driver, without torch."""
+"""Brings a model's files to this node from S3 or the hub, without torch: for the driver."""
 
 import fcntl
 import hashlib
@@ -47,7 +47,7 @@ def local_folder(model: str) -> Path:
     if _HUB_ID.fullmatch(model) and not folder.exists():
         return _from_hub(model)
     raise UserError(
-        f"model: {folder} is no folder; give `embedded`, a folder in diffusers' layout (local or s3://) or a hub id"
+        f"{folder} is no folder", "give `embedded`, a folder in diffusers' layout (local or s3://) or a hub id", "model"
     )
 
 
@@ -125,18 +125,25 @@ def _from_hub(model: str) -> Path:
             return Path(snapshot_download(model, allow_patterns=wanted))
     except RepositoryNotFoundError:
         raise UserError(
-            f"model: {model} is no folder here, and the hub shows you no such model; check the name, or set HF_TOKEN"
+            f"{model} is no folder here, and the hub shows you no such model",
+            "check the name, or set HF_TOKEN",
+            "model",
         ) from None
     except Exception as error:
         reason = _reason(error)
     else:
-        raise UserError(f"model: {model} on the hub has none of {UNET_CONFIG}, {SCHEDULER_CONFIG} and {WEIGHTS}")
+        raise UserError(
+            f"{model} on the hub has none of {UNET_CONFIG}, {SCHEDULER_CONFIG} and {WEIGHTS}",
+            "give a model in diffusers' layout",
+            "model",
+        )
     try:
         return Path(snapshot_download(model, allow_patterns=_SAFE, local_files_only=True))
     except Exception:
         raise UserError(
-            f"model: {model} is no folder here and cannot be fetched from the hub ({reason}); where the hub can be "
-            f"reached, run `hf download {model} --local-dir DIR`, and give model=DIR"
+            f"{model} is no folder here and cannot be fetched from the hub ({reason})",
+            f"where the hub can be reached, run `hf download {model} --local-dir DIR`, and give model=DIR",
+            "model",
         ) from None
 
 

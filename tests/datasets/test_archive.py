@@ -112,6 +112,17 @@ def test_two_files_of_one_name_and_bombs_are_refused(tmp_path: Path, make: objec
     assert not (tmp_path / "out" / "train" / "b.jpg").exists()
 
 
+@pytest.mark.parametrize("make", [tar_of, zip_of])
+def test_many_files_that_are_too_large_together_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: object
+) -> None:
+    monkeypatch.setattr(archive, "MAX_BYTES", 25)
+    path = make(tmp_path / "a", {f"train/{n}.jpg": bytes(10) for n in range(9)})  # type: ignore[operator]
+    with pytest.raises(archive.ArchiveError, match=r"'train/2.jpg' has 10 bytes, more than is left"):
+        archive.unpack(path, tmp_path / "out", place)
+    assert sorted(written(tmp_path / "out")) == ["train/0.jpg", "train/1.jpg"]
+
+
 def broken_archives() -> dict[str, bytes]:
     noise = {f"train/{index}.jpg": np.random.default_rng(index).bytes(5000) for index in range(9)}
     tar, zipped = io.BytesIO(), io.BytesIO()

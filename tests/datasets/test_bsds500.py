@@ -234,7 +234,7 @@ def spoil_benchmark(source: Path) -> None:
         (spoil_twice, r"has val/101085\.jpg twice"),
         (spoil_train, r"train/train-003\.jpg is CBSD68's 102061, which belongs in val and nowhere else"),
         (spoil_benchmark_twice, r"val/val-001\.jpg is CBSD68's 102061, and so is val/102061\.jpg"),
-        (spoil_benchmark, r"val has 67 of CBSD68's 68 images; 102061 is missing"),
+        (spoil_benchmark, r"val has 67 of CBSD68's 68 images, 102061 is missing"),
     ],
 )
 def test_what_is_no_bsds500_is_one_line_and_no_manifest(
