@@ -11,9 +11,10 @@ from imagewizard import storage
 from imagewizard.errors import UserError
 from imagewizard.schema import IMAGE_ID, MANIFEST_SCHEMA, MEMBER, URI
 from imagewizard.sources.parquet import IMAGE, LISTED_ROWS, check_no_nulls, check_text
+from imagewizard.storage.stores import STORES
 
 _ABSOLUTE = r"^(/|[A-Za-z][A-Za-z0-9+.-]*://)"
-_READABLE = r"^(/|(file|s3)://)"
+_READABLE = rf"^(/|({'|'.join(filter(None, STORES))})://)"
 
 
 def is_one(schema: pa.Schema) -> bool:

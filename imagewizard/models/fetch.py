@@ -13,7 +13,7 @@ from imagewizard import storage
 from imagewizard.errors import UserError
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-# What diffusers wrote before 2023, and all that some of the hub's models have: a pickle.
+# A pickle: what diffusers wrote before 2023, and all that some of the hub's models have.
 PICKLED_WEIGHTS = "diffusion_pytorch_model.bin"
 UNET_CONFIG = "config.json"
 SCHEDULER_CONFIG = "scheduler_config.json"
@@ -30,7 +30,7 @@ _SAFE = [
 _PICKLED = [PICKLED_WEIGHTS, f"unet/{PICKLED_WEIGHTS}"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*")
-# The hub's client tries twice: a hub that is silent costs twice this.
+# The hub's client tries twice: a silent hub costs twice this.
 _HUB_SECONDS = 4.0
 
 
@@ -97,10 +97,10 @@ def _fetch(folder: storage.Folder, versions: dict[str, str], copy: Path) -> None
     """Makes `copy`, whole, unless it is there. A node's other processes wait for the one that fetches."""
     copy.parent.mkdir(parents=True, exist_ok=True)
     with copy.with_name(f"{copy.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed, if only by the death of the process
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed, at the latest by the death of the process
         if copy.is_dir():
             return
-        partial = copy.with_name(f"{copy.name}.partial")  # one that a killed process left is written over
+        partial = copy.with_name(f"{copy.name}.partial")  # overwrites what a killed process left
         for name, version in versions.items():
             path = partial / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ def _fetch(folder: storage.Folder, versions: dict[str, str], copy: Path) -> None
 
 def _from_hub(model: str) -> Path:
     """The hub client's cached copy of a model, brought up to date if the hub can be reached."""
-    # Takes half a second, for what few jobs need.
+    # Importing it takes half a second, and few jobs need it.
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError
     from huggingface_hub.utils import disable_progress_bars

@@ -1,4 +1,4 @@
-"""The driver's lease on a run folder: a second driver is turned away, a dead one's lease is taken over, by one."""
+"""The driver's lease on a run folder: a second driver is refused; of several, one takes over a dead driver's lease."""
 
 import errno
 import functools
@@ -30,8 +30,8 @@ _KEYS = {"id", "host", "boot_id", "pid_namespace", "pid", "started", "heartbeat"
 class Lease:
     """A context in which this process is the only driver of a run.
 
-    Raises on entry RunLockedError if it is not, UserError if the folder cannot be written to. A driver that was
-    silent for STALE_SECONDS may lose its lease while it runs: `check` tells.
+    Entering it raises RunLockedError if it is not, UserError if the folder cannot be written. A driver that is silent
+    for STALE_SECONDS may lose its lease while it runs: `check` tells.
     """
 
     def __init__(self, run: str) -> None:
@@ -54,14 +54,14 @@ class Lease:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         self._stop.set()
         self._thread.join()
-        with suppress(OSError):  # what stays is a dead driver's lease; the run is no worse for it
+        with suppress(OSError):  # what stays is a dead driver's lease, which does no harm
             self._file.free(self._version)
 
     def check(self) -> None:
         """Raises RunLockedError if another driver has taken the run over."""
-        # Whoever was suspended does not wait for the next beat to learn of it.
+        # A process that was suspended must not wait for the next beat to learn of it.
         if time.time() - self._renewed > STALE_SECONDS:
-            with suppress(OSError):  # an outage, in which nothing can be written either
+            with suppress(OSError):  # an outage: nothing can be written either
                 self._beat()
         if self._lost.is_set():
             raise RunLockedError(
@@ -94,7 +94,7 @@ class Lease:
     def _beat(self) -> None:
         version = self._file.replace(self._version, self._content(), brisk=True)
         if version is None:
-            # Ours still, if this was written by an earlier beat that seemed to fail.
+            # Still ours, if an earlier beat that seemed to fail has written it.
             found = self._file.read()
             if found is None or (_parse(found[0]) or {}).get("id") != self._id:
                 self._lost.set()
@@ -118,7 +118,7 @@ def _lock_file(run: str) -> LockFile:
 
 @contextmanager
 def _usable(run: str) -> Iterator[None]:
-    """Raises UserError for errors of storage that come again until somebody does something about them."""
+    """Raises UserError for errors of storage that stay until somebody does something about them."""
     try:
         yield
     except PermissionError as error:
@@ -131,7 +131,7 @@ def _usable(run: str) -> Iterator[None]:
 
 
 def _parse(content: bytes) -> dict[str, Any] | None:
-    """Who wrote the file; None if that cannot be read, for then a crash cut it off."""
+    """Who wrote the file; None if that cannot be read, because a crash cut it off."""
     try:
         found = json.loads(content)
     except ValueError:
@@ -140,7 +140,7 @@ def _parse(content: bytes) -> dict[str, Any] | None:
 
 
 def _alive(holder: dict[str, Any], file: LockFile) -> bool:
-    """Where its pid means something to us, a driver lives as its process does; elsewhere while its lease is fresh."""
+    """Whether a driver lives: by its process where we can see its pid, elsewhere by the age of its lease."""
     if holder.items() >= _place().items():
         return _start_time(holder["pid"]) == holder["started"]
     return file.age() < STALE_SECONDS
@@ -148,17 +148,17 @@ def _alive(holder: dict[str, Any], file: LockFile) -> bool:
 
 @functools.cache
 def _place() -> dict[str, str]:
-    """Where a pid of ours means the same process: containers may share a host's name, and have the same pids."""
+    """The scope of our pids. Host names do not suffice: containers may share one, and have the same pids."""
     try:
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         pid_namespace = str(Path("/proc/self/ns/pid").readlink())
-    except OSError:  # macOS: no /proc, and no containers but in virtual machines with names of their own
+    except OSError:  # macOS: no /proc, and containers only in virtual machines with names of their own
         boot_id = pid_namespace = ""
     return {"host": socket.gethostname(), "boot_id": boot_id, "pid_namespace": pid_namespace}
 
 
 def _start_time(pid: int) -> str | None:
-    """When the process began, in the kernel's ticks; None if there is none. Tells a pid from its later reuse."""
+    """When the process began, in the kernel's ticks; None if there is none. It tells a pid from its reuse."""
     if not Path("/proc/self/stat").exists():  # macOS: no /proc, so the pid alone must do
         try:
             os.kill(pid, 0)
@@ -171,5 +171,5 @@ def _start_time(pid: int) -> str | None:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
         return None
-    # A killed process whose parent has not asked after it, as in many containers, is still listed: as a zombie.
+    # A killed process whose parent does not wait for it, as in many containers, stays listed as a zombie.
     return None if fields[0] in "ZX" else fields[19]

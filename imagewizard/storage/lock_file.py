@@ -17,21 +17,21 @@ class LockFile(Protocol):
         """(content, version); None if the file is free."""
 
     def age(self) -> float:
-        """Seconds since it was written, by the clock of the storage, which all hosts share."""
+        """Seconds since it was written, by the storage's clock, which all hosts share."""
 
     def replace(self, version: str | None, content: bytes, brisk: bool = False) -> str | None:
-        """Writes the file if it is of this version, None: if it is free. Its new version; None if it was not.
+        """Writes the file if it has this version (None: if it is free). Its new version; None if it was not written.
 
-        `brisk`: rather fail than wait for storage that does not answer.
+        `brisk`: fails soon, instead of waiting for storage that does not answer.
         """
 
     def free(self, version: str) -> None:
-        """Frees the file if it is still of this version."""
+        """Frees the file if it still has this version."""
 
 
 class LocalLockFile:
-    """Replaced under flock, in place: an empty file is free, and none is ever deleted, or two processes could hold
-    the flock of two files by the same name."""
+    """Replaced in place, under flock. An empty file is free. It is never deleted: otherwise two processes could hold
+    the flock of two files of the same name."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -60,7 +60,7 @@ class LocalLockFile:
         with self._locked() as (stream, current):
             if (_version(current) if current else None) != version:
                 return None
-            # Over what is there, so that a full disk has room for a heartbeat.
+            # Overwritten in place, so that a heartbeat needs no room on a full disk.
             os.pwrite(stream.fileno(), content, 0)
             stream.truncate(len(content))
         return _version(content)
@@ -72,9 +72,9 @@ class LocalLockFile:
 
     @contextmanager
     def _locked(self) -> Iterator[tuple[BinaryIO, bytes]]:
-        """The file, which nobody else replaces meanwhile, and its content."""
+        """The file and its content, while nobody else can replace it."""
         with os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0) as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)  # until it is closed, be it by the death of the process
+            fcntl.flock(stream, fcntl.LOCK_EX)  # until it is closed, at the latest by the death of the process
             yield stream, stream.read()
 
 

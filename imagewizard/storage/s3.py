@@ -1,4 +1,4 @@
-"""Objects in S3: read, written, listed and deleted, whatever passes being retried (s3_client.py)."""
+"""Objects in S3: reading, writing, listing and deleting, with retries (s3_client.py)."""
 
 import io
 import time
@@ -17,7 +17,7 @@ _KEYS_PER_DELETE = 1000  # S3's limit
 
 
 class _BrokenOffError(Exception):
-    """The body of an answer ended too early; the message says how."""
+    """The body of an answer ended early; the message says how."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Object:
     data: bytes
     etag: str
     age_seconds: float
-    """Since it was written, by the server's own clock; by this machine's where the answer has no Date."""
+    """Since it was written, by the server's clock; by this machine's where the answer has no Date."""
 
 
 def split(uri: str) -> tuple[str, str]:
@@ -90,8 +90,8 @@ def head(uri: str) -> tuple[int, str]:
 def put(uri: str, data: bytes, brisk: bool = False, **condition: str) -> str | None:
     """Writes an object in one request, which is atomic; its ETag. Raises OSError.
 
-    `condition`: IfMatch or IfNoneMatch; None if it does not hold. It does for what an earlier try of this same
-    request has written, whose answer was lost.
+    `condition`: IfMatch or IfNoneMatch; None if it does not hold. It does hold if an earlier try of this same request
+    has written the object and its answer was lost.
     """
     bucket, key = split(uri)
     with errors(uri):
@@ -136,7 +136,7 @@ def entries(uri: str) -> Iterator[tuple[str, str]]:
 
 
 def delete(uris: list[str]) -> None:
-    """Deletes objects, of which some may not be there. Raises OSError, which names the first that could not be."""
+    """Deletes objects; missing ones are no error. Raises OSError, which names the first that could not be deleted."""
     keys: dict[str, list[str]] = {}
     for uri in uris:
         bucket, key = split(uri)
@@ -164,7 +164,7 @@ def _delete_batch(bucket: str, keys: list[str]) -> None:
 
 
 def delete_if(uri: str, etag: str) -> None:
-    """Deletes an object if it is still the one of this ETag. Raises OSError."""
+    """Deletes an object if it still has this ETag. Raises OSError."""
     bucket, key = split(uri)
     with errors(uri):
         try:
@@ -195,7 +195,7 @@ def check_bucket(uri: str) -> None:
         ) from None
     except ParamValidationError as error:
         raise UserError(f"{where}: {one_line(error)}", "write s3://bucket/prefix") from None
-    except (BotoCoreError, ValueError) as error:  # ValueError: an address that is none
+    except (BotoCoreError, ValueError) as error:  # ValueError: a malformed address
         raise UserError(f"{where}: {one_line(error)}", "check AWS_ENDPOINT_URL, AWS_* and the network") from None
 
 

@@ -1,7 +1,7 @@
-"""boto3's client for S3: requests that outlast what passes, and errors of one line that name the object.
+"""boto3's client for S3: requests that outlast short outages, and errors of one line that name the object.
 
-botocore's own retries spend tokens from a bucket that a bad minute empties; after that they give up at once. So they
-are off here, and one handler decides for every request of the client, the pages of a listing among them.
+botocore's own retries draw on a quota that one bad minute exhausts; then they give up at once. So they are off, and one
+handler decides for every request of the client, including the pages of a listing.
 """
 
 import os
@@ -18,21 +18,23 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 from urllib3.exceptions import HTTPError
 
+from imagewizard.errors import one_line as folded
+
 # Ten tries with pauses that double from 0.4 to 20 s, each shortened at random, outlast 42 s of outage on average.
 TRIES = 10
 FIRST_PAUSE_SECONDS = 0.4
 LONGEST_PAUSE_SECONDS = 20.0
-# Where the answer, be it a bad one, is wanted within seconds: before a job starts, and in heartbeats.
+# Where an answer is wanted within seconds, even a bad one: before a job starts, and in heartbeats.
 BRISK_TRIES = 3
 
 TRANSIENT_STATUS = {408, 429, 500, 502, 503, 504}
-# Codes that come with other statuses, or in an answer about many objects: S3's clock ran out on an upload; two
-# conditional writes came at once.
+# Codes that come with other statuses, or in an answer about many objects: an upload timed out; two conditional writes
+# came at once.
 TRANSIENT_CODES = {"InternalError", "RequestTimeout", "SlowDown", "ConditionalRequestConflict", "OperationAborted"}
 
 
 class NoSuchBucketError(OSError):
-    """The bucket is not there: unlike a missing object, a mistake."""
+    """The bucket does not exist. Unlike a missing object, that is a mistake of the user's."""
 
 
 def endpoint() -> str | None:
@@ -81,12 +83,12 @@ def _forget_clients() -> None:
     _clients.clear()
 
 
-# A forked process must not talk on its parent's connections, nor wait for a lock that a thread of the parent held.
+# A forked process must not use its parent's connections, nor wait for a lock that a thread of the parent held.
 os.register_at_fork(after_in_child=_forget_clients)
 
 
 def _refuse_cut_off_body(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
-    """Makes a cut off answer a failure (500), which botocore would not see: an empty listing is valid to it."""
+    """Turns a truncated answer into a failure (500). botocore would take an empty body for a valid, empty listing."""
     body, announced = response_dict["body"], response_dict["headers"].get("content-length")
     if not isinstance(body, bytes) or announced is None or operation_model.http["method"] == "HEAD":
         return
@@ -95,7 +97,7 @@ def _refuse_cut_off_body(operation_model: Any, response_dict: dict[str, Any], **
 
 
 def _pause(tries: int, attempts: int, response: Any, caught_exception: Exception | None, **_: Any) -> float | None:
-    """Seconds to wait before the request is made again; None if it is not to be."""
+    """Seconds to wait before the next try; None if there is none."""
     if caught_exception is not None:
         passes = isinstance(caught_exception, ConnectionError | HTTPClientError)
     else:
@@ -106,7 +108,7 @@ def _pause(tries: int, attempts: int, response: Any, caught_exception: Exception
 
 
 def backoff(attempts: int) -> float:
-    """Seconds to wait after so many tries; at random, so that a crowd does not come back at once."""
+    """Seconds to wait after so many tries; random, so that many clients do not come back at once."""
     return random.uniform(0.0, min(FIRST_PAUSE_SECONDS * 2 ** (attempts - 1), LONGEST_PAUSE_SECONDS))  # noqa: S311
 
 
@@ -129,11 +131,11 @@ def errors(uri: str) -> Iterator[None]:
 
 
 def one_line(error: Any) -> str:
-    """One line without credentials, which an address may hold (user:password@) and a header that was refused does."""
+    """One line without credentials: an address may hold them (user:password@), and a refused header does."""
     if type(error) is HTTPClientError:
         return f"the request cannot be sent ({type(error.kwargs['error']).__name__})"
     if isinstance(error, ClientError):
         text = f"{error.response['Error']['Code']}: {error.response['Error'].get('Message', '')}"
     else:
         text = str(error)
-    return re.sub(r"//[^/@\s]*@", "//", " ".join(text.split()))
+    return re.sub(r"//[^/@\s]*@", "//", folded(text))

@@ -18,8 +18,8 @@ THREADS = 16
 # Pages of 1,000 keys, some 200 bytes each, that wait for the consumer: 6 MB at most.
 WAITING_PAGES = 32
 
-# Bounds for the characters of a cut: most keys are printable ASCII; the last one before UTF-16's surrogates, which are
-# no characters, serves for others.
+# Bounds for the characters of a cut: most keys are printable ASCII. For others the bound is the last character before
+# UTF-16's surrogates, which are no characters.
 _BELOW_ASCII, _ABOVE_ASCII, _LAST = 0x1F, 0x7F, 0xD7FF
 
 
@@ -49,7 +49,7 @@ def pages(uri: str) -> Iterator[list[tuple[str, int]]]:
 
 
 class _Ranges:
-    """The parts (after, until] of the key space that nobody lists yet; None: without bound."""
+    """The ranges (after, until] of keys that no thread lists yet; None: without bound."""
 
     def __init__(self) -> None:
         self._open: list[tuple[str | None, str | None]] = [(None, None)]
@@ -57,7 +57,7 @@ class _Ranges:
         self._changed = threading.Condition()
 
     def take(self) -> tuple[str | None, str | None] | None:
-        """A range, once there is one; None when there never will be. Whoever took one says `done` in the end."""
+        """A range, once there is one; None when there will be none. Who takes one calls `done` in the end."""
         with self._changed:
             self._waiting += 1
             while not self._open and self._busy:
@@ -84,9 +84,9 @@ class _Ranges:
 
 
 def _work(bucket: str, prefix: str, ranges: _Ranges) -> Generator[list[tuple[str, int]], None, None]:
-    """One thread's pages: lists range after range, and gives the farther half of one away where that is wanted.
+    """One thread's pages: lists range after range, and gives the second half of one away if a thread is idle.
 
-    At most one cut a page, so that cuts into the void cost no more requests than the listing itself.
+    At most one cut a page, so that cuts into empty ranges cost no more requests than the listing itself.
     """
     while (taken := ranges.take()) is not None:
         after, until = taken
@@ -108,10 +108,10 @@ def _work(bucket: str, prefix: str, ranges: _Ranges) -> Generator[list[tuple[str
 
 
 def between(low: str, high: str | None, start: int) -> str | None:
-    """A text between two keys, near the middle of what can lie there; None if nothing does.
+    """A text between two keys, near the middle of the possible ones; None if there is none.
 
-    `start`: the number of characters that all keys share. Characters compare as S3 compares keys: UTF-8 keeps their
-    order.
+    `start`: the number of characters that all keys share. S3 compares keys as UTF-8, which keeps the order of
+    characters.
     """
     shared = start
     if high is not None:
