@@ -1,8 +1,10 @@
-"""Which of the listed images a manifest is to have: by suffix, size and name."""
+"""Filters: which of the listed images go into a manifest, by suffix, size and name."""
 
+import fnmatch
+import functools
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 import pyarrow as pa
@@ -14,25 +16,27 @@ from imagewizard.schema import BYTES, IMAGE_ID
 
 @dataclass(frozen=True)
 class Filters:
-    """What an image must fulfil, all of it. Raises UserError for what no image can."""
+    """An image must fulfil all that is set. Raises UserError for what no image can fulfil."""
 
     suffixes: tuple[str, ...] = ()
-    """That ids end in, in any case; (): any. A row of a Parquet file has an id without a suffix."""
+    """Suffixes of ids, in any case; (): any. The id of a row of a Parquet file has no suffix."""
     min_bytes: int | None = None
     max_bytes: int | None = None
-    """Images whose size the listing does not tell are kept."""
+    """Images of unknown size are kept."""
     glob: str | None = None
-    """Of the whole id, part by part: * ? [abc] match within a part, ** as a part stands for any number of them."""
+    """Matched against the whole id: * ? [abc] stay within a part, ** as a part stands for any number of parts."""
 
     def __post_init__(self) -> None:
         for suffix in self.suffixes:
             if suffix.lower() not in SUFFIXES:
-                raise UserError(f"--suffix: {suffix} is not listed anyway; one or more of {' '.join(SUFFIXES)}")
+                raise UserError(
+                    f"{suffix} is not listed anyway", f"give one or more of {' '.join(SUFFIXES)}", "--suffix"
+                )
         for name in ("min_bytes", "max_bytes"):
             if (getattr(self, name) or 0) < 0:
-                raise UserError(f"--{name.replace('_', '-')}: must be 0 or more (got {getattr(self, name)})")
+                raise UserError(f"is {getattr(self, name)}", "give 0 or more", f"--{name.replace('_', '-')}")
         if self.min_bytes is not None and self.max_bytes is not None and self.min_bytes > self.max_bytes:
-            raise UserError(f"--min-bytes {self.min_bytes} is more than --max-bytes {self.max_bytes}; swap them")
+            raise UserError(f"--min-bytes {self.min_bytes} is more than --max-bytes {self.max_bytes}", "swap them")
 
     def __str__(self) -> str:
         texts = {
@@ -54,20 +58,56 @@ class Filters:
             yield table.filter(pa.array(self._wanted(table), pa.bool_()))
 
     def _wanted(self, table: pa.Table) -> list[bool]:
-        suffixes, parts = tuple(s.lower() for s in self.suffixes), self.glob and tuple(self.glob.split("/"))
+        suffixes, pattern = tuple(s.lower() for s in self.suffixes), self.glob and glob_pattern(self.glob)
         least, most = self.min_bytes or 0, self.max_bytes
         return [
             (not suffixes or image_id.lower().endswith(suffixes))
             and (size is None or (size >= least and (most is None or size <= most)))
-            and (not parts or matches(tuple(image_id.split("/")), parts))
+            and (not pattern or pattern.fullmatch(f"{image_id}/") is not None)
             for image_id, size in zip(table[IMAGE_ID].to_pylist(), table[BYTES].to_pylist(), strict=True)
         ]
 
 
-def matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    """Whether the parts of an id fit those of a glob. Case counts."""
-    if not pattern:
-        return not parts
-    if pattern[0] == "**":
-        return any(matches(parts[skipped:], pattern[1:]) for skipped in range(len(parts) + 1))
-    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and matches(parts[1:], pattern[1:])
+_END = fnmatch.translate("").removeprefix("(?s:)")  # what fnmatch puts after each expression
+_SIGNS = re.compile(r"\[!?\]?[^\]]*\]|\*+|.", re.DOTALL)
+
+
+@functools.lru_cache
+def glob_pattern(glob: str) -> re.Pattern[str]:
+    """A glob as a regular expression for an image id with a slash added to its end. Case counts.
+
+    Matching takes at most the product of the lengths of id and glob. A star or `**` with another one after it takes the
+    first place where what stands between the two fits, and keeps it (an atomic group): a later place would only leave
+    less room for the rest. The last star of a part and the last `**` are bound to an end, so they search backwards.
+    """
+    blocks: list[list[str]] = [[]]
+    for part in glob.split("/"):
+        if part == "**":
+            blocks.append([])
+        else:
+            blocks[-1].append(f"{_part(part)}/")
+    first, *others = ["".join(block) for block in blocks]
+    if not others:
+        return re.compile(first)
+    *middle, last = others
+    found = "".join(f"(?>(?:[^/]*/)*?{block})" for block in middle if block)
+    return re.compile(f"{first}{found}(?:[^/]*/)*{last}")
+
+
+def _part(glob: str) -> str:
+    """One part of a glob as a regular expression that no slash fits."""
+    chunks = [""]
+    for sign in _SIGNS.findall(glob):
+        if sign.startswith("*"):
+            chunks.append("")
+        elif sign == "?":
+            chunks[-1] += "[^/]"
+        elif len(sign) > 1:  # [abc]; fnmatch knows what stands for itself in it
+            chunks[-1] += f"(?!/){fnmatch.translate(sign).removesuffix(_END)}"
+        else:
+            chunks[-1] += re.escape(sign)
+    first, *others = chunks
+    if not others:
+        return first
+    *middle, last = others
+    return first + "".join(f"(?>[^/]*?{chunk})" for chunk in middle) + f"[^/]*{last}"
