@@ -1,5 +1,8 @@
 """The ways a job ends badly that are not bugs; `jobs` turns them into exit codes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """The user's input is wrong (exit code 2). `str` of it is one line: `key: what; fix`."""
@@ -20,6 +23,17 @@ class UserError(Exception):
     def at(self, key: str) -> "UserError":
         """The same error of another key: for a caller who knows what the user called it."""
         return UserError(self.what, self.fix, key)
+
+
+@contextmanager
+def keyed(key: str) -> Iterator[None]:
+    """Gives `key` to a UserError that leaves the context without one: for a caller who knows what the user typed."""
+    try:
+        yield
+    except UserError as error:
+        if error.key is not None:
+            raise
+        raise error.at(key) from None
 
 
 class RunLockedError(Exception):

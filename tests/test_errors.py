@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from imagewizard.errors import UserError, one_line
+from imagewizard.errors import UserError, keyed, one_line
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,13 @@ def test_a_pickled_error_keeps_its_parts() -> None:
     error = pickle.loads(pickle.dumps(UserError("broken", "copy it again", "model")))
     assert (error.what, error.fix, error.key) == ("broken", "copy it again", "model")
     assert str(error) == "model: broken; copy it again"
+
+
+@pytest.mark.parametrize(("key", "expected"), [(None, "input"), ("output", "output")])
+def test_a_key_is_given_to_an_error_that_has_none(key: str | None, expected: str) -> None:
+    with pytest.raises(UserError) as caught, keyed("input"):
+        raise UserError("broken", "copy it again", key)
+    assert (caught.value.key, caught.value.what, caught.value.fix) == (expected, "broken", "copy it again")
 
 
 def test_one_line_folds_white_space() -> None:

@@ -1,4 +1,4 @@
-"""Manifests that people make: Parquet with a row an image, image_id and uri, and what else they know of it."""
+"""Manifests that people make: Parquet files with a row for each image; image_id and uri, and optionally more."""
 
 import re
 from collections.abc import Iterator
@@ -47,21 +47,22 @@ def tables(file: pq.ParquetFile) -> Iterator[pa.Table]:
 def _check_column(schema: pa.Schema, field: pa.Field) -> None:
     if field.name not in schema.names:
         if not field.nullable:
-            raise UserError(f"it has no column {field.name}; a manifest needs image_id and uri")
+            raise UserError(f"it has no column {field.name}", "give a manifest with image_id and uri")
     elif field.name in (IMAGE_ID, URI, MEMBER):
         check_text(schema, field.name)
     elif not pa.types.is_integer(type := schema.field(field.name).type):
-        raise UserError(f"column {field.name} is {type}; it must hold whole numbers")
+        raise UserError(f"column {field.name} is {type}", "it must hold whole numbers")
 
 
 def _check_schemes(uris: pa.ChunkedArray) -> None:
-    """One of another scheme means that all the manifest is: better to hear of it now than to read a million errors."""
+    """A URI of another scheme ends the listing at once, instead of a million error rows later."""
     absolute = uris.filter(pc.match_substring_regex(uris, _ABSOLUTE))
     others = absolute.filter(pc.invert(pc.match_substring_regex(absolute, _READABLE)))
     if len(others):
         uri = others[0].as_py()
         scheme = uri.partition("://")[0]
-        raise UserError(f"uri {uri!r}: {scheme}:// cannot be read; download the images, or give s3:// or local ones")
+        fix = "download the images, or give s3:// or local ones"
+        raise UserError(f"uri {uri!r}: {scheme}:// cannot be read", fix)
 
 
 def _absolute(uris: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -1,7 +1,7 @@
-"""What images a source holds, listed as it goes and never held as a whole: the rows of a manifest.
+"""Lists the images of a source as rows of a manifest, a table at a time.
 
-A source is a folder or S3 prefix, a tar shard, a Parquet file, or a list of these. What lies packed in tar shards and
-Parquet files is listed with its place in them; from there on nothing but the place tells such an image from a file.
+A source is a folder or S3 prefix, a tar shard, a Parquet file, or a list of these. An image that is packed in a tar
+shard or a Parquet file is listed with its place in it; later stages treat it as any other image.
 """
 
 import itertools
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from imagewizard import storage
-from imagewizard.errors import UserError
+from imagewizard.errors import UserError, one_line
 from imagewizard.images.formats import is_image_name
 from imagewizard.manifest import index as manifest_index
 from imagewizard.manifest import packed as packed_listing
@@ -28,7 +28,8 @@ def batches(source: str | list[str], tally: Tally) -> Generator[pa.Table, None, 
 
     A damaged shard among others does not end the listing: a row with a member and no offset stands for what cannot be
     listed of it, and becomes an error row when it is read. Raises UserError if there is no such source, it may not be
-    listed, or a Parquet file is neither a manifest nor holds images.
+    listed, or a Parquet file is neither a manifest nor holds images. The error has no key: callers know what the user
+    called the source.
     """
     found = _of_list(source, tally) if isinstance(source, list) else _of_source(source, tally)
     for table in found:
@@ -38,18 +39,18 @@ def batches(source: str | list[str], tally: Tally) -> Generator[pa.Table, None, 
 
 
 def _of_source(source: str, tally: Tally) -> Iterator[pa.Table]:
-    kind = _kind(source)
+    kind = storage.kind(source)
     name = source.rstrip("/").rpartition("/")[2]
     if kind is None:
-        raise UserError(f"input: {source} does not exist; give a folder, a list of files or a Parquet manifest")
+        raise UserError(f"{source} does not exist", "give a folder, a tar shard, or a Parquet file or manifest")
     if kind == "folder":
         yield from _of_folder(source, "", tally)
     elif name.lower().endswith(_PACKED):
         yield from packed_listing.tables([(storage.absolute(source), name)], tally, is_source=True)
     elif name.lower().endswith(tar.COMPRESSED_SUFFIXES):
-        raise UserError(f"input: {source} is compressed, so that no image in it can be reached; store it as plain .tar")
+        raise UserError(f"{source} is compressed, so no image in it can be reached", "store it as plain .tar")
     else:
-        raise UserError(f"input: {source} is a single file; give its folder, or a list as input=[{source}]")
+        raise UserError(f"{source} is a single file", "give its folder, or, in a config, a list: [FILE, …]")
 
 
 def _of_list(sources: list[str], tally: Tally) -> Iterator[pa.Table]:
@@ -65,14 +66,14 @@ def _of_list(sources: list[str], tally: Tally) -> Iterator[pa.Table]:
         uri, image_id = "/".join(path), "/".join(path[shared:])
         if is_image_name(source):
             files.append((image_id, uri, None, None, None, None))
-        elif source.lower().endswith(_PACKED) and ("://" in source or _kind(source) != "folder"):
+        elif source.lower().endswith(_PACKED) and ("://" in source or storage.kind(source) != "folder"):
             packed.append((uri, image_id))
-        elif (kind := _kind(source)) == "folder":
+        elif (kind := storage.kind(source)) == "folder":
             folders.append((uri, f"{image_id}/"))
         elif kind == "file":
             tally.skip(source)
         else:
-            raise UserError(f"input: {source} does not exist; take it out of the list, or give the right path")
+            raise UserError(f"{source} does not exist", "take it out of the list, or correct its path")
     yield from tables(iter(files))
     for uri, above in folders:
         yield from _of_folder(uri, above, tally)
@@ -84,19 +85,11 @@ def _check_apart(paths: list[list[str]]) -> None:
     seen = set()
     for path in paths:
         if (key := tuple(path)) in seen:
-            raise UserError(f"input: {'/'.join(path)} stands in the list twice; name each file once")
+            raise UserError(f"{'/'.join(path)} is in the list twice", "name each file once")
         seen.add(key)
     for path in paths:
         if above := next((path[:end] for end in range(1, len(path)) if tuple(path[:end]) in seen), None):
-            raise UserError(f"input: {'/'.join(path)} lies in {'/'.join(above)}, which is in the list too; keep one")
-
-
-def _kind(source: str) -> str | None:
-    """file | folder | None, if it does not exist."""
-    try:
-        return storage.kind(source)
-    except UserError as error:
-        raise error.at("input") from None
+            raise UserError(f"{'/'.join(path)} lies in {'/'.join(above)}, which is in the list too", "keep one of them")
 
 
 def _of_folder(source: str, above: str, tally: Tally) -> Iterator[pa.Table]:
@@ -119,21 +112,17 @@ def _of_manifest(folder: str, index: manifest_index.ManifestIndex, tally: Tally)
         try:
             yield pq.read_table(pa.BufferReader(storage.read_bytes(uri)), schema=MANIFEST_SCHEMA)
         except FileNotFoundError:
-            raise UserError(f"input: {uri} is gone: the manifest was refreshed or damaged; run again") from None
+            raise UserError(f"{uri} is gone: the manifest was refreshed or damaged", "run again") from None
         except pa.ArrowException as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"input: {uri} is damaged ({reason}); list the manifest again with --refresh") from None
+            raise UserError(f"{uri} is damaged ({one_line(error)})", "list the manifest again with --refresh") from None
 
 
 def _image_files(root: str, above: str, packed: list[tuple[str, str]], tally: Tally) -> Iterator[Row]:
     """The image files below a root; packed files, a few thousand at most, are put aside with their ids."""
-    try:
-        for path, size in itertools.chain.from_iterable(storage.pages(root)):
-            if is_image_name(path):
-                yield above + path, f"{root}/{path}", size, None, None, None
-            elif path.lower().endswith(_PACKED):
-                packed.append((f"{root}/{path}", above + path))
-            else:
-                tally.skip(above + path)
-    except UserError as error:
-        raise error.at("input") from None
+    for path, size in itertools.chain.from_iterable(storage.pages(root)):
+        if is_image_name(path):
+            yield above + path, f"{root}/{path}", size, None, None, None
+        elif path.lower().endswith(_PACKED):
+            packed.append((f"{root}/{path}", above + path))
+        else:
+            tally.skip(above + path)

@@ -5,7 +5,7 @@ from collections.abc import Generator, Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from imagewizard.errors import UserError
+from imagewizard.errors import UserError, one_line
 from imagewizard.manifest import external
 from imagewizard.manifest import tally as listing_rows
 from imagewizard.manifest.tally import Row, Tally
@@ -50,7 +50,7 @@ def _members(uri: str, shard_id: str, tally: Tally, is_source: bool) -> Iterator
         for found in tar.members(uri, lambda name: tally.skip(f"{shard_id}#{name}")):
             if isinstance(found, tar.Damage):
                 if is_source and not found.at:
-                    raise UserError(f"input: {uri} is no tar: {found.reason}; give an uncompressed tar of images")
+                    raise UserError(f"{uri} is no tar: {found.reason}", "give an uncompressed tar of images")
                 yield _unlisted(uri, shard_id, f"damaged at byte {found.at}")
                 return
             # A tar that was appended to may hold a name twice.
@@ -80,7 +80,7 @@ def _parquet(uri: str, file_id: str, tally: Tally, is_source: bool) -> Iterator[
         else:
             tally.skip(file_id)
     except UserError as error:
-        raise UserError(f"input: {uri}: {error}") from None
+        raise UserError(f"{uri}: {error.what}", error.fix) from None
     except (OSError, pa.ArrowException) as error:
         yield from listing_rows.tables(iter([_unreadable(uri, file_id, error, is_source)]))
     finally:
@@ -97,9 +97,9 @@ def _located(rows: pa.Table, uri: str, file_id: str) -> pa.Table:
 
 
 def _unreadable(uri: str, file_id: str, error: Exception, is_source: bool) -> Row:
-    reason = " ".join(str(error).split())
+    reason = one_line(error)
     if is_source:
-        raise UserError(f"input: {uri} cannot be read: {reason}; give another, or mend it")
+        raise UserError(f"{uri} cannot be read: {reason}", "give another file, or repair it")
     return _unlisted(uri, file_id, f"unreadable: {reason[:200]}")
 
 

@@ -1,8 +1,7 @@
-"""The manifest: what a run sets out to do, listed once, in Parquet shards, cut into blocks that commit together."""
+"""The manifest of a run: its images, listed once, in Parquet shards, cut into blocks that commit together."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -72,12 +71,78 @@ def _packed_in(shard: pa.Table) -> list[str | None]:
     return [None if member is row is None else uri for uri, member, row in zip(*columns, strict=True)]
 
 
-@dataclass(frozen=True)
-class Target:
-    """Where a manifest is written."""
+class ShardWriter:
+    """Writes tables of manifest rows as shards, and in the end the index that names them; memory holds one shard.
 
-    folder: Folder
-    generation: int = 0
+    A manifest that is in the folder stays the valid one until `finish` replaces its index.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        block_rows: int | None = BLOCK_ROWS,
+        generation: int = 0,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`block_rows` None: BLOCK_ROWS, or fewer if the first shard is small, so that every actor gets some blocks.
+
+        `generation` is part of the shards' names. `check` is called before each write, and raises what forbids it.
+        """
+        self._folder, self._block_rows, self._generation, self._check = folder, block_rows, generation, check
+        self._held: list[pa.Table] = []
+        self._held_rows = self._images = self._bytes = 0
+        self._blocks: list[int] = []
+
+    def add(self, table: pa.Table) -> None:
+        """Takes rows by MANIFEST_SCHEMA, and writes every shard that they fill."""
+        self._held.append(table)
+        self._held_rows += table.num_rows
+        while self._held_rows >= SHARD_ROWS:
+            rows = pa.concat_tables(self._held)
+            self._write(rows.slice(0, SHARD_ROWS))
+            self._held, self._held_rows = [rows.slice(SHARD_ROWS)], self._held_rows - SHARD_ROWS
+
+    def finish(self, tally: Tally, **facts: Any) -> ManifestIndex:
+        """Writes the last shard and the index, and returns it.
+
+        `tally` is that of the listing, which counts images that filters left out too. `facts` are the index's fields
+        source, filters and listed_at. Raises UserError, and leaves no shard, if there is no image or an id comes twice.
+        """
+        if self._held_rows:
+            self._write(pa.concat_tables(self._held))
+        if not self._images:
+            left_out = f"{tally.images} that the filters drop" if tally.images else f"{tally.skipped} other files"
+            raise UserError(f"there is no image to list, but {left_out}", "give another source or other filters")
+        index = ManifestIndex(
+            images=self._images,
+            skipped=tally.skipped,
+            block_rows=self._block_rows or BLOCK_ROWS,
+            blocks=self._blocks,
+            bytes=self._bytes,
+            filtered=tally.images - self._images,
+            generation=self._generation,
+            **facts,
+        )
+        if tally.ids_are_given:
+            try:
+                _check_unique(queries.dataset(self._folder.uri, index.shards))
+            except UserError:
+                self._folder.delete(index.shards)
+                raise
+        self._check()
+        manifest_index.write(self._folder, index)
+        return index
+
+    def _write(self, shard: pa.Table) -> None:
+        if self._block_rows is None:
+            self._block_rows = max(1, min(BLOCK_ROWS, shard.num_rows // SMALL_JOB_BLOCKS))
+        sink = pa.BufferOutputStream()
+        pq.write_table(shard, sink)
+        self._check()
+        self._folder.write(shard_name(len(self._blocks), self._generation), sink.getvalue())
+        self._images += shard.num_rows
+        self._bytes += pc.sum(shard[BYTES]).as_py() or 0
+        self._blocks.append(len(blocks(shard, self._block_rows)))
 
 
 def write(
@@ -87,93 +152,30 @@ def write(
     check: Callable[[], None] = lambda: None,
     report: Reporter = silent,
 ) -> ManifestIndex:
-    """Lists `source` into the run's manifest, a shard at a time. Raises UserError if it cannot be listed.
+    """Lists `source` into the run's manifest. Raises UserError, without a key, if it cannot be listed.
 
-    `block_rows` None: as many as a crash may cost, but fewer for a small job, so that every actor gets some. `check` is
-    called before each write, and raises what shall prevent it. `report` is told how far the listing is.
+    `block_rows` and `check` are those of ShardWriter. `report` gets a line now and then.
     """
-    tally = Tally()
-    facts = {"source": source, "listed_at": now()}
-    target = Target(Folder(run).subfolder("manifest"))
-    with ListingProgress(tally, report):
-        return write_to(target, listing.batches(source, tally), tally, block_rows, facts, check)
+    tally, listed_at = Tally(), now()
+    writer = ShardWriter(Folder(run).subfolder("manifest"), block_rows, check=check)
+    with ListingProgress(tally, report), closing(listing.batches(source, tally)) as tables:
+        for table in tables:
+            writer.add(table)
+        return writer.finish(tally, source=source, listed_at=listed_at)
 
 
 def now() -> str:
+    """ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def write_to(
-    target: Target,
-    tables: Iterator[pa.Table],
-    tally: Tally,
-    block_rows: int | None,
-    facts: dict[str, Any],
-    check: Callable[[], None] = lambda: None,
-) -> ManifestIndex:
-    """Writes `tables` as shards, and last the index, with `facts` for its other fields; memory holds one shard.
-
-    `tables` may be fewer than `tally` counts, which filters did then. Raises UserError, and leaves no shard, if there
-    is no image or an id comes twice.
-    """
-    images = known_bytes = 0
-    block_counts: list[int] = []
-    for table in _shards(tables):
-        if block_rows is None:
-            block_rows = max(1, min(BLOCK_ROWS, table.num_rows // SMALL_JOB_BLOCKS))
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink)
-        name = shard_name(len(block_counts), target.generation)
-        check()
-        target.folder.write(name, sink.getvalue())
-        images += table.num_rows
-        known_bytes += pc.sum(table[BYTES]).as_py() or 0
-        block_counts.append(len(blocks(table, block_rows)))
-    if not images:
-        left_out = f"{tally.images} that the filters drop" if tally.images else f"{tally.skipped} other files"
-        raise UserError(f"input: there is no image to list, but {left_out}; give another source or other filters")
-    index = ManifestIndex(
-        images=images,
-        skipped=tally.skipped,
-        block_rows=block_rows or BLOCK_ROWS,
-        blocks=block_counts,
-        bytes=known_bytes,
-        filtered=tally.images - images,
-        generation=target.generation,
-        **facts,
-    )
-    if tally.ids_are_given:
-        try:
-            _check_unique(queries.dataset(target.folder.uri, index.shards))
-        except UserError:
-            target.folder.delete(index.shards)
-            raise
-    check()
-    manifest_index.write(target.folder, index)
-    return index
 
 
 def _check_unique(manifest: "ds.Dataset | pa.Table") -> None:
     if (twice := queries.repeated_id(manifest)) is not None:
-        raise UserError(f"input: image_id {twice!r} is given more than once; ids must be unique")
-
-
-def _shards(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    held: list[pa.Table] = []
-    rows = 0
-    for table in tables:
-        held.append(table)
-        rows += table.num_rows
-        while rows >= SHARD_ROWS:
-            whole = pa.concat_tables(held)
-            yield whole.slice(0, SHARD_ROWS)
-            held, rows = [whole.slice(SHARD_ROWS)], rows - SHARD_ROWS
-    if rows:
-        yield pa.concat_tables(held)
+        raise UserError(f"image_id {twice!r} is given more than once", "give each image an id of its own")
 
 
 def check_source(source: str | list[str]) -> None:
-    """Raises UserError unless `source` exists and holds at least one image; reads no more than it must.
+    """Raises UserError, without a key, unless `source` exists and holds an image; reads no more than it must.
 
     Ids that come twice are found among the first rows only; `write` looks at all of them.
     """
@@ -183,9 +185,7 @@ def check_source(source: str | list[str]) -> None:
     if first is None:
         suffixes = ", ".join(suffix[1:] for suffix in SUFFIXES)
         others = f" ({tally.skipped} other files, {tally.examples[0]} among them)" if tally.skipped else ""
-        raise UserError(
-            f"input: {source} holds no image{others}; give a folder with {suffixes} files, tar shards of them, "
-            "Parquet with a column of images, or a Parquet manifest"
-        )
+        fix = f"give a folder with {suffixes} files, tar shards of them, Parquet with a column of images, or a manifest"
+        raise UserError(f"{source} holds no image{others}", fix)
     if tally.ids_are_given:
         _check_unique(first)

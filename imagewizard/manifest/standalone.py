@@ -57,7 +57,7 @@ def plan(source: str, folder: str, filters: Filters) -> Plan:
     """Checks all that can be checked without writing. Raises UserError."""
     source, folder = storage.absolute(source), storage.absolute(folder)
     if f"{folder}/".startswith(f"{source}/"):
-        raise UserError(f"--out: {folder} lies in {source}, and would be listed with it; give a folder elsewhere")
+        raise UserError(f"{folder} lies in {source}, and would be listed with it", "give a folder elsewhere", "--out")
     try:
         Folder(folder).check_usable(lambda name: _is_ours(name) or manifest_index.read(folder) is not None)
     except UserError as error:
@@ -65,7 +65,7 @@ def plan(source: str, folder: str, filters: Filters) -> Plan:
     before = manifest_index.read(folder)
     if before is not None and (before.source != source or before.filters != filters.as_json()):
         was = f"{before.source}, filters {before.filters or 'none'}"
-        raise UserError(f"--out: {folder} was listed otherwise ({was}); give another folder, or the same source")
+        raise UserError(f"{folder} was listed otherwise ({was})", "give another folder, or the same source", "--out")
     return Plan(source, folder, filters, before)
 
 
@@ -89,12 +89,12 @@ def write(plan: Plan, report: Reporter = silent) -> Outcome:
 
 
 def _list(plan: Plan, before: ManifestIndex | None, report: Reporter) -> Outcome:
-    generation = before.generation + 1 if before else 0
-    target = shards.Target(Folder(plan.folder), generation)
-    facts = {"source": plan.source, "filters": plan.filters.as_json(), "listed_at": shards.now()}
-    tally = Tally()
+    tally, listed_at = Tally(), shards.now()
+    writer = shards.ShardWriter(Folder(plan.folder), generation=before.generation + 1 if before else 0)
     with ListingProgress(tally, report) as progress, closing(listing.batches(plan.source, tally)) as tables:
-        index = shards.write_to(target, plan.filters.keep(tables), tally, shards.BLOCK_ROWS, facts)
+        for table in plan.filters.keep(tables):
+            writer.add(table)
+        index = writer.finish(tally, source=plan.source, filters=plan.filters.as_json(), listed_at=listed_at)
         seconds, rate = progress.seconds, progress.rate
     changes = None
     if before is not None:
