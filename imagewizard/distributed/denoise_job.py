@@ -15,7 +15,7 @@ from imagewizard import storage
 from imagewizard.bulk import block as blocks
 from imagewizard.config.denoise import RESULT_KEYS, ActorConfig, DenoiseConfig
 from imagewizard.distributed import cluster, pipeline
-from imagewizard.errors import JobError
+from imagewizard.errors import JobError, keyed
 from imagewizard.manifest import shards
 from imagewizard.manifest.shards import ManifestIndex
 from imagewizard.models import files as model_files
@@ -68,7 +68,8 @@ def prepare(config: DenoiseConfig) -> Plan:
     job.check_output(config.output, config.input)
     stored = job.read_job(config.output)
     if stored is None:
-        shards.check_source(config.input)
+        with keyed("input"):
+            shards.check_source(config.input)
     else:
         job.check_same_job(stored, "denoise", config, model.fingerprint, RESULT_KEYS)
     return Plan(config, model.fingerprint, None if stored is None else stored["config"]["input"])
@@ -92,7 +93,8 @@ def execute(
         Folder(run).sweep()
         job.begin("denoise", config, plan.fingerprint, RESULT_KEYS)
         block_rows = None if config.resources.block_rows == "auto" else config.resources.block_rows
-        index = shards.read_index(run) or shards.write(run, config.input, block_rows, lease.check, report)
+        with keyed("input"):
+            index = shards.read_index(run) or shards.write(run, config.input, block_rows, lease.check, report)
         files, by_shard = totals.snapshot(run)
         Folder(run).delete(f"results/{name}" for name in files.superseded)
         done = totals.merge(by_shard.values())

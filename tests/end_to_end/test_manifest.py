@@ -58,7 +58,7 @@ def test_filters_reach_the_listing(source: Path, tmp_path: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["/nowhere"], "error: input: /nowhere does not exist; "),
+        (["/nowhere"], "error: /nowhere does not exist; "),
         (["{}", "--suffix", ".heic"], "error: --suffix: "),
         (["{}", "--out", "{}"], "error: --out: "),
         (["s3://no-such-bucket-at-all/x"], "NoSuchBucket"),

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from imagewizard.errors import RunLockedError, UserError
+from imagewizard.manifest import index as manifest_index
 from imagewizard.manifest import listing, shards
 from imagewizard.manifest.tally import Tally
 from imagewizard.schema import MANIFEST_SCHEMA
@@ -146,10 +147,17 @@ def test_large_listings_are_cut_into_shards(tmp_path: Path, monkeypatch: pytest.
     assert len({row["image_id"] for row in rows_of(tmp_path / "run")}) == 27
 
 
-def test_many_small_tables_make_full_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_small_tables_make_full_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "SHARD_ROWS", 10)
+    writer = shards.ShardWriter(Folder(str(tmp_path)), block_rows=4, generation=2)
     tables = (shard(*[number] * rows) for number, rows in enumerate([3, 0, 9, 25, 1, 1, 1]))
-    found = list(shards._shards(tables))
+    for table in tables:
+        writer.add(table)
+    index = writer.finish(Tally(images=45, skipped=3), source="in", listed_at="now")
+    assert (index.images, index.filtered, index.skipped, index.bytes) == (40, 5, 3, 2 * 9 + 3 * 25 + 4 + 5 + 6)
+    assert index.blocks == [3, 3, 3, 3] and index.shards[0] == "s00000-g2.parquet"
+    assert manifest_index.read(str(tmp_path)) == index
+    found = [pq.read_table(tmp_path / name) for name in index.shards]
     assert [table.num_rows for table in found] == [10, 10, 10, 10]
     values = [value for table in found for value in table["bytes"].to_pylist()]
     assert values == [0] * 3 + [2] * 9 + [3] * 25 + [4, 5, 6]
