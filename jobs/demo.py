@@ -5,8 +5,6 @@ import sys
 from importlib import resources
 from pathlib import Path
 
-from pyarrow import fs
-
 from imagewizard import config, storage
 from imagewizard.config.denoise import DenoiseConfig
 from imagewizard.errors import UserError
@@ -74,13 +72,13 @@ def clear(output: str) -> None:
     Raises UserError if the folder holds a run that no demo made, or anything else beside the demo's run;
     RunLockedError if another driver holds the run. A run on S3 is left as it is.
     """
-    filesystem, path = storage.resolve(output)
-    if not isinstance(filesystem, fs.LocalFileSystem) or run_job.read_job(output) is None:
+    folder = storage.local_path(output)
+    if folder is None or run_job.read_job(output) is None:
         return
-    _check_made_here(output, Path(path))
+    _check_made_here(output, folder)
     with Lease(output):
-        _check_made_here(output, Path(path))  # another driver may have come and gone before the lease was ours
-        entries = [entry for entry in Path(path).iterdir() if entry.name in RUN_ENTRIES]
+        _check_made_here(output, folder)  # another driver may have come and gone before the lease was ours
+        entries = [entry for entry in folder.iterdir() if entry.name in RUN_ENTRIES]
         for entry in sorted(entries, key=lambda entry: entry.name == JOB):  # last: it says what the rest is
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)

@@ -177,7 +177,7 @@ def test_a_finished_folder_is_checked_and_left_alone(tgz: Path, tmp_path: Path) 
         prepare(tgz, out)
 
 
-def test_a_folder_that_was_cut_off_is_gone_on_with(tgz: Path, tmp_path: Path) -> None:
+def test_interrupted_preparation_is_resumed(tgz: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     prepare(tgz, out)
     (out / "finetune.parquet").unlink()

@@ -3,24 +3,15 @@
 import io
 import os
 import re
-import resource
-import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import boto3
-import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
 from imagewizard.errors import UserError
-from imagewizard.storage import Folder, files, s3_client
-from tests.support.s3_faults import FaultyS3
+from imagewizard.storage import Folder, files
 
 NAMES = ["plain.txt", "a b+c%20d=é.txt", "x" * 150]
 
@@ -186,95 +177,3 @@ def test_s3_addresses(bucket: str) -> None:
 def test_addresses_that_are_refused(uri: str) -> None:
     with pytest.raises(UserError, match=rf"^{uri}: [^\n]*s3://bucket/prefix$"):
         files.resolve(uri)
-
-
-# --- S3 alone
-
-
-def test_the_clients_are_kept(bucket: str) -> None:
-    assert files.resolve(f"{bucket}/a")[0] is files.resolve(f"{bucket}/b")[0]
-    assert s3_client.client() is s3_client.client()
-
-
-def test_service_specific_endpoint_goes_first(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", os.environ["AWS_ENDPOINT_URL"])
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    assert files.read_bytes(write(bucket, "file", b"here")) == b"here"
-
-
-def test_missing_bucket_is_an_os_error_that_names_the_file(bucket: str) -> None:
-    missing = bucket + "-not"
-    assert not files.exists(missing) and Folder(missing).list() == []
-    with pytest.raises(OSError, match=f"^{missing}/file: .*NoSuchBucket"):
-        write(missing, "file")
-    with pytest.raises(OSError, match=f"^{missing}/file: .*NoSuchBucket") as raised:
-        files.read_bytes(f"{missing}/file")
-    assert not isinstance(raised.value, FileNotFoundError)
-
-
-def test_write_is_one_put(bucket: str) -> None:
-    """A multipart upload, which pyarrow would make, can be cut off between its requests."""
-    write(bucket, "file", os.urandom(12 << 20))
-    client = boto3.client("s3")
-    name = bucket.removeprefix("s3://")
-    assert "-" not in client.head_object(Bucket=name, Key="file")["ETag"]  # a multipart upload's ends in -parts
-    assert [entry["Key"] for entry in client.list_objects_v2(Bucket=name)["Contents"]] == ["file"]
-
-
-def test_pyarrow_outlasts_a_bad_server(faulty_s3: FaultyS3) -> None:
-    """It must neither give up nor take what is cut off for the whole: results are read through it."""
-    table = pa.table({"n": np.random.default_rng(0).random(20_000)})
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, row_group_size=5000)
-    uri = write(faulty_s3.bucket, "table.parquet", sink.getvalue())
-    faulty_s3.slow_down, faulty_s3.cut_off = 0.15, 0.15
-    filesystem, path = files.resolve(uri)
-    for _ in range(20):
-        assert ds.dataset([path], schema=table.schema, format="parquet", filesystem=filesystem).to_table() == table
-    assert faulty_s3.faults["slow_down"] > 5 and faulty_s3.faults["cut_off"] > 5
-
-
-# --- local alone
-
-
-def test_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
-    kept = write(str(tmp_path), "kept", b"as it was")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-    try:
-        for name in ("kept", "new"):
-            with pytest.raises(OSError, match="File too large"):
-                write(str(tmp_path), name, bytes(1_000_000))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, handler)
-    assert files.read_bytes(kept) == b"as it was"
-    assert Folder(str(tmp_path)).list() == ["kept"]
-    assert Folder(str(tmp_path)).list("_tmp") == []
-
-
-WRITER = """
-import itertools, sys
-from imagewizard.storage import Folder
-for turn in itertools.count():
-    Folder(sys.argv[1]).write("file", bytes([turn % 256]) * 2_000_000)
-    print(turn, flush=True)
-"""
-
-
-def test_reader_sees_whole_files_while_they_are_written_and_after_a_kill(tmp_path: Path) -> None:
-    def whole() -> int:
-        data = files.read_bytes(str(tmp_path / "file"))
-        assert len(data) == 2_000_000 and data.count(data[:1]) == len(data)
-        return data[0]
-
-    with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE) as writer:
-        assert writer.stdout is not None
-        writer.stdout.readline()  # it has written once
-        seen = {whole() for _ in range(100)}
-        while len(seen) < 5:  # the writer may be slower
-            seen.add(whole())
-        writer.kill()
-    whole()
-    assert Folder(str(tmp_path)).list() == ["file"]
