@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from imagewizard.errors import UserError
+from imagewizard.progress import Printer
 from jobs import shell
 
 PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
@@ -35,11 +36,11 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     if arguments.scale is not None:
         return _scale(arguments.scale)
-    from imagewizard.benchmarks import throughput  # torch takes seconds that --help need not wait for
+    from imagewizard.benchmarks import throughput  # after parsing: importing torch takes seconds
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.images or _write_crops(Path(scratch), arguments.count, arguments.size)
-        rates = throughput.measure(folder, arguments.sigma, arguments.model, lambda text: print(text, flush=True))
+        rates = throughput.measure(folder, arguments.sigma, arguments.model, Printer())
     print(f"pipeline      {rates.pipeline:8.2f} images/s   ({rates.pipeline_with_start:.2f} with start-up)")
     print(f"bare model    {rates.bare:8.2f} images/s   pipeline / bare model = {rates.pipeline / rates.bare:.2f}")
     print(f"plain loop    {rates.plain:8.2f} images/s   pipeline / plain loop = {rates.pipeline / rates.plain:.2f}")
@@ -48,7 +49,7 @@ def main(argv: list[str]) -> int:
 
 def _scale(sizes: str) -> int:
     if not all(size.strip().isdigit() and int(size) for size in sizes.split(",")):
-        raise UserError(f"--scale: {sizes} is no list of numbers; give one or more, as 10000,100000")
+        raise UserError(f"{sizes} is no list of numbers", "give one or more, as 10000,100000", "--scale")
     from imagewizard.benchmarks import scale
 
     costs = []

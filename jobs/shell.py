@@ -16,7 +16,7 @@ INTERRUPTED = 130
 
 
 def run(command: Callable[[list[str]], int], argv: list[str]) -> int:
-    """The exit code of `command(argv)`: the user's mistakes end in one line on stderr, bugs in a traceback."""
+    """Runs `command(argv)`; returns its exit code. A user's mistake ends in one line on stderr, a bug in a traceback."""
     try:
         return command(argv)
     except UserError as error:
@@ -31,7 +31,7 @@ def run(command: Callable[[list[str]], int], argv: list[str]) -> int:
     except KeyboardInterrupt:
         print("stopped; what is committed stays, and the same command goes on from there", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output, `head` say, has left
+    except BrokenPipeError:  # the reader of our output (`head`, for example) has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
 

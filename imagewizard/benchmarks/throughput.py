@@ -1,9 +1,8 @@
-"""What the pipeline makes of a machine: its rate beside the bare model's on the same cores, and a plain loop's."""
+"""Images a second of the bulk pipeline, beside the bare model on the same cores and a plain loop."""
 
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,43 +14,51 @@ from imagewizard.config.denoise import DenoiseConfig, DenoiseSection, ResourcesS
 from imagewizard.diffusion import pixels
 from imagewizard.diffusion.denoiser import Denoiser, default_device
 from imagewizard.distributed import cluster, denoise_job
+from imagewizard.errors import UserError
 from imagewizard.images import formats
 from imagewizard.images.picture import decode_rgb
 from imagewizard.models import files as model_files
 from imagewizard.models import network
 from imagewizard.noise import synthetic
+from imagewizard.progress import Reporter
 
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Images a second of one and the same work, three ways."""
+    """Images a second of the same work, done in three ways."""
 
     pipeline: float
-    """A bulk job, from its first committed block on."""
+    """A bulk job, from its first committed block on; of the whole job where it has but one block."""
     pipeline_with_start: float
-    """The same, from the start of Ray on."""
+    """The same, with the start of the actors and, where it does not run yet, of Ray."""
     bare: float
     """The loaded model in a hot loop on tensors in memory, a process a core (or one on a GPU)."""
     plain: float
     """One process that reads, adds noise, denoises and scores with scikit-image, image by image."""
 
 
-def measure(folder: str, sigma: float, model_name: str, say: Callable[[str], None]) -> Rates:
-    """Denoises the PNG and JPEG files of a local `folder` in all three ways, one after the other."""
+def measure(folder: str, sigma: float, model_name: str, report: Reporter) -> Rates:
+    """Denoises the image files of a local `folder` in all three ways, one after the other, at the level `sigma`.
+
+    `report` is told which way is next. Raises UserError if the model or the folder cannot be used.
+    """
     paths = sorted(path for path in Path(folder).iterdir() if formats.is_image_name(path.name))
-    say(f"{len(paths)} images; the bare model …")
+    if not paths:
+        raise UserError(f"{folder} holds no image", "give a folder with images directly in it", "--images")
+    report(f"{len(paths)} images; the bare model …")
     bare = _bare_rate(paths, sigma, model_name)
-    say(f"{bare:.2f} images/s; the plain loop …")
+    report(f"{bare:.2f} images/s; the plain loop …")
     plain = _plain_rate(paths, sigma, model_name)
-    say(f"{plain:.2f} images/s; the pipeline …")
+    report(f"{plain:.2f} images/s; the pipeline …")
     with tempfile.TemporaryDirectory() as scratch:
         job = DenoiseConfig.model_validate(
             {"input": folder, "output": f"{scratch}/run", "model": model_name, "noise": {"sigma": sigma}}
         )
         session = denoise_job.execute(denoise_job.prepare(job))["session"]
-    return Rates(session["steady_rows_per_second"], session["rows_per_second"], bare, plain)
+    with_start = session["rows_per_second"]
+    return Rates(session["steady_rows_per_second"] or with_start, with_start, bare, plain)
 
 
 def _load(model_name: str, batch_size: int) -> Denoiser:
