@@ -16,7 +16,7 @@ INTERRUPTED = 130
 
 
 def run(command: Callable[[list[str]], int], argv: list[str]) -> int:
-    """Runs `command(argv)`, returns its exit code: a user's mistake ends in one line on stderr, a bug in a traceback."""
+    """The exit code of `command(argv)`. A user's mistake ends in one line on stderr, a bug in a traceback."""
     try:
         return command(argv)
     except UserError as error:
