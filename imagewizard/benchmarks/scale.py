@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from imagewizard import storage
-from imagewizard.bulk import block as blocks
+from imagewizard.bulk import pending
 from imagewizard.bulk.block_denoiser import BlockDenoiser
 from imagewizard.config.denoise import ActorConfig, DenoiseConfig
 from imagewizard.distributed import denoise_job, pipeline
@@ -131,11 +131,11 @@ def _resume(config: DenoiseConfig, index: shards.ManifestIndex) -> float:
     started = time.perf_counter()
     files, _ = totals.snapshot(run)
     assert not compaction.is_finished(shard, index.blocks[shard], files)
-    pieces = blocks.pieces(index.blocks, files, set())
+    ranges = pending.block_ranges(index.blocks, files, set())
     left = sum(
         table.num_rows
-        for piece in pieces
-        for _, table in blocks.pending(run, piece, config.levels, index.block_rows, retry_failed=False)
+        for each in ranges
+        for _, table in pending.pending_blocks(run, each, config.levels, index.block_rows, retry_failed=False)
     )
     seconds = time.perf_counter() - started
     assert 0 < left <= 2 * LEFT * index.images + index.block_rows

@@ -5,7 +5,6 @@ Data neither splits nor merges what it cannot see into, and reading the stream c
 """
 
 import json
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,13 +13,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from imagewizard.images.picture import Picture
-from imagewizard.manifest import shards
-from imagewizard.runs import results
-from imagewizard.runs.results import BlockFile, ResultFiles, ShardFile
-from imagewizard.schema import ERROR, IMAGE_ID, KEY, MANIFEST_SCHEMA, RESULT_SCHEMA
+from imagewizard.runs.results import BlockFile
+from imagewizard.schema import MANIFEST_SCHEMA, RESULT_SCHEMA
 
 BLOCK_SCHEMA = pa.schema(
     [
@@ -29,9 +25,6 @@ BLOCK_SCHEMA = pa.schema(
         pa.field("seconds", pa.string()),  # JSON: what each stage has spent on it
     ]
 )
-
-# A thousand tasks keep any cluster busy; a task of a large job takes several blocks, one after the other.
-MAX_PIECES = 1000
 
 # Decoded pixels that a block may carry; its images beyond that travel encoded, and who needs them decodes them one at
 # a time. Bounds what a block of large photographs takes in the object store.
@@ -106,85 +99,6 @@ class Block:
         started = perf_counter()
         yield
         self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - started
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A part of a shard, as one task takes it: the blocks [first, last) and the result files that they have already."""
-
-    shard: int
-    first: int
-    last: int
-    files: list[str]
-
-
-def pieces(block_counts: list[int], files: ResultFiles, retried: set[int]) -> list[Piece]:
-    """All in which something is, or in the shards to be `retried` may be, left to do, given each shard's block count.
-
-    At most MAX_PIECES, and one more a shard, so that what the driver holds does not grow with the job.
-    """
-    size = max(1, math.ceil(sum(block_counts) / MAX_PIECES))
-    found = []
-    for shard, count in enumerate(block_counts):
-        if shard in files.shards and shard not in retried:
-            continue
-        whole = [files.shards[shard].name] if shard in files.shards else []
-        done: dict[int, list[BlockFile]] = {}
-        for file in files.blocks.get(shard, []):
-            done.setdefault(file.block // size, []).append(file)
-        for first in range(0, count, size):
-            last = min(first + size, count)
-            there = done.get(first // size, [])
-            if shard in retried or len({file.block for file in there}) < last - first:
-                found.append(Piece(shard, first, last, whole + [file.name for file in there]))
-    return found
-
-
-def pending(
-    run: str, piece: Piece, sigmas: list[float | None], block_rows: int, retry_failed: bool
-) -> Iterator[tuple[BlockFile, pa.Table]]:
-    """What is left of a piece: blocks, each with its images by WORK_SCHEMA.
-
-    A block without rows is to be done; one with rows is done, unless failed ones are to be retried: then the images
-    and levels whose current row is an error make up the block's next attempt.
-    """
-    rows = shards.read_shard(run, piece.shard)
-    whole = [shard for name in piece.files if (shard := ShardFile.parse(name))]
-    done: dict[int, list[BlockFile]] = {}
-    for name in piece.files:
-        if (block := BlockFile.parse(name)) is not None:
-            done.setdefault(block.block, []).append(block)
-    failed = _failed(run, piece.files) if retry_failed and piece.files else {}
-    edges = shards.blocks(rows, block_rows)
-    for number in range(piece.first, piece.last):
-        first, last = edges[number]
-        images = rows.slice(first, last - first)
-        earlier: list[ShardFile | BlockFile] = [*whole, *done.get(number, [])]
-        if not earlier:
-            work = [image | {SIGMAS: sigmas, ATTEMPTS: [1] * len(sigmas)} for image in images.to_pylist()]
-        else:
-            work = [image | failed[image[IMAGE_ID]] for image in images.to_pylist() if image[IMAGE_ID] in failed]
-        if work:
-            attempt = max((file.attempt for file in earlier), default=0) + 1
-            yield BlockFile(piece.shard, number, attempt), pa.Table.from_pylist(work, schema=WORK_SCHEMA)
-
-
-def _failed(run: str, names: list[str]) -> dict[str, dict[str, Any]]:
-    """{image_id: {sigmas, attempts}} of the keys whose current row, the last attempt's, is an error."""
-    current: dict[tuple[str, float | None], tuple[int, str]] = {}
-    for name in names:
-        table = results.read_columns(run, name, [*KEY, "attempt", "status"])
-        retried_or_failed = (pc.field("attempt") > 1) | (pc.field("status") == ERROR)
-        for row in table.filter(retried_or_failed).to_pylist():
-            key = row[IMAGE_ID], row["sigma"]
-            current[key] = max(current.get(key, (0, "")), (row["attempt"], row["status"]))
-    failed: dict[str, dict[str, Any]] = {}
-    for (image_id, sigma), (attempt, status) in current.items():
-        if status == ERROR:
-            work = failed.setdefault(image_id, {SIGMAS: [], ATTEMPTS: []})
-            work[SIGMAS].append(sigma)
-            work[ATTEMPTS].append(attempt + 1)
-    return failed
 
 
 def picture_columns(picture: Picture, prefix: str = "") -> dict[str, Any]:

@@ -12,7 +12,7 @@ import ray
 from ray.data import Dataset
 
 from imagewizard import storage
-from imagewizard.bulk import block as blocks
+from imagewizard.bulk import pending
 from imagewizard.config.denoise import RESULT_KEYS, ActorConfig, DenoiseConfig
 from imagewizard.distributed import cluster, pipeline
 from imagewizard.errors import JobError, keyed
@@ -100,10 +100,10 @@ def execute(
         done = totals.merge(by_shard.values())
         progress = Progress(index.images * len(config.levels), done.rows, done.failed, report)
         retried = {shard for shard, each in by_shard.items() if each.failed} if config.retry_failed else set()
-        if pieces := blocks.pieces(index.blocks, files, retried):
+        if ranges := pending.block_ranges(index.blocks, files, retried):
             work = pipeline.Work(
                 run=run,
-                pieces=pieces,
+                ranges=ranges,
                 sigmas=config.levels,
                 block_rows=index.block_rows,
                 retry_failed=config.retry_failed,

@@ -17,8 +17,9 @@ from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
 from ray.util.annotations import RayDeprecationWarning
 
 from imagewizard.bulk import block as blocks
-from imagewizard.bulk import outputs
+from imagewizard.bulk import outputs, pending
 from imagewizard.bulk.block import Block
+from imagewizard.bulk.pending import BlockRange
 from imagewizard.config.denoise import ActorConfig, ImagesSection
 from imagewizard.distributed import cluster
 from imagewizard.distributed.cluster import Allocation
@@ -28,7 +29,7 @@ from imagewizard.images.decoding import quiet
 from imagewizard.images.errors import ImageError
 from imagewizard.runs import compaction, results
 from imagewizard.schema import ERROR
-from imagewizard.sources import reading
+from imagewizard.sources.reading import ImageReader
 from imagewizard.storage import Folder
 
 # No image within the pixel limit needs more than this a pixel on disk (16-bit RGBA, uncompressed) …
@@ -51,7 +52,7 @@ class Work:
     """What the chain has to do: the open ends of a run."""
 
     run: str
-    pieces: list[blocks.Piece]
+    ranges: list[BlockRange]
     sigmas: list[float | None]
     block_rows: int
     retry_failed: bool
@@ -67,16 +68,16 @@ def build(work: Work, actor: type["DenoiseActor"], config: ActorConfig, allocati
     `actor`: DenoiseActor, or what stands in for it; made with `config`. Errors of disks and servers in the chain are
     JobErrors.
     """
-    pieces = ray.data.from_items([asdict(piece) for piece in work.pieces], override_num_blocks=len(work.pieces))
-    cluster.configure(pieces.context)
+    ranges = ray.data.from_items([asdict(each) for each in work.ranges], override_num_blocks=len(work.ranges))
+    cluster.configure(ranges.context)
     # Readers wait while so much lies between them and the actors.
-    options = pieces.context.execution_options
+    options = ranges.context.execution_options
     options.resource_limits = options.resource_limits.copy(object_store_memory=allocation.store_bytes)
     by_block = {"batch_size": 1, "batch_format": "pyarrow"}
-    task = {"work": replace(work, pieces=[])}
+    task = {"work": replace(work, ranges=[])}
     reader = {"num_cpus": READER_CPUS, "compute": TaskPoolStrategy(size=allocation.readers), "fn_kwargs": task}
     decoded = (
-        pieces.flat_map(list_pending_blocks, **reader)
+        ranges.flat_map(list_pending_blocks, **reader)
         .map_batches(read_images, **reader, **by_block)
         .map_batches(decode_images, **reader, **by_block)
     )
@@ -103,12 +104,17 @@ def storage_needed() -> Iterator[None]:
         raise JobError(one_line(f"{type(error).__name__}: {error}")) from error
 
 
-def list_pending_blocks(piece: dict[str, Any], work: Work) -> Iterator[dict[str, Any]]:
-    """The blocks of a piece of the manifest that are still to be done."""
+def list_pending_blocks(block_range: dict[str, Any], work: Work) -> Iterator[dict[str, Any]]:
+    """The blocks of a BlockRange (as a dict) that are still to be done."""
     with storage_needed():
-        found = blocks.pending(work.run, blocks.Piece(**piece), work.sigmas, work.block_rows, work.retry_failed)
-        for file, table in found:
+        blocks_left = pending.pending_blocks(
+            work.run, BlockRange(**block_range), work.sigmas, work.block_rows, work.retry_failed
+        )
+        for file, table in blocks_left:
             yield Block(file, table, {}).pack().to_pylist()[0]
+
+
+_reader = ImageReader()  # of this process, over all of its tasks
 
 
 def read_images(row: pa.Table, work: Work) -> pa.Table:
@@ -116,7 +122,7 @@ def read_images(row: pa.Table, work: Work) -> pa.Table:
     block = Block.unpack(row)
     max_bytes = work.max_pixels * MAX_BYTES_PER_PIXEL + MAX_HEADER_BYTES
     with block.timed("read"):
-        contents = reading.read(block.images.to_pylist(), max_bytes)
+        contents = _reader.read(block.images.to_pylist(), max_bytes)
     errors = [one_line(each) if isinstance(each, OSError) else None for each in contents]
     data = [None if isinstance(each, OSError) else each for each in contents]
     table = block.images.append_column("data", pa.array(data, pa.large_binary()))

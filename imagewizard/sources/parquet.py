@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from imagewizard import storage
-from imagewizard.errors import UserError
+from imagewizard.errors import UserError, one_line
 from imagewizard.schema import BYTES, IMAGE_ID, ROW
 
 SUFFIX = ".parquet"
@@ -32,7 +32,7 @@ def open_file(uri: str) -> pq.ParquetFile:
         return pq.ParquetFile(stream, buffer_size=BUFFER_BYTES, pre_buffer=False)
     except pa.ArrowException as error:
         stream.close()
-        raise OSError(f"no readable Parquet file: {' '.join(str(error).split())}") from None
+        raise OSError(f"no readable Parquet file: {one_line(error)}") from None
     except OSError:
         stream.close()
         raise
@@ -53,10 +53,11 @@ def image_column(schema: pa.Schema) -> str:
         return IMAGE if IMAGE in found else found[0]
     wanted = "the encoded images as binary, or as a struct with a binary field bytes"
     if IMAGE in schema.names:
-        raise UserError(f"its column {IMAGE} is {schema.field(IMAGE).type}; it must hold {wanted}")
+        raise UserError(f"its column {IMAGE} is {schema.field(IMAGE).type}", f"it must hold {wanted}")
     if not found:
-        raise UserError(f"it has no column of images ({', '.join(schema.names) or 'no column at all'}); give {wanted}")
-    raise UserError(f"any of its columns {', '.join(found)} may hold the images; name the one that does {IMAGE}")
+        there = ", ".join(schema.names) or "no column at all"
+        raise UserError(f"it has no column of images ({there})", f"give {wanted}")
+    raise UserError(f"any of its columns {', '.join(found)} may hold the images", f"name the one that does {IMAGE}")
 
 
 def _bytes_path(field: pa.Field) -> str | None:
@@ -113,14 +114,14 @@ def check_text(schema: pa.Schema, column: str) -> None:
     """Raises UserError, without the file's name, if the column holds anything but text."""
     type = schema.field(column).type
     if not (pa.types.is_string(type) or pa.types.is_large_string(type) or pa.types.is_string_view(type)):
-        raise UserError(f"column {column} is {type}; it must hold text")
+        raise UserError(f"column {column} is {type}", "it must hold text")
 
 
 def check_no_nulls(values: pa.Array, column: str, first_row: int) -> None:
     """Raises UserError, without the file's name, if any of the values, from row `first_row` on, is null."""
     if values.null_count:
         row = first_row + pc.index(values.is_null(), True).as_py()
-        raise UserError(f"column {column} is null in row {row}; every row needs one")
+        raise UserError(f"column {column} is null in row {row}", "every row needs one")
 
 
 class _Cursor:
@@ -170,32 +171,44 @@ class _Cursor:
         try:
             cells = next(self._batches)[self._column]
         except (OSError, pa.ArrowException, StopIteration) as error:
-            self._error = OSError(f"row group {self._group} cannot be read: {' '.join(str(error).split())}")
+            self._error = OSError(f"row group {self._group} cannot be read: {one_line(error)}")
             return
         self._cells = pc.struct_field(cells, "bytes") if pa.types.is_struct(cells.type) else cells
         self._first, self._end = self._end, self._end + len(cells)
 
 
-# One open file a process, and where it was read to: consecutive blocks of images are consecutive rows, and to begin
-# the row group again for each would read it over and over.
-_kept: list[_Cursor] = []
-_lock = threading.Lock()
+class RowReader:
+    """Reads images by file and row number, and keeps the last file open where it was read to.
 
+    Consecutive blocks of images are consecutive rows: to begin the row group again for each block would read it over
+    and over. Thread-safe.
+    """
 
-def read(uri: str, wanted: list[int]) -> list[bytes | OSError]:
-    """The images in these rows, in order; for each that cannot be had, why not."""
-    with _lock:
-        cursor = _kept.pop() if _kept and _kept[0].uri == uri else None
-    if cursor is None:
-        try:
-            cursor = _Cursor(uri)
-        except OSError as error:
-            return [error] * len(wanted)
-    found = {row: cursor.cell(row) for row in sorted(set(wanted))}
-    with _lock:
-        _kept.append(cursor)
-        dropped = _kept[:-1]
-        del _kept[:-1]
-    for each in dropped:
-        each.close()
-    return [found[row] for row in wanted]
+    def __init__(self) -> None:
+        self._kept: _Cursor | None = None
+        self._lock = threading.Lock()
+
+    def read(self, uri: str, wanted: list[int]) -> list[bytes | OSError]:
+        """The images in these rows of a file, in order; for each that cannot be had, why not."""
+        with self._lock:
+            cursor = None
+            if self._kept is not None and self._kept.uri == uri:
+                cursor, self._kept = self._kept, None
+        if cursor is None:
+            try:
+                cursor = _Cursor(uri)
+            except OSError as error:
+                return [error] * len(wanted)
+        found = {row: cursor.cell(row) for row in sorted(set(wanted))}
+        self._keep(cursor)
+        return [found[row] for row in wanted]
+
+    def close(self) -> None:
+        """Closes the file that is open."""
+        self._keep(None)
+
+    def _keep(self, cursor: _Cursor | None) -> None:
+        with self._lock:
+            dropped, self._kept = self._kept, cursor
+        if dropped is not None:
+            dropped.close()

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -14,35 +15,41 @@ from imagewizard.sources import parquet, tar
 READ_THREADS = 16
 
 
-def read(images: list[dict[str, Any]], max_bytes: int) -> list[bytes | OSError]:
-    """The encoded contents of each image (rows by MANIFEST_SCHEMA), in order; for each that cannot be had, why not.
+class ImageReader:
+    """Reads the encoded images of manifest rows. Keep one for a process: it goes on in a Parquet file where it was."""
 
-    Files of more than `max_bytes` are not read.
-    """
-    found: list[bytes | OSError] = [OSError()] * len(images)
-    tars, tables, files = defaultdict(list), defaultdict(list), []
-    for index, image in enumerate(images):
-        if (refusal := _refusal(image, max_bytes)) is not None:
-            found[index] = refusal
-        elif image[MEMBER] is not None:
-            tars[image[URI]].append(index)
-        elif image[ROW] is not None:
-            tables[image[URI]].append(index)
-        else:
-            files.append(index)
-    with ThreadPoolExecutor(READ_THREADS) as pool:
-        contents = pool.map(lambda index: _read_file(images[index][URI], max_bytes), files)
-        for index, content in zip(files, contents, strict=True):
-            found[index] = content
-    for uri, wanted in tars.items():
-        ranges = [(images[index][OFFSET], images[index][BYTES]) for index in wanted]
-        for index, content in zip(wanted, tar.read(uri, ranges), strict=True):
-            found[index] = content
-    for uri, wanted in tables.items():
-        rows = [images[index][ROW] for index in wanted]
-        for index, content in zip(wanted, parquet.read(uri, rows), strict=True):
-            found[index] = content
-    return found
+    def __init__(self) -> None:
+        self._rows = parquet.RowReader()
+
+    def read(self, images: list[dict[str, Any]], max_bytes: int) -> list[bytes | OSError]:
+        """The encoded contents of each image (rows by MANIFEST_SCHEMA), in order; for each that cannot be had, why not.
+
+        Files of more than `max_bytes` are not read.
+        """
+        found: list[bytes | OSError] = [OSError()] * len(images)
+        tars, tables, files = defaultdict(list), defaultdict(list), []
+        for index, image in enumerate(images):
+            if (refusal := _refusal(image, max_bytes)) is not None:
+                found[index] = refusal
+            elif image[MEMBER] is not None:
+                tars[image[URI]].append(index)
+            elif image[ROW] is not None:
+                tables[image[URI]].append(index)
+            else:
+                files.append(index)
+        with ThreadPoolExecutor(READ_THREADS) as pool:
+            contents = pool.map(lambda index: _read_file(images[index][URI], max_bytes), files)
+            for index, content in zip(files, contents, strict=True):
+                found[index] = content
+        for uri, wanted in tars.items():
+            ranges = [(images[index][OFFSET], images[index][BYTES]) for index in wanted]
+            for index, content in zip(wanted, tar.read(uri, ranges), strict=True):
+                found[index] = content
+        for uri, wanted in tables.items():
+            rows = [images[index][ROW] for index in wanted]
+            for index, content in zip(wanted, self._rows.read(uri, rows), strict=True):
+                found[index] = content
+        return found
 
 
 def _refusal(image: dict[str, Any], max_bytes: int) -> OSError | None:
@@ -78,7 +85,8 @@ def read_origin(origin: str) -> bytes:
     if packed and suffix == ".tar":
         return tar.read_member(uri, packed)
     if packed and suffix == ".parquet":
-        [content] = parquet.read(uri, [int(packed)])
+        with closing(parquet.RowReader()) as rows:
+            [content] = rows.read(uri, [int(packed)])
         if isinstance(content, OSError):
             raise content
         return content

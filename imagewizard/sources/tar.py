@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from imagewizard import storage
+from imagewizard.errors import one_line
 from imagewizard.images.formats import is_image_name
 
 SUFFIX = ".tar"
@@ -69,9 +70,9 @@ def members(uri: str, skip: Callable[[str], None]) -> Iterator[Member | Damage]:
                 if (reason := _missing_end(stream, tar.offset)) is not None:
                     yield Damage(tar.offset, reason)
         except _DAMAGE as error:
-            yield Damage(min(end, _size(stream)), " ".join(str(error).split()) or type(error).__name__)
+            yield Damage(min(end, _size(stream)), one_line(error) or type(error).__name__)
         except OSError as error:
-            yield Damage(end, " ".join(str(error).split()))
+            yield Damage(end, one_line(error))
 
 
 def _missing_end(stream: BinaryIO, offset: int) -> str | None:

@@ -17,6 +17,7 @@ from ray._private.internal_api import memory_summary
 
 from imagewizard.bulk import block as blocks
 from imagewizard.bulk.block import Block
+from imagewizard.bulk.pending import block_ranges
 from imagewizard.config.denoise import ActorConfig
 from imagewizard.distributed import pipeline
 from imagewizard.distributed.cluster import Allocation
@@ -72,8 +73,8 @@ def all_work(folder: Path, images: int, side: int) -> pipeline.Work:
         (folder / "in" / f"{number}.png").hardlink_to(folder / "in" / "0.png")
     run = str(folder / "run")
     index = shards.write(run, str(folder / "in"), 4)
-    pieces = blocks.pieces(index.blocks, ResultFiles([]), set())
-    return pipeline.Work(run, pieces, [25.0], 4, False, 10**6, None, keep=False)
+    ranges = block_ranges(index.blocks, ResultFiles([]), set())
+    return pipeline.Work(run, ranges, [25.0], 4, False, 10**6, None, keep=False)
 
 
 def test_an_image_that_kills_its_actor_ends_the_job(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def contents(rows: list[dict[str, Any]]) -> list[bytes | OSError]:
     return [
         tar_shards.read(row["uri"], [(row["offset"], row["bytes"])])[0]
         if row["member"] is not None
-        else parquet_images.read(row["uri"], [row["row"]])[0]
+        else parquet_images.RowReader().read(row["uri"], [row["row"]])[0]
         for row in rows
     ]
 

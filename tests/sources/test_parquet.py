@@ -80,8 +80,8 @@ def test_cells_are_read_in_any_order(tmp_path: Path, type: pa.DataType) -> None:
     cells = [None if v is None else {"bytes": v, "path": None} for v in values] if type == HUGGING_FACE else values
     uri = write(tmp_path / f"{hash(type)}.parquet", cells, type, rows=20)
     for wanted in ([0, 1, 2], [3, 4, 6], [49, 7, 30, 7], [19, 20, 21], [0]):
-        assert parquet.read(uri, wanted) == [values[row] for row in wanted]
-    null, beyond, fine = parquet.read(uri, [5, 50, 6])
+        assert parquet.RowReader().read(uri, wanted) == [values[row] for row in wanted]
+    null, beyond, fine = parquet.RowReader().read(uri, [5, 50, 6])
     assert isinstance(null, OSError) and "null" in str(null)
     assert isinstance(beyond, OSError) and "no row 50" in str(beyond)
     assert fine == values[6]
@@ -89,7 +89,7 @@ def test_cells_are_read_in_any_order(tmp_path: Path, type: pa.DataType) -> None:
 
 def test_bytes_that_are_null_in_a_struct_are_an_error(tmp_path: Path) -> None:
     uri = write(tmp_path / "a.parquet", [{"bytes": None, "path": "elsewhere.png"}], HUGGING_FACE)
-    [found] = parquet.read(uri, [0])
+    [found] = parquet.RowReader().read(uri, [0])
     assert isinstance(found, OSError)
 
 
@@ -97,14 +97,15 @@ def test_consecutive_rows_go_on_where_the_last_ones_ended(tmp_path: Path, monkey
     uri = write(tmp_path / "a.parquet", [bytes([i]) for i in range(200)], rows=200)
     opened = []
     begun = []
+    reader = parquet.RowReader()
     open_file, begin = storage.open_file, parquet._Cursor._begin
     monkeypatch.setattr(storage, "open_file", lambda uri: opened.append(uri) or open_file(uri))
     monkeypatch.setattr(parquet._Cursor, "_begin", lambda self, g: begun.append(g) or begin(self, g))
     for first in range(0, 200, 7):
         rows = list(range(first, min(first + 7, 200)))
-        assert parquet.read(uri, rows) == [bytes([row]) for row in rows]
+        assert reader.read(uri, rows) == [bytes([row]) for row in rows]
     assert len(opened) == 1 and begun == [0]
-    assert parquet.read(uri, [3]) == [b"\3"]
+    assert reader.read(uri, [3]) == [b"\3"]
     assert len(opened) == 1 and begun == [0, 0]
 
 
@@ -112,9 +113,12 @@ def test_only_one_file_is_kept_open(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     streams = []
     open_file = storage.open_file
     monkeypatch.setattr(storage, "open_file", lambda uri: streams.append(open_file(uri)) or streams[-1])
+    reader = parquet.RowReader()
     for name in "abc":
-        parquet.read(write(tmp_path / f"{name}.parquet", [b"x"]), [0])
+        reader.read(write(tmp_path / f"{name}.parquet", [b"x"]), [0])
     assert [stream.closed for stream in streams] == [True, True, False]
+    reader.close()
+    assert streams[-1].closed
 
 
 def test_a_damaged_row_group_costs_its_rows_alone(tmp_path: Path) -> None:
@@ -125,7 +129,7 @@ def test_a_damaged_row_group_costs_its_rows_alone(tmp_path: Path) -> None:
     with Path(uri).open("r+b") as stream:
         stream.seek(start)
         stream.write(b"\xff" * 40)
-    found = parquet.read(uri, list(range(12)))
+    found = parquet.RowReader().read(uri, list(range(12)))
     assert [isinstance(each, OSError) for each in found] == [False] * 4 + [True] * 4 + [False] * 4
     assert "row group 1" in str(found[5])
 
@@ -143,7 +147,7 @@ def test_no_more_of_a_row_group_is_read_than_it_takes(tmp_path: Path, monkeypatc
             return data
 
     monkeypatch.setattr(storage, "open_file", Counting)
-    assert parquet.read(uri, [0]) == [bytes(1_000_000)]
+    assert parquet.RowReader().read(uri, [0]) == [bytes(1_000_000)]
     assert sum(taken) < 25_000_000
     assert sum(taken) > 1_000_000
 
@@ -151,5 +155,5 @@ def test_no_more_of_a_row_group_is_read_than_it_takes(tmp_path: Path, monkeypatc
 def test_a_file_that_is_gone_or_has_other_columns_now_is_an_error_of_its_rows(tmp_path: Path) -> None:
     pq.write_table(pa.table({"label": [1]}), tmp_path / "b.parquet")
     for name in ("gone", "b"):
-        found = parquet.read(str(tmp_path / f"{name}.parquet"), [0, 1])
+        found = parquet.RowReader().read(str(tmp_path / f"{name}.parquet"), [0, 1])
         assert all(isinstance(each, OSError) for each in found)

@@ -8,6 +8,7 @@ import pytest
 
 from imagewizard.schema import MANIFEST_SCHEMA
 from imagewizard.sources import reading, tar
+from imagewizard.sources.reading import ImageReader
 
 LIMIT = 10_000
 
@@ -32,16 +33,16 @@ def mixed(tmp_path: Path) -> list[dict]:
 
 
 def test_contents_come_in_the_order_of_the_images(mixed: list[dict]) -> None:
-    assert reading.read(mixed, LIMIT) == [b"file a", b"member", b"row 1", b"file b"]
-    assert reading.read(mixed[::-1], LIMIT) == [b"file b", b"row 1", b"member", b"file a"]
-    assert reading.read([], LIMIT) == []
+    assert ImageReader().read(mixed, LIMIT) == [b"file a", b"member", b"row 1", b"file b"]
+    assert ImageReader().read(mixed[::-1], LIMIT) == [b"file b", b"row 1", b"member", b"file a"]
+    assert ImageReader().read([], LIMIT) == []
 
 
 def test_what_cannot_be_read_is_told_and_costs_nobody_else(mixed: list[dict], tmp_path: Path) -> None:
     (tmp_path / "big.png").write_bytes(bytes(LIMIT + 1))
     bad = [image(tmp_path / "gone.png"), image(tmp_path / "big.png"), image(tmp_path / "gone.parquet", row=0)]
     bad += [image(tmp_path / "s.tar", member="cut.png", offset=512, bytes=1 << 20)]
-    found = reading.read([bad[0], mixed[0], bad[1], mixed[1], bad[2], mixed[2], bad[3]], LIMIT)
+    found = ImageReader().read([bad[0], mixed[0], bad[1], mixed[1], bad[2], mixed[2], bad[3]], LIMIT)
     assert found[1::2] == [b"file a", b"member", b"row 1"]
     errors = found[::2]
     assert all(isinstance(each, OSError) for each in errors)
@@ -52,7 +53,7 @@ def test_what_cannot_be_read_is_told_and_costs_nobody_else(mixed: list[dict], tm
 @pytest.mark.parametrize("uri", ["gs://bucket/a.png", "s3:///a.png", "s3://bucket", "a\0b.png"])
 def test_an_address_that_nothing_can_have_costs_nobody_else(mixed: list[dict], uri: str) -> None:
     odd = [image(uri), image(uri, member="m", offset=0, bytes=1), image(uri, row=0)]
-    found = reading.read([*odd, mixed[0], mixed[2] | {"row": -1}], LIMIT)
+    found = ImageReader().read([*odd, mixed[0], mixed[2] | {"row": -1}], LIMIT)
     assert [type(each) for each in found] == [OSError] * 3 + [bytes, OSError]
     assert "no row -1" in str(found[-1])
 

@@ -1,0 +1,97 @@
+"""What is left of a run: which ranges of blocks a task takes, and which images of them are still to be done."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from imagewizard.bulk.block import ATTEMPTS, SIGMAS, WORK_SCHEMA
+from imagewizard.manifest import shards
+from imagewizard.runs import results
+from imagewizard.runs.results import BlockFile, ResultFiles, ShardFile
+from imagewizard.schema import ERROR, IMAGE_ID, KEY
+
+# A thousand tasks keep any cluster busy; a task of a large job takes several blocks, one after the other.
+MAX_RANGES = 1000
+
+
+@dataclass(frozen=True)
+class BlockRange:
+    """The blocks [first, last) of a shard, which one task takes, and the result files that they have already."""
+
+    shard: int
+    first: int
+    last: int
+    files: list[str]
+
+
+def block_ranges(block_counts: list[int], files: ResultFiles, retried: set[int]) -> list[BlockRange]:
+    """The ranges that are not done yet, given each shard's block count; all ranges of the shards to be `retried`.
+
+    At most MAX_RANGES, and one more a shard, so that what the driver holds does not grow with the job.
+    """
+    size = max(1, math.ceil(sum(block_counts) / MAX_RANGES))
+    found = []
+    for shard, count in enumerate(block_counts):
+        if shard in files.shards and shard not in retried:
+            continue
+        whole = [files.shards[shard].name] if shard in files.shards else []
+        done: dict[int, list[BlockFile]] = {}
+        for file in files.blocks.get(shard, []):
+            done.setdefault(file.block // size, []).append(file)
+        for first in range(0, count, size):
+            last = min(first + size, count)
+            there = done.get(first // size, [])
+            if shard in retried or len({file.block for file in there}) < last - first:
+                found.append(BlockRange(shard, first, last, whole + [file.name for file in there]))
+    return found
+
+
+def pending_blocks(
+    run: str, block_range: BlockRange, sigmas: list[float | None], block_rows: int, retry_failed: bool
+) -> Iterator[tuple[BlockFile, pa.Table]]:
+    """What is left of a range: blocks, each with its images by WORK_SCHEMA.
+
+    A block without rows is to be done. A block with rows is done, unless failed rows are to be retried: then its next
+    attempt are the images and levels whose current row is an error.
+    """
+    rows = shards.read_shard(run, block_range.shard)
+    whole = [shard for name in block_range.files if (shard := ShardFile.parse(name))]
+    done: dict[int, list[BlockFile]] = {}
+    for name in block_range.files:
+        if (block := BlockFile.parse(name)) is not None:
+            done.setdefault(block.block, []).append(block)
+    failed = _failed(run, block_range.files) if retry_failed and block_range.files else {}
+    edges = shards.blocks(rows, block_rows)
+    for number in range(block_range.first, block_range.last):
+        first, last = edges[number]
+        images = rows.slice(first, last - first)
+        earlier: list[ShardFile | BlockFile] = [*whole, *done.get(number, [])]
+        if not earlier:
+            work = [image | {SIGMAS: sigmas, ATTEMPTS: [1] * len(sigmas)} for image in images.to_pylist()]
+        else:
+            work = [image | failed[image[IMAGE_ID]] for image in images.to_pylist() if image[IMAGE_ID] in failed]
+        if work:
+            attempt = max((file.attempt for file in earlier), default=0) + 1
+            yield BlockFile(block_range.shard, number, attempt), pa.Table.from_pylist(work, schema=WORK_SCHEMA)
+
+
+def _failed(run: str, names: list[str]) -> dict[str, dict[str, Any]]:
+    """{image_id: {sigmas, attempts}} of the keys whose current row, the last attempt's, is an error."""
+    current: dict[tuple[str, float | None], tuple[int, str]] = {}
+    for name in names:
+        table = results.read_columns(run, name, [*KEY, "attempt", "status"])
+        retried_or_failed = (pc.field("attempt") > 1) | (pc.field("status") == ERROR)
+        for row in table.filter(retried_or_failed).to_pylist():
+            key = row[IMAGE_ID], row["sigma"]
+            current[key] = max(current.get(key, (0, "")), (row["attempt"], row["status"]))
+    failed: dict[str, dict[str, Any]] = {}
+    for (image_id, sigma), (attempt, status) in current.items():
+        if status == ERROR:
+            work = failed.setdefault(image_id, {SIGMAS: [], ATTEMPTS: []})
+            work[SIGMAS].append(sigma)
+            work[ATTEMPTS].append(attempt + 1)
+    return failed

@@ -1,0 +1,126 @@
+"""What is pending is what no committed file holds, and on a retry what failed."""
+
+from pathlib import Path
+
+import pytest
+
+from imagewizard.bulk import pending
+from imagewizard.bulk.pending import BlockRange, block_ranges
+from imagewizard.manifest import shards
+from imagewizard.runs.results import BlockFile, ResultFiles, ShardFile
+from tests.support import run_folders
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> str:
+    """A run of ten images in blocks of four."""
+    for i in range(10):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / f"{i}.png").touch()
+    shards.write(str(tmp_path / "run"), str(tmp_path / "in"), 4)
+    return str(tmp_path / "run")
+
+
+def left(run: str, *files: str, retry: bool = False, sigmas: tuple = (25.0,)) -> dict[str, list[tuple]]:
+    found = pending.pending_blocks(run, BlockRange(0, 0, 3, list(files)), list(sigmas), 4, retry)
+    return {b.name: [(row["image_id"], row["sigmas"]) for row in table.to_pylist()] for b, table in found}
+
+
+def test_all_blocks_of_a_new_run_are_pending(run: str) -> None:
+    found = left(run, sigmas=(15.0, 25.0))
+    assert list(found) == [BlockFile(0, i, 1).name for i in range(3)]
+    assert [row[0] for rows in found.values() for row in rows] == [f"{i}.png" for i in range(10)]
+    assert all(row[1] == [15.0, 25.0] for rows in found.values() for row in rows)
+
+
+def test_committed_blocks_are_not_pending(run: str) -> None:
+    assert list(left(run, BlockFile(0, 1, 1).name)) == [BlockFile(0, 0, 1).name, BlockFile(0, 2, 1).name]
+
+
+def test_retrying_takes_the_failed_keys_and_only_them(run: str) -> None:
+    row, error_row = run_folders.row, run_folders.error_row
+    first = run_folders.write_rows(
+        Path(run),
+        [
+            row("0.png", sigma=15.0),
+            error_row("0.png", "denoise", "x", sigma=25.0),
+            error_row("1.png", "read", "x", sigma=15.0),
+            error_row("1.png", "read", "x", sigma=25.0),
+            row("2.png", sigma=15.0),
+            row("2.png", sigma=25.0),
+        ],
+    )
+    assert left(run, first.name)[BlockFile(0, 1, 1).name]
+    assert BlockFile(0, 0, 2).name not in left(run, first.name)
+    found = left(run, first.name, retry=True)
+    assert found[BlockFile(0, 0, 2).name] == [("0.png", [25.0]), ("1.png", [15.0, 25.0])]
+    second = run_folders.write_rows(
+        Path(run),
+        [
+            row("0.png", sigma=25.0, attempt=2),
+            row("1.png", sigma=15.0, attempt=2),
+            error_row("1.png", "read", "x", sigma=25.0, attempt=2),
+        ],
+        attempt=2,
+    )
+    found = left(run, first.name, second.name, retry=True)
+    assert found[BlockFile(0, 0, 3).name] == [("1.png", [25.0])]
+
+
+def test_a_retry_counts_the_attempts_of_a_key_and_not_those_of_its_block(run: str) -> None:
+    row, error_row = run_folders.row, run_folders.error_row
+    first = run_folders.write_rows(Path(run), [row("0.png"), error_row("1.png", "read", "x")])
+    second = run_folders.write_rows(Path(run), [error_row("1.png", "read", "x", attempt=2)], attempt=4)
+    [(file, table)] = [
+        (file, table)
+        for file, table in pending.pending_blocks(run, BlockRange(0, 0, 1, [first.name, second.name]), [25.0], 4, True)
+    ]
+    assert file == BlockFile(0, 0, 5)
+    assert [(image["image_id"], image["attempts"]) for image in table.to_pylist()] == [("1.png", [3])]
+
+
+def test_a_retry_finds_failures_in_a_shards_whole_file(run: str) -> None:
+    row, error_row = run_folders.row, run_folders.error_row
+    rows = [row("0.png"), *(error_row(f"{i}.png", "read", "x") for i in range(1, 10))]
+    whole = run_folders.write_shard(Path(run), [*rows, row("9.png", attempt=2)], attempt=2)
+    found = left(run, whole.name, retry=True)
+    assert found == {
+        BlockFile(0, block, 3).name: [(f"{i}.png", [25.0]) for i in ids]
+        for block, ids in enumerate(([1, 2, 3], [4, 5, 6, 7], [8]))
+    }
+
+
+def test_a_level_to_be_estimated_is_null_and_can_be_retried(run: str) -> None:
+    assert left(run, sigmas=(None,))[BlockFile(0, 0, 1).name][0] == ("0.png", [None])
+    file = run_folders.write_rows(Path(run), [run_folders.error_row("0.png", "read", "x", sigma=None)])
+    assert left(run, file.name, retry=True, sigmas=(None,))[BlockFile(0, 0, 2).name] == [("0.png", [None])]
+
+
+def test_ranges_cover_what_is_left_and_no_more() -> None:
+    names = [BlockFile(*key).name for key in ((0, 0, 1), (0, 1, 1), (1, 0, 1), (1, 0, 2))]
+    files = ResultFiles([*names, "notes.parquet"])
+    assert block_ranges([2, 2, 1], files, set()) == [BlockRange(1, 1, 2, []), BlockRange(2, 0, 1, [])]
+    retried = block_ranges([2, 2, 1], files, {0, 1})
+    assert [(each.shard, each.first, each.files) for each in retried] == [
+        (0, 0, names[:1]), (0, 1, names[1:2]), (1, 0, names[2:]), (1, 1, []), (2, 0, []),
+    ]  # fmt: skip
+
+
+def test_a_shard_with_a_whole_file_is_left_alone_unless_it_is_retried() -> None:
+    files = ResultFiles([ShardFile(0, 1).name, ShardFile(1, 2).name, BlockFile(1, 1, 3).name])
+    assert block_ranges([2, 2], files, set()) == []
+    assert block_ranges([2, 2], files, {1}) == [
+        BlockRange(1, 0, 1, [ShardFile(1, 2).name]),
+        BlockRange(1, 1, 2, [ShardFile(1, 2).name, BlockFile(1, 1, 3).name]),
+    ]
+
+
+def test_ranges_of_a_large_job_hold_several_blocks() -> None:
+    counts = [1024] * 15
+    found = block_ranges(counts, ResultFiles([BlockFile(3, 17, 1).name]), set())
+    assert len(found) <= pending.MAX_RANGES + len(counts)
+    covered = [(each.shard, block) for each in found for block in range(each.first, each.last)]
+    assert covered == [(shard, block) for shard in range(15) for block in range(1024)]
+    assert [each.files for each in found if each.shard == 3 and each.first <= 17 < each.last] == [
+        [BlockFile(3, 17, 1).name]
+    ]
