@@ -1,10 +1,13 @@
-"""How close an image is to its reference: PSNR and SSIM on the 0-255 scale, equal to scikit-image's to 1e-6.
+"""How close an image is to its reference, on the 0-255 scale. METRICS lists the numbers for it.
 
-Made for a bulk job, where one reference is compared with many images and scikit-image's SSIM would cost more than the
-rest of the row. Numpy on one core, thread-safe. An image is (H, W, C) or (H, W), uint8 or float (0-255, unclipped).
+PSNR and SSIM equal scikit-image's to 1e-6. They are made for a bulk job, where one reference is compared with many
+images and scikit-image's SSIM would cost more than the rest of the row. Numpy on one core, thread-safe. An image is
+(H, W, C) or (H, W), uint8 or float (0-255, unclipped).
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,9 +20,6 @@ KEPT_TILES = 256
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 _MARGIN = 6  # of a 7x7 window: how much smaller than the image the map of SSIM is
 _N = (_MARGIN + 1) ** 2
-# The 11 weights of the literature's window (Wang et al. 2004): a Gaussian of sigma 1.5, cut at 3.5 sigma.
-_GAUSSIAN = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
-_GAUSSIAN /= _GAUSSIAN.sum()
 
 
 def psnr(image: np.ndarray, reference: np.ndarray) -> float:
@@ -99,24 +99,6 @@ class Reference:
         return moments
 
 
-def ssim_gaussian(image: np.ndarray, reference: np.ndarray) -> float | None:
-    """Structural similarity in the literature's form, for tables; None where a side is shorter than 11.
-
-    Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity" (TIP 2004): Gaussian weights
-    of sigma 1.5 and population covariance; here over all 11x11 windows inside the image, the mean over channels.
-    """
-    _check_shapes(image, reference)
-    if min(image.shape[:2]) < len(_GAUSSIAN):
-        return None
-    x, y = image.astype(np.float64), reference.astype(np.float64)
-    x_mean, y_mean = _gaussian_mean(x), _gaussian_mean(y)
-    variance = _gaussian_mean(x * x + y * y) - x_mean**2 - y_mean**2
-    covariance = _gaussian_mean(x * y) - x_mean * y_mean
-    above = (2 * x_mean * y_mean + _C1) * (2 * covariance + _C2)
-    below = (x_mean**2 + y_mean**2 + _C1) * (variance + _C2)
-    return float((above / below).mean())
-
-
 def _check_shapes(image: np.ndarray, reference: np.ndarray) -> None:
     if image.shape != reference.shape:
         raise ValueError(f"image {image.shape} and reference {reference.shape} differ in shape")
@@ -159,12 +141,25 @@ def _shifted(term: np.ndarray, constant: float, dtype: type) -> np.ndarray:
     return term.astype(dtype, copy=False) + dtype(constant)
 
 
-def _gaussian_mean(plane: np.ndarray) -> np.ndarray:
-    for axis in (0, 1):
-        plane = plane.swapaxes(0, axis)
-        size = len(plane) - len(_GAUSSIAN) + 1
-        mean = np.zeros_like(plane[:size])
-        for start, weight in enumerate(_GAUSSIAN):
-            mean += weight * plane[start : start + size]
-        plane = mean.swapaxes(0, axis)
-    return plane
+@dataclass(frozen=True)
+class Metric:
+    """A number for how close an image is to its reference, and how it is shown."""
+
+    measure: Callable[[Reference, np.ndarray], float | None]
+    """None where the image has none, as a small one has no SSIM."""
+    label: str
+    unit: str
+    """Empty where it has none."""
+    decimals: int
+    higher_is_better: bool
+
+    def text(self, value: float | None) -> str:
+        """`PSNR 31.42 dB`; empty without a value."""
+        return "" if value is None else f"{self.label} {value:.{self.decimals}f} {self.unit}".rstrip()
+
+
+# By name, which is the metric's column in result rows. A new one takes an entry here, and its columns in schema.py.
+METRICS = {
+    "psnr": Metric(Reference.psnr, "PSNR", "dB", 2, higher_is_better=True),
+    "ssim": Metric(Reference.ssim, "SSIM", "", 4, higher_is_better=True),
+}

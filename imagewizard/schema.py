@@ -24,40 +24,76 @@ MANIFEST_SCHEMA = pa.schema(
     ]
 )
 
+# Results: one row for each (image_id, noise_kind, noise_params, sigma, seed).
+SCHEMA = "schema_version"
+STATUS = "status"
+STAGE = "stage"
+REASON = "error"
+WIDTH = "width"
+HEIGHT = "height"
+NOISE_KIND = "noise_kind"
+NOISE_PARAMS = "noise_params"
+SIGMA = "sigma"
+SEED = "seed"
+TIMESTEP = "timestep"
+STEPS = "steps"
+MODE = "mode"
+PSNR = "psnr"
+SSIM = "ssim"
+SIGMA_ESTIMATED = "sigma_estimated"
+SECONDS = "seconds"
+MODEL = "model"
+OUTPUT_URI = "output_uri"
+ATTEMPT = "attempt"
+FINISHED_AT = "finished_at"
+
+
+def noisy(metric: str) -> str:
+    """The column with a metric of the noisy image; the column of the denoised image has the metric's own name."""
+    return f"{metric}_noisy"
+
+
+# Values of STATUS.
 OK = "ok"
 ERROR = "error"
 
-# Results: one row for each (image_id, noise_kind, noise_params, sigma, seed). A file may hold error rows only, so the
-# schema is explicit: an all-null column must keep its type.
+# A file may hold error rows only, so the schema is explicit: an all-null column must keep its type. New columns are
+# appended, and nullable.
 RESULT_SCHEMA = pa.schema(
     [
-        pa.field("schema_version", pa.int32(), nullable=False),
-        pa.field("image_id", pa.string(), nullable=False),
-        pa.field("uri", pa.string(), nullable=False),  # file; shard.tar#member or file.parquet#row where it is packed
-        pa.field("status", pa.string(), nullable=False),  # ok | error
-        pa.field("stage", pa.string()),  # error rows: read | decode | noise | denoise | score | write
-        pa.field("error", pa.string()),
-        pa.field("width", pa.int32()),  # pixels, after EXIF orientation
-        pa.field("height", pa.int32()),
-        pa.field("noise_kind", pa.string()),  # null in restoration mode
-        pa.field("noise_params", pa.string(), nullable=False),  # canonical JSON; {} in restoration mode
-        pa.field("sigma", pa.float64()),  # the level asked for, 0-255 scale; null: to be estimated
-        pa.field("seed", pa.int64(), nullable=False),
-        pa.field("timestep", pa.float64()),  # where the schedule was entered, 0-based, fractional
-        pa.field("steps", pa.int32(), nullable=False),
-        pa.field("mode", pa.string(), nullable=False),
-        pa.field("psnr_noisy", pa.float64()),  # dB, of the unclipped noisy image
-        pa.field("psnr", pa.float64()),  # dB, capped at 100
-        pa.field("ssim_noisy", pa.float64()),  # null where a side is shorter than the window
-        pa.field("ssim", pa.float64()),
-        pa.field("sigma_estimated", pa.float64()),  # the level used, where it was to be estimated
-        pa.field("seconds", pa.float64()),  # noise + denoise + score of this row
-        pa.field("model", pa.string(), nullable=False),  # fingerprint
-        pa.field("output_uri", pa.string()),  # the denoised image, if one was asked for
-        pa.field("attempt", pa.int32(), nullable=False),  # 1, 2, … of this key
-        pa.field("finished_at", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field(SCHEMA, pa.int32(), nullable=False),
+        pa.field(IMAGE_ID, pa.string(), nullable=False),
+        pa.field(URI, pa.string(), nullable=False),  # file; shard.tar#member or file.parquet#row where it is packed
+        pa.field(STATUS, pa.string(), nullable=False),  # ok | error
+        pa.field(STAGE, pa.string()),  # error rows: read | decode | noise | denoise | score | write
+        pa.field(REASON, pa.string()),
+        pa.field(WIDTH, pa.int32()),  # pixels, after EXIF orientation
+        pa.field(HEIGHT, pa.int32()),
+        pa.field(NOISE_KIND, pa.string()),  # null in restoration mode
+        pa.field(NOISE_PARAMS, pa.string(), nullable=False),  # canonical JSON; {} in restoration mode
+        pa.field(SIGMA, pa.float64()),  # the level asked for, 0-255 scale; null: to be estimated
+        pa.field(SEED, pa.int64(), nullable=False),
+        pa.field(TIMESTEP, pa.float64()),  # where the schedule was entered, 0-based, fractional
+        pa.field(STEPS, pa.int32(), nullable=False),
+        pa.field(MODE, pa.string(), nullable=False),
+        pa.field(noisy(PSNR), pa.float64()),  # dB, of the unclipped noisy image
+        pa.field(PSNR, pa.float64()),  # dB, capped at 100
+        pa.field(noisy(SSIM), pa.float64()),  # null where a side is shorter than the window
+        pa.field(SSIM, pa.float64()),
+        pa.field(SIGMA_ESTIMATED, pa.float64()),  # the level used, where it was to be estimated
+        pa.field(SECONDS, pa.float64()),  # noise + denoise + score of this row
+        pa.field(MODEL, pa.string(), nullable=False),  # fingerprint
+        pa.field(OUTPUT_URI, pa.string()),  # the denoised image, if one was asked for
+        pa.field(ATTEMPT, pa.int32(), nullable=False),  # 1, 2, … of this key
+        pa.field(FINISHED_AT, pa.timestamp("us", tz="UTC"), nullable=False),
     ]
 )
 
 # The key of a row; the current row of a key is the one with the greatest attempt.
-KEY = ("image_id", "noise_kind", "noise_params", "sigma", "seed")
+KEY = (IMAGE_ID, NOISE_KIND, NOISE_PARAMS, SIGMA, SEED)
+
+# The columns of metrics.METRICS, and what else a run has a mean of.
+SCORES = tuple(column for metric in (PSNR, SSIM) for column in (noisy(metric), metric))
+MEANS = (*SCORES, SECONDS)
+# What denoising gained, as SQL: images are ranked by it, and charted.
+GAIN = f"{PSNR} - {noisy(PSNR)}"

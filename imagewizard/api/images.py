@@ -34,7 +34,7 @@ def add_noise(
     """
     from imagewizard.noise import synthetic
 
-    return synthetic.add_gaussian(_scaled(_array(image)), key, float(sigma), mean, seed)
+    return synthetic.Gaussian(mean).add(_scaled(_array(image)), key, float(sigma), seed)
 
 
 def estimate_sigma(image: "np.ndarray | PILImage") -> float:
@@ -106,12 +106,11 @@ class Denoiser:
         import torch
 
         from imagewizard.diffusion import denoiser
-        from imagewizard.models import files, network
+        from imagewizard.models import files, restorers
 
         place = denoiser.default_device() if device is None else torch.device(device)
         size = batch_size or ResourcesSection().images_a_forward(on_gpu=place.type == "cuda")
-        unet, schedule = network.load(files.find(model))
-        return cls(denoiser.Denoiser(unet, schedule, section, size, place))
+        return cls(denoiser.Denoiser(restorers.load(files.find(model), section), section, size, place))
 
     @overload
     def __call__(self, image: Image, sigma: float | None = None) -> Image: ...

@@ -20,7 +20,7 @@ from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.metrics import Reference
 from imagewizard.models import files as model_files
-from imagewizard.models import network
+from imagewizard.models import network, restorers
 from imagewizard.noise import device as device_noise
 from imagewizard.noise import normal
 from imagewizard.training import in_memory, samples
@@ -146,8 +146,9 @@ def _bfloat16(bench: Bench) -> dict[str, Any]:
     for sigma in (15.0, 25.0, 50.0):
         psnrs = []
         for dtype in (torch.float32, bench.dtype):
-            unet, schedule = network.load(model_files.find("embedded"))
-            denoiser = Denoiser(unet, schedule, DenoiseSection(), 4, bench.device, dtype)
+            options = DenoiseSection()
+            restorer = restorers.load(model_files.find("embedded"), options)
+            denoiser = Denoiser(restorer, options, 4, bench.device, dtype)
             noisy = [
                 pixels.to_tensor(image + np.float32(sigma) * seeding.generator(i, sigma).standard_normal(image.shape))
                 for i, image in enumerate(images)

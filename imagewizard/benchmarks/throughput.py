@@ -18,7 +18,7 @@ from imagewizard.errors import UserError
 from imagewizard.images import formats
 from imagewizard.images.picture import decode_rgb
 from imagewizard.models import files as model_files
-from imagewizard.models import network
+from imagewizard.models import restorers
 from imagewizard.noise import synthetic
 from imagewizard.progress import Reporter
 
@@ -62,8 +62,8 @@ def measure(folder: str, sigma: float, model_name: str, report: Reporter) -> Rat
 
 
 def _load(model_name: str, batch_size: int) -> Denoiser:
-    unet, schedule = network.load(model_files.find(model_name))
-    return Denoiser(unet, schedule, DenoiseSection(), batch_size)
+    options = DenoiseSection()
+    return Denoiser(restorers.load(model_files.find(model_name), options), options, batch_size)
 
 
 def _bare_rate(paths: list[Path], sigma: float, model_name: str) -> float:
@@ -122,4 +122,4 @@ def _read(path: Path) -> np.ndarray:
 
 
 def _noisy(clean: np.ndarray, path: Path, sigma: float) -> np.ndarray:
-    return synthetic.add_gaussian(clean, path.name, sigma, 0.0, SEED)
+    return synthetic.DEFAULT.add(clean, path.name, sigma, SEED)

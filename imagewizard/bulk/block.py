@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from imagewizard.images.picture import Picture
 from imagewizard.runs.results import BlockFile
-from imagewizard.schema import MANIFEST_SCHEMA, RESULT_SCHEMA
+from imagewizard.schema import HEIGHT, MANIFEST_SCHEMA, REASON, RESULT_SCHEMA, STAGE, WIDTH
 
 BLOCK_SCHEMA = pa.schema(
     [
@@ -31,6 +31,8 @@ BLOCK_SCHEMA = pa.schema(
 PIXEL_BYTES = 128 << 20
 
 SIGMAS = "sigmas"
+DATA = "data"
+ENCODED = "encoded"
 ATTEMPTS = "attempts"
 WORK_SCHEMA = pa.schema(
     [
@@ -42,8 +44,8 @@ WORK_SCHEMA = pa.schema(
 
 # A picture's parts (picture.Picture); all null where there is none.
 PICTURE_FIELDS = [
-    pa.field("height", pa.int32()),
-    pa.field("width", pa.int32()),
+    pa.field(HEIGHT, pa.int32()),
+    pa.field(WIDTH, pa.int32()),
     pa.field("channels", pa.int8()),
     pa.field("bits", pa.int8()),  # 8 or 16 a channel
     pa.field("pixels", pa.large_binary()),  # height x width x channels, row by row
@@ -55,15 +57,15 @@ PICTURE_FIELDS = [
 DECODED_SCHEMA = pa.schema(
     [
         *WORK_SCHEMA,
-        pa.field("data", pa.large_binary()),
-        pa.field("stage", pa.string()),
-        pa.field("error", pa.string()),
+        pa.field(DATA, pa.large_binary()),
+        pa.field(STAGE, pa.string()),
+        pa.field(REASON, pa.string()),
         *PICTURE_FIELDS,
     ]
 )
 # After denoising: result rows, each with its picture or the `encoded` file where images are to be written.
 DENOISED_SCHEMA = pa.schema(
-    [*RESULT_SCHEMA, pa.field("encoded", pa.large_binary())]
+    [*RESULT_SCHEMA, pa.field(ENCODED, pa.large_binary())]
     + [field.with_name(f"picture_{field.name}") for field in PICTURE_FIELDS]
 )
 
@@ -105,8 +107,8 @@ def picture_columns(picture: Picture, prefix: str = "") -> dict[str, Any]:
     """A picture as values for PICTURE_FIELDS."""
     height, width, channels = picture.pixels.shape
     values = {
-        "height": height,
-        "width": width,
+        HEIGHT: height,
+        WIDTH: width,
         "channels": channels,
         "bits": 8 * picture.pixels.itemsize,
         "pixels": _bytes(picture.pixels),
@@ -126,7 +128,7 @@ def picture_at(table: pa.Table, index: int, prefix: str = "") -> Picture | None:
     part = {field.name: table[f"{prefix}{field.name}"][index] for field in PICTURE_FIELDS}
     if not part["pixels"].is_valid:
         return None
-    height, width, channels = (part[name].as_py() for name in ("height", "width", "channels"))
+    height, width, channels = (part[name].as_py() for name in (HEIGHT, WIDTH, "channels"))
     dtype = np.uint8 if part["bits"].as_py() == 8 else np.uint16
     pixels = np.frombuffer(part["pixels"].as_buffer(), dtype).reshape(height, width, channels)
     alpha = np.frombuffer(part["alpha"].as_buffer(), dtype).reshape(height, width) if part["alpha"].is_valid else None

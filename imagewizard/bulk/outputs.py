@@ -14,7 +14,17 @@ from imagewizard.config.denoise import ImagesSection
 from imagewizard.images.encoding import encode
 from imagewizard.images.errors import ImageError
 from imagewizard.images.picture import Picture
-from imagewizard.schema import ERROR, RESULT_SCHEMA
+from imagewizard.schema import (
+    ERROR,
+    IMAGE_ID,
+    NOISE_KIND,
+    OUTPUT_URI,
+    REASON,
+    RESULT_SCHEMA,
+    SIGMA,
+    STAGE,
+    STATUS,
+)
 from imagewizard.sources import tar
 from imagewizard.storage import Folder
 
@@ -45,28 +55,28 @@ def discard(rows: pa.Table, committed: pa.Table) -> None:
 
 def _files_of(rows: pa.Table) -> set[str]:
     """Where the images of rows lie; of those in a tar shard, the shard."""
-    uris = rows["output_uri"].drop_null().to_pylist()
+    uris = rows[OUTPUT_URI].drop_null().to_pylist()
     return {uri.rpartition("#")[0] if ".tar#" in uri else uri for uri in uris}
 
 
 def _encode(table: pa.Table, index: int, row: dict[str, Any], section: ImagesSection) -> bytes | None:
     """The image file of a row; None for an error row, which this makes of the row if the image cannot be encoded."""
-    if table["encoded"][index].is_valid:
-        return bytes(table["encoded"][index].as_buffer())
+    if table[blocks.ENCODED][index].is_valid:
+        return bytes(table[blocks.ENCODED][index].as_buffer())
     denoised = blocks.picture_at(table, index, "picture_")
     return None if denoised is None else _file_bytes(denoised, row, section)
 
 
 def encode_early(denoised: Picture, row: dict[str, Any], section: ImagesSection) -> None:
     """Sets a row's `encoded`, for a picture that shall not travel as pixels."""
-    row["encoded"] = _file_bytes(denoised, row, section)
+    row[blocks.ENCODED] = _file_bytes(denoised, row, section)
 
 
 def _file_bytes(denoised: Picture, row: dict[str, Any], section: ImagesSection) -> bytes | None:
     try:
         return encode(denoised, section.format, section.quality)
     except ImageError as error:
-        row |= {"status": ERROR, "stage": "write", "error": str(error)}
+        row |= {STATUS: ERROR, STAGE: "write", REASON: str(error)}
         return None
 
 
@@ -81,10 +91,10 @@ def _store(
             shard = _shard_name(block, [member for member, _ in members])
             folder.write(shard, tar.pack(members))
             for (row, _, _), (member, _) in zip(written, members, strict=True):
-                row["output_uri"] = f"{folder.uri_of(shard)}#{member}"
+                row[OUTPUT_URI] = f"{folder.uri_of(shard)}#{member}"
         return
     for row, name, _ in written:
-        row["output_uri"] = folder.uri_of(name)
+        row[OUTPUT_URI] = folder.uri_of(name)
     with ThreadPoolExecutor(WRITE_THREADS) as pool:
         list(pool.map(lambda each: folder.write(each[1], each[2]), written))
 
@@ -98,5 +108,5 @@ def _shard_name(block: Block, members: list[str]) -> str:
 
 def _name(row: dict[str, Any], section: ImagesSection) -> str:
     """Below the images' folder."""
-    name = output_names.output_name(row["image_id"], section.format)
-    return name if row["noise_kind"] is None else f"sigma{row['sigma']:g}/{name}"
+    name = output_names.output_name(row[IMAGE_ID], section.format)
+    return name if row[NOISE_KIND] is None else f"sigma{row[SIGMA]:g}/{name}"

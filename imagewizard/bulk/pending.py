@@ -12,7 +12,7 @@ from imagewizard.bulk.block import ATTEMPTS, SIGMAS, WORK_SCHEMA
 from imagewizard.manifest import shards
 from imagewizard.runs import results
 from imagewizard.runs.results import BlockFile, ResultFiles, ShardFile
-from imagewizard.schema import ERROR, IMAGE_ID, KEY
+from imagewizard.schema import ATTEMPT, ERROR, IMAGE_ID, KEY, SIGMA, STATUS
 
 # A thousand tasks keep any cluster busy; a task of a large job takes several blocks, one after the other.
 MAX_RANGES = 1000
@@ -83,11 +83,11 @@ def _failed(run: str, names: list[str]) -> dict[str, dict[str, Any]]:
     """{image_id: {sigmas, attempts}} of the keys whose current row, the last attempt's, is an error."""
     current: dict[tuple[str, float | None], tuple[int, str]] = {}
     for name in names:
-        table = results.read_columns(run, name, [*KEY, "attempt", "status"])
-        retried_or_failed = (pc.field("attempt") > 1) | (pc.field("status") == ERROR)
+        table = results.read_columns(run, name, [*KEY, ATTEMPT, STATUS])
+        retried_or_failed = (pc.field(ATTEMPT) > 1) | (pc.field(STATUS) == ERROR)
         for row in table.filter(retried_or_failed).to_pylist():
-            key = row[IMAGE_ID], row["sigma"]
-            current[key] = max(current.get(key, (0, "")), (row["attempt"], row["status"]))
+            key = row[IMAGE_ID], row[SIGMA]
+            current[key] = max(current.get(key, (0, "")), (row[ATTEMPT], row[STATUS]))
     failed: dict[str, dict[str, Any]] = {}
     for (image_id, sigma), (attempt, status) in current.items():
         if status == ERROR:

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from imagewizard.config.loading import Section
+from imagewizard.config.noise import GaussianNoise, NoiseSection, Sigma
 
-Sigma = Annotated[float, Field(ge=0, le=1000)]
 Auto = Literal["auto"]
 
 # Images a forward. A GPU needs many to be busy; on a CPU core larger batches only leave the cache.
@@ -16,28 +16,6 @@ CPU_BATCH_SIZE = 1
 
 # These change results: a rerun of a job with another value is refused, so that rows of one run can be compared.
 RESULT_KEYS = ("noise", "model", "denoise", "images", "seed", "max_pixels")
-
-
-class NoiseSection(Section):
-    """Synthetic noise added to clean images, which then are the reference that results are scored against."""
-
-    kind: Literal["gaussian"] = "gaussian"
-    sigma: list[Sigma] = [25.0]
-    """Noise levels, 0-255 scale; one or a list. An image is read once and gives one row a level."""
-    mean: Annotated[float, Field(ge=-255, le=255)] = 0.0
-    """Mean of the noise, 0-255 scale; known, so it is subtracted before denoising."""
-
-    @field_validator("sigma", mode="before")
-    @classmethod
-    def _one_or_many(cls, sigma: object) -> object:
-        return sigma if isinstance(sigma, list) else [sigma]
-
-    @field_validator("sigma")
-    @classmethod
-    def _distinct(cls, sigma: list[float]) -> list[float]:
-        if not sigma or len(set(sigma)) < len(sigma):
-            raise ValueError(f"must be one or more different levels, as 25 or [15, 25, 50] (got {sigma})")
-        return sigma
 
 
 class DenoiseSection(Section):
@@ -100,7 +78,7 @@ class DenoiseConfig(Section):
     """The run folder; local or s3://."""
     model: str = "embedded"
     """embedded, a folder in diffusers' layout (local or s3://), or a hub id."""
-    noise: NoiseSection | None = NoiseSection()
+    noise: NoiseSection | None = GaussianNoise()
     """null: the images are noisy already; they are restored and written, and there is nothing to score against."""
     denoise: DenoiseSection = DenoiseSection()
     images: ImagesSection | None = None

@@ -1,19 +1,17 @@
-"""The denoiser: noisy images of any size in, clean ones out, whatever the model, device and batch."""
+"""The denoiser: noisy images of any size in, clean ones out, whatever the restorer, device and batch.
+
+Tiles, batches and what to do when memory is short are here; the estimate itself is a Restorer's.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from imagewizard.config.denoise import DenoiseSection
 from imagewizard.diffusion import tiling
-from imagewizard.diffusion.architecture import size_multiple
-from imagewizard.diffusion.sampling import ddim, posterior_mean
-from imagewizard.diffusion.schedule import NoiseSchedule
-from imagewizard.diffusion.unet import UNet2DModel
-
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def default_device() -> torch.device:
@@ -27,8 +25,29 @@ def default_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 
+class Restorer(Protocol):
+    """What estimates clean images from noisy ones of a fitting size. models/restorers.py lists the kinds."""
+
+    multiple: int
+    """Height and width of its images are multiples of this many pixels."""
+    max_sigma: float
+    """The noisiest level that it is made for, 0-255 scale."""
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Moves it to a device, and makes it compute in a type."""
+
+    def estimate(self, noisy: Tensor, sigmas: list[float]) -> Tensor:
+        """Estimates of the clean images, unclamped: float32, (N, 3, H, W), [-1, 1] scale, as `noisy` is.
+
+        `sigmas`: the level of each image, > 0, 0-255 scale. Raises UserError for one beyond `max_sigma`.
+        """
+
+    def timestep(self, sigma: float) -> float | None:
+        """Where a level enters a DDPM's schedule (0-based, fractional); None for other restorers and for level 0."""
+
+
 class Denoiser:
-    """A network, its schedule and the options of the `denoise` section, ready on one device.
+    """A restorer and the options of the `denoise` section, ready on one device for images of any size.
 
     Call it with noisy images (float32, (3, H, W), [-1, 1] scale, unclipped, any size from 1x1) and their noise levels
     (0-255 scale); it returns estimates of the clean ones, same shapes, unclamped, on the CPU. An image with sigma 0
@@ -37,28 +56,24 @@ class Denoiser:
 
     def __init__(
         self,
-        unet: UNet2DModel,
-        schedule: NoiseSchedule,
+        restorer: Restorer,
         options: DenoiseSection,
         batch_size: int,
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        self.restorer = restorer
         self.device = device or default_device()
         self.dtype = dtype or default_dtype(self.device)
-        # Not unet.to: diffusers' own warns of modules to be kept in float32 even where, as here, there are none.
-        torch.nn.Module.to(unet, self.device, self.dtype)
-        self.unet = torch.nn.Module.to(unet, memory_format=torch.channels_last)
-        self.schedule = schedule
+        self.restorer.to(self.device, self.dtype)
         self.options = options
         self.batch_size = batch_size
-        self._multiple = size_multiple(unet.config)
 
     @torch.inference_mode()
     def __call__(self, noisy: Sequence[Tensor], sigmas: Sequence[float]) -> list[Tensor]:
-        """See the class. Raises UserError for a sigma beyond the schedule, MemoryError if a single tile is too much."""
+        """See the class. Raises UserError for a sigma that is too high, MemoryError for a tile that is too large."""
         layouts = [
-            tiling.plan(image.shape[1], image.shape[2], self._multiple, self.options.tile, self.options.overlap)
+            tiling.plan(image.shape[1], image.shape[2], self.restorer.multiple, self.options.tile, self.options.overlap)
             for image in noisy
         ]
         tiles = [tiling.split(image, layout) for image, layout in zip(noisy, layouts, strict=True)]
@@ -99,25 +114,15 @@ class Denoiser:
 
     def _denoise(self, noisy: Tensor, sigmas: list[float]) -> Tensor:
         if not self.options.ensemble:
-            return self._estimate(noisy, sigmas)
+            return self.restorer.estimate(noisy, sigmas)
         # The eight flips and quarter turns; the mean of their estimates, each turned back.
         total = torch.zeros_like(noisy)
         for turns in range(4):
             for flip in (False, True):
                 view = torch.rot90(noisy.flip(3) if flip else noisy, turns, (2, 3))
-                estimate = torch.rot90(self._estimate(view, sigmas), -turns, (2, 3))
+                estimate = torch.rot90(self.restorer.estimate(view, sigmas), -turns, (2, 3))
                 total += estimate.flip(3) if flip else estimate
         return total / 8.0
-
-    def _estimate(self, noisy: Tensor, sigmas: list[float]) -> Tensor:
-        options = self.options
-        if options.mode == "mmse":
-            return posterior_mean(self.unet, self.schedule, noisy, sigmas)
-        sampled = ddim(self.unet, self.schedule, noisy, sigmas, options.steps)
-        if options.mode == "ddim":
-            return sampled
-        mean = posterior_mean(self.unet, self.schedule, noisy, sigmas)
-        return options.blend_lambda * sampled + (1.0 - options.blend_lambda) * mean
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -19,6 +19,8 @@ from imagewizard.errors import JobError, keyed
 from imagewizard.manifest import shards
 from imagewizard.manifest.shards import ManifestIndex
 from imagewizard.models import files as model_files
+from imagewizard.models import restorers
+from imagewizard.noise import synthetic
 from imagewizard.progress import Progress, Reporter, silent
 from imagewizard.runs import compaction, job, results, summary, totals
 from imagewizard.runs.results import BlockFile, ResultFiles
@@ -47,12 +49,18 @@ class Plan:
             "input": self._input(),
             "output": f"{config.output}{' (goes on from what is there)' if self.resumed else ''}",
             "model": f"{config.model} ({self.fingerprint})",
-            "noise": f"gaussian, mean {config.noise.mean:g}, seed {config.seed}" if config.noise else "none is added",
+            "noise": self._noise(),
             "sigma": levels,
             "denoise": f"{options.mode}, {steps}{', mean of 8 turns and flips' if options.ensemble else ''}",
             "images": config.images.format if config.images else "not written",
         }
         return "\n".join(f"{name:<8} {text}" for name, text in lines.items())
+
+    def _noise(self) -> str:
+        section = self.config.noise
+        if section is None:
+            return "none is added"
+        return f"{synthetic.make(section.kind, section.params).describe()}, seed {self.config.seed}"
 
     def _input(self) -> str:
         named = self.config.input if isinstance(self.config.input, str) else f"{len(self.config.input)} files"
@@ -64,7 +72,7 @@ class Plan:
 def prepare(config: DenoiseConfig) -> Plan:
     """Checks all that can be checked without starting anything or writing a byte. Raises UserError."""
     model = model_files.find(config.model)
-    model.check(max_sigma=max(level or 0.0 for level in config.levels))
+    restorers.check(model, max_sigma=max(level or 0.0 for level in config.levels))
     job.check_output(config.output, config.input)
     stored = job.read_job(config.output)
     if stored is None:

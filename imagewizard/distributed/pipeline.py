@@ -28,7 +28,7 @@ from imagewizard.images import picture
 from imagewizard.images.decoding import quiet
 from imagewizard.images.errors import ImageError
 from imagewizard.runs import compaction, results
-from imagewizard.schema import ERROR
+from imagewizard.schema import ERROR, REASON, STAGE, STATUS
 from imagewizard.sources.reading import ImageReader
 from imagewizard.storage import Folder
 
@@ -125,29 +125,29 @@ def read_images(row: pa.Table, work: Work) -> pa.Table:
         contents = _reader.read(block.images.to_pylist(), max_bytes)
     errors = [one_line(each) if isinstance(each, OSError) else None for each in contents]
     data = [None if isinstance(each, OSError) else each for each in contents]
-    table = block.images.append_column("data", pa.array(data, pa.large_binary()))
-    table = table.append_column("stage", pa.array([error and "read" for error in errors], pa.string()))
-    return replace(block, images=table.append_column("error", pa.array(errors, pa.string()))).pack()
+    table = block.images.append_column(blocks.DATA, pa.array(data, pa.large_binary()))
+    table = table.append_column(STAGE, pa.array([error and "read" for error in errors], pa.string()))
+    return replace(block, images=table.append_column(REASON, pa.array(errors, pa.string()))).pack()
 
 
 def decode_images(row: pa.Table, work: Work) -> pa.Table:
     """Turns `data` into a picture, as far as PIXEL_BYTES go."""
     quiet()
     block = Block.unpack(row)
-    rows = block.images.drop_columns("data").to_pylist()
+    rows = block.images.drop_columns(blocks.DATA).to_pylist()
     held = 0
     with block.timed("decode"):
         for index, image in enumerate(rows):
-            data = block.images["data"][index]
-            if image["error"] is not None:
+            data = block.images[blocks.DATA][index]
+            if image[REASON] is not None:
                 continue
             if held > blocks.PIXEL_BYTES:
-                image["data"] = memoryview(data.as_buffer())
+                image[blocks.DATA] = memoryview(data.as_buffer())
                 continue
             try:
                 decoded = picture.decode(data.as_buffer(), work.max_pixels, work.keep)
             except ImageError as error:
-                image |= {"stage": "decode", "error": str(error)}
+                image |= {STAGE: "decode", REASON: str(error)}
                 continue
             image |= blocks.picture_columns(decoded)
             held += decoded.pixels.nbytes
@@ -188,7 +188,7 @@ def write_rows(block: Block, work: Work) -> pa.Table:
             with suppress(FileNotFoundError):  # compacted already; an image too many does no harm
                 committed, _ = results.read(work.run, block.file.name)
                 outputs.discard(rows, committed)
-    failed = rows["status"].to_pylist().count(ERROR)
+    failed = rows[STATUS].to_pylist().count(ERROR)
     return pa.table([[block.file.name], [rows.num_rows], [failed]], schema=WRITTEN_SCHEMA)
 
 

@@ -16,25 +16,37 @@ from imagewizard.models import fetch
 from imagewizard.models.fetch import PICKLED_WEIGHTS, SCHEDULER_CONFIG, UNET_CONFIG, WEIGHTS
 
 _COPY = "copy it or save the model again"
+# The files that a model of a class has beside its config. What is done with them: restorers.KINDS.
+NEEDED = {"UNet2DModel": (WEIGHTS, SCHEDULER_CONFIG)}
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """The three files of a local model folder in diffusers' layout: at its root, or under unet/ and scheduler/."""
+    """The files of a local model folder in diffusers' layout: at its root, or under unet/ and scheduler/.
+
+    Those that its class does not need may be missing.
+    """
 
     config: Path
     weights: Path
     scheduler: Path
 
     @property
+    def class_name(self) -> str:
+        """The class that the config is of."""
+        return str(read_json(self.config).get("_class_name", "UNet2DModel"))
+
+    @property
     def fingerprint(self) -> str:
         """16 hex digits of SHA-256 over weights and both configs: what a result depends on, wherever the files lie."""
         digest = hashlib.sha256()
         for path in (self.config, self.scheduler):
-            digest.update(json.dumps(arguments(read_json(path)), sort_keys=True).encode())
-        with self.weights.open("rb") as weights:
-            while chunk := weights.read(1 << 20):
-                digest.update(chunk)
+            if path.is_file():
+                digest.update(json.dumps(arguments(read_json(path)), sort_keys=True).encode())
+        if self.weights.is_file():
+            with self.weights.open("rb") as weights:
+                while chunk := weights.read(1 << 20):
+                    digest.update(chunk)
         return digest.hexdigest()[:16]
 
     def check(self, max_sigma: float) -> None:
@@ -80,8 +92,9 @@ def find(model: str) -> ModelFiles:
     files = ModelFiles(unet / UNET_CONFIG, unet / WEIGHTS, scheduler / SCHEDULER_CONFIG)
     if not files.weights.is_file() and (unet / PICKLED_WEIGHTS).is_file():
         files = replace(files, weights=unet / PICKLED_WEIGHTS)
+    needed = _needed(model, files) if files.config.is_file() else (WEIGHTS, SCHEDULER_CONFIG)
     for path in (files.weights, files.config, files.scheduler):
-        if not path.is_file():
+        if not path.is_file() and (path == files.config or path.name in needed):
             there = sorted(other.name for other in path.parent.glob("*") if other.is_file())
             raise UserError(
                 f"{model} has no {path.relative_to(folder)} (found {', '.join(there[:5]) or 'nothing'})",
@@ -89,6 +102,16 @@ def find(model: str) -> ModelFiles:
                 "model",
             )
     return files
+
+
+def _needed(model: str, files: ModelFiles) -> tuple[str, ...]:
+    if files.class_name not in NEEDED:
+        raise UserError(
+            f"{model} holds a {files.class_name}, which nothing here restores with",
+            f"give a folder of one of {', '.join(NEEDED)}",
+            "model",
+        )
+    return NEEDED[files.class_name]
 
 
 def safetensors_shapes(stream: BinaryIO, size: int) -> dict[str, tuple[int, ...]]:

@@ -12,8 +12,24 @@ from imagewizard.errors import UserError
 from imagewizard.images.encoding import encode
 from imagewizard.images.errors import ImageError
 from imagewizard.images.picture import Picture, decode_rgb
+from imagewizard.metrics import METRICS
 from imagewizard.noise import synthetic
 from imagewizard.query import sql as query_sql
+from imagewizard.schema import (
+    HEIGHT,
+    IMAGE_ID,
+    KEY,
+    NOISE_KIND,
+    NOISE_PARAMS,
+    OUTPUT_URI,
+    SCORES,
+    SEED,
+    SIGMA,
+    SIGMA_ESTIMATED,
+    URI,
+    WIDTH,
+    noisy,
+)
 from imagewizard.sources import reading
 
 MOST = 12
@@ -22,9 +38,7 @@ PANEL_QUALITY = 80
 CROP_WIDTH, CROP_HEIGHT = 112, 72  # pixels of the image, each shown as a square of about three
 _CELL = 8  # the crop's place is looked for on a grid of these, which divide its sides
 
-_COLUMNS = """
-    image_id, uri, width, height, noise_kind, noise_params, sigma, seed, psnr_noisy, psnr, ssim_noisy, ssim,
-    sigma_estimated, output_uri"""
+_COLUMNS = ", ".join([*KEY, URI, WIDTH, HEIGHT, *SCORES, SIGMA_ESTIMATED, OUTPUT_URI])
 
 # Where in the order of scores the panels lie, by how many there may be for a noise level.
 _PLACES: dict[int, list[float]] = {
@@ -37,7 +51,7 @@ _PLACES: dict[int, list[float]] = {
 
 
 @dataclass(frozen=True)
-class Panel:
+class ReportPanel:
     """One image of a row, as data: URIs."""
 
     name: str
@@ -48,13 +62,13 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Sample:
+class ReportSample:
     """A result row with its panels."""
 
     place: str
     """What it stands for among the images of its noise level: worst gain, median, …"""
     row: dict[str, Any]
-    panels: list[Panel] = field(default_factory=list)
+    panels: list[ReportPanel] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     """What could not be shown, and why."""
 
@@ -77,11 +91,11 @@ def choose(connection: duckdb.DuckDBPyConnection, score: str, levels: int) -> li
     sql = f"""
         SELECT DISTINCT ON (sigma, score) {_COLUMNS}, {score} AS score FROM results
         WHERE status = 'ok' AND score IN ({values}) ORDER BY sigma, score, image_id"""
-    rows = {(row["sigma"], row["score"]): row for row in query_sql.records(connection, sql)}
+    rows = {(row[SIGMA], row["score"]): row for row in query_sql.records(connection, sql)}
     chosen: dict[str, tuple[float, dict[str, Any]]] = {}
     for sigma, value, place in wanted:  # the few images of a small run stand at several places each
         row = rows[sigma, value]
-        chosen.setdefault(f"{sigma} {row['image_id']}", (place, row))
+        chosen.setdefault(f"{sigma} {row[IMAGE_ID]}", (place, row))
     return list(chosen.values())[:MOST]
 
 
@@ -90,21 +104,21 @@ def _literal(value: float | str) -> str:
     return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else f"CAST('{value!r}' AS DOUBLE)"
 
 
-def sample(place: str, row: dict[str, Any], max_pixels: int) -> Sample:
+def sample(place: str, row: dict[str, Any], max_pixels: int) -> ReportSample:
     """Panels of what is still there: the input, its noisy version made again from the row, and the denoised image."""
-    made = Sample(place, row)
+    made = ReportSample(place, row)
     shown: list[tuple[str, np.ndarray, str]] = []
-    clean = _read(row["uri"], (row["height"], row["width"]), max_pixels, "the input", made.missing)
+    shape = row[HEIGHT], row[WIDTH]
+    clean = _read(row[URI], shape, max_pixels, "the input", made.missing)
     if clean is not None:
-        size = f"{row['width']} × {row['height']} px"
-        shown.append(("input" if row["noise_kind"] is None else "clean", clean, size))
-        if row["noise_kind"] == "gaussian":
-            shown.append(("noisy", _noisy(clean, row), _scores(row["psnr_noisy"], row["ssim_noisy"])))
-    if row["output_uri"]:
-        shape = (row["height"], row["width"])
-        denoised = _read(row["output_uri"], shape, max_pixels, "the denoised image", made.missing)
+        size = f"{row[WIDTH]} × {row[HEIGHT]} px"
+        shown.append(("input" if row[NOISE_KIND] is None else "clean", clean, size))
+        if row[NOISE_KIND] in synthetic.KINDS:
+            shown.append(("noisy", _noisy(clean, row), _scores({name: row[noisy(name)] for name in METRICS})))
+    if row[OUTPUT_URI]:
+        denoised = _read(row[OUTPUT_URI], shape, max_pixels, "the denoised image", made.missing)
         if denoised is not None:
-            shown.append(("denoised", denoised, _scores(row["psnr"], row["ssim"])))
+            shown.append(("denoised", denoised, _scores({name: row[name] for name in METRICS})))
     if shown:
         y, x = _detail(shown[0][1])
         made.panels.extend(_panel(name, image, caption, y, x) for name, image, caption in shown)
@@ -127,22 +141,20 @@ def _read(uri: str, shape: tuple[int, int], max_pixels: int, what: str, missing:
 
 def _noisy(clean: np.ndarray, row: dict[str, Any]) -> np.ndarray:
     """The very noise that the run added, clipped to what a screen can show."""
-    mean = float(json.loads(row["noise_params"]).get("mean", 0.0))
-    noisy = synthetic.add_gaussian(clean, row["image_id"], row["sigma"], mean, row["seed"])
-    return np.clip(noisy, 0, 255, out=noisy).round().astype(np.uint8)
+    noise = synthetic.make(row[NOISE_KIND], json.loads(row[NOISE_PARAMS]))
+    image = noise.add(clean, row[IMAGE_ID], row[SIGMA], row[SEED])
+    return np.clip(image, 0, 255, out=image).round().astype(np.uint8)
 
 
-def _scores(psnr: float | None, ssim: float | None) -> str:
-    return " · ".join(
-        ([] if psnr is None else [f"PSNR {psnr:.2f} dB"]) + ([] if ssim is None else [f"SSIM {ssim:.3f}"])
-    )
+def _scores(values: dict[str, float | None]) -> str:
+    return " · ".join(text for name, value in values.items() if (text := METRICS[name].text(value)))
 
 
-def _panel(name: str, image: np.ndarray, caption: str, y: int, x: int) -> Panel:
+def _panel(name: str, image: np.ndarray, caption: str, y: int, x: int) -> ReportPanel:
     whole = _data_uri(_shrunk(image), PANEL_QUALITY)
     is_small = image.shape[0] < CROP_HEIGHT or image.shape[1] < CROP_WIDTH
     crop = None if is_small else _data_uri(image[y : y + CROP_HEIGHT, x : x + CROP_WIDTH], None)
-    return Panel(name, whole, crop, caption)
+    return ReportPanel(name, whole, crop, caption)
 
 
 def _shrunk(image: np.ndarray) -> np.ndarray:

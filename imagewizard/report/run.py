@@ -8,13 +8,17 @@ from markupsafe import Markup
 
 from imagewizard import storage
 from imagewizard.manifest import shards
+from imagewizard.metrics import METRICS
+from imagewizard.noise import synthetic
 from imagewizard.query import sql as query_sql
+from imagewizard.query.canned import AVERAGES
 from imagewizard.report import charts as report_charts
 from imagewizard.report import page
 from imagewizard.report import panels as report_panels
 from imagewizard.report.charts import Bins, Dot
-from imagewizard.report.panels import Sample
+from imagewizard.report.panels import ReportSample
 from imagewizard.runs import summary
+from imagewizard.schema import GAIN, IMAGE_ID, OUTPUT_URI, PSNR, SIGMA, SIGMA_ESTIMATED, noisy
 
 ERROR_KINDS = 30
 HISTOGRAM_BINS = 40
@@ -22,10 +26,7 @@ SCATTER_CELLS = 120, 90  # dots in one cell are one, so that a chart of 10^8 row
 READERS = 4  # of pictures at a time: their storage may be far away, and they may be large
 MAX_PIXELS = 100_000_000  # of a picture, where no job.yaml tells the job's own limit
 
-_MEANS = """
-    count(*) AS rows, count(*) FILTER (status = 'ok') AS ok, count(*) FILTER (status = 'error') AS failed,
-    avg(psnr_noisy) AS psnr_noisy, avg(psnr) AS psnr, avg(psnr - psnr_noisy) AS gain, avg(ssim_noisy) AS ssim_noisy,
-    avg(ssim) AS ssim, avg(sigma_estimated) AS sigma_estimated, avg(seconds) AS seconds"""
+_MEANS = f"{AVERAGES}, avg({SIGMA_ESTIMATED}) AS {SIGMA_ESTIMATED}"
 _TOTALS = f"SELECT {_MEANS}, min(finished_at) AS first, max(finished_at) AS last FROM results"
 _LEVELS = f"SELECT sigma, {_MEANS} FROM results GROUP BY sigma ORDER BY sigma"
 _ERRORS = f"""
@@ -33,7 +34,7 @@ _ERRORS = f"""
     FROM results WHERE status = 'error' GROUP BY stage, error ORDER BY images DESC, stage, error LIMIT {ERROR_KINDS}"""
 
 
-class Score(NamedTuple):
+class RankedBy(NamedTuple):
     """What the images of a run are ranked by."""
 
     sql: str
@@ -42,9 +43,9 @@ class Score(NamedTuple):
     most: str
 
 
-_GAIN = Score("psnr - psnr_noisy", "gain in PSNR", "worst gain", "best gain")
-_NOISE = Score("sigma_estimated", "noise found", "least noise", "most noise")
-_NAME = Score("image_id", "names", "first by name", "last by name")  # restored at a given level: nothing is measured
+_GAIN = RankedBy(GAIN, "gain in PSNR", "worst gain", "best gain")
+_NOISE = RankedBy(SIGMA_ESTIMATED, "noise found", "least noise", "most noise")
+_NAME = RankedBy(IMAGE_ID, "names", "first by name", "last by name")  # restored at a given level: nothing is measured
 
 
 def write_report(run: str) -> str:
@@ -63,11 +64,13 @@ def _facts(run: str, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     finished = summary.read(run)
     totals = query_sql.records(connection, _TOTALS)[0]
     levels = query_sql.records(connection, _LEVELS)
-    score = _GAIN if totals["gain"] is not None else _NOISE if totals["sigma_estimated"] is not None else _NAME
-    denoised = [level["sigma"] for level in levels if level["ok"]]
+    score = _GAIN if totals["gain"] is not None else _NOISE if totals[SIGMA_ESTIMATED] is not None else _NAME
+    denoised = [level[SIGMA] for level in levels if level["ok"]]
     return facts | {
         "source": _source(config),
+        "noise": _noise(config),
         "method": _method(config),
+        "metrics": [(name, noisy(name), metric) for name, metric in METRICS.items()],
         "totals": totals,
         "levels": levels,
         "is_scored": score is _GAIN,
@@ -84,6 +87,14 @@ def _facts(run: str, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
 def _source(config: dict[str, Any]) -> str:
     given = config.get("input")
     return f"{len(given)} files" if isinstance(given, list) else str(given)
+
+
+def _noise(config: dict[str, Any]) -> str:
+    """The noise but for its level; empty where none was added."""
+    section = dict(config.get("noise") or {})
+    section.pop("sigma", None)
+    kind = section.pop("kind", "")
+    return synthetic.make(kind, section).describe() if kind in synthetic.KINDS else kind
 
 
 def _method(config: dict[str, Any]) -> str:
@@ -108,7 +119,7 @@ def _rate(finished: dict[str, Any] | None) -> tuple[float, str] | None:
     return (overall, "last session, with its start") if overall else None
 
 
-def _charts(connection: duckdb.DuckDBPyConnection, sigmas: list[float | None], score: Score) -> dict[str, Markup]:
+def _charts(connection: duckdb.DuckDBPyConnection, sigmas: list[float | None], score: RankedBy) -> dict[str, Markup]:
     """Histogram of the score and, where there is a gain, scatter of before and after; {} where nothing is measured."""
     if not sigmas or score is _NAME:
         return {}
@@ -124,7 +135,7 @@ def _range(connection: duckdb.DuckDBPyConnection, value: str) -> tuple[float, fl
     return ends[0], ends[1]
 
 
-def _histogram(connection: duckdb.DuckDBPyConnection, sigmas: list[float | None], score: Score) -> Markup:
+def _histogram(connection: duckdb.DuckDBPyConnection, sigmas: list[float | None], score: RankedBy) -> Markup:
     low, high = _range(connection, score.sql)
     step = report_charts.nice_step(max((high - low) / HISTOGRAM_BINS, 0.1))
     sql = f"""
@@ -134,7 +145,7 @@ def _histogram(connection: duckdb.DuckDBPyConnection, sigmas: list[float | None]
     rows = query_sql.records(connection, sql)
     facets = {}
     for sigma in sigmas:
-        own = [row for row in rows if row["sigma"] == sigma]
+        own = [row for row in rows if row[SIGMA] == sigma]
         if own:
             mean = sum(row["total"] for row in own) / sum(row["images"] for row in own)
             facets[_level(sigma)] = Bins({row["bin"]: row["images"] for row in own}, mean)
@@ -143,7 +154,7 @@ def _histogram(connection: duckdb.DuckDBPyConnection, sigmas: list[float | None]
 
 
 def _scatter(connection: duckdb.DuckDBPyConnection, sigmas: list[float | None]) -> Markup:
-    (left, right), (low, high) = _range(connection, "psnr_noisy"), _range(connection, "psnr")
+    (left, right), (low, high) = _range(connection, noisy(PSNR)), _range(connection, PSNR)
     width = max(right - left, report_charts.LEAST_RANGE) / SCATTER_CELLS[0]
     height = max(high - min(low, left), report_charts.LEAST_RANGE) / SCATTER_CELLS[1]
     sql = f"""
@@ -153,7 +164,7 @@ def _scatter(connection: duckdb.DuckDBPyConnection, sigmas: list[float | None]) 
         SELECT sigma, avg(x) AS x, avg(y) AS y, count(*) AS images
         FROM dots GROUP BY sigma, floor((x - {left}) / {width}), floor((y - {low}) / {height}) ORDER BY sigma, x, y"""
     dots = [
-        Dot(sigmas.index(row["sigma"]), row["x"], row["y"], row["images"]) for row in query_sql.records(connection, sql)
+        Dot(sigmas.index(row[SIGMA]), row["x"], row["y"], row["images"]) for row in query_sql.records(connection, sql)
     ]
     title = "PSNR of the images before and after denoising"
     return report_charts.scatter(dots, list(map(_level, sigmas)), title, "PSNR noisy, dB", "PSNR denoised, dB")
@@ -164,17 +175,17 @@ def _level(sigma: float | None) -> str:
 
 
 def _samples(
-    run: str, connection: duckdb.DuckDBPyConnection, config: dict[str, Any], score: Score, levels: int
-) -> list[Sample]:
+    run: str, connection: duckdb.DuckDBPyConnection, config: dict[str, Any], score: RankedBy, levels: int
+) -> list[ReportSample]:
     """The images that are shown, over the whole range of `score`."""
     output = f"{config.get('output', run).rstrip('/')}/"
     labels = {0.0: score.least, 0.5: "median", 1.0: score.most}
 
-    def sample(chosen: tuple[float, dict[str, Any]]) -> Sample:
+    def sample(chosen: tuple[float, dict[str, Any]]) -> ReportSample:
         place, row = chosen
         # The run may have been moved, or been given as a relative path then and as another one now.
-        if row["output_uri"] and row["output_uri"].startswith(output):
-            row["output_uri"] = storage.join(run, row["output_uri"].removeprefix(output))
+        if row[OUTPUT_URI] and row[OUTPUT_URI].startswith(output):
+            row[OUTPUT_URI] = storage.join(run, row[OUTPUT_URI].removeprefix(output))
         label = labels.get(place, f"quantile {100 * place:g} %")
         return report_panels.sample(label, row, config.get("max_pixels", MAX_PIXELS))
 

@@ -11,6 +11,7 @@ from imagewizard.progress import clock
 from imagewizard.runs import job as run_job
 from imagewizard.runs import results, totals
 from imagewizard.runs.totals import Totals
+from imagewizard.schema import FINISHED_AT
 from imagewizard.storage import lease
 
 # The rate is that of the rows of the last minutes before the newest one.
@@ -72,7 +73,7 @@ def _recent(run: str, files: results.ResultFiles, shards: dict[int, Totals], las
     count, first = 0, last
     with duckdb.connect() as connection:
         for name in names:  # one after the other, because each is held in memory
-            connection.register("rows", results.read_columns(run, name, ["finished_at"]))
+            connection.register("rows", results.read_columns(run, name, [FINISHED_AT]))
             [(rows, start)] = connection.execute(_RECENT, [since]).fetchall()
             count, first = count + rows, min(first, last if start is None else start)
     return count, last - first

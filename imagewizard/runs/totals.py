@@ -14,11 +14,10 @@ import pyarrow as pa
 
 from imagewizard.runs import results
 from imagewizard.runs.results import ResultFiles
-from imagewizard.schema import KEY
+from imagewizard.schema import KEY, MEANS, PSNR, noisy
 
 # Kept for each shard: errors of more kinds than that are in the rows.
 TOP_ERRORS = 100
-MEANS = ("psnr_noisy", "psnr", "ssim_noisy", "ssim", "seconds")
 # Footers and small files: latency, not work.
 READ_THREADS = 16
 # A try takes seconds, and of each shard's files there is one compaction, at most one a retry.
@@ -67,8 +66,9 @@ class Totals:
         for score in sorted(self.scores, key=lambda s: (s["mode"], s["sigma"] is None, s["sigma"])):
             row = {name: score[name] for name in ("mode", "sigma", "images", "ok", "errors")}
             for name in MEANS:
-                row[name] = score[f"{name}_sum"] / score[f"{name}_count"] if score[f"{name}_count"] else None
-            row["gain"] = None if row["psnr"] is None else row["psnr"] - row["psnr_noisy"]
+                count = score.get(f"{name}_count", 0)  # a run of before may lack a column
+                row[name] = score[f"{name}_sum"] / count if count else None
+            row["gain"] = None if row[PSNR] is None else row[PSNR] - row[noisy(PSNR)]
             found.append(row)
         return found
 
@@ -118,7 +118,7 @@ def _add(found: dict[Any, dict[str, Any]], key: tuple[Any, ...], row: dict[str, 
     else:
         for name, value in row.items():
             if name not in ("mode", "sigma", "stage", "error", "example"):
-                found[key][name] += value
+                found[key][name] = found[key].get(name, 0) + value
     return found[key]
 
 

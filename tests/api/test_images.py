@@ -104,7 +104,7 @@ def test_an_unknown_level_is_estimated_from_each_image() -> None:
 def test_noise_is_that_of_the_bulk_job_neither_clipped_nor_rounded() -> None:
     noisy = iw.add_noise(CLEAN, 50, seed=3, key="a/b.png", mean=4.0)
     assert noisy.dtype == np.float32 and noisy.min() < 0 and noisy.max() > 255
-    np.testing.assert_array_equal(noisy, synthetic.add_gaussian(CLEAN, "a/b.png", 50.0, 4.0, 3))
+    np.testing.assert_array_equal(noisy, synthetic.Gaussian(4.0).add(CLEAN, "a/b.png", 50.0, 3))
     deep = iw.add_noise(CLEAN.astype(np.uint16) * 257, 50, seed=3, key="a/b.png", mean=4.0)
     np.testing.assert_allclose(deep, noisy, atol=1e-4)
     assert iw.add_noise(Image.fromarray(CLEAN), 50).shape == CLEAN.shape

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -60,7 +61,7 @@ def test_a_network_that_sees_no_noise_returns_the_noisy_image(tmp_path: Path) ->
     """eps = 0 makes the estimate the noisy image itself: the steps around the network add nothing of their own."""
     clean = photo(24, 32, 0)
     (row,) = rows_of(actor(tiny_model(tmp_path / "zero", zero=True), seed=3)(block(clean)))
-    noisy = synthetic.add_gaussian(clean, "0", 25.0, 0.0, 3)
+    noisy = synthetic.DEFAULT.add(clean, "0", 25.0, 3)
     as_image = noisy.clip(0, 255).round().astype(np.uint8)
     assert row["psnr"] == pytest.approx(peak_signal_noise_ratio(clean, as_image), abs=1e-6)
     assert row["psnr_noisy"] == pytest.approx(
@@ -107,6 +108,38 @@ def test_an_image_too_large_for_memory_costs_only_its_own_row(tmp_path: Path, mo
     found = rows_of(denoiser(block(photo(16, 16, 0), photo(40, 40, 1), photo(16, 16, 2))))
     assert [row["status"] for row in found] == ["ok", "error", "ok"]
     assert "40x40 does not fit" in found[1]["error"]
+
+
+@pytest.mark.parametrize("stage", ["noise", "denoise", "score"])
+def test_an_error_row_names_the_step_that_failed_and_costs_only_its_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    denoiser = actor(tiny_model(tmp_path / "m"), images={"format": "png"})
+    name = {"noise": "add_noise"}.get(stage, stage)
+    real = getattr(denoiser, name)
+
+    def short_of_memory(samples: Any, *rest: Any) -> Any:
+        for sample in samples if isinstance(samples, list) else [samples]:
+            if sample.image["image_id"] == "1":
+                raise MemoryError("no room")
+        return real(samples, *rest)
+
+    monkeypatch.setattr(denoiser, name, short_of_memory)
+    found = rows_of(denoiser(block(photo(8, 8, 0), photo(8, 8, 1), photo(8, 8, 2))))
+    assert [(row["image_id"], row["stage"], row["error"]) for row in found] == [
+        ("0", None, None), ("1", stage, "no room"), ("2", None, None),
+    ]  # fmt: skip
+    assert [row["picture_pixels"] is None for row in found] == [False, True, False]
+    assert (found[1]["width"], found[1]["noise_kind"], found[1]["psnr"]) == (8, "gaussian", None)
+
+
+def test_a_level_beyond_the_models_costs_only_its_image(tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path / "m", schedule={"trained_betas": [1e-4, 1e-3]})  # up to sigma 4.2
+    noisy = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
+    grey = np.full((40, 40, 3), 128, np.uint8)
+    found = rows_of(actor(folder, noise=None)(block(noisy, grey, sigmas=(None,))))
+    assert [(row["status"], row["stage"]) for row in found] == [("error", "denoise"), ("ok", None)]
+    assert "beyond the model's schedule" in found[0]["error"]
 
 
 def test_another_model_than_the_job_was_started_with_is_refused(tmp_path: Path) -> None:

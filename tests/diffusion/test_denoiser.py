@@ -8,8 +8,8 @@ from torch import Tensor
 
 from imagewizard.config.denoise import DenoiseSection
 from imagewizard.diffusion import pixels
+from imagewizard.diffusion.ddpm import DDPM
 from imagewizard.diffusion.denoiser import Denoiser
-from imagewizard.diffusion.sampling import posterior_mean
 from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.models import files as model_files
@@ -18,14 +18,9 @@ from tests.support.models import tiny_model
 from tests.support.sample_files import photo
 
 
-@pytest.fixture(scope="module")
-def embedded() -> tuple[UNet2DModel, NoiseSchedule]:
-    return network.load(model_files.find("embedded"))
-
-
 def denoiser(loaded: tuple[UNet2DModel, NoiseSchedule], batch_size: int = 4, **options: object) -> Denoiser:
     section = DenoiseSection.model_validate(options)
-    return Denoiser(*loaded, section, batch_size, torch.device("cpu"), torch.float32)
+    return Denoiser(DDPM(*loaded, section), section, batch_size, torch.device("cpu"), torch.float32)
 
 
 def noisy_photo(height: int, width: int, sigma: float, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -81,23 +76,6 @@ def test_tiles_leave_no_seam(embedded) -> None:
     assert difference.amax() < 6.0
 
 
-def test_mmse_is_the_posterior_mean(embedded) -> None:
-    _, noisy = noisy_photo(64, 64, 25)
-    (result,) = denoiser(embedded)([noisy], [25.0])
-    torch.testing.assert_close(result, posterior_mean(*embedded, noisy[None], [25.0])[0], atol=1e-4, rtol=0)
-
-
-def test_ddim_denoises_and_a_blend_is_the_weighted_sum(embedded) -> None:
-    clean, noisy = noisy_photo(96, 96, 50)
-    results = {
-        mode: denoiser(embedded, mode=mode, steps=8, **{"lambda": 0.25})([noisy], [50.0])[0]
-        for mode in ("mmse", "ddim", "blend")
-    }
-    torch.testing.assert_close(results["blend"], 0.75 * results["mmse"] + 0.25 * results["ddim"])
-    assert not torch.allclose(results["mmse"], results["ddim"], atol=0.02)
-    assert psnr(results["ddim"], clean) > psnr(noisy, clean) + 6.0
-
-
 def test_the_ensemble_is_the_mean_over_flips_and_turns(embedded) -> None:
     _, noisy = noisy_photo(24, 40, 25)
     single = denoiser(embedded)
@@ -143,6 +121,6 @@ def test_bfloat16_stays_within_a_hundredth_of_a_decibel(embedded) -> None:
     clean, noisy = noisy_photo(160, 160, 25)
     (exact,) = denoiser(embedded)([noisy], [25.0])
     unet, schedule = network.load(model_files.find("embedded"))
-    half = Denoiser(unet, schedule, DenoiseSection(), 1, torch.device("cpu"), torch.bfloat16)
+    half = Denoiser(DDPM(unet, schedule, DenoiseSection()), DenoiseSection(), 1, torch.device("cpu"), torch.bfloat16)
     (result,) = half([noisy], [25.0])
     assert abs(psnr(result, clean) - psnr(exact, clean)) < 0.01

@@ -80,7 +80,7 @@ def test_scores_are_those_of_the_written_image_by_scikit_image(finished: Path) -
     for row in rows(finished / "run")[:4]:
         clean = np.asarray(Image.open(row["uri"]))
         denoised = np.asarray(Image.open(row["output_uri"]))
-        noisy = synthetic.add_gaussian(clean, row["image_id"], row["sigma"], 0.0, 0)
+        noisy = synthetic.DEFAULT.add(clean, row["image_id"], row["sigma"], 0)
         assert row["psnr"] == pytest.approx(peak_signal_noise_ratio(clean, denoised, data_range=255), abs=1e-6)
         assert row["ssim"] == pytest.approx(
             structural_similarity(clean, denoised, channel_axis=-1, data_range=255), abs=1e-6
@@ -215,7 +215,7 @@ def test_lost_result_files_are_made_again_and_the_others_left_alone(tmp_path: Pa
 def test_restoration_writes_images_and_estimates_the_level(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for seed, sigma in enumerate((10, 30)):
-        noisy = synthetic.add_gaussian(photo(128, 128, seed), "x", sigma, 0.0, 0).clip(0, 255).round().astype(np.uint8)
+        noisy = synthetic.DEFAULT.add(photo(128, 128, seed), "x", sigma, 0).clip(0, 255).round().astype(np.uint8)
         Image.fromarray(noisy).save(tmp_path / "in" / f"{sigma}.png")
     run_job(f"input={tmp_path}/in", f"output={tmp_path}/run", "noise=null")
     for row, (seed, sigma) in zip(rows(tmp_path / "run"), enumerate((10, 30)), strict=True):

@@ -1,19 +1,22 @@
 """imagewizard.noise.synthetic and imagewizard.seeding: the same bits everywhere, and noise of the level asked for."""
 
 import hashlib
+import json
 import multiprocessing
 
 import numpy as np
 import pytest
 
 from imagewizard import seeding
-from imagewizard.noise.synthetic import add_gaussian
+from imagewizard.config.denoise import DenoiseConfig
+from imagewizard.noise import synthetic
+from imagewizard.noise.synthetic import Gaussian
 
 GREY = np.full((200, 300, 3), 128, np.uint8)
 
 
 def noise_of(image_id: str = "a/b.png", sigma: float = 25, mean: float = 0, seed: int = 0) -> np.ndarray:
-    return add_gaussian(GREY, image_id, sigma, mean, seed)
+    return Gaussian(mean).add(GREY, image_id, sigma, seed)
 
 
 def sha256(array: np.ndarray) -> str:
@@ -34,7 +37,7 @@ def test_another_process_draws_the_same_bits():
 
 def test_whole_numbers_and_floats_are_one_level():
     assert np.array_equal(noise_of(sigma=25), noise_of(sigma=25.0))
-    assert np.array_equal(noise_of(seed=3), add_gaussian(GREY, "a/b.png", 25, 0, 3.0))
+    assert np.array_equal(noise_of(seed=3), Gaussian().add(GREY, "a/b.png", 25, 3.0))
 
 
 def test_nothing_drawn_before_matters():
@@ -84,7 +87,7 @@ def test_the_noise_is_gaussian_and_white():
 
 
 def test_the_noisy_image_is_float_neither_clipped_nor_rounded():
-    noisy = add_gaussian(np.full((100, 100, 3), 255, np.uint8), "white", 25, 0, 0)
+    noisy = Gaussian().add(np.full((100, 100, 3), 255, np.uint8), "white", 25, 0)
     assert noisy.dtype == np.float32
     assert noisy.shape == (100, 100, 3)
     assert (noisy > 255).mean() == pytest.approx(0.5, abs=0.02)
@@ -94,6 +97,21 @@ def test_the_noisy_image_is_float_neither_clipped_nor_rounded():
 def test_no_noise_is_the_image_itself_and_the_input_stays_as_it_was():
     clean = np.arange(30, dtype=np.uint8).reshape(2, 5, 3)
     before = clean.copy()
-    assert np.array_equal(add_gaussian(clean, "x", 0, 0, 0), clean)
-    add_gaussian(clean, "x", 50, 0, 0)
+    assert np.array_equal(Gaussian().add(clean, "x", 0, 0), clean)
+    Gaussian().add(clean, "x", 50, 0)
     assert np.array_equal(clean, before)
+
+
+@pytest.mark.parametrize("kind", synthetic.KINDS)
+def test_every_kind_has_a_config_section_and_is_made_again_from_its_row(kind):
+    section = DenoiseConfig.model_validate({"input": "in", "output": "out", "noise": {"kind": kind}}).noise
+    noise = synthetic.make(section.kind, section.params)
+    assert type(noise) is synthetic.KINDS[kind]
+    assert synthetic.make(kind, json.loads(noise.params())) == noise
+    assert noise.add(GREY, "x", 25, 0).mean() - 128 == pytest.approx(noise.offset, abs=0.5)
+
+
+def test_gaussian_noise_describes_itself_and_its_parameters_are_canonical():
+    noise = synthetic.make("gaussian", {"mean": 40.5})
+    assert (noise.describe(), noise.params(), noise.offset) == ("Gaussian, mean 40.5", '{"mean": 40.5}', 40.5)
+    assert (synthetic.DEFAULT.describe(), synthetic.DEFAULT.params()) == ("Gaussian", '{"mean": 0.0}')

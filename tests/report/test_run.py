@@ -71,11 +71,11 @@ def test_the_numbers_are_those_of_the_rows(whole_run: Path, whole_page: Page) ->
         expected += [f"{level[name]:.4f}" for name in ("ssim_noisy", "ssim")]
         assert whole_page.rows[1 + number] == [*expected, "0.500"]
     assert f"PSNR {total['psnr_noisy']:.2f} → {total['psnr']:.2f} dB" in whole_page.text
-    assert f"SSIM {total['ssim_noisy']:.3f} → {total['ssim']:.3f}" in whole_page.text
+    assert f"SSIM {total['ssim_noisy']:.4f} → {total['ssim']:.4f}" in whole_page.text
     assert "Denoised 15 results, 3 noise levels an image" in whole_page.text
     assert "Failed 5 25.00 % of 20" in whole_page.text
     assert "Results a second 2.25 last session, once it ran" in whole_page.text
-    assert "noise of σ = 15, 25, 50 (0–255 scale)" in whole_page.text
+    assert "Noise of σ = 15, 25, 50 (0–255 scale; Gaussian) was added" in whole_page.text
     assert "Unfinished" not in whole_page.text
 
 
@@ -109,7 +109,7 @@ def test_panels_hold_the_pixels_of_the_run(whole_run: Path, whole_page: Page) ->
     assert len(places) == 1
     y, x = places[0]
     assert np.array_equal(pixels(clean_crop), image[y : y + 72, x : x + 112])
-    noisy = synthetic.add_gaussian(image, worst["image_id"], 15.0, 0.0, worst["seed"])
+    noisy = synthetic.DEFAULT.add(image, worst["image_id"], 15.0, worst["seed"])
     expected = np.clip(noisy[y : y + 72, x : x + 112], 0, 255).round()
     assert np.array_equal(pixels(noisy_crop), expected)
     denoised = np.asarray(Image.open(worst["output_uri"]))

@@ -127,7 +127,7 @@ def finished_run(
 
 
 def _denoised_row(run: Path, source: Path, clean: np.ndarray, sigma: float, keep: bool, seed: int) -> dict[str, Any]:
-    noisy = synthetic.add_gaussian(clean, source.name, sigma, 0.0, seed)
+    noisy = synthetic.DEFAULT.add(clean, source.name, sigma, seed)
     seen = Image.fromarray(np.clip(noisy, 0, 255).round().astype(np.uint8))
     denoised = np.asarray(seen.filter(ImageFilter.GaussianBlur(0.6 + sigma / 40)))
     output = run / "images" / f"sigma{sigma:g}" / source.name

@@ -100,7 +100,7 @@ def write_checkpoint(run: Path, step: int) -> Path:
 def panel(name: str, sigma: float, seed: int, size: tuple[int, int] = (240, 320), skill: float = 1.0) -> Panel:
     """A photo, blurred for want of a denoiser; `skill` 0 leaves half of its noise."""
     clean = photo(*size, seed)
-    noisy = synthetic.add_gaussian(clean, name, sigma, 0.0, seed)
+    noisy = synthetic.DEFAULT.add(clean, name, sigma, seed)
     seen = np.clip(noisy, 0, 255).round().astype(np.uint8)
     blurred = Image.fromarray(seen).filter(ImageFilter.GaussianBlur(0.5 + sigma / 60))
     denoised = np.asarray(Image.blend(Image.fromarray(seen), blurred, 0.5 + 0.5 * skill))

@@ -9,8 +9,10 @@ from imagewizard.config.train import ValidationSection
 from imagewizard.diffusion import pixels
 from imagewizard.diffusion.sampling import ddim, posterior_mean
 from imagewizard.diffusion.schedule import NoiseSchedule
+from imagewizard.noise import synthetic
+from imagewizard.schema import SCORES
 from imagewizard.training import validation
-from imagewizard.training.validation import MEASURES, Scores
+from imagewizard.training.validation import Scores
 from tests.support.models import LINEAR, tiny_unet
 from tests.support.sample_files import photo
 
@@ -38,7 +40,7 @@ def test_scores_are_scikit_images() -> None:
     found = score([IMAGES[0]])
     assert found.images == 1 and found.sums.shape == (2, 4) and found.sums.dtype == np.float64
     for level, sigma in enumerate(OPTIONS.sigma):
-        noisy = validation._noisy(clean, sigma, 0, name)
+        noisy = synthetic.DEFAULT.add(clean, name, sigma, 0)
         restored = posterior_mean(tiny_unet(), SCHEDULE, pixels.to_tensor(noisy)[None], [sigma])[0]
         image = np.clip(np.rint((restored.permute(1, 2, 0).numpy() + 1) * 127.5), 0, 255).astype(np.uint8)
         expected = {
@@ -47,11 +49,11 @@ def test_scores_are_scikit_images() -> None:
             "ssim_noisy": structural_similarity(clean, noisy, channel_axis=-1, data_range=255),
             "ssim": structural_similarity(clean, image, channel_axis=-1, data_range=255),
         }
-        assert found.sums[level] == pytest.approx([expected[measure] for measure in MEASURES], abs=2e-3)
+        assert found.sums[level] == pytest.approx([expected[measure] for measure in SCORES], abs=2e-3)
 
 
 def test_noise_is_gaussian_of_the_level_and_neither_clipped_nor_rounded() -> None:
-    noise = validation._noisy(IMAGES[2][1], 50.0, 0, "c.png") - IMAGES[2][1].astype(float)
+    noise = synthetic.DEFAULT.add(IMAGES[2][1], "c.png", 50.0, 0) - IMAGES[2][1].astype(float)
     assert abs(noise.mean()) < 3 and abs(noise.std() - 50) < 2
     assert np.equal(noise, np.rint(noise)).mean() < 0.01
     sums = score([("grey", np.full((200, 200, 3), 128, np.uint8))], zero=True).sums
@@ -76,7 +78,7 @@ def test_noise_is_the_same_every_time_whatever_else_is_validated() -> None:
 def test_noise_is_another_for_each_seed_image_and_level() -> None:
     grey = np.full((20, 20, 3), 128, np.uint8)
     keys = [(15.0, 0, "a"), (15.0, 1, "a"), (15.0, 0, "b"), (50.0, 0, "a")]
-    noises = [(validation._noisy(grey, sigma, seed, name) - 128) / sigma for sigma, seed, name in keys]
+    noises = [(synthetic.DEFAULT.add(grey, name, sigma, seed) - 128) / sigma for sigma, seed, name in keys]
     for i, one in enumerate(noises):
         for other in noises[:i]:
             assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.15
@@ -92,7 +94,7 @@ def test_ddim_takes_its_steps() -> None:
     options = ValidationSection(sigma=[50.0], mode="ddim", steps=3)
     name, clean = IMAGES[0]
     found = score([IMAGES[0]], options)
-    noisy = pixels.to_tensor(validation._noisy(clean, 50.0, 0, name))[None]
+    noisy = pixels.to_tensor(synthetic.DEFAULT.add(clean, name, 50.0, 0))[None]
     restored = pixels.to_uint8(ddim(tiny_unet(), SCHEDULE, noisy, [50.0], 3)[0])
     assert found.sums[0, 1] == pytest.approx(peak_signal_noise_ratio(clean, restored, data_range=255), abs=2e-3)
     assert found.sums[0, 1] != pytest.approx(score([IMAGES[0]]).sums[1, 1], abs=2e-3)
@@ -104,7 +106,7 @@ def test_panels_are_of_the_first_images_at_the_middle_level() -> None:
     assert [(panel.name, panel.sigma) for panel in found.panels] == [("a.png", 25.0), ("b/odd.png", 25.0)]
     for panel, (name, clean) in zip(found.panels, IMAGES, strict=False):
         assert np.array_equal(panel.clean, clean)
-        noisy = validation._noisy(clean, 25.0, 0, name)
+        noisy = synthetic.DEFAULT.add(clean, name, 25.0, 0)
         assert panel.noisy.dtype == panel.denoised.dtype == np.uint8
         assert np.array_equal(panel.noisy, np.clip(np.rint(noisy), 0, 255))
         assert panel.psnr == pytest.approx(peak_signal_noise_ratio(clean, panel.denoised, data_range=255))

@@ -1,0 +1,46 @@
+"""The parameters of each kind of synthetic noise; the code is in imagewizard/noise."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from imagewizard.config.loading import Section
+
+Sigma = Annotated[float, Field(ge=0, le=1000)]
+
+
+class _Noise(Section):
+    """Synthetic noise added to clean images, which then are the reference that results are scored against."""
+
+    kind: str
+    sigma: list[Sigma] = [25.0]
+    """Noise levels, 0-255 scale; one or a list. An image is read once and gives one row a level."""
+
+    @field_validator("sigma", mode="before")
+    @classmethod
+    def _one_or_many(cls, sigma: object) -> object:
+        return sigma if isinstance(sigma, list) else [sigma]
+
+    @field_validator("sigma")
+    @classmethod
+    def _distinct(cls, sigma: list[float]) -> list[float]:
+        if not sigma or len(set(sigma)) < len(sigma):
+            raise ValueError(f"must be one or more different levels, as 25 or [15, 25, 50] (got {sigma})")
+        return sigma
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What is special to the kind: the fields of its class in noise.synthetic."""
+        return self.model_dump(exclude={"kind", "sigma"})
+
+
+class GaussianNoise(_Noise):
+    """White Gaussian noise."""
+
+    kind: Literal["gaussian"] = "gaussian"
+    mean: Annotated[float, Field(ge=-255, le=255)] = 0.0
+    """Mean of the noise, 0-255 scale; known, so it is subtracted before denoising."""
+
+
+# A second kind makes it a union that `kind` tells apart.
+NoiseSection = GaussianNoise

@@ -1,0 +1,39 @@
+"""A DDPM as a restorer: what it estimates in one step, in several, or as a blend of both."""
+
+import torch
+from torch import Tensor
+
+from imagewizard.config.denoise import DenoiseSection
+from imagewizard.diffusion.architecture import size_multiple
+from imagewizard.diffusion.sampling import ddim, posterior_mean
+from imagewizard.diffusion.schedule import NoiseSchedule
+from imagewizard.diffusion.unet import UNet2DModel
+
+
+class DDPM:
+    """A network, its schedule and the `denoise` section's mode, steps and lambda. A denoiser.Restorer."""
+
+    def __init__(self, unet: UNet2DModel, schedule: NoiseSchedule, options: DenoiseSection) -> None:
+        self.unet = unet
+        self.schedule = schedule
+        self.options = options
+        self.multiple = size_multiple(unet.config)
+        self.max_sigma = schedule.max_sigma
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        # Not unet.to: diffusers' own warns of modules to be kept in float32 even where, as here, there are none.
+        torch.nn.Module.to(self.unet, device, dtype)
+        torch.nn.Module.to(self.unet, memory_format=torch.channels_last)
+
+    def estimate(self, noisy: Tensor, sigmas: list[float]) -> Tensor:
+        options = self.options
+        if options.mode == "mmse":
+            return posterior_mean(self.unet, self.schedule, noisy, sigmas)
+        sampled = ddim(self.unet, self.schedule, noisy, sigmas, options.steps)
+        if options.mode == "ddim":
+            return sampled
+        mean = posterior_mean(self.unet, self.schedule, noisy, sigmas)
+        return options.blend_lambda * sampled + (1.0 - options.blend_lambda) * mean
+
+    def timestep(self, sigma: float) -> float | None:
+        return self.schedule.timestep(sigma) if sigma > 0 else None

@@ -1,0 +1,23 @@
+"""What a DDPM estimates in each mode."""
+
+import torch
+
+from imagewizard.diffusion.sampling import posterior_mean
+from tests.diffusion.test_denoiser import denoiser, noisy_photo, psnr
+
+
+def test_mmse_is_the_posterior_mean(embedded) -> None:
+    _, noisy = noisy_photo(64, 64, 25)
+    (result,) = denoiser(embedded)([noisy], [25.0])
+    torch.testing.assert_close(result, posterior_mean(*embedded, noisy[None], [25.0])[0], atol=1e-4, rtol=0)
+
+
+def test_ddim_denoises_and_a_blend_is_the_weighted_sum(embedded) -> None:
+    clean, noisy = noisy_photo(96, 96, 50)
+    results = {
+        mode: denoiser(embedded, mode=mode, steps=8, **{"lambda": 0.25})([noisy], [50.0])[0]
+        for mode in ("mmse", "ddim", "blend")
+    }
+    torch.testing.assert_close(results["blend"], 0.75 * results["mmse"] + 0.25 * results["ddim"])
+    assert not torch.allclose(results["mmse"], results["ddim"], atol=0.02)
+    assert psnr(results["ddim"], clean) > psnr(noisy, clean) + 6.0
