@@ -1,6 +1,6 @@
-"""Configs: YAML plus `key.path=value` words, checked by pydantic models, every complaint in one line.
+"""Loads a config: YAML plus `key.path=value` words, checked by a pydantic model, with one-line complaints.
 
-The models themselves live beside what they configure: `job_config.py` (denoise), `train_config.py` (train).
+The models of both jobs are in denoise.py and train.py.
 """
 
 import difflib
@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from imagewizard.errors import UserError
+from imagewizard.errors import UserError, one_line
 
 
 class Section(BaseModel):
@@ -53,11 +53,11 @@ def load(model: type[Config], path: str | None, overrides: Sequence[str]) -> Con
 
 
 def check(model: type[Config], data: dict[str, Any]) -> Config:
-    """`data` as a checked `model`. Raises UserError with the first complaint and how to mend it."""
+    """`data` as a checked `model`. Raises UserError, which names the first wrong key and what it must be."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise UserError(_one_line(model, error)) from None
+        raise _complaint(model, error) from None
 
 
 def _yaml(text: str) -> Any:
@@ -68,25 +68,24 @@ def _read_yaml(path: str) -> dict[str, Any]:
     try:
         data = _yaml(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"config {path}: no such file") from None
+        raise UserError(f"config {path}: no such file", "check its path") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"config {path}: cannot be read as YAML: {reason}") from None
+        raise UserError(f"config {path}: cannot be read as YAML: {one_line(error)}", "correct it") from None
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise UserError(f"config {path}: must hold keys and values, as `input: …`, not a {type(data).__name__}")
+        raise UserError(f"config {path}: holds a {type(data).__name__}", "write keys and values, as `input: …`")
     return data
 
 
 def _override(data: dict[str, Any], word: str) -> None:
     key, sign, text = word.partition("=")
     if not sign or not all(key.split(".")):
-        raise UserError(f"{word!r} is no key=value; write it as e.g. noise.sigma=25")
+        raise UserError(f"{word!r} is no key=value", "write it as e.g. noise.sigma=25")
     try:
         value = _yaml(text)
     except yaml.YAMLError:
-        raise UserError(f"{key}: {text!r} is no YAML value; quote it if it is text") from None
+        raise UserError(f"{text!r} is no YAML value", "quote it if it is text", key) from None
     *parents, last = key.split(".")
     for parent in parents:
         if not isinstance(data.get(parent), dict):
@@ -95,25 +94,24 @@ def _override(data: dict[str, Any], word: str) -> None:
     data[last] = value
 
 
-def _one_line(model: type[BaseModel], error: ValidationError) -> str:
+def _complaint(model: type[BaseModel], error: ValidationError) -> UserError:
     complaints = [(*_locate(model, detail), detail) for detail in error.errors()]
-    # A value that fits no branch of a union is one complaint a branch; the deepest is about the branch that was meant.
+    # A value that fits no branch of a union is one complaint for each; the deepest is about the branch that was meant.
     first = complaints[0][0]
     path, known, detail = max((c for c in complaints if c[0][: len(first)] == first), key=lambda c: len(c[0]))
     key = ".".join(path)
     if detail["type"] == "extra_forbidden":
         close = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
-        return f"{key}: unknown key; {hint}"
+        return UserError("unknown key", hint, key)
     if detail["type"] == "missing" and path[-1] in known:
-        return f"{key}: is required; give it in the config or as {key}=…"
-    if detail["type"] == "value_error":
-        message = detail["msg"].removeprefix("Value error, ")
-        return f"{key}: {message}" if key else message
+        return UserError("is required", f"give it in the config or as {key}=…", key)
+    if detail["type"] == "value_error":  # of our own validators, whose text tells what to do
+        return UserError(detail["msg"].removeprefix("Value error, "), "", key or None)
     wanted = " or ".join(dict.fromkeys(_wanted(other) for place, _, other in complaints if place == path))
     wanted = wanted.replace(" or must be ", " or ")
     value = repr(detail["input"])
-    return f"{key}: {wanted} (got {value if len(value) <= 80 else value[:79] + '…'})"
+    return UserError(f"{wanted} (got {value if len(value) <= 80 else value[:79] + '…'})", "", key)
 
 
 def _wanted(detail: ErrorDetails) -> str:
@@ -128,41 +126,42 @@ def _wanted(detail: ErrorDetails) -> str:
 def _locate(model: type[BaseModel], detail: ErrorDetails) -> tuple[list[str], list[str]]:
     """(the keys that lead to a complaint, the keys that the section around the last of them knows).
 
-    pydantic puts the names of union branches among the keys; only the models tell the two apart.
+    pydantic puts the branches of unions among the keys (`noise.gaussian.sigma`); only the models tell them apart.
     """
     path: list[str] = []
     known: list[str] = []
-    types: list[Any] = [model]
+    sections = [model]
     for part in detail["loc"]:
-        fields = {f.alias or name: f.annotation for t in types if _is_section(t) for name, f in t.model_fields.items()}
+        fields = {field.alias or name: field for section in sections for name, field in section.model_fields.items()}
         if part in fields:
-            types, known = _branches(fields[part]), list(fields)
-        elif isinstance(part, int) or any(get_origin(t) is dict for t in types):
-            types, known = [b for t in types for argument in get_args(t) for b in _branches(argument)], []
+            sections, known = _sections(fields[str(part)].annotation), list(fields)
+        elif isinstance(part, int):  # in a list
+            sections, known = [], []
         elif detail["type"] == "extra_forbidden" and part is detail["loc"][-1]:
             known = list(fields)
         else:
-            continue  # the name of a union's branch
+            sections = [section for section in sections if part in _kinds(section)] or sections
+            continue
         path.append(str(part))
     return path, known
 
 
-def _branches(annotation: Any) -> list[Any]:
-    """The types that a union is of; any other type is its own only branch."""
-    if get_origin(annotation) is Annotated:
-        return _branches(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, UnionType):
-        return [branch for argument in get_args(annotation) for branch in _branches(argument)]
-    return [annotation]
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    """The sections that a key may hold: none, one, or several that their `kind` tells apart."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (Annotated, Union, UnionType):
+        return [section for argument in get_args(annotation) for section in _sections(argument)]
+    return []
 
 
-def _is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _kinds(section: type[BaseModel]) -> tuple[Any, ...]:
+    return get_args(section.model_fields["kind"].annotation) if "kind" in section.model_fields else ()
 
 
 def split_words(words: list[str]) -> tuple[str | None, list[str]]:
     """A command's words as (config file or None, key=value words). Raises UserError if there are two files."""
     paths = [word for word in words if "=" not in word]
     if len(paths) > 1:
-        raise UserError(f"{paths[1]!r} is a second config and no key=value; give one config file")
+        raise UserError(f"{paths[1]!r} is a second config and no key=value", "give one config file")
     return (paths[0] if paths else None), [word for word in words if "=" in word]

@@ -4,63 +4,43 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field
 
-from imagewizard.config.denoise import DenoiseConfig
+from imagewizard.config.denoise import DenoiseConfig, DenoiseSection, ImagesSection, NoiseSection
 from imagewizard.config.loading import Section, check, load, split_words
+from imagewizard.config.train import TrainConfig
 from imagewizard.errors import UserError
 
-
-class Leaf(Section):
-    depth: Annotated[int, Field(ge=1, le=9)] = 1
-    share: Annotated[float, Field(alias="lambda", ge=0, le=1)] = 0.5
-
-    @field_validator("depth")
-    @classmethod
-    def _lucky(cls, depth: int) -> int:
-        if depth == 4:
-            raise ValueError(f"must not be four (got {depth})")
-        return depth
+DENOISE = {"input": "photos", "output": "run"}
+TRAIN = {
+    "output": "run",
+    "network": {"in_channels": 3},
+    "data": {"train": "a", "validation": "b"},
+    "optimizer": {"epochs": 1},
+}
 
 
-class Gaussian(Section):
-    kind: Literal["gaussian"]
-    sigma: float | list[float] = 25.0
+class Anything(Section):
+    key: Any
 
 
-class Poisson(Section):
-    kind: Literal["poisson"]
+class Fixed(Section):
+    kind: Literal["fixed"]
+    sigma: float = 25.0
+
+
+class Scaled(Section):
+    kind: Literal["scaled"]
     peak: Annotated[float, Field(gt=0)] = 30.0
-    leaf: Leaf = Leaf()
 
 
-class Root(Section):
-    required: str = "given"
-    leaf: Leaf = Leaf()
-    optional: Leaf | None = None
-    noise: Annotated[Gaussian | Poisson, Field(discriminator="kind")] | None = None
-    leaves: list[Leaf] = []
-    by_name: dict[str, Leaf] = {}
-    anything: dict[str, Any] = {}
-    count: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    inputs: str | list[str] = "photos"
-    mode: Literal["mmse", "ddim"] = "mmse"
-    between: tuple[float, float] = (1.0, 2.0)
-    switch: bool = False
+class Kinds(Section):
+    """A union of sections that `kind` tells apart."""
 
-    @model_validator(mode="after")
-    def _together(self) -> "Root":
-        if self.switch and self.count == 13:
-            raise ValueError("count: 13 and switch do not go together")
-        return self
+    noise: Annotated[Fixed | Scaled, Field(discriminator="kind")] | None = None
 
 
-class Strict(Section):
-    required: str
-    inner: Gaussian
-
-
-def complaint(data: dict, model: type[Section] = Root) -> str:
+def complaint(model: type[Section], data: dict) -> str:
     with pytest.raises(UserError) as error:
         check(model, data)
     assert "\n" not in str(error.value)
@@ -72,103 +52,73 @@ def complaint(data: dict, model: type[Section] = Root) -> str:
 
 def test_file_then_words_on_top(tmp_path: Path) -> None:
     path = tmp_path / "job.yaml"
-    path.write_text("leaf: {depth: 3, lambda: 0.25}\nmode: ddim\nnoise:\n  kind: gaussian\n  sigma: [15, 25]\n")
-    root = load(Root, str(path), [])
-    assert (root.leaf.depth, root.leaf.share, root.mode) == (3, 0.25, "ddim")
-    assert root.noise == Gaussian(kind="gaussian", sigma=[15.0, 25.0])
-
-    changed = load(Root, str(path), ["leaf.depth=5", "noise.sigma=50", "leaf.depth=6", "required=other"])
-    assert changed.leaf.depth == 6  # the last word wins
-    assert changed.leaf.share == 0.25  # what stands beside it in the file stays
-    assert changed.noise == Gaussian(kind="gaussian", sigma=50.0)
-    assert changed.required == "other"
-
-
-def test_words_without_a_file() -> None:
-    assert load(Root, None, []) == Root()
-    assert load(Root, None, ["optional.depth=2"]).optional == Leaf(depth=2)
-    assert load(Root, None, ["by_name.a.depth=2", "by_name.b.depth=3"]).by_name["b"].depth == 3
+    path.write_text("input: photos\noutput: run\ndenoise: {steps: 3, lambda: 0.25}\nnoise:\n  sigma: [15, 25]\n")
+    job = load(DenoiseConfig, str(path), [])
+    assert (job.denoise.steps, job.denoise.blend_lambda) == (3, 0.25)
+    assert job.noise == NoiseSection(sigma=[15.0, 25.0])
+    changed = load(DenoiseConfig, str(path), ["denoise.steps=5", "noise.sigma=50", "denoise.steps=6", "input=other"])
+    assert changed.denoise.steps == 6  # the last word wins
+    assert changed.denoise.blend_lambda == 0.25  # what stands beside it in the file stays
+    assert changed.noise == NoiseSection(sigma=[50.0])
+    assert changed.input == "other"
 
 
-def test_empty_file_is_all_defaults(tmp_path: Path) -> None:
+def test_words_without_a_file_and_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").write_text("# nothing yet\n")
-    assert load(Root, str(tmp_path / "empty.yaml"), []) == Root()
+    for path in (None, str(tmp_path / "empty.yaml")):
+        assert load(DenoiseSection, path, []) == DenoiseSection()
+        job = load(DenoiseConfig, path, ["input=photos", "output=run", "images.format=jpg"])
+        assert job.images == ImagesSection(format="jpg")  # a section that is null by default
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("3", 3),
-        ("3.5", 3.5),
-        ("1e-4", 1e-4),
-        ("-2E5", -2e5),
-        ("1.5e3", 1500.0),
-        ("1.0e-4", 1e-4),
-        ("true", True),
-        ("null", None),
-        ("", None),
-        ("[1, two, 3e0]", [1, "two", 3.0]),
-        ("{a: 1}", {"a": 1}),
-        ("plain text", "plain text"),
-        ("'3'", "3"),
-        ("a=b", "a=b"),
-        ("s3://bucket/a.b", "s3://bucket/a.b"),
-        ("1e", "1e"),
-        ("e5", "e5"),
-        ("2024e", "2024e"),
-    ],
-)
-def test_words_hold_yaml_values(text: str, value: object) -> None:
-    read = load(Root, None, [f"anything.key={text}"]).anything["key"]
-    assert read == value and type(read) is type(value)
+def test_words_hold_yaml_values() -> None:
+    values = {
+        "3": 3, "3.5": 3.5, "1e-4": 1e-4, "-2E5": -2e5, "1.5e3": 1500.0, "1.0e-4": 1e-4, "true": True, "null": None,
+        "": None, "[1, two, 3e0]": [1, "two", 3.0], "{a: 1}": {"a": 1}, "plain text": "plain text", "'3'": "3",
+        "a=b": "a=b", "s3://bucket/a.b": "s3://bucket/a.b", "1e": "1e", "e5": "e5", "2024e": "2024e",
+    }  # fmt: skip
+    for text, value in values.items():
+        read = load(Anything, None, [f"key={text}"]).key
+        assert read == value and type(read) is type(value), text
 
 
 def test_null_takes_a_section_away_and_a_key_brings_it_back(tmp_path: Path) -> None:
-    (tmp_path / "job.yaml").write_text("noise: {kind: poisson, peak: 4}\n")
-    assert load(Root, str(tmp_path / "job.yaml"), ["noise=null"]).noise is None
-    again = load(Root, str(tmp_path / "job.yaml"), ["noise=null", "noise.kind=poisson"])
-    assert again.noise == Poisson(kind="poisson")
+    (tmp_path / "job.yaml").write_text("noise: {kind: scaled, peak: 4}\n")
+    assert load(Kinds, str(tmp_path / "job.yaml"), ["noise=null"]).noise is None
+    again = load(Kinds, str(tmp_path / "job.yaml"), ["noise=null", "noise.kind=scaled"])
+    assert again.noise == Scaled(kind="scaled")
 
 
 def test_config_is_fixed_once_checked() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        Root().mode = "ddim"  # type: ignore[misc]
+        DenoiseSection().mode = "ddim"  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("word", ["sigma", "=3", ".a=3", "a..b=3", "a.=3"])
-def test_words_that_are_none(word: str) -> None:
-    with pytest.raises(UserError, match=r"is no key=value; write it as e.g. noise.sigma=25"):
-        load(Root, None, [word])
+def test_words_that_are_wrong() -> None:
+    for word in ("sigma", "=3", ".a=3", "a..b=3", "a.=3"):
+        with pytest.raises(UserError, match=r"is no key=value; write it as e.g. noise.sigma=25"):
+            load(Anything, None, [word])
+    for word in ("mode=[1", "mode={", "mode='", "mode=a: b: c", "mode=!!python/object:os.system {}"):
+        with pytest.raises(UserError, match=r"^mode: .* is no YAML value; quote it if it is text$"):
+            load(Anything, None, [word])
 
 
-@pytest.mark.parametrize("word", ["mode=[1", "mode={", "mode='", "mode=a: b: c", "mode=!!python/object:os.system {}"])
-def test_values_that_are_no_yaml(word: str) -> None:
-    with pytest.raises(UserError, match=r"^mode: .* is no YAML value[^\n]*$"):
-        load(Root, None, [word])
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (b"a: [1\nb: 2", "cannot be read as YAML"),
-        (b"a: 1\n\tb: 2", "cannot be read as YAML"),
-        (b"a: \xff\xfe", "cannot be read as YAML"),
-        (b"- a\n- b", "must hold keys and values.* not a list"),
-        (b"just text", "must hold keys and values.* not a str"),
-    ],
-)
-def test_files_that_are_no_config(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_files_that_are_no_config(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=rf"^config {path}: {reason}[^\n]*$"):
-        load(Root, str(path), [])
-
-
-def test_missing_file_and_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"^config {tmp_path}/none.yaml: no such file$"):
-        load(Root, f"{tmp_path}/none.yaml", [])
+    for content, reason in {
+        b"a: [1\nb: 2": "cannot be read as YAML: ",
+        b"a: 1\n\tb: 2": "cannot be read as YAML: ",
+        b"a: \xff\xfe": "cannot be read as YAML: ",
+        b"- a\n- b": "holds a list; write keys and values",
+        b"just text": "holds a str; write keys and values",
+    }.items():
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=rf"^config {path}: {reason}[^\n]*$"):
+            load(Anything, str(path), [])
+    with pytest.raises(UserError, match=f"^config {tmp_path}/none.yaml: no such file; check its path$"):
+        load(Anything, f"{tmp_path}/none.yaml", [])
     with pytest.raises(UserError, match=f"^config {tmp_path}: cannot be read"):
-        load(Root, str(tmp_path), [])
+        load(Anything, str(tmp_path), [])
 
 
 def test_words_of_a_command() -> None:
@@ -182,98 +132,99 @@ def test_words_of_a_command() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "line"),
+    ("change", "line"),
     [
-        ({"mod": 1}, "mod: unknown key; did you mean mode?"),
-        ({"leaf": {"dept": 1}}, "leaf.dept: unknown key; did you mean depth?"),
-        ({"leaf": {"lamda": 1}}, "leaf.lamda: unknown key; did you mean lambda?"),
-        ({"optional": {"dept": 1}}, "optional.dept: unknown key; did you mean depth?"),
-        ({"leaves": [{}, {"dept": 1}]}, "leaves.1.dept: unknown key; did you mean depth?"),
-        ({"by_name": {"a b": {"dept": 1}}}, "by_name.a b.dept: unknown key; did you mean depth?"),
-        ({"noise": {"kind": "gaussian", "sgma": 1}}, "noise.sgma: unknown key; did you mean sigma?"),
-        ({"noise": {"kind": "poisson", "leaf": {"dept": 1}}}, "noise.leaf.dept: unknown key; did you mean depth?"),
-        ({"leaf": {"xyz": 1}}, "leaf.xyz: unknown key; known keys: depth, lambda"),
-        ({"leaf": {"depth ": 1}}, "leaf.depth : unknown key; did you mean depth?"),
-    ],
-)
-def test_unknown_keys(data: dict, line: str) -> None:
-    assert complaint(data) == line
-
-
-@pytest.mark.parametrize(
-    ("data", "line"),
-    [
-        ({"leaf": {"depth": "deep"}}, "leaf.depth: must be a valid integer (got 'deep')"),
+        # unknown keys
+        ({"imput": 1}, "imput: unknown key; did you mean input?"),
+        ({"denoise": {"step": 1}}, "denoise.step: unknown key; did you mean steps?"),
+        ({"denoise": {"lamda": 1}}, "denoise.lamda: unknown key; did you mean lambda?"),
+        ({"images": {"formt": "png"}}, "images.formt: unknown key; did you mean format?"),  # a section or null
+        ({"images": {"xyz": 1}}, "images.xyz: unknown key; known keys: format, quality, pack"),
+        ({"denoise": {"steps ": 1}}, "denoise.steps : unknown key; did you mean steps?"),
+        # wrong types
+        ({"denoise": {"steps": "x"}}, "denoise.steps: must be a valid integer (got 'x')"),
         (
-            {"leaf": {"depth": 1.5}},
-            "leaf.depth: must be a valid integer, got a number with a fractional part (got 1.5)",
+            {"denoise": {"steps": 1.5}},
+            "denoise.steps: must be a valid integer, got a number with a fractional part (got 1.5)",
         ),
-        ({"leaf": {"depth": None}}, "leaf.depth: must be a valid integer (got None)"),
-        ({"leaf": 3}, "leaf: must be a section of keys and values (got 3)"),
-        ({"leaf": None}, "leaf: must be a section of keys and values (got None)"),
-        ({"optional": [1]}, "optional: must be a section of keys and values (got [1])"),
-        ({"anything": "x"}, "anything: must be a section of keys and values (got 'x')"),
-        ({"leaves": [{"depth": 1}, 3]}, "leaves.1: must be a section of keys and values (got 3)"),
-        ({"by_name": {"a": {"depth": "x"}}}, "by_name.a.depth: must be a valid integer (got 'x')"),
-        ({"count": "many"}, "count: must be a valid integer or 'auto' (got 'many')"),
-        ({"count": None}, "count: must be a valid integer or 'auto' (got None)"),
-        ({"inputs": 3}, "inputs: must be a valid string or a valid list (got 3)"),
-        ({"inputs": ["a", 3]}, "inputs.1: must be a valid string (got 3)"),
-        (
-            {"noise": {"kind": "gaussian", "sigma": "x"}},
-            "noise.sigma: must be a valid number or a valid list (got 'x')",
-        ),
-        ({"noise": {"kind": "gaussian", "sigma": [1, "b"]}}, "noise.sigma.1: must be a valid number (got 'b')"),
-        ({"mode": "mms"}, "mode: must be 'mmse' or 'ddim' (got 'mms')"),
-        ({"switch": "maybe"}, "switch: must be a valid boolean (got 'maybe')"),
-        ({"between": 3}, "between: must be a valid list (got 3)"),
-        ({"between": [3]}, "between.1: is missing (got [3])"),
-        ({"required": 3}, "required: must be a valid string (got 3)"),
+        ({"denoise": {"steps": None}}, "denoise.steps: must be a valid integer (got None)"),
+        ({"denoise": 3}, "denoise: must be a section of keys and values (got 3)"),
+        ({"denoise": None}, "denoise: must be a section of keys and values (got None)"),
+        ({"images": [1]}, "images: must be a section of keys and values (got [1])"),
+        ({"resources": {"actors": "x"}}, "resources.actors: must be a valid integer or 'auto' (got 'x')"),
+        ({"resources": {"actors": None}}, "resources.actors: must be a valid integer or 'auto' (got None)"),
+        ({"input": 3}, "input: must be a valid string or a valid list (got 3)"),
+        ({"input": ["a", 3]}, "input.1: must be a valid string (got 3)"),
+        ({"noise": {"sigma": [1, "b"]}}, "noise.sigma.1: must be a valid number (got 'b')"),
+        ({"denoise": {"mode": "mms"}}, "denoise.mode: must be 'mmse', 'ddim' or 'blend' (got 'mms')"),
+        ({"retry_failed": "maybe"}, "retry_failed: must be a valid boolean (got 'maybe')"),
+        ({"output": 3}, "output: must be a valid string (got 3)"),
         ({3: 4}, "3: keys should be strings (got 3)"),
+        # impossible values
+        ({"denoise": {"steps": 0}}, "denoise.steps: must be greater than or equal to 1 (got 0)"),
+        ({"denoise": {"lambda": 1.5}}, "denoise.lambda: must be less than or equal to 1 (got 1.5)"),
+        (
+            {"resources": {"actors": 0}},
+            "resources.actors: must be greater than or equal to 1 or 'auto' (got 0)",
+        ),
+        ({"images": {"quality": 101}}, "images.quality: must be less than or equal to 100 (got 101)"),
+        ({"images": {"format": "PNG"}}, "images.format: must be 'png', 'jpg', 'webp' or 'tiff' (got 'PNG')"),
+        (
+            {"noise": {"sigma": []}},
+            "noise.sigma: must be one or more different levels, as 25 or [15, 25, 50] (got [])",
+        ),
+        (
+            {"denoise": {"sigma": 5}},
+            "denoise.sigma is for images that are noisy already; set noise=null, or use noise.sigma",
+        ),
+        # the first of several
+        ({"denoise": {"steps": 0, "lambda": 7}}, "denoise.steps: must be greater than or equal to 1 (got 0)"),
     ],
     ids=str,
 )
-def test_wrong_types(data: dict, line: str) -> None:
-    assert complaint(data) == line
+def test_complaints_about_a_bulk_job(change: dict, line: str) -> None:
+    assert complaint(DenoiseConfig, DENOISE | change) == line
 
 
 @pytest.mark.parametrize(
-    ("data", "line"),
+    ("change", "line"),
     [
-        ({"leaf": {"depth": 0}}, "leaf.depth: must be greater than or equal to 1 (got 0)"),
-        ({"leaf": {"lambda": 1.5}}, "leaf.lambda: must be less than or equal to 1 (got 1.5)"),
-        ({"count": 0}, "count: must be greater than or equal to 1 or 'auto' (got 0)"),
-        ({"noise": {"kind": "poisson", "peak": 0}}, "noise.peak: must be greater than 0 (got 0)"),
-        ({"leaf": {"depth": 4}}, "leaf.depth: must not be four (got 4)"),
-        ({"switch": True, "count": 13}, "count: 13 and switch do not go together"),
+        ({"network": "x"}, "network: must be a section of keys and values (got 'x')"),
+        ({"sigma": 3}, "sigma: must be a valid list (got 3)"),
+        ({"sigma": [3]}, "sigma.1: is missing (got [3])"),
+        ({"data": {"train": "a"}}, "data.validation: is required; give it in the config or as data.validation=…"),
+        ({"loss": {"perceptual": {"wait": 1}}}, "loss.perceptual.wait: unknown key; did you mean weight?"),
+        (
+            {"resources": {"workers": [4, 1]}},
+            "resources.workers: must be a number or [least, greatest] with",
+        ),
+        ({"model": "embedded"}, "give either model (to go on from its weights) or network (to start with random ones)"),
     ],
     ids=str,
 )
-def test_impossible_values(data: dict, line: str) -> None:
-    assert complaint(data) == line
+def test_complaints_about_a_training(change: dict, line: str) -> None:
+    assert complaint(TrainConfig, TRAIN | change).startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("noise", "line"),
+    [
+        ({"kind": "fixed", "sgma": 1}, "noise.sgma: unknown key; did you mean sigma?"),
+        ({"kind": "fixed", "peak": 1}, "noise.peak: unknown key; known keys: kind, sigma"),  # of the other kind
+        ({"kind": "fixed", "sigma": "x"}, "noise.sigma: must be a valid number (got 'x')"),
+        ({"kind": "scaled", "peak": 0}, "noise.peak: must be greater than 0 (got 0)"),
+        *[(noise, "noise: ") for noise in ({}, {"kind": "salt"}, {"kind": None}, 3, [1])],
+    ],
+    ids=str,
+)
+def test_complaints_about_a_section_that_has_several_kinds(noise: object, line: str) -> None:
+    assert complaint(Kinds, {"noise": noise}).startswith(line)
 
 
 def test_missing_keys() -> None:
-    assert complaint({}, Strict) == "required: is required; give it in the config or as required=…"
-    line = complaint({"required": "x", "inner": {}}, Strict)
-    assert line == "inner.kind: is required; give it in the config or as inner.kind=…"
-
-
-@pytest.mark.parametrize("noise", [{}, {"kind": "salt"}, {"kind": None}, 3, [1]])
-def test_union_that_no_branch_fits(noise: object) -> None:
-    assert complaint({"noise": noise}).startswith("noise: ")
+    assert complaint(DenoiseConfig, {"output": "run"}) == "input: is required; give it in the config or as input=…"
 
 
 def test_long_values_are_cut_short() -> None:
-    line = complaint({"leaf": {"depth": list(range(1000))}})
-    assert line.startswith("leaf.depth: ") and len(line) < 200
-
-
-def test_first_complaint_comes_first() -> None:
-    assert complaint({"leaf": {"depth": 0, "lambda": 7}, "mode": "x"}).startswith("leaf.depth: ")
-
-
-@pytest.mark.parametrize("word", ["images.format=bmp", "images.format=PNG", "images.quality=0", "images.quality=101"])
-def test_settings_of_images_that_cannot_be(word: str) -> None:
-    with pytest.raises(UserError, match=r"^images\.(format|quality): must be"):
-        load(DenoiseConfig, None, ["input=in", "output=out", word])
+    line = complaint(DenoiseSection, {"steps": list(range(1000))})
+    assert line.startswith("steps: ") and len(line) < 200
