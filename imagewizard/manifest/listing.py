@@ -39,7 +39,7 @@ def batches(source: str | list[str], tally: Tally) -> Generator[pa.Table, None, 
 
 
 def _of_source(source: str, tally: Tally) -> Iterator[pa.Table]:
-    kind = storage.kind(source)
+    kind = storage.of(source).kind(source)
     name = source.rstrip("/").rpartition("/")[2]
     if kind is None:
         raise UserError(f"{source} does not exist", "give a folder, a tar shard, or a Parquet file or manifest")
@@ -66,9 +66,9 @@ def _of_list(sources: list[str], tally: Tally) -> Iterator[pa.Table]:
         uri, image_id = "/".join(path), "/".join(path[shared:])
         if is_image_name(source):
             files.append((image_id, uri, None, None, None, None))
-        elif source.lower().endswith(_PACKED) and ("://" in source or storage.kind(source) != "folder"):
+        elif source.lower().endswith(_PACKED) and ("://" in source or storage.of(source).kind(source) != "folder"):
             packed.append((uri, image_id))
-        elif (kind := storage.kind(source)) == "folder":
+        elif (kind := storage.of(source).kind(source)) == "folder":
             folders.append((uri, f"{image_id}/"))
         elif kind == "file":
             tally.skip(source)
@@ -119,7 +119,7 @@ def _of_manifest(folder: str, index: manifest_index.ManifestIndex, tally: Tally)
 
 def _image_files(root: str, above: str, packed: list[tuple[str, str]], tally: Tally) -> Iterator[Row]:
     """The image files below a root; packed files, a few thousand at most, are put aside with their ids."""
-    for path, size in itertools.chain.from_iterable(storage.pages(root)):
+    for path, size in itertools.chain.from_iterable(storage.of(root).pages(root)):
         if is_image_name(path):
             yield above + path, f"{root}/{path}", size, None, None, None
         elif path.lower().endswith(_PACKED):

@@ -85,10 +85,11 @@ def _copied(uri: str) -> Path:
 
 def _versions(folder: storage.Folder) -> dict[str, str]:
     """{name below `folder`: version} of the model's files."""
+    store = storage.of(folder.uri)
     found = {
         part + name: version
         for part in ("", "unet/", "scheduler/")
-        for name, version in storage.versions(folder.uri_of(part.rstrip("/"))).items()
+        for name, version in store.versions(folder.uri_of(part.rstrip("/"))).items()
     }
     return {name: found[name] for name in _wanted(found)}
 

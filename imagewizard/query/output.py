@@ -60,7 +60,7 @@ def _sink(out: str | None) -> Iterator[IO[bytes]]:
         return
     with ExitStack() as stack:
         try:
-            stream = stack.enter_context(storage.writer(out))
+            stream = stack.enter_context(storage.of(out).writer(out))
         except (OSError, UserError) as error:
             raise UserError(f"cannot be written: {one_line(error)}", "give another file", f"--out {out}") from None
         yield stream

@@ -3,16 +3,12 @@
 from imagewizard.storage.files import absolute as absolute
 from imagewizard.storage.files import check_address as check_address
 from imagewizard.storage.files import delete_files as delete_files
-from imagewizard.storage.files import exists as exists
 from imagewizard.storage.files import join as join
-from imagewizard.storage.files import kind as kind
 from imagewizard.storage.files import local_path as local_path
 from imagewizard.storage.files import open_file as open_file
-from imagewizard.storage.files import pages as pages
 from imagewizard.storage.files import read_bytes as read_bytes
 from imagewizard.storage.files import read_range as read_range
 from imagewizard.storage.files import resolve as resolve
 from imagewizard.storage.files import size as size
-from imagewizard.storage.files import versions as versions
-from imagewizard.storage.files import writer as writer
 from imagewizard.storage.folder import Folder as Folder
+from imagewizard.storage.stores import of as of

@@ -1,7 +1,6 @@
 """Single files and folders, local or s3://, by their addresses. What a program writes goes through `Folder`."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -43,25 +42,16 @@ def local_path(uri: str) -> Path | None:
     return stores.of(uri).local_path(uri)
 
 
-def kind(uri: str) -> str | None:
-    """file, folder, or None if there is neither. Raises UserError, within seconds, if that cannot be told."""
-    return stores.of(uri).kind(uri)
-
-
-def exists(uri: str) -> bool:
-    """Whether there is such a file, or a folder that holds something. Raises OSError if that cannot be told."""
-    return stores.of(uri).exists(uri)
-
-
 def size(uri: str) -> int:
     """Bytes of a file. Raises OSError (FileNotFoundError among them)."""
-    return stores.of(uri).size(uri)
+    with open_file(uri) as stream:
+        return stream.seek(0, io.SEEK_END)
 
 
 def read_bytes(uri: str, max_bytes: int | None = None, version: str | None = None) -> bytes:
     """The whole file, from S3 in one request. Raises OSError (FileNotFoundError, PermissionError among them).
 
-    Also, before anything is read, if it has more than `max_bytes` or is not of this version (see `versions`).
+    Also, before anything is read, if it has more than `max_bytes` or is not of this version (see `Store.versions`).
     """
     return stores.of(uri).read(uri, max_bytes, version)
 
@@ -74,27 +64,6 @@ def read_range(uri: str, offset: int, length: int) -> bytes:
 def open_file(uri: str) -> BinaryIO:
     """The file, to be read from anywhere. Raises OSError, now or on reading."""
     return stores.of(uri).open(uri)
-
-
-def writer(uri: str) -> AbstractContextManager[BinaryIO]:
-    """A stream into a file that is there, as a whole, once the context ends without an error.
-
-    Raises OSError or UserError on entry if it cannot be written.
-    """
-    return stores.of(uri).writer(uri)
-
-
-def versions(folder: str) -> dict[str, str]:
-    """{name: a text that changes when the file does} of the files directly in a folder. Raises OSError."""
-    return stores.of(folder).versions(folder)
-
-
-def pages(folder: str) -> Iterator[list[tuple[str, int | None]]]:
-    """All files below a folder at any depth, as (path below it, bytes), some thousands at a time.
-
-    Raises UserError if a folder may not be listed, OSError if the server fails.
-    """
-    return stores.of(folder).pages(folder)
 
 
 def delete_files(uris: list[str]) -> None:

@@ -38,7 +38,7 @@ class Folder:
 
     def write_new(self, name: str, data: "bytes | pa.Buffer") -> bool:
         """As `write`, but only if there is no such file: False if there is. Of several callers one wins."""
-        return stores.of(self.uri).write_new(self.uri_of(name), data, self._scratch)
+        return stores.of(self.uri).write(self.uri_of(name), data, self._scratch, new=True)
 
     def read(self, name: str, max_bytes: int | None = None) -> bytes:
         """The whole file; OSError, before anything is read, if it has more than `max_bytes`."""
@@ -56,7 +56,8 @@ class Folder:
         return files.open_file(self.uri_of(name))
 
     def exists(self, name: str) -> bool:
-        return files.exists(self.uri_of(name))
+        """Whether there is such a file, or a folder that holds something. Raises UserError if that cannot be told."""
+        return stores.of(self.uri).kind(self.uri_of(name)) is not None
 
     def list(self, subfolder: str = "", suffix: str = "") -> list[str]:
         """Names, sorted, of the files directly in a subfolder that end in `suffix`; [] if there is no such subfolder.

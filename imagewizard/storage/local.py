@@ -51,12 +51,6 @@ class LocalStore:
         # A dangling link is a file, which reading it will complain of.
         return "folder" if path.is_dir() else "file" if os.path.lexists(path) else None
 
-    def exists(self, uri: str) -> bool:
-        return _path(uri).exists()
-
-    def size(self, uri: str) -> int:
-        return _path(uri).stat().st_size
-
     def read(self, uri: str, max_bytes: int | None = None, version: str | None = None) -> bytes:
         with _path(uri).open("rb") as stream:
             status = os.fstat(stream.fileno())
@@ -102,14 +96,12 @@ class LocalStore:
                     f"{folder} may not be listed", "change its permissions, or give the folders beside it"
                 ) from None
 
-    def write(self, uri: str, data: "bytes | pa.Buffer", scratch: str) -> None:
-        with _whole(*_made(uri, scratch), os.replace) as stream:
-            stream.write(data)
-
-    def write_new(self, uri: str, data: "bytes | pa.Buffer", scratch: str) -> bool:
-        path, folder = _made(uri, scratch)
+    def write(self, uri: str, data: "bytes | pa.Buffer", scratch: str, *, new: bool = False) -> bool:
+        path, folder = _path(uri), _path(scratch)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         try:
-            with _whole(path, folder, os.link) as stream:
+            with _whole(path, folder, os.link if new else os.replace) as stream:
                 stream.write(data)
         except FileExistsError:
             return False
@@ -149,14 +141,6 @@ def _size(entry: os.DirEntry[str]) -> int | None:
         return entry.stat().st_size
     except OSError:  # a dangling link: a file, which reading it will complain of
         return None
-
-
-def _made(uri: str, scratch: str) -> tuple[Path, Path]:
-    """The paths of a file, whose folder is there now, and of the folder `scratch`."""
-    path, folder = _path(uri), _path(scratch)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    return path, folder
 
 
 @contextmanager

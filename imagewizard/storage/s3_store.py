@@ -42,21 +42,6 @@ class S3Store:
     def kind(self, uri: str) -> str | None:
         return s3_listing.kind(uri)
 
-    def exists(self, uri: str) -> bool:
-        try:
-            if s3.split(uri)[1] and not uri.endswith("/"):
-                s3.head(uri)
-                return True
-        except FileNotFoundError:
-            pass
-        try:
-            return s3.has_below(uri)
-        except NoSuchBucketError:
-            return False
-
-    def size(self, uri: str) -> int:
-        return s3.head(uri)[0]
-
     def read(self, uri: str, max_bytes: int | None = None, version: str | None = None) -> bytes:
         return s3.get(uri, max_bytes, etag=version).data
 
@@ -83,11 +68,10 @@ class S3Store:
             # A key that ends in a slash stands for a folder, as some programs make them.
             yield [(key[below:], size) for key, size in page if not key.endswith("/")]
 
-    def write(self, uri: str, data: "bytes | pa.Buffer", scratch: str) -> None:
-        s3.put(uri, _bytes(data))
-
-    def write_new(self, uri: str, data: "bytes | pa.Buffer", scratch: str) -> bool:
-        return s3.put(uri, _bytes(data), IfNoneMatch="*") is not None
+    def write(self, uri: str, data: "bytes | pa.Buffer", scratch: str, *, new: bool = False) -> bool:
+        whole = data if isinstance(data, bytes) else memoryview(data).tobytes()
+        condition = {"IfNoneMatch": "*"} if new else {}
+        return s3.put(uri, whole, brisk=False, **condition) is not None
 
     @contextmanager
     def writer(self, uri: str) -> Iterator[BinaryIO]:
@@ -103,10 +87,6 @@ class S3Store:
 
     def lock_file(self, uri: str) -> LockFile:
         return _LockFile(uri)
-
-
-def _bytes(data: "bytes | pa.Buffer") -> bytes:
-    return data if isinstance(data, bytes) else memoryview(data).tobytes()
 
 
 # Kept, because a client looks up credentials and opens connections of its own.

@@ -34,12 +34,6 @@ class Store(Protocol):
     def kind(self, uri: str) -> str | None:
         """file, folder, or None if there is neither. Raises UserError if that cannot be told."""
 
-    def exists(self, uri: str) -> bool:
-        """Whether there is such a file, or a folder that holds something."""
-
-    def size(self, uri: str) -> int:
-        """Bytes of a file."""
-
     def read(self, uri: str, max_bytes: int | None = None, version: str | None = None) -> bytes:
         """The whole file. OSError, before anything is read, if it has more than `max_bytes` or is not of `version`."""
 
@@ -59,11 +53,11 @@ class Store(Protocol):
         """All files below a folder at any depth, as (path below it, bytes), some thousands at a time. UserError if one
         may not be listed."""
 
-    def write(self, uri: str, data: "bytes | pa.Buffer", scratch: str) -> None:
-        """Writes a file that is there as a whole or not at all, if need be through the folder `scratch`."""
+    def write(self, uri: str, data: "bytes | pa.Buffer", scratch: str, *, new: bool = False) -> bool:
+        """Writes a file that is there as a whole or not at all, if need be through the folder `scratch`.
 
-    def write_new(self, uri: str, data: "bytes | pa.Buffer", scratch: str) -> bool:
-        """As `write`, but only if there is no such file: False if there is. Of several callers one wins."""
+        `new`: only if there is no such file, and False if there is. Of several callers one wins.
+        """
 
     def writer(self, uri: str) -> AbstractContextManager[BinaryIO]:
         """A stream into a file that is there once the context ends without an error, and not before.

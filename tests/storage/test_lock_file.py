@@ -124,4 +124,4 @@ def test_brisk_writes_fail_soon(faulty_s3: FaultyS3) -> None:
         at(f"{faulty_s3.bucket}/lock").replace(None, b"content", brisk=True)
     assert faulty_s3.requests == {"PUT": 3}
     faulty_s3.slow_down = 0.0
-    assert not storage.exists(f"{faulty_s3.bucket}/lock")
+    assert not storage.Folder(faulty_s3.bucket).exists("lock")

@@ -9,6 +9,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from imagewizard.errors import UserError
 from imagewizard.storage import Folder, files, s3_client
 from tests.support.s3_faults import FaultyS3
 
@@ -27,7 +28,9 @@ def test_service_specific_endpoint_goes_first(bucket: str, monkeypatch: pytest.M
 
 def test_missing_bucket_is_an_os_error_that_names_the_file(bucket: str) -> None:
     missing = bucket + "-not"
-    assert not files.exists(missing) and Folder(missing).list() == []
+    assert Folder(missing).list() == []
+    with pytest.raises(UserError, match="NoSuchBucket"):
+        Folder(missing).exists("file")
     with pytest.raises(OSError, match=f"^{missing}/file: .*NoSuchBucket"):
         Folder(missing).write("file", b"data")
     with pytest.raises(OSError, match=f"^{missing}/file: .*NoSuchBucket") as raised:

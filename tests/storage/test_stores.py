@@ -25,7 +25,7 @@ def test_a_scheme_has_one_store(tmp_path: Path) -> None:
 
 def test_a_folder_is_told_from_a_file(folder: Folder) -> None:
     folder.write("below/file", b"data")
-    assert [storage.kind(folder.uri_of(name)) for name in ("", "below", "below/file", "none")] == [
+    assert [storage.of(folder.uri).kind(folder.uri_of(name)) for name in ("", "below", "below/file", "none")] == [
         "folder", "folder", "file", None
     ]  # fmt: skip
 
@@ -34,7 +34,12 @@ def test_all_files_below_a_folder(folder: Folder) -> None:
     sizes = {"a": 1, "sub/b": 2, "sub/deep/c d": 3, "sub.x": 4}
     for name, size in sizes.items():
         folder.write(name, bytes(size))
-    found = {path: size for page in storage.pages(folder.uri) for path, size in page if not path.startswith("_tmp")}
+    found = {
+        path: size
+        for page in storage.of(folder.uri).pages(folder.uri)
+        for path, size in page
+        if not path.startswith("_tmp")
+    }
     assert found == sizes
 
 
@@ -42,9 +47,9 @@ def test_a_version_changes_with_the_file(folder: Folder) -> None:
     folder.write("a", b"first")
     folder.write("b", b"stays")
     folder.write("sub/c", b"below")
-    before = storage.versions(folder.uri)
+    before = storage.of(folder.uri).versions(folder.uri)
     folder.write("a", b"other")
-    after = storage.versions(folder.uri)
+    after = storage.of(folder.uri).versions(folder.uri)
     assert before.keys() == after.keys() == {"a", "b"}
     assert before["a"] != after["a"] and before["b"] == after["b"]
     assert storage.read_bytes(folder.uri_of("a"), version=after["a"]) == b"other"
@@ -57,7 +62,7 @@ def test_a_stream_becomes_a_file_at_its_end(folder: Folder) -> None:
     data = os.urandom(20 << 20)  # S3 takes it in several parts
     for name in ("old", "new"):
         before = folder.read_if_there(name)
-        with storage.writer(folder.uri_of(name)) as stream:
+        with storage.of(folder.uri).writer(folder.uri_of(name)) as stream:
             for start in range(0, len(data), 1 << 20):
                 stream.write(data[start : start + (1 << 20)])
             stream.flush()
@@ -69,7 +74,7 @@ def test_a_stream_becomes_a_file_at_its_end(folder: Folder) -> None:
 def test_an_interrupted_stream_leaves_the_old_file(folder: Folder) -> None:
     folder.write("old", b"old")
     for name in ("old", "new"):
-        with pytest.raises(KeyboardInterrupt), storage.writer(folder.uri_of(name)) as stream:
+        with pytest.raises(KeyboardInterrupt), storage.of(folder.uri).writer(folder.uri_of(name)) as stream:
             stream.write(b"half")
             raise KeyboardInterrupt
     assert folder.list() == ["old"] and folder.read("old") == b"old"
@@ -77,5 +82,5 @@ def test_an_interrupted_stream_leaves_the_old_file(folder: Folder) -> None:
 
 def test_where_no_stream_can_go_is_said_at_once(tmp_path: Path, bucket: str) -> None:
     for uri in (f"{tmp_path}/none/file", f"{bucket}-not/file"):
-        with pytest.raises((OSError, UserError), match=r"none/file|NoSuchBucket"), storage.writer(uri):
+        with pytest.raises((OSError, UserError), match=r"none/file|NoSuchBucket"), storage.of(uri).writer(uri):
             pytest.fail("it was entered")
