@@ -1,28 +1,32 @@
 """What the system around the model costs, and how that grows with the number of images.
 
-A job over tiny images whose model is a stand-in that returns its input: all the rest, from the manifest to the summary,
-is the bulk job's own.
+A job over tiny images, without the network: all the rest, from the manifest to the summary, is the bulk job's own.
 """
 
 import os
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from PIL import Image
 
-from imagewizard import storage
+from imagewizard import schema, storage
+from imagewizard.bulk import block as blocks
 from imagewizard.bulk import pending
-from imagewizard.bulk.block_denoiser import BlockDenoiser
+from imagewizard.bulk.block import Block
 from imagewizard.config.denoise import ActorConfig, DenoiseConfig
 from imagewizard.distributed import denoise_job, pipeline
 from imagewizard.manifest import shards
+from imagewizard.metrics import METRICS, Reference
+from imagewizard.noise import synthetic
 from imagewizard.runs import compaction, results, totals
 from imagewizard.runs.results import BlockFile
 from imagewizard.schema import IMAGE_ID, URI
@@ -63,14 +67,50 @@ class Cost:
 
 
 class StandInActor(pipeline.DenoiseActor):
-    """A DenoiseActor whose network is left out: the noisy image stands for its own estimate."""
+    """A DenoiseActor without a network, and without torch: the noisy image stands for its own estimate."""
 
-    def load(self, config: ActorConfig) -> BlockDenoiser:
-        return BlockDenoiser(config, denoiser=_unchanged)
+    def load(self, config: ActorConfig) -> Callable[[Block], Block]:
+        return partial(denoise_nothing, config)
 
 
-def _unchanged(noisy: Sequence[torch.Tensor], sigmas: Sequence[float]) -> list[torch.Tensor]:
-    return list(noisy)
+def denoise_nothing(config: ActorConfig, block: Block) -> Block:
+    """A block of decoded images → its rows, as BlockDenoiser makes them: noise is added, and scored twice."""
+    assert config.noise is not None, "the benchmark's job adds noise"
+    noise = synthetic.make(config.noise.kind, config.noise.params)
+    rows = []
+    with block.timed("score"):
+        for index, image in enumerate(block.images.select(blocks.WORK_SCHEMA.names).to_pylist()):
+            source = blocks.picture_at(block.images, index)
+            assert source is not None, "the benchmark's own images can all be decoded"
+            reference = Reference(source.pixels)
+            for level, attempt in zip(image[blocks.SIGMAS], image[blocks.ATTEMPTS], strict=True):
+                noisy = noise.add(source.pixels, image[IMAGE_ID], level, config.seed)
+                shown = noisy.clip(0, 255).round().astype(np.uint8)
+                row = _row(config, image, noise) | {schema.SIGMA: level, schema.ATTEMPT: attempt}
+                for name, metric in METRICS.items():
+                    row[schema.noisy(name)] = metric.measure(reference, noisy)
+                    row[name] = metric.measure(reference, shown)
+                rows.append(row)
+    return replace(block, images=pa.Table.from_pylist(rows, schema=blocks.DENOISED_SCHEMA))
+
+
+def _row(config: ActorConfig, image: dict[str, Any], noise: synthetic.Noise) -> dict[str, Any]:
+    return {
+        schema.SCHEMA: schema.SCHEMA_VERSION,
+        schema.IMAGE_ID: image[IMAGE_ID],
+        schema.URI: image[URI],
+        schema.STATUS: schema.OK,
+        schema.WIDTH: SIDE,
+        schema.HEIGHT: SIDE,
+        schema.NOISE_KIND: config.noise and config.noise.kind,
+        schema.NOISE_PARAMS: noise.params(),
+        schema.SEED: config.seed,
+        schema.STEPS: 1,
+        schema.MODE: config.denoise.mode,
+        schema.SECONDS: 0.0,
+        schema.MODEL: config.fingerprint,
+        schema.FINISHED_AT: datetime.now(UTC),
+    }
 
 
 def measure(images: int, scratch: Path) -> Cost:
