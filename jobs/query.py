@@ -1,11 +1,14 @@
 """imagewizard query RUN… "SQL": SQL over the rows of one or more runs."""
 
 import argparse
+import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import IO
 
-from imagewizard.errors import UserError
+from imagewizard.errors import UserError, one_line
 from imagewizard.query import FORMATS, TABLE_ROWS
-from imagewizard.query.canned import CANNED
 from jobs import shell
 
 _EPILOG = """\
@@ -39,6 +42,9 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """Runs one query over the runs and writes its rows."""
     options = _parser().parse_args(argv)
+    # What takes a moment to import is not needed for --help.
+    from imagewizard.query.canned import CANNED
+
     if options.list:
         for name, canned in CANNED.items():
             print(f"{name:<10} {canned.description}")
@@ -47,13 +53,36 @@ def main(argv: list[str]) -> int:
         raise UserError("no run folder or no query", f"give both; a query is SQL, or one of {', '.join(CANNED)}")
     if options.limit is not None and options.limit < 0:
         raise UserError(f"is {options.limit}", "give 0 or more", "--limit")
-    from imagewizard.query import output, sql  # DuckDB and pyarrow take a moment that a wrong word need not wait for
+    from imagewizard.query import output, sql
 
+    form = options.format or output.format_of(options.out)
+    if form == "parquet" and options.out is None:
+        raise UserError("parquet is not for the terminal", "name a file with --out FILE", "--format")
+    screen = shutil.get_terminal_size().columns if options.out is None and sys.stdout.isatty() else None
     *runs, query = options.words
     with sql.connect(runs) as connection:
         rows = sql.select(connection, query)
-        output.write(rows, options.format or output.format_of(options.out), options.out, options.limit)
+        with _sink(options.out) as sink:
+            output.write(rows, form, sink, options.limit, screen)
     return shell.DONE
+
+
+@contextmanager
+def _sink(out: str | None) -> Iterator[IO[bytes]]:
+    """stdout, or the file, which is there as a whole or not at all."""
+    if out is None:
+        sys.stdout.flush()
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    from imagewizard import storage
+
+    with ExitStack() as stack:
+        try:
+            stream = stack.enter_context(storage.of(out).writer(out))
+        except (OSError, UserError) as error:
+            raise UserError(f"cannot be written: {one_line(error)}", "give another file", f"--out {out}") from None
+        yield stream
 
 
 if __name__ == "__main__":

@@ -1,17 +1,12 @@
-"""Rows of a query as a table for people, or streamed as CSV, JSON lines or Parquet, to stdout or a file."""
+"""Rows of a query as a table for people, or streamed as CSV, JSON lines or Parquet."""
 
-import shutil
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import IO, Any
 
 import duckdb
 import pyarrow as pa
 
-from imagewizard import storage
-from imagewizard.errors import UserError, one_line
+from imagewizard.errors import UserError
 from imagewizard.query import TABLE_ROWS
 from imagewizard.query.sql import complaints
 from imagewizard.query.text import cut, printable, width_of
@@ -31,39 +26,24 @@ def format_of(out: str | None) -> str:
     return _SUFFIXES.get((out or "").rpartition(".")[2].lower(), "table")
 
 
-def write(relation: duckdb.DuckDBPyRelation, form: str, out: str | None, limit: int | None) -> None:
-    """Writes the rows of `relation` in `form`, one of query.FORMATS, to the file `out` (local or s3://; None: stdout).
+def write(
+    relation: duckdb.DuckDBPyRelation, form: str, sink: IO[bytes], limit: int | None, screen: int | None = None
+) -> None:
+    """Writes the rows of `relation` in `form`, one of query.FORMATS, to `sink`.
 
-    At most `limit` rows (None: all, but TABLE_ROWS of a table, which then tells how many more there are). A file is
-    there as a whole or not at all. Raises UserError where the query fails on the way or the format cannot hold it.
+    At most `limit` rows (None: all, except that a table has TABLE_ROWS, and tells how many more there are). A table is
+    cut to `screen` columns of a terminal (None: as wide as it is). Raises UserError where the query fails on the way or
+    the format cannot hold its columns.
     """
-    if form == "parquet" and out is None:
-        raise UserError("parquet is not for the terminal: name a file with --out FILE")
     names = relation.columns
     if form in ("json", "parquet") and len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"two columns are called {twice}; {form} needs names that differ: give one with AS")
-    with complaints(), _sink(out) as sink:
+        raise UserError(f"two columns are called {twice}, and {form} needs different names", "rename one with AS")
+    with complaints():
         if form == "table":
-            text = _table(relation, TABLE_ROWS if limit is None else limit, fit=out is None)
-            sink.write(f"{text}\n".encode())
+            sink.write(f"{_table(relation, TABLE_ROWS if limit is None else limit, screen)}\n".encode())
         else:
             _STREAMED[form](relation if limit is None else relation.limit(limit), sink)
-
-
-@contextmanager
-def _sink(out: str | None) -> Iterator[IO[bytes]]:
-    if out is None:
-        sys.stdout.flush()
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    with ExitStack() as stack:
-        try:
-            stream = stack.enter_context(storage.of(out).writer(out))
-        except (OSError, UserError) as error:
-            raise UserError(f"cannot be written: {one_line(error)}", "give another file", f"--out {out}") from None
-        yield stream
 
 
 def _write_csv(relation: duckdb.DuckDBPyRelation, sink: IO[bytes]) -> None:
@@ -120,11 +100,10 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _table(relation: duckdb.DuckDBPyRelation, limit: int, fit: bool) -> str:
-    """At most `limit` rows, aligned; cut to the terminal's width if they are to `fit` and there is one."""
+def _table(relation: duckdb.DuckDBPyRelation, limit: int, screen: int | None) -> str:
+    """At most `limit` rows, aligned."""
     rows = _with_text(relation, _PLAIN).limit(limit + 1).to_arrow_table()
     hidden = relation.count("*").fetchall()[0][0] - limit if rows.num_rows > limit else 0
-    screen = shutil.get_terminal_size().columns if fit and sys.stdout.isatty() else None
     columns = [
         (_cells(_values(column)), kind.id in _NUMBERS)
         for column, kind in zip(rows.slice(0, limit).columns, relation.types, strict=True)

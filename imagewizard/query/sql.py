@@ -46,7 +46,7 @@ def _current(connection: duckdb.DuckDBPyConnection, run: str, number: int) -> li
     """SELECTs of a run's current rows; registers its files as _run{number}, and parts of them, with `connection`."""
     names = results.result_files(run)
     if not names and job.kind(run) == "train":
-        raise UserError(f"{run}: a training run has no result rows; imagewizard status and report tell of it")
+        raise UserError(f"{run}: a training run has no result rows", "see imagewizard status and imagewizard report")
     # A retry stays in its manifest shard, and most shards have none: their rows need no look at the later ones.
     files = {name: file for name in names if (file := results.parse(name))}
     retried = {file.shard for file in files.values() if file.attempt > 1}
@@ -101,11 +101,12 @@ def select(connection: duckdb.DuckDBPyConnection, query: str) -> duckdb.DuckDBPy
     elif len(query.split()) < 2:  # no SQL is one word
         close = difflib.get_close_matches(query, CANNED, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]}?" if close else f"canned queries: {', '.join(CANNED)}"
-        raise UserError(f"{query!r} is neither SQL nor a canned query; {hint}")
+        raise UserError(f"{query!r} is neither SQL nor a canned query", hint)
     with complaints():
         statements = connection.extract_statements(query)
         if len(statements) != 1 or statements[0].type not in _READING:
-            raise UserError("SQL: give one query, as SELECT … FROM results; runs cannot be changed from here")
+            fix = "give one query, as SELECT … FROM results; runs cannot be changed from here"
+            raise UserError("more than one statement, or one that does not only read", fix, "SQL")
         return connection.sql(query)
 
 
@@ -126,9 +127,9 @@ def records_of(run: str, query: str) -> list[dict[str, Any]]:
 
 @contextmanager
 def complaints() -> Iterator[None]:
-    """Turns what DuckDB has to say on a query, while it is bound or while its rows are fetched, into a UserError.
+    """Turns DuckDB's complaints about a query, when it is bound or its rows are fetched, into a UserError.
 
-    What is wrong with the files and not with the query becomes a JobError.
+    Complaints about the files become a JobError.
     """
     try:
         yield
@@ -136,7 +137,7 @@ def complaints() -> Iterator[None]:
         what = str(error).partition("\n\nLINE ")[0]  # after it comes the line of SQL again, with a caret under it
         if "reading the stream registered as" in what:  # pyarrow's part: no mistake in the query
             raise _unreadable(one_line(what)[-200:]) from None
-        raise UserError(f"SQL: {one_line(what)}") from None
+        raise UserError(one_line(what), "correct the query", "SQL") from None
 
 
 def _unreadable(reason: str) -> JobError:

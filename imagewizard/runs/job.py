@@ -107,19 +107,18 @@ def check_same_job(
     default.
     """
     if stored.get("kind") != kind:
-        raise UserError(f"output: the run there is a {stored.get('kind')} run; give another output")
+        raise UserError(f"the run there is a {stored.get('kind')} run", "give another output", "output")
     if stored.get("schema_version") != SCHEMA_VERSION:
-        raise UserError(
-            f"output: the run there has rows of schema {stored.get('schema_version')}, this version writes "
-            f"{SCHEMA_VERSION}; give another output"
-        )
+        what = f"the run there has rows of schema {stored.get('schema_version')}, this version writes {SCHEMA_VERSION}"
+        raise UserError(what, "give another output", "output")
     dumped = config.model_dump(mode="json", by_alias=True)
     defaults = type(config).model_validate(stored["config"]).model_dump(mode="json", by_alias=True)
     before = {key: _value(defaults, key) for key in keys} | {"model": stored["model_fingerprint"]}
     now = {key: _value(dumped, key) for key in keys} | {"model": fingerprint}
     changed = [f"{key} was {before[key]}, is {now[key]}" for key in keys if before[key] != now[key]]
     if changed:
-        raise UserError(f"output: the run there was made otherwise ({'; '.join(changed)}); give another output")
+        what = f"the run there was made with other settings ({'; '.join(changed)})"
+        raise UserError(what, "give another output", "output")
 
 
 def _value(config: dict[str, Any], key: str) -> Any:

@@ -107,7 +107,7 @@ def test_the_command_tells_of_it(
 
 
 def test_another_recipe_is_refused(finished: tuple[Path, dict], photographs: Path) -> None:
-    with pytest.raises(UserError, match=r"output: the run there was made otherwise \(seed was 0, is 1\)"):
+    with pytest.raises(UserError, match=r"output: the run there was made with other settings \(seed was 0, is 1\)"):
         train_job.prepare(train_config(photographs, finished[0], seed=1))
     with pytest.raises(UserError, match=r"network was .*8, 16.* is .*8, 24"):
         train_job.prepare(train_config(photographs, finished[0], network=tiny_network(block_out_channels=[8, 24])))

@@ -28,9 +28,13 @@ def imported(words: list[str], names: list[str]) -> str:
     return done.stderr.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize("words", ["query --list", "query --help", "status --help", "report --help"])
-def test_help_and_lists_come_at_once(words: str) -> None:
+@pytest.mark.parametrize("words", ["query --help", "status --help", "report --help"])
+def test_help_comes_at_once(words: str) -> None:
     assert imported(words.split(), [*SLOW, "pyarrow", "duckdb", "pydantic", "numpy"]) == "end"
+
+
+def test_a_list_of_queries_comes_at_once() -> None:
+    assert imported(["query", "--list"], [*SLOW, "duckdb", "pydantic"]) == "end"
 
 
 def test_status_and_query_of_a_small_run_do_not_import_pandas(tmp_path: Path) -> None:
