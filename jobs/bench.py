@@ -36,11 +36,13 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     if arguments.scale is not None:
         return _scale(arguments.scale)
-    from imagewizard.benchmarks import throughput  # after parsing: importing torch takes seconds
+    # After parsing, because importing Ray and torch takes seconds.
+    from imagewizard.benchmarks import throughput
+    from imagewizard.distributed import cluster
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.images or _write_crops(Path(scratch), arguments.count, arguments.size)
-        rates = throughput.measure(folder, arguments.sigma, arguments.model, Printer())
+        rates = throughput.measure(folder, arguments.sigma, arguments.model, Printer(), cluster.start_quietly)
     print(f"pipeline      {rates.pipeline:8.2f} images/s   ({rates.pipeline_with_start:.2f} with start-up)")
     print(f"bare model    {rates.bare:8.2f} images/s   pipeline / bare model = {rates.pipeline / rates.bare:.2f}")
     print(f"plain loop    {rates.plain:8.2f} images/s   pipeline / plain loop = {rates.pipeline / rates.plain:.2f}")
@@ -51,11 +53,12 @@ def _scale(sizes: str) -> int:
     if not all(size.strip().isdigit() and int(size) for size in sizes.split(",")):
         raise UserError(f"{sizes} is no list of numbers", "give one or more, as 10000,100000", "--scale")
     from imagewizard.benchmarks import scale
+    from imagewizard.distributed import cluster
 
     costs = []
     for size in sizes.split(","):
         with tempfile.TemporaryDirectory() as scratch:
-            costs.append(scale.measure(int(size), Path(scratch)))
+            costs.append(scale.measure(int(size), Path(scratch), cluster.start_quietly))
     for field in fields(scale.Cost):
         values = (getattr(cost, field.name) for cost in costs)
         cells = (f"{value:>12,.2f}" if isinstance(value, float) else f"{value:>12,}" for value in values)

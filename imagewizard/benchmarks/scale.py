@@ -23,7 +23,7 @@ from imagewizard.bulk import block as blocks
 from imagewizard.bulk import pending
 from imagewizard.bulk.block import Block
 from imagewizard.config.denoise import ActorConfig, DenoiseConfig
-from imagewizard.distributed import denoise_job, pipeline
+from imagewizard.distributed import cluster, denoise_job, pipeline
 from imagewizard.manifest import shards
 from imagewizard.metrics import METRICS, Reference
 from imagewizard.noise import synthetic
@@ -113,8 +113,8 @@ def _row(config: ActorConfig, image: dict[str, Any], noise: synthetic.Noise) -> 
     }
 
 
-def measure(images: int, scratch: Path) -> Cost:
-    """Runs a job over so many images below the empty folder `scratch`."""
+def measure(images: int, scratch: Path, start: cluster.Start = cluster.start) -> Cost:
+    """Runs a job over so many images below the empty folder `scratch`. `start` joins or starts Ray."""
     config = _job(images, scratch)
     sampler = _Sampler(config.output)
     started = time.perf_counter()
@@ -122,10 +122,10 @@ def measure(images: int, scratch: Path) -> Cost:
     listed = time.perf_counter() - started
     spent = time.process_time()
     with sampler:
-        session = denoise_job.execute(denoise_job.prepare(config), actor=StandInActor)["session"]
+        session = denoise_job.execute(denoise_job.prepare(config), start=start, actor=StandInActor)["session"]
     spent = time.process_time() - spent
     started = time.perf_counter()
-    denoise_job.execute(denoise_job.prepare(config), actor=StandInActor)
+    denoise_job.execute(denoise_job.prepare(config), start=start, actor=StandInActor)
     again = time.perf_counter() - started
     names, folder = results.result_files(config.output), Folder(config.output)
     sizes = [storage.size(folder.uri_of(f"results/{name}")) for name in names]

@@ -39,10 +39,13 @@ class Rates:
     """One process that reads, adds noise, denoises and scores with scikit-image, image by image."""
 
 
-def measure(folder: str, sigma: float, model_name: str, report: Reporter) -> Rates:
+def measure(
+    folder: str, sigma: float, model_name: str, report: Reporter, start: cluster.Start = cluster.start
+) -> Rates:
     """Denoises the image files of a local `folder` in all three ways, one after the other, at the level `sigma`.
 
-    `report` is told which way is next. Raises UserError if the model or the folder cannot be used.
+    `report` is told which way is next. `start` joins or starts Ray. Raises UserError if the model or the folder cannot
+    be used.
     """
     paths = sorted(path for path in Path(folder).iterdir() if formats.is_image_name(path.name))
     if not paths:
@@ -56,7 +59,7 @@ def measure(folder: str, sigma: float, model_name: str, report: Reporter) -> Rat
         job = DenoiseConfig.model_validate(
             {"input": folder, "output": f"{scratch}/run", "model": model_name, "noise": {"sigma": sigma}}
         )
-        session = denoise_job.execute(denoise_job.prepare(job))["session"]
+        session = denoise_job.execute(denoise_job.prepare(job), start=start)["session"]
     with_start = session["rows_per_second"]
     return Rates(session["steady_rows_per_second"] or with_start, with_start, bare, plain)
 

@@ -5,7 +5,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +55,10 @@ class Allocation:
         gpus = f", {self.gpus_per_actor:g} GPU each" if self.gpus_per_actor else ""
         threads = "1 thread" if self.threads_per_actor == 1 else f"{self.threads_per_actor} threads"
         return f"{self.actors} actor{'s' if self.actors > 1 else ''} of {threads}{gpus}"
+
+
+Start = Callable[[str | None], None]
+"""`start` or `start_quietly`: joins the cluster at an address, or starts a local one."""
 
 
 def start(address: str | None) -> None:

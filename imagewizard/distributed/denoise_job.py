@@ -86,7 +86,7 @@ def prepare(config: DenoiseConfig) -> Plan:
 def execute(
     plan: Plan,
     report: Reporter = silent,
-    start: Callable[[str | None], None] = cluster.start,
+    start: cluster.Start = cluster.start,
     actor: type[pipeline.DenoiseActor] = pipeline.DenoiseActor,
 ) -> dict[str, Any]:
     """Does what is left of the job and returns its summary.

@@ -1,6 +1,5 @@
 """A training job spread over a Ray cluster, from its checked plan to its summary."""
 
-from collections.abc import Callable
 from typing import Any
 
 from imagewizard.distributed import cluster, train_fit
@@ -11,7 +10,7 @@ from imagewizard.training.job import Plan
 from imagewizard.training.job import prepare as prepare
 
 
-def execute(plan: Plan, report: Reporter, start: Callable[[str | None], None] = cluster.start) -> dict[str, Any]:
+def execute(plan: Plan, report: Reporter, start: cluster.Start = cluster.start) -> dict[str, Any]:
     """Trains what is left, and returns the summary; `report` gets a line now and then. `start` joins or starts Ray.
 
     Raises UserError for data or options that do not work, RunLockedError if another driver is at it.

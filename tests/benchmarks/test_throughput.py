@@ -73,8 +73,8 @@ def test_the_pipelines_rates_are_those_of_a_bulk_job_on_the_same_images(
     summaries: list[dict] = []
     execute, told = throughput.denoise_job.execute, []
 
-    def watched(plan: object) -> dict:
-        summaries.append(execute(plan))  # type: ignore[arg-type]
+    def watched(plan: object, **options: object) -> dict:
+        summaries.append(execute(plan, **options))  # type: ignore[arg-type]
         stored = job.read_job(plan.config.output)  # type: ignore[attr-defined]
         assert stored is not None and stored["config"]["noise"]["sigma"] == [15.0]
         return summaries[-1]
