@@ -1,4 +1,4 @@
-"""The charts of the report as inline SVG: colours are the page's CSS variables, and nothing is told by colour alone."""
+"""Charts as inline SVG. Colours are the page's CSS variables; labels say what colours show."""
 
 import math
 from collections.abc import Sequence

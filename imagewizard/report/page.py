@@ -1,4 +1,4 @@
-"""What the HTML reports have in common: their templates, what each of them is told of its run, where they lie."""
+"""What both HTML reports share: templates, facts of the run, and where the page is written."""
 
 from datetime import UTC, datetime
 from importlib import resources
@@ -28,13 +28,13 @@ def facts(run: str) -> dict[str, Any]:
     }
 
 
-def write(run: str, template: str, told: dict[str, Any]) -> str:
+def write(run: str, template: str, context: dict[str, Any]) -> str:
     """Writes <run>/report.html from a template of this package and returns its URI."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_source), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": _number, "count": "{:,}".format, "text": _text, "clock": clock}
-    page = environment.get_template(template).render(told)
+    environment.filters |= {"number": _number, "count": "{:,}".format, "text": shown, "clock": clock}
+    page = environment.get_template(template).render(context)
     folder = Folder(run)
     folder.write("report.html", page.encode())
     return folder.uri_of("report.html")
@@ -48,6 +48,6 @@ def _number(value: float | None, decimals: int) -> str:
     return "–" if value is None else f"{value:.{decimals}f}"
 
 
-def _text(value: str | None, width: int = 120) -> str:
-    """What comes from outside (ids, errors, paths), short and without control characters; the template escapes it."""
+def shown(value: str | None, width: int = 120) -> str:
+    """Text from outside (ids, errors, paths), short and without control characters; the template escapes HTML in it."""
     return cut(printable(value or "–"), width)

@@ -58,7 +58,7 @@ def write_report(run: str) -> str:
 
 
 def _facts(run: str, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
-    """All that the template is told."""
+    """The context of the template."""
     facts = page.facts(run)
     config = facts["config"]
     finished = summary.read(run)

@@ -1,7 +1,5 @@
 """The report's page: what it says and shows of runs in every state, by parsing it and in a real browser."""
 
-import base64
-import io
 import json
 import threading
 from collections.abc import Iterator
@@ -15,49 +13,9 @@ from PIL import Image
 
 from imagewizard.noise import synthetic
 from imagewizard.query import sql
-from imagewizard.report import charts
 from imagewizard.report import panels as report_panels
-from imagewizard.report import run as run_report
-from imagewizard.report.charts import Bins, Dot
-from jobs import report as command
-from jobs import shell
-from tests.support.pages import CHROMIUM, PROBE, Page, browse
+from tests.support.pages import CHROMIUM, PROBE, Page, browse, page_of, pixels
 from tests.support.run_folders import error_row, finished_run, restored, row, write_job, write_rows, write_summary
-
-HOSTILE = (
-    "<script>document.title='owned'</script>"
-    '<img src="http://evil.example/x" onerror="document.title=\'owned\'">&amp;"\''
-)
-
-
-def pixels(image: dict[str, str]) -> np.ndarray:
-    """The decoded pixels of an <img>, uint8 (H, W, 3)."""
-    kind, _, data = image["src"].partition(",")
-    assert kind == "data:image/webp;base64"
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
-
-
-def page_of(run: Path) -> Page:
-    assert run_report.write_report(str(run)) == f"{run}/report.html"
-    return Page((run / "report.html").read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="module")
-def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of 5 photos at 3 levels, denoised images kept, and a few failures with hostile names."""
-    run = finished_run(tmp_path_factory.mktemp("whole"), images=5)
-    failed = [
-        error_row(f"{HOSTILE}{number}.jpg", "decode", f"broken header: {HOSTILE}", sigma=15.0) for number in range(4)
-    ]
-    write_rows(run, [*failed, error_row("\x00bell\x07.jpg", "read", "timed out", sigma=15.0)], block=1)
-    write_job(run, 5, noise={"sigma": [15, 25, 50]}, images={"format": "png"}, seed=3, input=HOSTILE)
-    write_summary(run, session={"rows_per_second": 1.5, "steady_rows_per_second": 2.25})
-    return run
-
-
-@pytest.fixture(scope="module")
-def whole_page(whole_run: Path) -> Page:
-    return page_of(whole_run)
 
 
 def test_the_numbers_are_those_of_the_rows(whole_run: Path, whole_page: Page) -> None:
@@ -77,21 +35,6 @@ def test_the_numbers_are_those_of_the_rows(whole_run: Path, whole_page: Page) ->
     assert "Results a second 2.25 last session, once it ran" in whole_page.text
     assert "Noise of σ = 15, 25, 50 (0–255 scale; Gaussian) was added" in whole_page.text
     assert "Unfinished" not in whole_page.text
-
-
-def test_failures_are_listed_by_reason_and_hostile_text_is_only_text(whole_page: Page) -> None:
-    cells = [cells for cells in whole_page.rows if cells[0] in ("decode", "read")]
-    assert cells[0][:3] == ["decode", f"broken header: {HOSTILE}", "4"]
-    assert cells[1] == ["read", "timed out", "1", "\\x00bell\\x07.jpg"]
-    assert f"the images of {HOSTILE}" in whole_page.text
-    assert not {"script", "iframe", "link rel=stylesheet", "object", "form"} & set(whole_page.tags)
-    assert "<script" not in whole_page.source and "\x07" not in whole_page.source
-
-
-def test_nothing_is_fetched(whole_page: Page) -> None:
-    assert all(reference.startswith("data:") for reference in whole_page.references)
-    assert "default-src 'none'" in whole_page.source
-    assert "url(" not in whole_page.source and "@import" not in whole_page.source
 
 
 def test_panels_hold_the_pixels_of_the_run(whole_run: Path, whole_page: Page) -> None:
@@ -116,31 +59,6 @@ def test_panels_hold_the_pixels_of_the_run(whole_run: Path, whole_page: Page) ->
     assert np.array_equal(pixels(denoised_crop), denoised[y : y + 72, x : x + 112])
     assert f"noisy PSNR {worst['psnr_noisy']:.2f} dB · SSIM {worst['ssim_noisy']:.3f}" in whole_page.text
     assert f"denoised PSNR {worst['psnr']:.2f} dB · SSIM {worst['ssim']:.3f}" in whole_page.text
-
-
-def test_the_crop_shows_where_the_detail_is(tmp_path: Path) -> None:
-    image = np.full((240, 320, 3), 90, np.uint8)
-    image[170:200:2, 250:300] = 200
-    source = tmp_path / "stripes.png"
-    Image.fromarray(image).save(source)
-    write_rows(tmp_path / "run", [row("stripes.png", uri=str(source))])
-    page = page_of(tmp_path / "run")
-    assert (pixels(page.images[1]) == 200).sum() == 15 * 50 * 3
-
-
-def test_samples_lie_over_the_whole_range_and_are_the_same_each_time(tmp_path: Path) -> None:
-    gains = np.random.default_rng(0).permutation(101) / 10
-    rows = [row(f"{number:03d}.png", psnr=20.0 + gain, psnr_noisy=20.0) for number, gain in enumerate(gains)]
-    write_rows(tmp_path, [*rows, error_row("failed.png", "read", "gone"), row("flat.png", psnr=None, sigma=50.0)])
-    score = "psnr - psnr_noisy"
-    with sql.connect([str(tmp_path)]) as connection:
-        chosen = report_panels.choose(connection, score, levels=1)
-        assert report_panels.choose(connection, score, levels=1) == chosen
-        few = report_panels.choose(connection, score, levels=4)
-    assert [place for place, _ in chosen] == [0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1]
-    found = [each["psnr"] - 20.0 for _, each in chosen]
-    assert found == pytest.approx([10 * place for place, _ in chosen], abs=0.11)
-    assert [place for place, _ in few] == [0, 0.5, 1]
 
 
 def test_images_of_equal_score_and_many_levels_make_no_more_than_twelve_samples(tmp_path: Path) -> None:
@@ -247,59 +165,6 @@ def test_an_outlier_does_not_squash_the_charts(tmp_path: Path) -> None:
     assert 10 <= page.source.count("<rect") <= 45
     assert page.source.count("<circle") > 30
     assert "mean 9." in page.text
-
-
-def test_a_page_stays_small(tmp_path: Path) -> None:
-    """Twelve of the largest panels, of an image with as much noise as is of any use."""
-    y, x = np.mgrid[0:600, 0:600]
-    source = tmp_path / "waves.png"
-    Image.fromarray(np.stack([128 + 100 * np.sin(x * y / k) for k in (900, 1500, 4000)], -1).astype(np.uint8)).save(
-        source
-    )
-    stored = row("waves.png", sigma=75.0, uri=str(source), width=600, height=600, output_uri=str(source))
-    panels = report_panels.sample("median", stored, 10**6).panels
-    assert [panel.name for panel in panels] == ["clean", "noisy", "denoised"]
-    assert report_panels.MOST * sum(len(panel.whole) + len(panel.crop or "") for panel in panels) < 8_000_000
-
-
-def test_large_images_are_scaled_down_and_tiny_ones_shown_by_pixels(tmp_path: Path) -> None:
-    for name, size in {"wide": (1500, 40), "tall": (1, 1300), "tiny": (20, 10)}.items():
-        source = tmp_path / f"{name}.png"
-        Image.new("RGB", size, (200, 100, 50)).save(source)
-        made = report_panels.sample("", row(name, uri=str(source), width=size[0], height=size[1]), 10**6)
-        assert [panel.name for panel in made.panels] == ["clean", "noisy"]
-        shown = pixels({"src": made.panels[0].whole})
-        assert max(shown.shape) <= 600 and made.panels[0].crop is None
-        assert np.abs(shown.reshape(-1, 3).mean(axis=0) - (200, 100, 50)).max() < 4
-
-
-@pytest.mark.parametrize(
-    ("least", "step"), [(0.03, 0.05), (0.1, 0.1), (1.0, 1), (1.01, 2), (2.2, 5), (7, 10), (300, 500)]
-)
-def test_steps_are_round(least: float, step: float) -> None:
-    assert charts.nice_step(least) == pytest.approx(step)
-
-
-def test_bars_and_dots_stand_where_the_axis_says() -> None:
-    svg = str(charts.histogram({"σ 25": Bins({-1: 2, 0: 4, 3: 1}, 0.5)}, 0.5, "title", "gain"))
-    assert svg.count("<rect") == 3
-    for hint in ("−0.5 to 0: 2", "0 to 0.5: 4", "1.5 to 2: 1"):
-        assert f"<title>{hint}</title>" in svg
-    heights = [float(part.partition('"')[0]) for part in svg.split(' height="')[1:]]
-    assert heights[0] / heights[1] == pytest.approx(0.5, abs=0.01)
-    dots = [Dot(0, 14.0, 26.0, 1), Dot(1, 20.0, 30.0, 9)]
-    svg = str(charts.scatter(dots, ["σ 50", "σ 25"], "title", "x", "y"))
-    first, second = (dict(part.split("=") for part in circle.split(" ")[1:5]) for circle in svg.split("<circle")[1:])
-    assert first["class"] == '"s0"' and second["class"] == '"s1"'
-    assert float(first["cx"][1:-1]) < float(second["cx"][1:-1]) and float(first["cy"][1:-1]) > float(second["cy"][1:-1])
-
-
-def test_the_command_tells_where_the_page_lies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_rows(tmp_path, [row("a.png")])
-    assert command.main([str(tmp_path)]) == shell.DONE
-    assert Path(capsys.readouterr().out.strip()).is_file()
-    assert shell.run(command.main, [str(tmp_path / "results")]) == shell.WRONG_INPUT
-    assert "no run folder" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """The page of a training: what it says and shows of runs in every state, by parsing it and in a real browser."""
 
-import base64
-import io
 import json
 from pathlib import Path
 
@@ -9,11 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagewizard.report import charts
 from imagewizard.report import training as training_report
-from imagewizard.report.charts import Curve
 from tests.support import training_runs
-from tests.support.pages import CHROMIUM, PROBE, Page, browse
+from tests.support.pages import CHROMIUM, PROBE, Page, browse, pixels
 from tests.support.training_runs import event_row, train_row, validation_row
 
 HOSTILE = "<script>document.title='owned'</script><img src=\"http://evil.example/x\">&amp;"
@@ -22,12 +18,6 @@ HOSTILE = "<script>document.title='owned'</script><img src=\"http://evil.example
 def page_of(run: Path) -> Page:
     assert training_report.write_report(str(run)) == f"{run}/report.html"
     return Page((run / "report.html").read_text(encoding="utf-8"))
-
-
-def pixels(image: dict[str, str]) -> np.ndarray:
-    kind, _, data = image["src"].partition(",")
-    assert kind == "data:image/webp;base64"
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
 
 
 @pytest.fixture(scope="module")
@@ -141,41 +131,6 @@ def test_a_long_run_makes_no_long_page(tmp_path: Path) -> None:
     training_runs.write_job(tmp_path)
     training_runs.write_metrics(tmp_path, [train_row(step, 200_000) for step in range(10, 200_000, 20)])
     assert len(page_of(tmp_path).source) < 120_000
-
-
-def points(svg: str, kind: str) -> list[tuple[float, float]]:
-    """Where a line of this class goes, in SVG units."""
-    line = svg.partition(f'<polyline class="{kind}" points="')[2].partition('"')[0]
-    return [tuple(map(float, point.split(","))) for point in line.split()]  # type: ignore[misc]
-
-
-def test_lines_go_where_the_axes_say() -> None:
-    falling = Curve("loss", [(0, 1.0), (50, 0.1), (100, 0.01)], [(0, 2.0), (100, 0.005)])
-    svg = str(charts.lines([falling], 100, [25], "title", "step", is_log=True))
-    (x0, y0), (x1, y1), (x2, y2) = points(svg, "l0")
-    assert x1 - x0 == pytest.approx(x2 - x1, abs=0.1) and y1 - y0 == pytest.approx(y2 - y1, abs=0.1) and y1 > y0
-    assert points(svg, "l0 raw")[0] == (x0, pytest.approx(y0 - (y1 - y0) * np.log10(2), abs=0.2))
-    assert f'<line class="mark" x1="{(x0 + x1) / 2:.1f}"' in svg
-    ticks = [float(part.partition("<")[0]) for part in svg.split('text-anchor="end">')[1:]]
-    assert ticks == [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2]
-    svg = str(charts.lines([Curve("σ 25", [(0, 30.0), (100, 31.0)])], 200, [], "title", "step"))
-    (x0, y0), (x1, y1) = points(svg, "l0")
-    assert x1 < 300 and y1 < y0 and svg.count("<circle") == 2
-
-
-def test_a_narrow_logarithmic_axis_has_ticks_too() -> None:
-    svg = str(charts.lines([Curve("loss", [(0, 0.061), (9, 0.063)])], 9, [], "title", "step", is_log=True))
-    assert svg.count('class="grid"') >= 3
-
-
-def test_labels_of_lines_that_end_together_do_not_overlap() -> None:
-    curves = [Curve(name, [(0, 40.0), (9, 30.0 + number / 100)]) for number, name in enumerate("abcd")]
-    svg = str(charts.lines(curves, 9, [], "title", "step"))
-    labels = [float(part.rpartition(' y="')[2].partition('"')[0]) for part in svg.split("</text>")
-              if part.endswith((">a", ">b", ">c", ">d"))]  # fmt: skip
-    assert len(labels) == 4 and np.abs(np.diff(sorted(labels))).min() >= 17
-    assert max(labels) <= charts.FLOOR + 4
-    assert labels == sorted(labels, reverse=True)  # in the order of their lines
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: no chromium on the PATH")

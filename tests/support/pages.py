@@ -1,10 +1,22 @@
 """Reports for tests: parsed, and shown by a real browser."""
 
+import base64
+import io
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from imagewizard.report import run as run_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+HOSTILE = (
+    "<script>document.title='owned'</script>"
+    '<img src="http://evil.example/x" onerror="document.title=\'owned\'">&amp;"\''
+)
 PROBE = """<script>addEventListener("load", () => { document.body.dataset.probe = JSON.stringify({
   title: document.title, images: document.images.length, width: innerWidth,
   loaded: [...document.images].filter(image => image.complete && image.naturalWidth > 0).length,
@@ -72,3 +84,16 @@ def browse(url: str, port: str, *options: str) -> str:
     rules = f"--host-resolver-rules=MAP * 127.0.0.1:{port}"
     done = subprocess.run([CHROMIUM, *words, rules, *options, "--dump-dom", url], capture_output=True, timeout=120)
     return done.stdout.decode()
+
+
+def page_of(run: Path) -> Page:
+    """The report of a bulk run."""
+    assert run_report.write_report(str(run)) == f"{run}/report.html"
+    return Page((run / "report.html").read_text(encoding="utf-8"))
+
+
+def pixels(image: dict[str, str]) -> np.ndarray:
+    """The decoded pixels of an <img>, uint8 (H, W, 3)."""
+    kind, _, data = image["src"].partition(",")
+    assert kind == "data:image/webp;base64"
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))

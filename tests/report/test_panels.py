@@ -1,0 +1,61 @@
+"""Which images stand for a run, and how they are shown."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imagewizard.query import sql
+from imagewizard.report import panels as report_panels
+from tests.support.pages import page_of, pixels
+from tests.support.run_folders import error_row, row, write_rows
+
+
+def test_the_crop_shows_where_the_detail_is(tmp_path: Path) -> None:
+    image = np.full((240, 320, 3), 90, np.uint8)
+    image[170:200:2, 250:300] = 200
+    source = tmp_path / "stripes.png"
+    Image.fromarray(image).save(source)
+    write_rows(tmp_path / "run", [row("stripes.png", uri=str(source))])
+    page = page_of(tmp_path / "run")
+    assert (pixels(page.images[1]) == 200).sum() == 15 * 50 * 3
+
+
+def test_samples_lie_over_the_whole_range_and_are_the_same_each_time(tmp_path: Path) -> None:
+    gains = np.random.default_rng(0).permutation(101) / 10
+    rows = [row(f"{number:03d}.png", psnr=20.0 + gain, psnr_noisy=20.0) for number, gain in enumerate(gains)]
+    write_rows(tmp_path, [*rows, error_row("failed.png", "read", "gone"), row("flat.png", psnr=None, sigma=50.0)])
+    score = "psnr - psnr_noisy"
+    with sql.connect([str(tmp_path)]) as connection:
+        chosen = report_panels.choose(connection, score, levels=1)
+        assert report_panels.choose(connection, score, levels=1) == chosen
+        few = report_panels.choose(connection, score, levels=4)
+    assert [place for place, _ in chosen] == [0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1]
+    found = [each["psnr"] - 20.0 for _, each in chosen]
+    assert found == pytest.approx([10 * place for place, _ in chosen], abs=0.11)
+    assert [place for place, _ in few] == [0, 0.5, 1]
+
+
+def test_twelve_panels_stay_small(tmp_path: Path) -> None:
+    """Twelve of the largest panels, of an image with as much noise as is of any use."""
+    y, x = np.mgrid[0:600, 0:600]
+    source = tmp_path / "waves.png"
+    Image.fromarray(np.stack([128 + 100 * np.sin(x * y / k) for k in (900, 1500, 4000)], -1).astype(np.uint8)).save(
+        source
+    )
+    stored = row("waves.png", sigma=75.0, uri=str(source), width=600, height=600, output_uri=str(source))
+    panels = report_panels.sample("median", stored, 10**6).panels
+    assert [panel.name for panel in panels] == ["clean", "noisy", "denoised"]
+    assert report_panels.MOST * sum(len(panel.whole) + len(panel.crop or "") for panel in panels) < 8_000_000
+
+
+def test_large_images_are_scaled_down_and_tiny_ones_shown_by_pixels(tmp_path: Path) -> None:
+    for name, size in {"wide": (1500, 40), "tall": (1, 1300), "tiny": (20, 10)}.items():
+        source = tmp_path / f"{name}.png"
+        Image.new("RGB", size, (200, 100, 50)).save(source)
+        made = report_panels.sample("", row(name, uri=str(source), width=size[0], height=size[1]), 10**6)
+        assert [panel.name for panel in made.panels] == ["clean", "noisy"]
+        shown = pixels({"src": made.panels[0].whole})
+        assert max(shown.shape) <= 600 and made.panels[0].crop is None
+        assert np.abs(shown.reshape(-1, 3).mean(axis=0) - (200, 100, 50)).max() < 4
