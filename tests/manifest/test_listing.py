@@ -56,13 +56,6 @@ def test_a_folder_may_be_given_in_several_forms(tmp_path: Path, form: str, monke
     assert row["uri"].removeprefix("file://") == f"{tmp_path}/in/a/b.png"
 
 
-def test_skipped_files_are_counted_and_not_held(tmp_path: Path) -> None:
-    touch(tmp_path, "a.png", *[f"{i}.txt" for i in range(40)])
-    tally = Tally()
-    listed(str(tmp_path), tally)
-    assert tally.skipped == 40 and len(tally.examples) == 5
-
-
 def test_links_to_folders_are_not_followed_and_dangling_links_are_kept(tmp_path: Path) -> None:
     touch(tmp_path, "in/a.png", "out/b.png")
     (tmp_path / "in" / "loop.png").symlink_to(tmp_path / "in")
@@ -210,3 +203,10 @@ def test_rows_become_tables_of_bounded_size(tmp_path: Path) -> None:
     touch(tmp_path, *[f"{i}/a.png" for i in range(30)])
     assert [table.num_rows for table in listing.batches(str(tmp_path), Tally())] == [30]
     assert isinstance(next(listing.batches(str(tmp_path), Tally())), pa.Table)
+
+
+def test_skipped_files_are_counted_and_not_held(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", *[f"{i}.txt" for i in range(40)])
+    tally = Tally()
+    listed(str(tmp_path), tally)
+    assert tally.skipped == 40 and len(tally.examples) == 5

@@ -1,6 +1,7 @@
-"""The line of a listing: what was found, and how fast."""
+"""The tables of a listing, its account, and the line that reports it."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -8,6 +9,7 @@ from imagewizard import progress as progress_module
 from imagewizard.manifest import tally as tally_module
 from imagewizard.manifest.tally import ListingProgress, Tally
 from imagewizard.progress import Printer, silent
+from imagewizard.schema import MANIFEST_SCHEMA
 
 
 def test_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,3 +43,20 @@ def test_a_short_listing_prints_nothing(capsys: pytest.CaptureFixture[str]) -> N
     with ListingProgress(Tally(), Printer()):
         pass
     assert capsys.readouterr().out == ""
+
+
+def test_rows_become_tables_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tally_module, "BATCH_ROWS", 4)
+    rows = [(f"{number}.png", f"/{number}.png", number or None, None, None, None) for number in range(10)]
+    tables = list(tally_module.tables(iter(rows)))
+    assert [table.num_rows for table in tables] == [4, 4, 2]
+    assert all(table.schema == MANIFEST_SCHEMA for table in tables)
+    assert [tuple(row.values()) for table in tables for row in table.to_pylist()] == rows
+    assert list(tally_module.tables(iter([]))) == []
+
+
+def test_skipped_files_are_counted_and_a_few_of_them_named() -> None:
+    tally = Tally()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(tally.skip, [f"{number}.txt" for number in range(400)]))
+    assert tally.skipped == 400 and len(tally.examples) == tally_module.EXAMPLES
