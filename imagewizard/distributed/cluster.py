@@ -23,7 +23,7 @@ from imagewizard.manifest.shards import BLOCK_BYTES
 # Five blocks of the largest kind for each actor: the one it works on, and four that wait for it.
 STORE_BYTES_PER_ACTOR = 5 * (BLOCK_BYTES + PIXEL_BYTES)
 
-# What a block of images (64 MB encoded, 128 MB of pixels) takes in a process that works on it, with its copies: …
+# What a block of images (64 MB encoded, 128 MB of pixels) takes, with its copies, in a process that works on it …
 PROCESS_BYTES = 1_000_000_000
 # … and what a larger image takes, in bytes a pixel (`python -m tests.support.megapixels`): 9.7 GB for 100 million.
 IMAGE_COPIES = 100

@@ -1,4 +1,4 @@
-"""A bulk job from its checked config to its summary. The state is the run folder; this only moves it along."""
+"""A bulk job from its checked config to its summary. Its only state is the run folder."""
 
 import textwrap
 from collections.abc import Callable, Iterator
@@ -29,13 +29,13 @@ from imagewizard.storage.lease import Lease
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A job that can run: everything that is cheap to check has been."""
+class DenoisePlan:
+    """A bulk job that can run: all that is cheap to check is checked."""
 
     config: DenoiseConfig
     fingerprint: str
     listed: str | list[str] | None
-    """What the run there was made of; None without one."""
+    """The input of the run that is in `output` already; None where there is none."""
 
     @property
     def resumed(self) -> bool:
@@ -66,11 +66,11 @@ class Plan:
         named = self.config.input if isinstance(self.config.input, str) else f"{len(self.config.input)} files"
         if self.listed in (None, self.config.input):
             return named
-        return f"as listed before; {named} is not looked at, for a run keeps its manifest (give another output for it)"
+        return f"as listed before; a run keeps its manifest, so {named} is not looked at (give another output for it)"
 
 
-def prepare(config: DenoiseConfig) -> Plan:
-    """Checks all that can be checked without starting anything or writing a byte. Raises UserError."""
+def prepare(config: DenoiseConfig) -> DenoisePlan:
+    """Checks all that can be checked without starting anything and without writing a byte. Raises UserError."""
     model = model_files.find(config.model)
     restorers.check(model, max_sigma=max(level or 0.0 for level in config.levels))
     job.check_output(config.output, config.input)
@@ -80,11 +80,11 @@ def prepare(config: DenoiseConfig) -> Plan:
             shards.check_source(config.input)
     else:
         job.check_same_job(stored, "denoise", config, model.fingerprint, RESULT_KEYS)
-    return Plan(config, model.fingerprint, None if stored is None else stored["config"]["input"])
+    return DenoisePlan(config, model.fingerprint, None if stored is None else stored["config"]["input"])
 
 
 def execute(
-    plan: Plan,
+    plan: DenoisePlan,
     report: Reporter = silent,
     start: cluster.Start = cluster.start,
     actor: type[pipeline.DenoiseActor] = pipeline.DenoiseActor,
@@ -92,8 +92,8 @@ def execute(
     """Does what is left of the job and returns its summary.
 
     `report` is told how far the job is. `start` joins or starts Ray, if there is anything left to do. `actor`: what
-    denoises; another one is for measuring all the rest. Raises RunLockedError if another driver holds the run, JobError
-    if a disk, a server or too many nodes fail; the same job again goes on from what is committed.
+    denoises; a stand-in serves to measure the rest of the job. Raises RunLockedError if another driver holds the run,
+    JobError if a disk, a server or too many nodes fail; the same job again goes on from what is committed.
     """
     config = plan.config
     run = storage.absolute(config.output)  # workers have working folders of their own
@@ -129,16 +129,16 @@ def execute(
 
 
 class _Commits:
-    """Keeps account of which blocks have rows, and sends each shard off to be compacted when its last one has."""
+    """Keeps account of which blocks have rows, and has each shard compacted once its last block has."""
 
     def __init__(self, run: str, index: ManifestIndex, levels: int, files: ResultFiles, retried: set[int]) -> None:
-        """`retried`: shards whose last block cannot be told; they are compacted in the end."""
+        """`retried`: shards that are retried, whose last block is not known; they are compacted in the end."""
         self._run, self._index, self._levels = run, index, levels
         self._files, self._retried = files, retried
         self._compactions: list[ray.ObjectRef] = []
 
     def add(self, name: str) -> None:
-        """A block's file is there."""
+        """Counts a block whose file is committed."""
         file = BlockFile.parse(name)
         assert file is not None, "the chain's own name"
         self._files.blocks[file.shard].append(file)
@@ -149,12 +149,12 @@ class _Commits:
             del self._files.blocks[file.shard]
 
     def wait(self) -> None:
-        """Until all that was sent off is done."""
+        """Returns when all compactions are done."""
         ray.get(self._compactions)
 
 
 def _compact_rest(run: str, index: ManifestIndex, levels: int) -> None:
-    """What is finished but not compacted: after a retry, or a crash in between."""
+    """Compacts shards that are finished and not compacted: after a retry, or after a crash between the two."""
     files = results.listing(run)
     for shard in sorted(files.blocks):
         if compaction.is_finished(shard, index.blocks[shard], files):
@@ -162,7 +162,7 @@ def _compact_rest(run: str, index: ManifestIndex, levels: int) -> None:
 
 
 def _run_chain(
-    plan: Plan,
+    plan: DenoisePlan,
     chain: Callable[[ActorConfig, cluster.Allocation], Dataset],
     commits: _Commits,
     progress: Progress,
@@ -172,7 +172,8 @@ def _run_chain(
     config = plan.config
     allocation = cluster.allocate(config.resources)
     batch = config.resources.images_a_forward(on_gpu=allocation.gpus_per_actor > 0)
-    report(f"ray      {allocation}, batches of {batch}\nmemory   {allocation.memory}")
+    report(f"ray      {allocation}, batches of {batch}")
+    report(f"memory   {allocation.memory}")
     actor_config = ActorConfig(
         model=storage.absolute(config.model) if Path(config.model).expanduser().is_dir() else config.model,
         fingerprint=plan.fingerprint,

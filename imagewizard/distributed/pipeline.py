@@ -1,8 +1,8 @@
 """The bulk job as one Ray Data chain: list → read → decode → [noise → denoise → score → write].
 
-A row of the chain is one block of the manifest with its images inside (see blocks.py), so whatever Ray does with
-rows, one block in is one result file out. Pixels cross processes once, as integers. The last four steps share an actor,
-so that what is denoised is written before the next block is begun: a crash costs each actor one block at most.
+A row of the chain is one block of the manifest with its images inside (bulk/block.py), so one block in is one
+result file out, whatever Ray does with rows. Pixels cross processes once, as integers. The last four steps share an
+actor, so each block is written before the next one begins: a crash costs each actor one block at most.
 """
 
 import warnings
@@ -37,8 +37,8 @@ MAX_BYTES_PER_PIXEL = 8
 # … plus this for headers and profiles.
 MAX_HEADER_BYTES = 16 << 20
 
-# Shares of a CPU. The actors leave room for readers on any machine, one core included: whole CPUs would let
-# the actors take them all, and the job would hang without a word.
+# Shares of a CPU. With shares the actors leave room for readers on any machine, even on one core. With whole CPUs the
+# actors would take them all, and the job would wait for ever without a message.
 ACTOR_CPUS = 0.5
 READER_CPUS = 0.25
 
@@ -49,7 +49,7 @@ BLOCK_RETRIES = 3
 
 @dataclass(frozen=True)
 class Work:
-    """What the chain has to do: the open ends of a run."""
+    """What is left of a run, and what the chain must know to do it."""
 
     run: str
     ranges: list[BlockRange]
@@ -59,18 +59,17 @@ class Work:
     max_pixels: int
     images: ImagesSection | None
     keep: bool
-    """Whether images are restored, so that what is beside their 8-bit RGB counts too."""
+    """Whether images are restored: then they keep their bit depth, grey, alpha and metadata."""
 
 
 def build(work: Work, actor: type["DenoiseActor"], config: ActorConfig, allocation: Allocation) -> Dataset:
     """The chain over all that is left of a run. Its rows, by WRITTEN_SCHEMA, report each block as it is committed.
 
-    `actor`: DenoiseActor, or what stands in for it; made with `config`. Errors of disks and servers in the chain are
-    JobErrors.
+    `actor`: DenoiseActor or a stand-in, made with `config`. Disk and server errors in the chain are JobErrors.
     """
     ranges = ray.data.from_items([asdict(each) for each in work.ranges], override_num_blocks=len(work.ranges))
     cluster.configure(ranges.context)
-    # Readers wait while so much lies between them and the actors.
+    # Readers wait while this much lies between them and the actors.
     options = ranges.context.execution_options
     options.resource_limits = options.resource_limits.copy(object_store_memory=allocation.store_bytes)
     by_block = {"batch_size": 1, "batch_format": "pyarrow"}
@@ -131,7 +130,7 @@ def read_images(row: pa.Table, work: Work) -> pa.Table:
 
 
 def decode_images(row: pa.Table, work: Work) -> pa.Table:
-    """Turns `data` into a picture, as far as PIXEL_BYTES go."""
+    """Decodes `data` into pictures, up to PIXEL_BYTES; later images stay encoded, and the actor decodes them."""
     quiet()
     block = Block.unpack(row)
     rows = block.images.drop_columns(blocks.DATA).to_pylist()
@@ -155,7 +154,7 @@ def decode_images(row: pa.Table, work: Work) -> pa.Table:
 
 
 class DenoiseActor:
-    """Denoises and commits blocks. Imports block_denoiser, and torch's ten seconds with it, only where it runs."""
+    """Denoises and commits blocks. Imports block_denoiser, and so torch, only in its own process."""
 
     def __init__(self, config: ActorConfig, work: Work) -> None:
         quiet()  # large images are decoded here
@@ -163,7 +162,7 @@ class DenoiseActor:
         self._denoise_block = self.load(config)
 
     def load(self, config: ActorConfig) -> Callable[[Block], Block]:
-        """What makes a block of result rows (blocks.DENOISED_SCHEMA) of a decoded one (blocks.DECODED_SCHEMA)."""
+        """A function from a decoded block (blocks.DECODED_SCHEMA) to its result rows (blocks.DENOISED_SCHEMA)."""
         from imagewizard.bulk.block_denoiser import BlockDenoiser
 
         return BlockDenoiser(config)
@@ -192,7 +191,7 @@ def write_rows(block: Block, work: Work) -> pa.Table:
     return pa.table([[block.file.name], [rows.num_rows], [failed]], schema=WRITTEN_SCHEMA)
 
 
-# Costs a second of one core a shard, and must not wait for a share of one that the chain has taken.
+# It takes a second of one core a shard, and reserves no CPU: the chain has reserved them all.
 @ray.remote(num_cpus=0)
 def compact_shard(run: str, shard: int, names: list[str], levels: int) -> None:
     """compaction.compact on a worker. Raises JobError if the disk or server fails."""

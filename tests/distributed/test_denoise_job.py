@@ -32,7 +32,7 @@ from tests.support.sample_files import photo, write_broken_files, write_odd_file
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
-def plan(*words: str) -> denoise_job.Plan:
+def plan(*words: str) -> denoise_job.DenoisePlan:
     # One actor, for each spends ten seconds on importing torch; a test that wants more says so in a later word.
     return denoise_job.prepare(config.load(DenoiseConfig, None, ["resources.actors=1", *words]))
 
