@@ -58,14 +58,19 @@ class NoiseSchedule:
         last = self.alphas_cumprod[-1]
         return float(np.sqrt((1.0 - last) / last) * 127.5)
 
+    def check(self, sigma: float) -> None:
+        """Raises UserError if `sigma` is above `max_sigma`."""
+        if sigma > self.max_sigma:
+            what = f"{sigma:g} is beyond the model's schedule, which ends at {self.max_sigma:.0f}"
+            raise UserError(what, "give a lower level or another model", "sigma")
+
     def timestep(self, sigma: float) -> float:
         """The (fractional, 0-based) timestep whose noise level is `sigma` (0-255 scale, > 0).
 
         Interpolates log(noise-to-signal) between the schedule's steps; below the least level it is 0.
         Raises UserError above `max_sigma`.
         """
-        if sigma > self.max_sigma:
-            raise UserError(f"sigma: {sigma:g} is beyond the model's schedule, which ends at {self.max_sigma:.0f}")
+        self.check(sigma)
         levels = 0.5 * (np.log1p(-self.alphas_cumprod) - np.log(self.alphas_cumprod))
         return float(np.interp(np.log(sigma_to_std(sigma)), levels, np.arange(len(levels))))
 

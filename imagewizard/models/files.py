@@ -52,13 +52,7 @@ class ModelFiles:
     def check(self, max_sigma: float) -> None:
         """Raises UserError unless this is a denoiser for RGB images up to the noise level `max_sigma` (0-255 scale)."""
         check_network(read_json(self.config))
-        schedule = NoiseSchedule.from_config(read_json(self.scheduler))
-        if max_sigma > schedule.max_sigma:
-            raise UserError(
-                f"{max_sigma:g} is beyond the model's schedule",
-                f"give {schedule.max_sigma:.0f} at most, or another model",
-                "sigma",
-            )
+        NoiseSchedule.from_config(read_json(self.scheduler)).check(max_sigma)
         self._check_weights()
 
     def _check_weights(self) -> None:
