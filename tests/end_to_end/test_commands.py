@@ -27,55 +27,11 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-@pytest.mark.parametrize(
-    ("words", "complaint"),
-    [
-        (["nosie=3"], "nosie: unknown key; did you mean noise?"),
-        (["noise.sigma=-1"], "noise.sigma.0: must be greater than or equal to 0 (got -1)"),
-        (["noise.sigma=99999"], "noise.sigma.0: "),
-        (["model=/nowhere"], "model: /nowhere is no folder"),
-        (["input=/nowhere"], "input: /nowhere does not exist"),
-        (["output=/proc/run"], "output: /proc is not writable"),
-        (["denoise.sigma=5"], "denoise.sigma is for images that are noisy already"),
-        (["a.yaml", "b.yaml"], "second config"),
-        (["a.yaml"], "config a.yaml: no such file"),
-    ],
-)
-def test_a_mistake_is_one_line_and_exit_code_2_and_writes_nothing(
-    photos: Path, tmp_path: Path, words: list[str], complaint: str
-) -> None:
-    done = imagewizard("denoise", f"input={photos}", f"output={tmp_path}/run", *words)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ") and complaint in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_a_mistake_is_one_line_and_exit_code_2_and_writes_nothing(photos: Path, tmp_path: Path) -> None:
+    done = imagewizard("denoise", f"input={photos}", f"output={tmp_path}/run", "nosie=3")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: nosie: unknown key; did you mean noise?\n"
     assert not (tmp_path / "run").exists()
-
-
-def test_broken_weights_are_named(photos: Path, tmp_path: Path) -> None:
-    folder = tiny_model(tmp_path / "model")
-    weights = folder / "diffusion_pytorch_model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-10])
-    words = ("denoise", f"input={photos}", f"output={tmp_path}/run", f"model={folder}")
-    assert f"{weights} is" in imagewizard(*words).stderr
-    weights.rename(folder / "diffusion_pytorch_model.bin")
-    done = imagewizard(*words)
-    assert done.returncode == 2
-    assert f"{folder}/diffusion_pytorch_model.bin is no whole file of torch.save" in done.stderr
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_dry_run_prints_the_plan_and_writes_nothing(photos: Path, tmp_path: Path) -> None:
-    done = imagewizard("denoise", f"input={photos}", f"output={tmp_path}/run", "noise.sigma=[15,50]", "--dry-run")
-    assert done.returncode == 0, done.stderr
-    assert "sigma    15, 50" in done.stdout
-    assert not (tmp_path / "run").exists()
-
-
-def test_wrong_and_missing_commands() -> None:
-    assert imagewizard().returncode == 2
-    done = imagewizard("denois")
-    assert done.returncode == 2 and "one of demo, manifest, denoise" in done.stderr
-    assert imagewizard("--version").stdout.startswith("imagewizard ")
 
 
 def test_a_job_with_failures_exits_3_and_status_query_and_report_tell(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""The words after a command: one config file, values on top of it, --dry-run."""
+"""The words after a command, and the exit code that it ends with."""
 
 import pytest
 
-from imagewizard.errors import UserError
+from imagewizard.errors import JobError, RunLockedError, UserError
 from jobs import shell
 
 
@@ -43,3 +43,31 @@ def test_unknown_option_is_wrong_input(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit) as stop:
         parse("a.yaml", "--fast")
     assert stop.value.code == 2 and "--fast" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (UserError("x is wrong", "give another", "--out"), 2, "error: --out: x is wrong; give another\n"),
+        (JobError("the disk is full"), 1, "error: the disk is full\n"),
+        (RunLockedError("another driver"), 4, "error: another driver\n"),
+        (KeyboardInterrupt(), 130, "stopped; what is committed stays, and the same command goes on from there\n"),
+    ],
+)
+def test_each_way_to_end_has_its_exit_code_and_line(
+    error: BaseException, code: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(argv: list[str]) -> int:
+        raise error
+
+    assert shell.run(command, []) == code
+    assert capsys.readouterr() == ("", told)
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        shell.run(lambda argv: 1 // 0, [])
+
+
+def test_a_commands_own_code_is_handed_on() -> None:
+    assert shell.run(lambda argv: len(argv), ["a", "b", "c"]) == 3
