@@ -111,7 +111,7 @@ def test_the_report_command_tells_the_kinds_apart(run: Path, capsys: pytest.Capt
 def test_a_query_says_that_there_is_nothing_to_query(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert shell.run(query_command.main, [str(run), "summary"]) == shell.WRONG_INPUT
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and f"{run}: a training run has no result rows; imagewizard status" in error
+    assert error.count("\n") == 1 and f"{run}: a training run has no result rows; see imagewizard status" in error
 
 
 @pytest.fixture
