@@ -1,4 +1,4 @@
-"""How far a job is: one line every few seconds in a log, a bar that stays in place on a terminal."""
+"""Progress of a job: one line every few seconds in a log, a bar that stays in place on a terminal."""
 
 import shutil
 import sys
@@ -11,16 +11,16 @@ from typing import Self
 
 LOG_SECONDS = 5.0
 TERMINAL_SECONDS = 0.5
-# The rate shown is that of the last minute, and the time to go follows from it.
+# The rate that is shown, and the time to go, are those of the last minute.
 WINDOW_SECONDS = 60.0
 BAR_CELLS = 24
 
 Reporter = Callable[[str], None]
-"""Takes a line of text for the user, without its end. The library prints nothing itself."""
+"""Takes a line of text for the user, without a line break. The library itself prints nothing."""
 
 
 def silent(text: str) -> None:
-    """The reporter of a caller who wants to read nothing."""
+    """A reporter that drops its lines."""
 
 
 class Printer:
@@ -33,12 +33,12 @@ class Printer:
         print(f"\r\x1b[K{text}" if self.in_place else text, flush=True)
 
     def draw(self, text: str) -> None:
-        """Shows a line in the place of the one that was drawn before; "" removes it."""
+        """Replaces the line that was drawn before; "" removes it."""
         print(f"\r\x1b[K{text}", end="", flush=True)
 
 
 class Repeater:
-    """Reports `line()` every LOG_SECONDS, from a thread, while it is entered as a context.
+    """A context in which a thread reports `line()` every LOG_SECONDS.
 
     A terminal gets `bar()` instead, drawn every TERMINAL_SECONDS and removed in the end.
     """
@@ -68,7 +68,7 @@ class Repeater:
 
 
 class Progress:
-    """Counts rows as blocks commit, and reports `done/total, failed, rate, ETA` while it is entered as a context.
+    """Counts rows as blocks commit; a context in which `done/total, failed, rate, ETA` is reported.
 
     The session's rate includes its start-up; the steady rate begins at the first commit.
     """
@@ -94,7 +94,7 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """From the start of the context to its end, or 0."""
+        """From the start of the context to the last commit."""
         return self._last - self._started
 
     @property
@@ -130,20 +130,20 @@ class Progress:
         return f"{done}/{self._total} images  {self._failed} failed  {rate:.1f} images/s  {eta}"
 
     def bar(self) -> str:
-        """The line with a bar before it, as long as the terminal has room for both."""
+        """The line with a bar before it; without the bar if the terminal is too narrow."""
         share = min(1.0, (self._done_before + self.rows) / self._total) if self._total else 1.0
         bar = f"{'█' * int(share * BAR_CELLS):░<{BAR_CELLS}} {100 * share:3.0f} %  "
         line = self.line()
         return bar + line if len(bar + line) < shutil.get_terminal_size().columns else line
 
     def _recent_rate(self) -> float:
-        """Over the window, or since the first commit; of the session while there is but one commit."""
+        """Over the window, or since the first commit; of the whole session while there is only one commit."""
         (since, before), (until, now) = self._recent[0], self._recent[-1]
         return (now - before) / (until - since) if now > before and until > since else self.rate
 
 
 def clock(seconds: float) -> str:
-    """1:39, or 2:03:04 from an hour on."""
+    """Seconds as 1:39, or as 2:03:04 from an hour on."""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"

@@ -58,12 +58,12 @@ def test_a_terminal_gets_a_bar_that_stays_in_place(
 
 def test_any_reporter_gets_lines_and_the_last_one_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "LOG_SECONDS", 0.01)
-    told: list[str] = []
-    with Progress(total=2, done=0, failed=0, report=told.append) as bar:
-        while len(told) < 2:
+    lines: list[str] = []
+    with Progress(total=2, done=0, failed=0, report=lines.append) as bar:
+        while len(lines) < 2:
             time.sleep(0.01)
         bar.add(2, failed=0)
-    assert "workers are starting" in told[0] and told[-1].startswith("2/2 images  0 failed")
+    assert "workers are starting" in lines[0] and lines[-1].startswith("2/2 images  0 failed")
 
 
 def test_nothing_is_printed_where_no_reporter_is_given(capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,13 +74,13 @@ def test_nothing_is_printed_where_no_reporter_is_given(capsys: pytest.CaptureFix
 
 def test_a_repeated_line_ends_with_its_context(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "LOG_SECONDS", 0.01)
-    told: list[str] = []
-    with Repeater(told.append, lambda: "line", lambda: "bar"):
-        while not told:
+    lines: list[str] = []
+    with Repeater(lines.append, lambda: "line", lambda: "bar"):
+        while not lines:
             time.sleep(0.01)
-    count = len(told)
+    count = len(lines)
     time.sleep(0.05)
-    assert len(told) == count and set(told) == {"line"}
+    assert len(lines) == count and set(lines) == {"line"}
 
 
 def test_a_session_that_did_nothing_has_no_rate() -> None:

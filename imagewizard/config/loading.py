@@ -33,7 +33,7 @@ Config = TypeVar("Config", bound=Section)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 wants a dot and a sign, as in 1.0e-4; here 1e-4 is a number too, as in YAML 1.2."""
+    """Reads 1e-4 as a number, as YAML 1.2 does; YAML 1.1 needs a dot and a sign, as in 1.0e-4."""
 
 
 _Loader.add_implicit_resolver(
@@ -96,7 +96,7 @@ def _override(data: dict[str, Any], word: str) -> None:
 
 def _complaint(model: type[BaseModel], error: ValidationError) -> UserError:
     complaints = [(*_locate(model, detail), detail) for detail in error.errors()]
-    # A value that fits no branch of a union is one complaint for each; the deepest is about the branch that was meant.
+    # A value that fits no branch of a union gets a complaint from each; the deepest is about the branch that was meant.
     first = complaints[0][0]
     path, known, detail = max((c for c in complaints if c[0][: len(first)] == first), key=lambda c: len(c[0]))
     key = ".".join(path)
@@ -106,7 +106,7 @@ def _complaint(model: type[BaseModel], error: ValidationError) -> UserError:
         return UserError("unknown key", hint, key)
     if detail["type"] == "missing" and path[-1] in known:
         return UserError("is required", f"give it in the config or as {key}=…", key)
-    if detail["type"] == "value_error":  # of our own validators, whose text tells what to do
+    if detail["type"] == "value_error":  # from a validator of ours, whose text includes the fix
         return UserError(detail["msg"].removeprefix("Value error, "), "", key or None)
     wanted = " or ".join(dict.fromkeys(_wanted(other) for place, _, other in complaints if place == path))
     wanted = wanted.replace(" or must be ", " or ")

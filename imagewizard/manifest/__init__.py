@@ -1,1 +1,1 @@
-"""What there is to do: the images of a run, listed once."""
+"""The manifest: the images of a run, listed once."""

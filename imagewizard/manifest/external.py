@@ -18,12 +18,12 @@ _READABLE = rf"^(/|({'|'.join(filter(None, STORES))})://)"
 
 
 def is_one(schema: pa.Schema) -> bool:
-    """Whether a Parquet file is a manifest, and not one that holds images itself."""
+    """Whether a Parquet file is a manifest, rather than one that holds images itself."""
     return {IMAGE_ID, URI} <= set(schema.names) and IMAGE not in schema.names
 
 
 def tables(file: pq.ParquetFile) -> Iterator[pa.Table]:
-    """Its rows by MANIFEST_SCHEMA; of the columns bytes, member, offset and row, null where it has none.
+    """Its rows by MANIFEST_SCHEMA; a missing column bytes, member, offset or row is null.
 
     Relative URIs are taken relative to the working folder and made absolute. Raises UserError, without the file's
     name, for columns that are missing or of a wrong type and for ids and URIs that are null; OSError or

@@ -48,7 +48,7 @@ class Filters:
         return ", ".join(text.format(value) for text, value in texts.items() if value is not None) or "none"
 
     def as_json(self) -> dict[str, Any]:
-        """What is set, as an index keeps it."""
+        """The filters that are set, as an index keeps them."""
         values = asdict(self) | {"suffixes": sorted(suffix.lower() for suffix in self.suffixes)}
         return {name: value for name, value in values.items() if value not in (None, [])}
 
@@ -68,7 +68,7 @@ class Filters:
         ]
 
 
-_END = fnmatch.translate("").removeprefix("(?s:)")  # what fnmatch puts after each expression
+_END = fnmatch.translate("").removeprefix("(?s:)")  # fnmatch puts it at the end of every expression
 _SIGNS = re.compile(r"\[!?\]?[^\]]*\]|\*+|.", re.DOTALL)
 
 

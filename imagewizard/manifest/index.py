@@ -1,4 +1,4 @@
-"""A manifest as a folder of shards and the index that names them: in a run, or made by `imagewizard manifest`."""
+"""The index of a manifest: it names the shards in the manifest's folder, a run's or one of its own."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -11,19 +11,19 @@ INDEX = "index.json"
 
 @dataclass(frozen=True)
 class ManifestIndex:
-    """The manifest as a whole; its file is written last, so where it is, the manifest is complete."""
+    """Facts of the whole manifest. Its file is written last, so a manifest with an index is complete."""
 
     images: int
     skipped: int
-    """Files that were listed but are no images by their suffix."""
+    """Files whose suffix is none of an image."""
     block_rows: int
     """The greatest number of images a block holds."""
     blocks: list[int]
     """The number of blocks of each shard."""
     bytes: int = 0
-    """Of all images of which the listing told it."""
+    """Of all images whose size the listing knows."""
     generation: int = 0
-    """How often the manifest was listed again; each time its shards get other names."""
+    """How often the manifest was listed again; shards of each generation have other names."""
     source: str | list[str] = ""
     filters: dict[str, Any] = field(default_factory=dict)
     filtered: int = 0
@@ -42,7 +42,7 @@ def shard_name(shard: int, generation: int = 0) -> str:
 
 
 def read(folder: str) -> ManifestIndex | None:
-    """The index in a manifest's folder; None without one. An index.json of someone else's is none. Raises OSError."""
+    """The index in a manifest's folder; None without one. Other programs' index.json are none. Raises OSError."""
     try:
         found = json.loads(Folder(folder).read(INDEX))
     except (FileNotFoundError, ValueError):

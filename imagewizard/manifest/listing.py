@@ -54,7 +54,7 @@ def _of_source(source: str, tally: Tally) -> Iterator[pa.Table]:
 
 
 def _of_list(sources: list[str], tally: Tally) -> Iterator[pa.Table]:
-    """Ids are what is left of the paths below the folder that all sources share."""
+    """Ids are paths relative to the deepest folder that contains all sources."""
     paths = [storage.absolute(source).split("/") for source in sources]
     _check_apart(paths)
     parents = zip(*(path[:-1] for path in paths), strict=False)
@@ -118,7 +118,7 @@ def _of_manifest(folder: str, index: manifest_index.ManifestIndex, tally: Tally)
 
 
 def _image_files(root: str, above: str, packed: list[tuple[str, str]], tally: Tally) -> Iterator[Row]:
-    """The image files below a root; packed files, a few thousand at most, are put aside with their ids."""
+    """The image files below a root; packed files, a few thousand at most, are added to `packed` with their ids."""
     for path, size in itertools.chain.from_iterable(storage.of(root).pages(root)):
         if is_image_name(path):
             yield above + path, f"{root}/{path}", size, None, None, None

@@ -1,4 +1,4 @@
-"""The images in packed files: manifest rows with each one's place in its tar shard or Parquet file."""
+"""Lists the images in tar shards and Parquet files: manifest rows with the place of each image in its file."""
 
 from collections.abc import Generator, Iterator
 
@@ -13,7 +13,7 @@ from imagewizard.schema import BYTES, IMAGE_ID, MANIFEST_SCHEMA, ROW, URI
 from imagewizard.sources import parquet, tar
 from imagewizard.storage.interleave import interleave
 
-# Packed files that are listed at once; each waits for its disk or server most of the time.
+# Packed files that are listed at the same time; each mostly waits for its disk or server.
 THREADS = 16
 WAITING_TABLES = 32
 
@@ -21,9 +21,9 @@ WAITING_TABLES = 32
 def tables(packed: list[tuple[str, str]], tally: Tally, *, is_source: bool = False) -> Iterator[pa.Table]:
     """The images in tar shards and Parquet files, each given as (URI, id), and the rows of manifests among them.
 
-    By MANIFEST_SCHEMA. What cannot be listed is a row of its own, with a member that says why and no offset.
-    `is_source`: there is but this file, and if it is none of its kind that is a UserError. Another UserError is a
-    Parquet file with the wrong columns, unless it stands beside others and has none for images: then it is skipped.
+    By MANIFEST_SCHEMA. What cannot be listed becomes a row of its own, with no offset and a member that says why.
+    `is_source`: there is only this file, and a damaged file raises UserError. So does a Parquet file with the wrong
+    columns; one among others that has no column of images at all is skipped.
     """
     if is_source and packed:
         yield from _of_file(*packed[0], tally, is_source=True)
@@ -31,7 +31,7 @@ def tables(packed: list[tuple[str, str]], tally: Tally, *, is_source: bool = Fal
     shared = iter(packed)
 
     def work() -> Generator[pa.Table, None, None]:
-        for uri, image_id in shared:  # the next one that no other thread has
+        for uri, image_id in shared:  # shared by all threads: each takes the next one
             yield from _of_file(uri, image_id, tally, is_source=False)
 
     yield from interleave([work() for _ in range(min(THREADS, len(packed)))], WAITING_TABLES)
@@ -45,7 +45,7 @@ def _of_file(uri: str, image_id: str, tally: Tally, *, is_source: bool) -> Itera
 
 
 def _members(uri: str, shard_id: str, tally: Tally, is_source: bool) -> Iterator[Row]:
-    names: set[str] = set()  # of one shard: the only ids of a listing that may come twice
+    names: set[str] = set()  # in this shard: only a tar may hold a name twice
     try:
         for found in tar.members(uri, lambda name: tally.skip(f"{shard_id}#{name}")):
             if isinstance(found, tar.Damage):
@@ -53,7 +53,6 @@ def _members(uri: str, shard_id: str, tally: Tally, is_source: bool) -> Iterator
                     raise UserError(f"{uri} is no tar: {found.reason}", "give an uncompressed tar of images")
                 yield _unlisted(uri, shard_id, f"damaged at byte {found.at}")
                 return
-            # A tar that was appended to may hold a name twice.
             image_id = f"{shard_id}#{found.name}" + (f"#{found.offset}" if found.name in names else "")
             names.add(found.name)
             yield image_id, uri, found.size, found.name, found.offset, None
@@ -88,7 +87,7 @@ def _parquet(uri: str, file_id: str, tally: Tally, is_source: bool) -> Iterator[
 
 
 def _located(rows: pa.Table, uri: str, file_id: str) -> pa.Table:
-    """Rows of a packed file by MANIFEST_SCHEMA; those without an id of their own are called after their number."""
+    """Rows of a packed file by MANIFEST_SCHEMA; the id of a row that has none is FILE#NUMBER."""
     numbered = pc.binary_join_element_wise(file_id, rows[ROW].cast(pa.string()), "#")
     uris = pa.array([uri] * rows.num_rows, pa.string())
     none = pa.nulls(rows.num_rows)

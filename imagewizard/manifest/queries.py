@@ -1,4 +1,4 @@
-"""What is asked of whole manifests, whatever their size: DuckDB, which spills to disk what does not fit its memory."""
+"""Queries over whole manifests of any size. DuckDB spills to disk what does not fit into its memory."""
 
 import os
 import tempfile
@@ -20,7 +20,7 @@ MEMORY = "1GB"
 
 
 class Changes(NamedTuple):
-    """How a listing differs from an earlier one, in images."""
+    """How a listing differs from an earlier one, in numbers of images."""
 
     new: int
     gone: int
@@ -29,7 +29,7 @@ class Changes(NamedTuple):
 
 def dataset(folder: str, shards: list[str]) -> "ds.Dataset":
     """The rows of these shards in a manifest's folder; nothing is read before it is scanned."""
-    import pyarrow.dataset as ds  # imports pandas, which costs as much as all the rest of a command
+    import pyarrow.dataset as ds  # it imports pandas, which takes as long as the rest of a command
 
     if not shards:
         return ds.dataset(MANIFEST_SCHEMA.empty_table())
@@ -39,10 +39,10 @@ def dataset(folder: str, shards: list[str]) -> "ds.Dataset":
 
 
 def repeated_id(manifest: "ds.Dataset | pa.Table") -> str | None:
-    """An image_id that stands in the manifest more than once, if there is any."""
+    """An image_id that the manifest has more than once; None if all differ."""
     with _connection() as connection:
         connection.register("manifest", manifest)
-        # Hashes are a fraction of the ids. Few are equal by chance, so few ids are held in the end.
+        # Hashes take a fraction of the memory of ids. Few are equal by chance, so few ids are held in the end.
         connection.execute(
             f"CREATE TEMP TABLE suspects AS SELECT hash({IMAGE_ID}) AS h FROM manifest GROUP BY h HAVING count(*) > 1"
         )
@@ -54,7 +54,7 @@ def repeated_id(manifest: "ds.Dataset | pa.Table") -> str | None:
 
 
 def changes(before: "ds.Dataset", after: "ds.Dataset") -> Changes:
-    """What came, went and has another size, by image_id."""
+    """Counts images that are new, gone or of another size, by image_id."""
     with _connection() as connection:
         connection.register("before", before)
         connection.register("after", after)
@@ -70,7 +70,7 @@ def changes(before: "ds.Dataset", after: "ds.Dataset") -> Changes:
 @contextmanager
 def _connection() -> "Iterator[duckdb.DuckDBPyConnection]":
     spill = Path(tempfile.gettempdir()) / f"imagewizard-manifest-{os.getpid()}"
-    import duckdb  # a machine that trains without Ray may lack it, and lists folders all the same
+    import duckdb  # a machine that trains without Ray may lack it, and can still list folders
 
     with duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(spill)}) as connection:
         yield connection

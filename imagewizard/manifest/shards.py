@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 # Large enough that 10^9 images make 15,000 shards, small enough (some 5 MB) for a worker to hold one at a time.
 SHARD_ROWS = 65_536
-# A block's encoded images travel together: this bounds them, however large the single ones are.
+# Bounds the encoded images of a block, which travel together, however large single images are.
 BLOCK_BYTES = 64 << 20
-# For the same bound where a manifest does not tell sizes: 64 images of a megabyte make a full block.
+# Taken for the size of an image whose size is unknown: 64 of them make a full block.
 UNKNOWN_BYTES = 1 << 20
 
 # Half a minute of work for an actor on one CPU core, at two images a second.
@@ -46,9 +46,9 @@ def read_shard(run: str, shard: int) -> pa.Table:
 
 
 def blocks(shard: pa.Table, block_rows: int) -> list[tuple[int, int]]:
-    """[first, last) rows of each block of a shard: a function of the shard alone, so that names stay fixed.
+    """[first, last) rows of each block of a shard. They depend on the shard alone, so that blocks keep their names.
 
-    No block has images of two packed files, so that reading one opens one.
+    No block has images of two packed files, so a block opens one file.
     """
     edges = [0]
     held = 0

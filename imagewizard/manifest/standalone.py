@@ -20,20 +20,20 @@ from imagewizard.storage import Folder
 from imagewizard.storage.folder import SCRATCH
 from imagewizard.storage.lease import LOCK, Lease
 
-# Names that only this module gives: nothing else in the folder is ever deleted.
+# Names that only this module gives. Nothing else in the folder is ever deleted.
 _SHARD = re.compile(r"s[0-9]{5,}(-g[1-9][0-9]*)?\.parquet")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A listing that can start: what is cheap to check has been."""
+class ListingPlan:
+    """A listing that can start: all cheap checks are done."""
 
     source: str
     """Absolute."""
     folder: str
     filters: Filters
     before: ManifestIndex | None
-    """What the folder holds."""
+    """The manifest that the folder holds."""
 
     def __str__(self) -> str:
         return f"from     {self.source}\ninto     {self.folder}\nfilters  {self.filters}"
@@ -41,19 +41,19 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a listing came to."""
+    """The result of a listing."""
 
     index: ManifestIndex
     seconds: float
     rate: float
-    """Files and members a second, be they images or not."""
+    """Files and members per second, images or not."""
     examples: list[str] = field(default_factory=list)
-    """Names of a few files that were skipped."""
+    """Names of a few skipped files."""
     changes: Changes | None = None
-    """Against the manifest that was there before."""
+    """Since the manifest that was there before; None without one."""
 
 
-def plan(source: str, folder: str, filters: Filters) -> Plan:
+def plan(source: str, folder: str, filters: Filters) -> ListingPlan:
     """Checks all that can be checked without writing. Raises UserError."""
     source, folder = storage.absolute(source), storage.absolute(folder)
     if f"{folder}/".startswith(f"{source}/"):
@@ -66,15 +66,15 @@ def plan(source: str, folder: str, filters: Filters) -> Plan:
     if before is not None and (before.source != source or before.filters != filters.as_json()):
         was = f"{before.source}, filters {before.filters or 'none'}"
         raise UserError(f"{folder} was listed otherwise ({was})", "give another folder, or the same source", "--out")
-    return Plan(source, folder, filters, before)
+    return ListingPlan(source, folder, filters, before)
 
 
 def _is_ours(name: str) -> bool:
     return bool(_SHARD.fullmatch(name)) or name in (LOCK, f"{SCRATCH}/")
 
 
-def write(plan: Plan, report: Reporter = silent) -> Outcome:
-    """Lists the source into the folder, in place of what it holds.
+def write(plan: ListingPlan, report: Reporter = silent) -> Outcome:
+    """Lists the source into the folder, and replaces the manifest there.
 
     An interrupted listing leaves the index that was there, or none. Raises UserError if the source holds no image or
     cannot be listed, RunLockedError if another process is at it.
@@ -88,7 +88,7 @@ def write(plan: Plan, report: Reporter = silent) -> Outcome:
     return outcome
 
 
-def _list(plan: Plan, before: ManifestIndex | None, report: Reporter) -> Outcome:
+def _list(plan: ListingPlan, before: ManifestIndex | None, report: Reporter) -> Outcome:
     tally, listed_at = Tally(), shards.now()
     writer = shards.ShardWriter(Folder(plan.folder), generation=before.generation + 1 if before else 0)
     with ListingProgress(tally, report) as progress, closing(listing.batches(plan.source, tally)) as tables:
@@ -104,7 +104,7 @@ def _list(plan: Plan, before: ManifestIndex | None, report: Reporter) -> Outcome
 
 
 def _sweep(folder: str, index: ManifestIndex | None) -> None:
-    """Deletes the shards that no index names: of an interrupted listing, or of the one before."""
+    """Deletes the shards that the index does not name: of an interrupted listing, or of the one before."""
     named = set(index.shards if index else ())
     stray = [name for name in Folder(folder).list("", ".parquet") if _SHARD.fullmatch(name) and name not in named]
     Folder(folder).delete(stray)

@@ -12,7 +12,7 @@ from imagewizard.progress import Repeater, Reporter
 from imagewizard.schema import MANIFEST_SCHEMA
 
 BATCH_ROWS = 10_000
-# Names of skipped files that are kept, to tell what kind of files these were.
+# Skipped files of which the names are kept, to show what kind of files these were.
 EXAMPLES = 5
 
 # The values of a manifest row, by MANIFEST_SCHEMA.
@@ -21,16 +21,16 @@ Row = tuple[str, str, int | None, str | None, int | None, int | None]
 
 @dataclass
 class Tally:
-    """What a listing has met so far."""
+    """Counts of what a listing has met so far."""
 
     images: int = 0
     bytes: int = 0
     skipped: int = 0
-    """Files and members that are no images by their suffix, folders and links to folders aside."""
+    """Files and members whose suffix is none of an image; folders and links to folders are not counted."""
     examples: list[str] = field(default_factory=list)
     """Names of a few of them."""
     ids_are_given: bool = False
-    """Whether ids come from files of the user, who may have given one twice."""
+    """Whether ids come from the user's files, which may have an id twice."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def skip(self, name: str) -> None:
@@ -42,7 +42,7 @@ class Tally:
 
 
 class ListingProgress(Repeater):
-    """Reports a tally while it is entered as a context; a listing that is done before the first line reports none."""
+    """A context that reports a tally every few seconds; a short listing reports nothing."""
 
     def __init__(self, tally: Tally, report: Reporter) -> None:
         super().__init__(report, self.line, self.line)
@@ -56,7 +56,7 @@ class ListingProgress(Repeater):
 
     @property
     def rate(self) -> float:
-        """Files and members a second, be they images or not."""
+        """Files and members per second, images or not."""
         return (self._tally.images + self._tally.skipped) / max(self.seconds, 1e-9)
 
     def line(self) -> str:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from imagewizard.schema import GAIN, MEANS, PSNR, SCORES
 
-# Counts of rows, and the mean of everything that has one.
+# Counts of rows, and the mean of each of MEANS.
 AVERAGES = "count(*) AS images, count(*) FILTER (status = 'ok') AS ok, count(*) FILTER (status = 'error') AS errors"
 AVERAGES += "".join(f", avg({name}) AS {name}{f', avg({GAIN}) AS gain' if name == PSNR else ''}" for name in MEANS)
 # The scores of a row.

@@ -22,7 +22,7 @@ _PLAIN = _NUMBERS | {"varchar", "boolean", "date", "time", "timestamp", "timesta
 
 
 def format_of(out: str | None) -> str:
-    """The format that a file's name asks for; table where it asks for none."""
+    """The format that a file name's suffix stands for; table for any other name."""
     return _SUFFIXES.get((out or "").rpartition(".")[2].lower(), "table")
 
 
@@ -71,7 +71,7 @@ def _write_json(relation: duckdb.DuckDBPyRelation, sink: IO[bytes]) -> None:
 def _write_parquet(relation: duckdb.DuckDBPyRelation, sink: IO[bytes]) -> None:
     import pyarrow.parquet as pq
 
-    others = {str(kind.id) for kind in relation.types} - {"interval"}  # which Arrow has and Parquet has not
+    others = {str(kind.id) for kind in relation.types} - {"interval"}  # Arrow has a type for it, Parquet has none
     reader = _with_text(relation, others).to_arrow_reader(_BATCH_ROWS)
     with pq.ParquetWriter(sink, reader.schema, compression="zstd") as writer:
         for batch in reader:
@@ -82,7 +82,7 @@ _STREAMED = {"csv": _write_csv, "json": _write_json, "parquet": _write_parquet}
 
 
 def _with_text(relation: duckdb.DuckDBPyRelation, kinds: set[str]) -> duckdb.DuckDBPyRelation:
-    """The relation with all columns that are of none of these types as text, as DuckDB writes them."""
+    """The relation; columns of other types than these become text, as DuckDB writes it."""
     pairs = zip(relation.columns, relation.types, strict=True)
     return _replace(
         relation, {name: f"CAST({_quoted(name)} AS VARCHAR)" for name, kind in pairs if kind.id not in kinds}
@@ -117,7 +117,7 @@ def _table(relation: duckdb.DuckDBPyRelation, limit: int, screen: int | None) ->
 
 
 def _aligned(names: list[str], columns: list[tuple[list[str], bool]], screen: int | None) -> list[str]:
-    """Header, rule and one line a row; `columns` are cells and whether they are numbers, which go to the right."""
+    """Header, rule and one line for each row; `columns` are (cells, whether they are numbers and aligned right)."""
     cap = CELL_WIDTH
     while True:
         cells = [[cut(cell, cap) for cell in [name, *texts]] for name, (texts, _) in zip(names, columns, strict=True)]
@@ -146,7 +146,7 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
 def _cells(values: list[Any]) -> list[str]:
     """The texts of a column; its floats have the same number of decimals."""
     sizes = [abs(value) for value in values if isinstance(value, float)]
-    # none for whole numbers, four for shares and SSIM, two for dB and seconds
+    # None for whole numbers, four for shares and SSIM, two for dB and seconds.
     decimals = 0 if all(map(float.is_integer, sizes)) else 4 if max(sizes) <= 1 else 2
     return ["-" if value is None else _text(value, decimals) for value in values]
 

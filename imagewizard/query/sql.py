@@ -1,4 +1,4 @@
-"""SQL over the result rows of runs: DuckDB in this process, on Parquet through pyarrow, cut off from all else."""
+"""SQL over the result rows of runs: DuckDB in this process, on rows from pyarrow, without access to anything else."""
 
 import difflib
 import os
@@ -17,7 +17,7 @@ from imagewizard.runs import job, results
 from imagewizard.runs.totals import SUPERSEDED
 from imagewizard.schema import RESULT_SCHEMA
 
-# What a query may be. MULTI is how the parser sees a PIVOT; everything else would change something.
+# The statements that a query may be: those that change nothing. The parser calls a PIVOT a MULTI.
 _READING = (
     duckdb.StatementType.SELECT,
     duckdb.StatementType.MULTI,
@@ -47,7 +47,7 @@ def _current(connection: duckdb.DuckDBPyConnection, run: str, number: int) -> li
     names = results.result_files(run)
     if not names and job.kind(run) == "train":
         raise UserError(f"{run}: a training run has no result rows", "see imagewizard status and imagewizard report")
-    # A retry stays in its manifest shard, and most shards have none: their rows need no look at the later ones.
+    # Retries are in the files of their manifest shard. Rows of shards without any need no look for later rows.
     files = {name: file for name in names if (file := results.parse(name))}
     retried = {file.shard for file in files.values() if file.attempt > 1}
     parts = {
@@ -67,7 +67,7 @@ def _current(connection: duckdb.DuckDBPyConnection, run: str, number: int) -> li
             connection.register(table, pa.concat_tables([empty, *(held[name] for name in kept)]))
     selects = [_labelled(run, f"_run{number}_plain")]
     if retried:
-        # Later rows are few, so they make a small hash table that the rows stream past; a window function would sort.
+        # Later rows are few: rows stream past a small hash table of them, where a window function would sort all.
         later = f"(SELECT * FROM _run{number}_retried WHERE attempt > 1) AS later"
         selects.append(_labelled(run, f"_run{number}_retried") + f" ANTI JOIN {later} ON {SUPERSEDED}")
     return selects
@@ -79,8 +79,10 @@ def _labelled(run: str, table: str) -> str:
 
 
 def _lock(connection: duckdb.DuckDBPyConnection) -> None:
-    """Cuts `connection` off from disk, network and Python's variables, for good."""
-    spill = Path(tempfile.gettempdir()) / f"imagewizard-query-{os.getpid()}"  # by default .tmp, wherever we are
+    """Takes the connection's access to disk, network and Python's variables away, for good."""
+    spill = (
+        Path(tempfile.gettempdir()) / f"imagewizard-query-{os.getpid()}"
+    )  # the default is .tmp in the working folder
     connection.execute("SET temp_directory = ?", [str(spill)])
     for setting in (
         "autoload_known_extensions = false",
@@ -92,7 +94,7 @@ def _lock(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def select(connection: duckdb.DuckDBPyConnection, query: str) -> duckdb.DuckDBPyRelation:
-    """The rows that `query`, SQL or the name of a canned query, stands for; they are computed as they are fetched.
+    """The rows of `query`, SQL or the name of a canned query; they are computed as they are fetched.
 
     Raises UserError for wrong SQL, for anything but one reading statement and for an unknown name.
     """
@@ -134,8 +136,8 @@ def complaints() -> Iterator[None]:
     try:
         yield
     except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError, duckdb.PermissionException) as error:
-        what = str(error).partition("\n\nLINE ")[0]  # after it comes the line of SQL again, with a caret under it
-        if "reading the stream registered as" in what:  # pyarrow's part: no mistake in the query
+        what = str(error).partition("\n\nLINE ")[0]  # what follows repeats the line of SQL, with a caret under it
+        if "reading the stream registered as" in what:  # an error of pyarrow, no mistake in the query
             raise _unreadable(one_line(what)[-200:]) from None
         raise UserError(one_line(what), "correct the query", "SQL") from None
 

@@ -1,1 +1,1 @@
-"""One self-contained HTML page a run."""
+"""A run as one self-contained HTML page."""

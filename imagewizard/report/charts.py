@@ -9,14 +9,14 @@ from markupsafe import Markup
 
 WIDTH, LEFT, RIGHT = 520, 58, 14  # SVG units; a phone shows 520 of them on some 360 pixels
 PLOT = WIDTH - LEFT - RIGHT
-FLOOR = 314  # of the plots, which so are of one height
+FLOOR = 314  # y of the x axis, the same in all plots
 STRIP_GAP = 24  # for the mean's label
-LEAST_RANGE = 2.0  # dB: less would blow up what is no difference
-LEAST_DECADES = 0.3  # the same of a logarithmic axis: a factor of two
+LEAST_RANGE = 2.0  # dB: a shorter axis would magnify differences that mean nothing
+LEAST_DECADES = 0.3  # the same for a logarithmic axis: a factor of two
 LABEL_HEIGHT = 18
-DOTTED = 40  # a curve of so many points has them as dots, and one of a single point is seen at all
+DOTTED = 40  # curves of at most this many points show them as dots; a single point would be invisible otherwise
 LABELS = 112  # room to the right of a plot for its lines' labels
-SERIES = 6  # colours of the page; more series go round
+SERIES = 6  # colours of the page; further series use them again
 
 
 class Bins(NamedTuple):
@@ -27,7 +27,7 @@ class Bins(NamedTuple):
 
 
 class Dot(NamedTuple):
-    """Rows that lie so close together that they are one dot."""
+    """Rows that are so close together that one dot stands for them."""
 
     series: int
     x: float
@@ -36,7 +36,7 @@ class Dot(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """A line through (x, y) with x rising, and what it is the smooth form of, drawn faintly; [] for a line as it is."""
+    """A line through (x, y) with rising x. `raw`, drawn faintly, is the curve that the line smooths; () for none."""
 
     label: str
     points: Sequence[tuple[float, float]]
@@ -69,7 +69,7 @@ def nice_step(least: float) -> float:
 
 
 def histogram(facets: dict[str, Bins], step: float, title: str, x_label: str) -> Markup:
-    """One strip a facet (a noise level), above each other on one x axis; each is scaled to its own highest bin."""
+    """A strip for each facet (a noise level) over a shared x axis; each is scaled to its own highest bin."""
     numbers = [number for bins in facets.values() for number in bins.counts]
     x = Axis(min(numbers) * step, (max(numbers) + 1) * step, LEFT, LEFT + PLOT)
     height = max(40, (FLOOR - 8) // len(facets) - STRIP_GAP)
@@ -100,7 +100,7 @@ def _strip(series: int, label: str, bins: Bins, step: float, x: Axis, floor: int
 
 
 def scatter(dots: Sequence[Dot], labels: Sequence[str], title: str, x_label: str, y_label: str) -> Markup:
-    """Dots by series, each series labelled above its own; on the dashed line y = x nothing was gained."""
+    """Dots, each series with a label above it; dots on the dashed line y = x have gained nothing."""
     x = _padded([dot.x for dot in dots], LEFT, LEFT + PLOT)
     y = _padded([dot.y for dot in dots] + [min(dot.x for dot in dots)], FLOOR, 30)
     most = max(dot.rows for dot in dots)
@@ -156,7 +156,7 @@ def lines(
 
 
 def _path(kind: str, points: list[tuple[float, float]]) -> str:
-    """A line through the points; of more than fit, the lowest and the highest within each SVG unit."""
+    """A line through the points; where they are denser than one per SVG unit, through the lowest and highest of each."""
     columns: dict[int, list[tuple[float, float]]] = {}
     for point in points:
         columns.setdefault(int(point[0]), []).append(point)
@@ -179,7 +179,7 @@ def _spread(heights: list[float]) -> list[float]:
 
 
 def _log_ticks(axis: Axis) -> list[float]:
-    """Round values of an axis that is in powers of ten: 1, 2, 5 of each, evenly spaced ones where that were few."""
+    """Round values on an axis in powers of ten: 1, 2 and 5 of each, or evenly spaced values if those are too few."""
     low, high = 10**axis.low, 10**axis.high
     powers = range(math.floor(axis.low), math.ceil(axis.high) + 1)
     steps = (1,) if axis.high - axis.low > 3 else (1, 2, 5)
@@ -196,7 +196,7 @@ def _padded(values: list[float], start: float, end: float, least: float = LEAST_
 
 def _x_axis(x: Axis, floor: float, label: str) -> list[str]:
     parts = []
-    for tick in x.ticks(6 if x.high >= 1000 else 8):  # long numbers want room
+    for tick in x.ticks(6 if x.high >= 1000 else 8):  # long numbers need room
         parts += [_line("axis", x(tick), floor, x(tick), floor + 4), _text(x(tick), floor + 18, _plain(tick), "middle")]
     return [*parts, _text((x.start + x.end) / 2, floor + 38, label, "middle")]
 
@@ -210,7 +210,7 @@ def _text(x: float, y: float, text: str, anchor: str, extra: str = "") -> str:
 
 
 def _short(count: int) -> str:
-    """At most five signs: 1234 → 1.2k."""
+    """At most five characters: 1234 → 1.23k."""
     for power, unit in ((9, "G"), (6, "M"), (3, "k")):
         if count >= 10**power:
             return f"{count / 10**power:.3g}{unit}"
@@ -222,6 +222,6 @@ def _plain(value: float) -> str:
 
 
 def _svg(height: float, title: str, parts: list[str]) -> Markup:
-    """The texts are the report's own words and numbers, so there is nothing to escape."""
+    """Nothing is escaped, because all texts are the report's own words and numbers."""
     body = "".join(parts)
     return Markup(f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{title}">{body}</svg>')  # noqa: S704

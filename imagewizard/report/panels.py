@@ -1,4 +1,4 @@
-"""The pictures of the report: which images of a run stand for all, and their clean, noisy and denoised panels."""
+"""The pictures of the report: a choice of images that stand for the run, as clean, noisy and denoised panels."""
 
 import base64
 import json
@@ -36,11 +36,11 @@ MOST = 12
 PANEL_SIDE = 600  # pixels of the longer side at most; a panel is shown some 350 wide
 PANEL_QUALITY = 80
 CROP_WIDTH, CROP_HEIGHT = 112, 72  # pixels of the image, each shown as a square of about three
-_CELL = 8  # the crop's place is looked for on a grid of these, which divide its sides
+_CELL = 8  # the crop lies on a grid of these cells, which divide its sides
 
 _COLUMNS = ", ".join([*KEY, URI, WIDTH, HEIGHT, *SCORES, SIGMA_ESTIMATED, OUTPUT_URI])
 
-# Where in the order of scores the panels lie, by how many there may be for a noise level.
+# {number of samples of a noise level: their quantiles in the order of scores}
 _PLACES: dict[int, list[float]] = {
     9: [0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1],
     5: [0, 0.25, 0.5, 0.75, 1],
@@ -57,7 +57,7 @@ class ReportPanel:
     name: str
     whole: str
     crop: str | None
-    """A part at native resolution; None for an image that is small enough to be shown pixel by pixel."""
+    """A part at native resolution; None for a small image, of which `whole` shows each pixel."""
     caption: str
 
 
@@ -66,7 +66,7 @@ class ReportSample:
     """A result row with its panels."""
 
     place: str
-    """What it stands for among the images of its noise level: worst gain, median, …"""
+    """Its place among the images of its noise level: worst gain, median, …"""
     row: dict[str, Any]
     panels: list[ReportPanel] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -86,26 +86,26 @@ def choose(connection: duckdb.DuckDBPyConnection, score: str, levels: int) -> li
     ]
     if not wanted:
         return []
-    # A list of values, not a join: what DuckDB knows of the table's size is nothing, and it would hash all of it.
+    # A list of values instead of a join: DuckDB does not know the table's size, and would hash all of it.
     values = ", ".join(sorted({_literal(value) for _, value, _ in wanted}))
     sql = f"""
         SELECT DISTINCT ON (sigma, score) {_COLUMNS}, {score} AS score FROM results
         WHERE status = 'ok' AND score IN ({values}) ORDER BY sigma, score, image_id"""
     rows = {(row[SIGMA], row["score"]): row for row in query_sql.records(connection, sql)}
     chosen: dict[str, tuple[float, dict[str, Any]]] = {}
-    for sigma, value, place in wanted:  # the few images of a small run stand at several places each
+    for sigma, value, place in wanted:  # in a small run an image may have several places
         row = rows[sigma, value]
         chosen.setdefault(f"{sigma} {row[IMAGE_ID]}", (place, row))
     return list(chosen.values())[:MOST]
 
 
 def _literal(value: float | str) -> str:
-    """SQL for exactly this value; a bare 9.83 would be a decimal number."""
+    """SQL for exactly this value; DuckDB takes a bare 9.83 for a decimal number."""
     return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else f"CAST('{value!r}' AS DOUBLE)"
 
 
 def sample(place: str, row: dict[str, Any], max_pixels: int) -> ReportSample:
-    """Panels of what is still there: the input, its noisy version made again from the row, and the denoised image."""
+    """Panels of the images that still exist: input, noisy (made again from the row) and denoised."""
     made = ReportSample(place, row)
     shown: list[tuple[str, np.ndarray, str]] = []
     shape = row[HEIGHT], row[WIDTH]
@@ -126,7 +126,7 @@ def sample(place: str, row: dict[str, Any], max_pixels: int) -> ReportSample:
 
 
 def _read(uri: str, shape: tuple[int, int], max_pixels: int, what: str, missing: list[str]) -> np.ndarray | None:
-    """The image; None, and a line in `missing`, where it is gone or no longer what the row is about."""
+    """The image; None, and a line in `missing`, if it is gone or has changed since the run."""
     try:
         image = decode_rgb(reading.read_origin(uri), max_pixels)
     except (OSError, ValueError, UserError, ImageError) as error:
@@ -140,7 +140,7 @@ def _read(uri: str, shape: tuple[int, int], max_pixels: int, what: str, missing:
 
 
 def _noisy(clean: np.ndarray, row: dict[str, Any]) -> np.ndarray:
-    """The very noise that the run added, clipped to what a screen can show."""
+    """The image with the same noise as in the run, clipped to uint8."""
     noise = synthetic.make(row[NOISE_KIND], json.loads(row[NOISE_PARAMS]))
     image = noise.add(clean, row[IMAGE_ID], row[SIGMA], row[SEED])
     return np.clip(image, 0, 255, out=image).round().astype(np.uint8)
@@ -158,7 +158,7 @@ def _panel(name: str, image: np.ndarray, caption: str, y: int, x: int) -> Report
 
 
 def _shrunk(image: np.ndarray) -> np.ndarray:
-    """Means of the least whole number of pixels that makes both sides PANEL_SIDE at most."""
+    """The image, scaled down by the least whole factor that makes both sides at most PANEL_SIDE; means of pixels."""
     height, width = image.shape[:2]
     factor = -(-max(height, width) // PANEL_SIDE)
     down, across = min(factor, height), min(factor, width)

@@ -1,4 +1,4 @@
-"""A run as one self-contained HTML page: numbers by DuckDB, pictures of a dozen images, nothing fetched, no scripts."""
+"""A bulk run as one self-contained HTML page: numbers and pictures of a dozen images; no scripts, nothing fetched."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -22,9 +22,9 @@ from imagewizard.schema import GAIN, IMAGE_ID, OUTPUT_URI, PSNR, SIGMA, SIGMA_ES
 
 ERROR_KINDS = 30
 HISTOGRAM_BINS = 40
-SCATTER_CELLS = 120, 90  # dots in one cell are one, so that a chart of 10^8 rows is no larger than one of 10^4
-READERS = 4  # of pictures at a time: their storage may be far away, and they may be large
-MAX_PIXELS = 100_000_000  # of a picture, where no job.yaml tells the job's own limit
+SCATTER_CELLS = 120, 90  # one dot for all rows in a cell: a chart of 10^8 rows is no larger than one of 10^4
+READERS = 4  # pictures read at a time: their storage may be far away, and they may be large
+MAX_PIXELS = 100_000_000  # of a picture; used without a job.yaml, which has the job's own limit
 
 _MEANS = f"{AVERAGES}, avg({SIGMA_ESTIMATED}) AS {SIGMA_ESTIMATED}"
 _TOTALS = f"SELECT {_MEANS}, min(finished_at) AS first, max(finished_at) AS last FROM results"
@@ -51,7 +51,7 @@ _NAME = RankedBy(IMAGE_ID, "names", "first by name", "last by name")  # restored
 def write_report(run: str) -> str:
     """Writes <run>/report.html and returns its URI. Raises UserError if `run` is no run folder.
 
-    The run may be unfinished, all errors, or have lost its images: the page says so.
+    The page says so if the run is unfinished, has only errors, or has lost its images.
     """
     with query_sql.connect([run]) as connection:
         return page.write(run, "run.html.tmpl", _facts(run, connection))
@@ -111,7 +111,7 @@ def _expected(run: str, config: dict[str, Any]) -> int | None:
 
 
 def _rate(finished: dict[str, Any] | None) -> tuple[float, str] | None:
-    """(rows a second of the last session, what of it they are measured over); None if it did nothing."""
+    """(rows per second of the last session, the part of the session that this is measured over); None without rows."""
     session = (finished or {}).get("session", {})
     if steady := session.get("steady_rows_per_second"):
         return steady, "last session, once it ran"
@@ -120,7 +120,7 @@ def _rate(finished: dict[str, Any] | None) -> tuple[float, str] | None:
 
 
 def _charts(connection: duckdb.DuckDBPyConnection, sigmas: list[float | None], score: RankedBy) -> dict[str, Markup]:
-    """Histogram of the score and, where there is a gain, scatter of before and after; {} where nothing is measured."""
+    """A histogram of the score and, if it is the gain, a scatter plot of before and after; {} without a score."""
     if not sigmas or score is _NAME:
         return {}
     charts = {"histogram": _histogram(connection, sigmas, score)}
@@ -128,7 +128,7 @@ def _charts(connection: duckdb.DuckDBPyConnection, sigmas: list[float | None], s
 
 
 def _range(connection: duckdb.DuckDBPyConnection, value: str) -> tuple[float, float]:
-    """Where the middle 99 % of a value lie: an image that was capped at 100 dB must not squash a chart."""
+    """The range of the middle 99 % of a value: a few images capped at 100 dB must not squash a chart."""
     ends = query_sql.records(connection, f"SELECT quantile_disc({value}, [0.005, 0.995]) AS ends FROM results")[0][
         "ends"
     ]
@@ -177,13 +177,13 @@ def _level(sigma: float | None) -> str:
 def _samples(
     run: str, connection: duckdb.DuckDBPyConnection, config: dict[str, Any], score: RankedBy, levels: int
 ) -> list[ReportSample]:
-    """The images that are shown, over the whole range of `score`."""
+    """Samples over the whole range of `score`."""
     output = f"{config.get('output', run).rstrip('/')}/"
     labels = {0.0: score.least, 0.5: "median", 1.0: score.most}
 
     def sample(chosen: tuple[float, dict[str, Any]]) -> ReportSample:
         place, row = chosen
-        # The run may have been moved, or been given as a relative path then and as another one now.
+        # The run may have moved since, or its path may have been relative to another folder.
         if row[OUTPUT_URI] and row[OUTPUT_URI].startswith(output):
             row[OUTPUT_URI] = storage.join(run, row[OUTPUT_URI].removeprefix(output))
         label = labels.get(place, f"quantile {100 * place:g} %")

@@ -1,4 +1,4 @@
-"""A training as one self-contained HTML page: what it reached, its curves, what its validations look like."""
+"""A training as one self-contained HTML page: scores, curves, and pictures of its validations."""
 
 import base64
 
@@ -22,7 +22,7 @@ MAX_SHEET_PIXELS = 100_000_000
 
 
 def write_report(run: str) -> str:
-    """Writes <run>/report.html and returns its URI. The run may have nothing yet but job.yaml: the page says so."""
+    """Writes <run>/report.html and returns its URI. The run may have nothing but job.yaml yet."""
     rows = history.read(run)
     status = training_status.read(run)
     facts = page.facts(run) | {
@@ -41,7 +41,7 @@ def write_report(run: str) -> str:
 
 
 def _charts(rows: list[Row]) -> dict[str, Markup]:
-    """{loss, psnr}, as far as there is something to draw."""
+    """{loss, psnr}, of those that have points."""
     end = max([10, *(row["step"] for row in rows)])  # one for both charts, and never 0
     marks = [row["step"] for row in history.of_kind(rows, EVENT)]
     charts = {}
@@ -59,7 +59,7 @@ def _charts(rows: list[Row]) -> dict[str, Markup]:
 
 
 def _sheets(run: str) -> list[tuple[str, str]]:
-    """(caption, data: URI) of the newest panels and, to compare, the first ones; without those that cannot be read."""
+    """(caption, data: URI) of the newest panels and, to compare, of the first; unreadable ones are left out."""
     folder = Folder(run)
     names = folder.list("panels", ".png")
     shown = []
@@ -67,7 +67,7 @@ def _sheets(run: str) -> list[tuple[str, str]]:
         try:
             picture = decode_rgb(folder.read(f"panels/{name}"), MAX_SHEET_PIXELS)
         except (OSError, UserError, ImageError):
-            continue  # a picture of many: the numbers beside it are what counts
+            continue  # the page is of use without it
         data = base64.b64encode(encode(Picture(picture), "webp", SHEET_QUALITY)).decode()
         step = name.removeprefix("step-").removesuffix(".png").lstrip("0") or "0"
         shown.append((f"step {step}, the {caption} validation", f"data:image/webp;base64,{data}"))

@@ -1,4 +1,4 @@
-"""Compaction: the many small files of a finished shard become one, without a moment in which a row is missing or twice.
+"""Compaction: one file replaces the many small files of a finished shard. At no moment is a row missing or there twice.
 
 The whole file is written first; from then on it counts and those it replaces do not (results.py), so that a crash
 between the two steps, or a reader between them, does no harm.
@@ -23,7 +23,7 @@ def is_finished(shard: int, blocks: int, files: ResultFiles) -> bool:
 
 
 def compact(run: str, shard: int, names: list[str], levels: int) -> None:
-    """Puts one file in the place of `names`, all files of a shard that count, once its rows are found to be complete.
+    """Replaces `names`, all files of a shard that count, by one file, after a check that its rows are complete.
 
     `levels`: rows that each image has. Raises RuntimeError if a row is missing or there twice; OSError.
     """
@@ -45,7 +45,7 @@ _COMPLETE = """
 
 
 def _check(run: str, shard: int, rows: pa.Table, current: int, levels: int) -> None:
-    """Every image of the shard has one current row a level, and there are no others."""
+    """Raises RuntimeError unless each image of the shard has one current row for each level, and no other rows exist."""
     wanted = shards.read_shard(run, shard).select([IMAGE_ID])
     with duckdb.connect() as connection:
         connection.execute("SET threads = 1")

@@ -1,4 +1,4 @@
-"""A run's folder, be it of a bulk job or of a training: what was asked for (job.yaml), and whether it still is."""
+"""job.yaml, which describes a run, bulk or training, and the checks of a rerun against it."""
 
 import functools
 import platform
@@ -42,9 +42,9 @@ def kind(run: str) -> Kind | None:
 
 
 def begin(kind: Kind, config: "DenoiseConfig | TrainConfig", fingerprint: str | None, keys: tuple[str, ...]) -> None:
-    """Writes job.yaml, or raises UserError if the one that is there is of another job, as `check_same_job` does.
+    """Writes job.yaml, or checks the one that is there as `check_same_job` does. Raises UserError.
 
-    To be called by whoever holds the lease: between a look before and now, another driver may have come and gone.
+    The caller holds the lease: before it did, another driver may have come and gone.
     """
     stored = read_job(config.output)
     if stored is None:
@@ -54,7 +54,7 @@ def begin(kind: Kind, config: "DenoiseConfig | TrainConfig", fingerprint: str | 
 
 
 def write_job(kind: Kind, config: "DenoiseConfig | TrainConfig", fingerprint: str | None) -> None:
-    """Writes job.yaml, before any work. Credentials are in no config, so none get in here.
+    """Writes job.yaml, before any work. It holds no credentials, because no config does.
 
     `fingerprint`: of the model that the run begins with; None if it begins with none.
     """
@@ -71,7 +71,7 @@ def write_job(kind: Kind, config: "DenoiseConfig | TrainConfig", fingerprint: st
 
 
 def _version(package: str) -> str | None:
-    """None where it is not installed: a machine that trains may lack Ray, and run this package from its source."""
+    """None if it is not installed: a machine that trains may lack Ray, and run this package from its source."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -79,9 +79,9 @@ def _version(package: str) -> str | None:
 
 
 def check_output(output: str, sources: str | list[str]) -> None:
-    """Raises UserError unless `output` is, or can become, a folder that we may write, and holds nothing but a run.
+    """Raises UserError unless `output` is, or can become, a writable folder that holds nothing but a run.
 
-    And if it lies in a folder of `sources`, because what is written there would be listed as input the next time.
+    Also if it lies in a folder of `sources`, because its images would be listed as input the next time.
     """
     for source in [sources] if isinstance(sources, str) else sources:
         if f"{storage.absolute(output)}/".startswith(f"{storage.absolute(source)}/"):
@@ -101,7 +101,7 @@ def check_same_job(
     fingerprint: str | None,
     keys: tuple[str, ...],
 ) -> None:
-    """Raises UserError if `config` would make something else than the run that is `stored` in job.yaml.
+    """Raises UserError if `config` would give other results than the `stored` job.yaml.
 
     `keys`: those of the config that results depend on (`data.crop`). One that an older job.yaml lacks counts as its
     default.
@@ -122,7 +122,7 @@ def check_same_job(
 
 
 def _value(config: dict[str, Any], key: str) -> Any:
-    """What a dumped config has at a dotted key."""
+    """The value of a dotted key in a dumped config."""
     for part in key.split("."):
         config = config[part]
     return config

@@ -23,7 +23,7 @@ from imagewizard.storage import Folder
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
-# Files with at most this much in them, uncompressed, are read as a whole: some 100,000 rows.
+# Files of at most this size, uncompressed, are read as a whole: some 100,000 rows.
 IN_MEMORY_BYTES = 32 << 20
 IN_MEMORY_FILES = 64
 
@@ -33,7 +33,7 @@ _SHARD = re.compile(r"s([0-9]{5,})-c([0-9]{2,})\.parquet")
 
 @dataclass(frozen=True)
 class BlockFile:
-    """The rows of one block of a manifest shard, from one attempt at it: 1, then one more for each retry."""
+    """The file of one block of a manifest shard, from one attempt at it: 1, then one more for each retry."""
 
     shard: int
     block: int
@@ -45,30 +45,30 @@ class BlockFile:
 
     @classmethod
     def parse(cls, name: str) -> "BlockFile | None":
-        """The block that a file name stands for; None for a name that no block has."""
+        """The block that a file's name stands for; None for any other name."""
         match = _BLOCK.fullmatch(name)
         if not match:
             return None
         block = cls(*map(int, match.groups()))
-        return block if block.name == name else None  # one name a block: s000001 is not shard 1
+        return block if block.name == name else None  # a block has one name: s000001 is not shard 1
 
 
 @dataclass(frozen=True)
 class ShardFile:
-    """All rows of a manifest shard, from every attempt up to this one."""
+    """The file with all rows of a manifest shard, from every attempt up to this one."""
 
     shard: int
     attempt: int
 
     @property
     def name(self) -> str:
-        # Sorts after the names of the shard's blocks: who lists in the order of names while blocks are being replaced
-        # sees them or, later, this.
+        # Sorts after the names of the shard's blocks: a listing in the order of names, made while blocks are being
+        # replaced, has the blocks or this file.
         return f"s{self.shard:05d}-c{self.attempt:02d}.parquet"
 
     @classmethod
     def parse(cls, name: str) -> "ShardFile | None":
-        """The shard that a file name stands for; None for a name that no shard has."""
+        """The shard that a file's name stands for; None for any other name."""
         match = _SHARD.fullmatch(name)
         if not match:
             return None
@@ -77,7 +77,7 @@ class ShardFile:
 
 
 def parse(name: str) -> BlockFile | ShardFile | None:
-    """What the name of a result file stands for; None for any other name."""
+    """The block or shard that a result file's name stands for; None for any other name."""
     return BlockFile.parse(name) or ShardFile.parse(name)
 
 
@@ -90,8 +90,8 @@ class ResultFiles:
         self.blocks: dict[int, list[BlockFile]] = defaultdict(list)
         """{shard: its blocks' files}, by block and attempt; later attempts only where the shard has a whole file."""
         self.superseded: list[str] = []
-        """Files whose rows stand in another one."""
-        names = sorted(names)  # hence the last of a shard's whole files is that of the last attempt
+        """Files whose rows are in another file too."""
+        names = sorted(names)  # so the last of a shard's whole files is that of the last attempt
         for name in names:
             if (shard := ShardFile.parse(name)) is not None:
                 if shard.shard in self.shards:
@@ -118,18 +118,18 @@ class ResultFiles:
 
 
 def listing(run: str) -> ResultFiles:
-    """The result files of a run: no row that was there at the call is missing. Raises OSError."""
+    """The result files of a run; no row that was there at the call is missing. Raises OSError."""
     folder = Folder(run)
     names = folder.list("results", ".parquet")
-    # A file that comes while those it replaces go, in the midst of a listing, may be missed; some that the listing
-    # before has are gone then. Files that only come do no harm, and never stop coming.
+    # A listing during a compaction may miss both the new file and those that it replaces. Then the next listing lacks
+    # names that this one has, and we list again. New names alone are no reason to: a running job never stops adding.
     while not set(names) <= set(again := folder.list("results", ".parquet")):
         names = again
     return ResultFiles(again)
 
 
 def result_files(run: str) -> list[str]:
-    """Names, sorted, of the result files of a run that count; whatever else lies in the folder is left out.
+    """Names, sorted, of the result files of a run that count.
 
     Raises UserError if `run` is no run folder (has neither job.yaml nor result files) or cannot be listed.
     """
@@ -144,9 +144,9 @@ def result_files(run: str) -> list[str]:
 
 
 def rows(run: str, names: list[str]) -> "dict[str, pa.Table] | None":
-    """{name: its rows by RESULT_SCHEMA}; None if that may be too much for the memory. Raises OSError.
+    """{name: its rows by RESULT_SCHEMA}; None if they may be too many for the memory. Raises OSError.
 
-    For the runs that people look at while they wait: `dataset` imports pandas, which takes longer than all of this.
+    For small runs, which people look at while they wait: `dataset` imports pandas, which takes longer than reading.
     """
     if len(names) > IN_MEMORY_FILES:
         return None
@@ -172,7 +172,7 @@ def _by_schema(table: pa.Table) -> pa.Table:
 
 def dataset(run: str, names: list[str]) -> "ds.Dataset":
     """The rows of these result files of a run, by RESULT_SCHEMA; nothing is read before it is scanned."""
-    import pyarrow.dataset as ds  # imports pandas, which costs as much as all the rest of a command
+    import pyarrow.dataset as ds  # it imports pandas, which takes as long as the rest of a command
 
     if not names:
         return ds.dataset(RESULT_SCHEMA.empty_table())
@@ -181,8 +181,8 @@ def dataset(run: str, names: list[str]) -> "ds.Dataset":
     return ds.dataset(paths, schema=RESULT_SCHEMA, format="parquet", filesystem=filesystem)
 
 
-# In the metadata of a file's Arrow schema: JSON with what a file tells beside its rows. A block's has `stage_seconds`,
-# a shard's the fields of its Totals.
+# A key in the metadata of a file's Arrow schema. Its value is JSON: of a block `stage_seconds`, of a shard the fields of
+# its Totals.
 _NOTES = b"imagewizard"
 
 

@@ -1,4 +1,4 @@
-"""How far a bulk run is, computed from what lies in its folder: from any machine, while it runs or long after."""
+"""The status of a bulk run, computed from the files in its folder: on any machine, while it runs or long after."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from imagewizard.runs.totals import Totals
 from imagewizard.schema import FINISHED_AT
 from imagewizard.storage import lease
 
-# The rate is that of the rows of the last minutes before the newest one.
+# The rate is that of the rows in the last minutes before the newest one.
 RATE_SECONDS = 300
 
 
@@ -29,20 +29,20 @@ class Status:
     failed: int
     pending: int
     rows_per_second: float | None
-    """Over the last minutes of work; None if that cannot be told."""
+    """Over the last minutes of work; None if unknown."""
     last_row: datetime | None
     driver: str | None
     """`pid on host` of the driver that holds the run."""
 
     @property
     def eta_seconds(self) -> float | None:
-        """Time to go at this rate, for a run with a driver; None if that cannot be told."""
+        """Time to go at this rate; None without a driver or a rate."""
         return self.pending / self.rows_per_second if self.driver and self.rows_per_second else None
 
 
 def read(run: str) -> Status:
     """The status of a run. Raises UserError if the folder is no run."""
-    results.result_files(run)  # complains if this is no run
+    results.result_files(run)  # raises if this is no run
     holder = lease.holder(run)
     driver = f"pid {holder['pid']} on {holder['host']}" if holder else None
     index = manifest.read_index(run)
@@ -55,7 +55,7 @@ def read(run: str) -> Status:
     pending = index.images * levels - found.rows
     try:
         recent, span = _recent(run, files, shards, found.last_row or 0.0)
-    except FileNotFoundError:  # a compaction has put another in its place just now; the next look will tell
+    except FileNotFoundError:  # a compaction has just replaced it; the next status will have the rate
         recent, span = 0, 0.0
     state = "running" if driver else "stopped" if pending else "finished"
     rate = recent / span if span else None
@@ -72,7 +72,7 @@ def _recent(run: str, files: results.ResultFiles, shards: dict[int, Totals], las
     names = [name for shard, each in shards.items() if (each.last_row or 0.0) > since for name in files.of_shard(shard)]
     count, first = 0, last
     with duckdb.connect() as connection:
-        for name in names:  # one after the other, because each is held in memory
+        for name in names:  # one at a time, because each is held in memory
             connection.register("rows", results.read_columns(run, name, [FINISHED_AT]))
             [(rows, start)] = connection.execute(_RECENT, [since]).fetchall()
             count, first = count + rows, min(first, last if start is None else start)

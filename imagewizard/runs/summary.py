@@ -1,4 +1,4 @@
-"""What a run has come to, counted from its result rows."""
+"""summary.json: what a finished run has come to, counted from its result rows."""
 
 import json
 from typing import Any
@@ -12,7 +12,10 @@ TOP_ERRORS = 20
 
 
 def write(run: str, index: ManifestIndex, levels: int, progress: Progress) -> dict[str, Any]:
-    """Checks that every image and level has its one current row, writes summary.json, last of all files, returns it."""
+    """Writes summary.json, the last file of a run, and returns it.
+
+    Raises RuntimeError unless every image has one current row for each level.
+    """
     files, shards = totals.snapshot(run)
     found = totals.merge(shards.values())
     expected = index.images * levels

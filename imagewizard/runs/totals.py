@@ -16,14 +16,14 @@ from imagewizard.runs import results
 from imagewizard.runs.results import ResultFiles
 from imagewizard.schema import KEY, MEANS, PSNR, noisy
 
-# Kept for each shard: errors of more kinds than that are in the rows.
+# Kinds of errors that are kept for each shard; all are in the rows.
 TOP_ERRORS = 100
-# Footers and small files: latency, not work.
+# Footers and small files are latency, not work.
 READ_THREADS = 16
-# A try takes seconds, and of each shard's files there is one compaction, at most one a retry.
+# A try takes seconds, and each shard is compacted once, and once more after a retry.
 SNAPSHOT_TRIES = 5
 
-# A row is superseded by a later one of its key. IS NOT DISTINCT FROM, for noise_kind and sigma may be null.
+# A later row of the same key supersedes a row. IS NOT DISTINCT FROM, because noise_kind and sigma may be null.
 SUPERSEDED = " AND ".join(
     [*(f"row.{name} IS NOT DISTINCT FROM later.{name}" for name in KEY), "row.attempt < later.attempt"]
 )
@@ -61,12 +61,12 @@ class Totals:
 
     @property
     def means(self) -> list[dict[str, Any]]:
-        """For each mode and sigma: images, ok, errors, and the mean of each of MEANS (None over nothing) and gain."""
+        """For each mode and sigma: images, ok, errors, gain, and the mean of each of MEANS; None where no row has one."""
         found = []
         for score in sorted(self.scores, key=lambda s: (s["mode"], s["sigma"] is None, s["sigma"])):
             row = {name: score[name] for name in ("mode", "sigma", "images", "ok", "errors")}
             for name in MEANS:
-                count = score.get(f"{name}_count", 0)  # a run of before may lack a column
+                count = score.get(f"{name}_count", 0)  # an older run may lack a column
                 row[name] = score[f"{name}_sum"] / count if count else None
             row["gain"] = None if row[PSNR] is None else row[PSNR] - row[noisy(PSNR)]
             found.append(row)
@@ -75,10 +75,10 @@ class Totals:
 
 def of_rows(table: pa.Table, stage_seconds: dict[str, float]) -> Totals:
     """The totals of rows by RESULT_SCHEMA, some of which may be superseded by others of them."""
-    import duckdb  # only those who ask for totals need it: a machine that trains may lack it
+    import duckdb  # a machine that trains may lack it, and never asks for totals
 
     with duckdb.connect() as connection:
-        connection.execute("SET threads = 1")  # beside actors that have the cores
+        connection.execute("SET threads = 1")  # actors have the cores
         connection.register("rows", table)
         connection.execute(_CURRENT)
         scores = connection.sql(_SCORES).to_arrow_table().to_pylist()
@@ -126,7 +126,7 @@ def snapshot(run: str) -> tuple[ResultFiles, dict[int, Totals]]:
     """The result files of a run at one moment, and {shard: totals} of what is in them. Raises OSError."""
     for _ in range(SNAPSHOT_TRIES - 1):
         files = results.listing(run)
-        with suppress(FileNotFoundError):  # a compaction has put one in the place of those that were listed
+        with suppress(FileNotFoundError):  # a compaction has replaced files since the listing
             return files, of_shards(run, files)
     files = results.listing(run)
     return files, of_shards(run, files)
@@ -137,7 +137,7 @@ def of_shards(run: str, files: ResultFiles) -> dict[int, Totals]:
     finished = [shard for shard in files.shards if not files.blocks.get(shard)]
     with ThreadPoolExecutor(READ_THREADS) as pool:
         found = dict(zip(finished, pool.map(lambda shard: read(run, files.shards[shard].name), finished), strict=True))
-        for shard in files.blocks:  # one after the other, for these are held in memory
+        for shard in files.blocks:  # one shard at a time, because its rows are held in memory
             found[shard] = of_files(list(pool.map(lambda name: results.read(run, name), files.of_shard(shard))))
     return found
 
@@ -148,6 +148,6 @@ def read(run: str, name: str) -> Totals:
 
 
 def of_files(files: list[tuple[pa.Table, dict[str, Any]]]) -> Totals:
-    """The totals of result files as results.read gives them."""
+    """The totals of files, given as results.read returns them."""
     seconds = merge(Totals(stage_seconds=notes.get("stage_seconds", {})) for _, notes in files).stage_seconds
     return of_rows(pa.concat_tables(table for table, _ in files), seconds)
