@@ -156,7 +156,7 @@ def lines(
 
 
 def _path(kind: str, points: list[tuple[float, float]]) -> str:
-    """A line through the points; where they are denser than one per SVG unit, through the lowest and highest of each."""
+    """A line through the points; where they are denser than SVG units, through the lowest and highest of each unit."""
     columns: dict[int, list[tuple[float, float]]] = {}
     for point in points:
         columns.setdefault(int(point[0]), []).append(point)

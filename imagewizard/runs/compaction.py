@@ -45,7 +45,7 @@ _COMPLETE = """
 
 
 def _check(run: str, shard: int, rows: pa.Table, current: int, levels: int) -> None:
-    """Raises RuntimeError unless each image of the shard has one current row for each level, and no other rows exist."""
+    """Raises RuntimeError unless each image of the shard has one current row for each level, and nothing else has."""
     wanted = shards.read_shard(run, shard).select([IMAGE_ID])
     with duckdb.connect() as connection:
         connection.execute("SET threads = 1")

@@ -181,8 +181,8 @@ def dataset(run: str, names: list[str]) -> "ds.Dataset":
     return ds.dataset(paths, schema=RESULT_SCHEMA, format="parquet", filesystem=filesystem)
 
 
-# A key in the metadata of a file's Arrow schema. Its value is JSON: of a block `stage_seconds`, of a shard the fields of
-# its Totals.
+# A key in the metadata of a file's Arrow schema. Its value is JSON: `stage_seconds` of a block, or the fields of a
+# shard's Totals.
 _NOTES = b"imagewizard"
 
 

@@ -61,7 +61,7 @@ class Totals:
 
     @property
     def means(self) -> list[dict[str, Any]]:
-        """For each mode and sigma: images, ok, errors, gain, and the mean of each of MEANS; None where no row has one."""
+        """For each mode and sigma: images, ok, errors, gain, and the mean of each of MEANS; None if no row has one."""
         found = []
         for score in sorted(self.scores, key=lambda s: (s["mode"], s["sigma"] is None, s["sigma"])):
             row = {name: score[name] for name in ("mode", "sigma", "images", "ok", "errors")}
