@@ -157,6 +157,10 @@ class Metric:
         """`PSNR 31.42 dB`; empty without a value."""
         return "" if value is None else f"{self.label} {value:.{self.decimals}f} {self.unit}".rstrip()
 
+    def change(self, noisy: float | None, denoised: float | None) -> str:
+        """`PSNR 20.17 → 31.42 dB`; empty without values."""
+        return "" if noisy is None else self.text(denoised).replace(" ", f" {noisy:.{self.decimals}f} → ", 1)
+
 
 # By name, which is the metric's column in result rows. A new one takes an entry here, and its columns in schema.py.
 METRICS = {

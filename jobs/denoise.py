@@ -5,7 +5,9 @@ from typing import Any
 
 from imagewizard import config
 from imagewizard.config.denoise import DenoiseConfig
+from imagewizard.metrics import METRICS
 from imagewizard.progress import Printer
+from imagewizard.schema import noisy
 from jobs import shell
 from jobs.shell import parse
 
@@ -34,11 +36,9 @@ def main(argv: list[str]) -> int:
 
 def _print_summary(job: DenoiseConfig, summary: dict[str, Any]) -> None:
     for score in summary["scores"]:
-        if score["psnr"] is not None:
-            print(
-                f"sigma {score['sigma']:g}: PSNR {score['psnr_noisy']:.2f} → {score['psnr']:.2f} dB, "
-                f"SSIM {score['ssim_noisy']:.4f} → {score['ssim']:.4f}, mean of {score['ok']} images"
-            )
+        changes = [metric.change(score[noisy(name)], score[name]) for name, metric in METRICS.items()]
+        if any(changes):
+            print(f"sigma {score['sigma']:g}: {', '.join(filter(None, changes))}, mean of {score['ok']} images")
     for error in summary["top_errors"]:
         print(f"{error['images']} failed at {error['stage']}: {error['error']} (e.g. {error['example']})")
     if summary["failed"]:

@@ -186,7 +186,9 @@ def test_each_metric_measures_what_its_name_says_and_knows_which_way_is_up():
 def test_a_value_is_shown_with_its_label_unit_and_decimals():
     assert METRICS["psnr"].text(31.416) == "PSNR 31.42 dB"
     assert METRICS["ssim"].text(0.87654) == "SSIM 0.8765"
-    assert METRICS["ssim"].text(None) == ""
+    assert METRICS["ssim"].text(None) == METRICS["ssim"].change(None, None) == ""
+    assert METRICS["psnr"].change(20.174, 31.416) == "PSNR 20.17 → 31.42 dB"
+    assert METRICS["ssim"].change(0.5, 0.87654) == "SSIM 0.5000 → 0.8765"
 
 
 def test_result_rows_have_a_column_for_each_metric_before_and_after():

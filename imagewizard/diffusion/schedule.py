@@ -31,24 +31,23 @@ class NoiseSchedule:
         """From a diffusers scheduler config. Raises UserError unless it is a DDPM's that predicts epsilon."""
         prediction = config.get("prediction_type", "epsilon")
         if prediction != "epsilon":
-            raise UserError(f"model: its scheduler says prediction_type={prediction}; only epsilon is supported")
+            raise UserError(f"its scheduler says prediction_type={prediction}", "only epsilon is supported", "model")
         # A scheduler without betas (score SDE, flow matching) must not silently get the DDPM's default ones.
         if "_class_name" in config and not config.keys() & {"beta_schedule", "trained_betas"}:
-            raise UserError(
-                f"model: its scheduler is a {config['_class_name']} without betas; only a DDPM's can be used"
-            )
+            what = f"its scheduler is a {config['_class_name']} without betas"
+            raise UserError(what, "only a DDPM's can be used", "model")
         if config.get("rescale_betas_zero_snr"):
-            raise UserError(
-                "model: its scheduler rescales its betas to end without signal, where epsilon tells nothing"
-            )
+            what = "its scheduler rescales its betas to end without signal, where epsilon tells nothing"
+            raise UserError(what, "only a schedule that keeps some signal can be used", "model")
         try:
             alphas_cumprod = np.cumprod(1.0 - _betas(**{key: config[key] for key in _BETA_KEYS if key in config}))
         except (TypeError, ValueError) as error:
-            raise UserError(f"model: its scheduler's config makes no betas: {error}") from None
-        if not len(alphas_cumprod) or np.any(np.diff(alphas_cumprod, prepend=1.0, append=0.0) >= 0.0):
             raise UserError(
-                "model: its scheduler's alphas_cumprod do not fall within (0, 1), step by step; mend its betas"
-            )
+                f"its scheduler's config makes no betas: {error}", "correct scheduler_config.json", "model"
+            ) from None
+        if not len(alphas_cumprod) or np.any(np.diff(alphas_cumprod, prepend=1.0, append=0.0) >= 0.0):
+            what = "its scheduler's alphas_cumprod do not fall within (0, 1), step by step"
+            raise UserError(what, "correct its betas", "model")
         clip = bool(config.get("clip_sample", True)) and config.get("clip_sample_range", 1.0) == 1.0
         return cls(alphas_cumprod, clip)
 

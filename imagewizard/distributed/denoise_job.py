@@ -15,7 +15,7 @@ from imagewizard import storage
 from imagewizard.bulk import pending
 from imagewizard.config.denoise import RESULT_KEYS, ActorConfig, DenoiseConfig
 from imagewizard.distributed import cluster, pipeline
-from imagewizard.errors import JobError, keyed
+from imagewizard.errors import JobError, UserError, keyed
 from imagewizard.manifest import shards
 from imagewizard.manifest.shards import ManifestIndex
 from imagewizard.models import files as model_files
@@ -72,7 +72,12 @@ class DenoisePlan:
 def prepare(config: DenoiseConfig) -> DenoisePlan:
     """Checks all that can be checked without starting anything and without writing a byte. Raises UserError."""
     model = model_files.find(config.model)
-    restorers.check(model, max_sigma=max(level or 0.0 for level in config.levels))
+    try:
+        restorers.check(model, max_sigma=max(level or 0.0 for level in config.levels))
+    except UserError as error:
+        if error.key != "sigma":
+            raise
+        raise error.at("denoise.sigma" if config.noise is None else "noise.sigma") from None
     job.check_output(config.output, config.input)
     stored = job.read_job(config.output)
     if stored is None:

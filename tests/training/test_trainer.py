@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from imagewizard.training.objective import inputs
 from torch import Tensor
 
 from imagewizard.config.train import OptimizerSection, TrainConfig
@@ -17,7 +18,6 @@ from imagewizard.models import files as model_files
 from imagewizard.models import network
 from imagewizard.training import validation
 from imagewizard.training.losses import VGG19Features
-from imagewizard.training.objective import inputs
 from imagewizard.training.samples import TrainingBatch
 from imagewizard.training.trainer import Trainer, learning_rate
 from tests.support.models import CELEBAHQ_NETWORK, CELEBAHQ_SCHEDULER, tiny_network
