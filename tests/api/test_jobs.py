@@ -140,12 +140,14 @@ def test_jobs_run_one_after_another_in_silence_beside_the_callers_own_ray(
 ) -> None:
     before, ours = ray.get_runtime_context().get_job_id(), DataContext.get_current().copy()
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
-    first = iw.run_denoise_job(job(tmp_path / "a"))
+    told: list[str] = []
+    first = iw.run_denoise_job(job(tmp_path / "a"), reporter=told.append)
     second = iw.run_denoise_job(job(tmp_path / "b"))
     again = iw.run_denoise_job(job(tmp_path / "b", output=second.uri))
     out, err = capfd.readouterr()
     # Ray's C++ side writes to stderr by itself; in the caller's Ray that is the caller's to silence.
     assert out == "" and [line for line in err.splitlines() if ".cc:" not in line] == []
+    assert told[0].startswith("ray ") and told[-1].startswith("4/4 images  0 failed")
     for run in (first, second, again):
         assert run.results().num_rows == 4
     summary = again.summary()
@@ -155,13 +157,6 @@ def test_jobs_run_one_after_another_in_silence_beside_the_callers_own_ray(
     context = DataContext.get_current()
     for name in ("enable_progress_bars", "target_max_block_size", "raise_original_map_exception", "execution_options"):
         assert getattr(context, name) == getattr(ours, name), name
-
-
-@pytest.mark.usefixtures("ray_cluster", "quick")
-def test_a_reporter_is_told_how_far_the_job_is(tmp_path: Path) -> None:
-    told: list[str] = []
-    iw.run_denoise_job(job(tmp_path), reporter=told.append)
-    assert told[0].startswith("ray ") and told[-1].startswith("4/4 images  0 failed")
 
 
 def test_errors_are_those_of_the_api(tmp_path: Path) -> None:
