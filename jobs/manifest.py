@@ -1,14 +1,15 @@
-"""imagewizard manifest: a folder or prefix listed once, for as many runs as like."""
+"""imagewizard manifest: lists a folder or prefix once, for any number of runs."""
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
-from imagewizard.manifest import standalone
-from imagewizard.manifest.filters import Filters
-from imagewizard.manifest.index import ManifestIndex
-from imagewizard.manifest.standalone import Outcome
 from imagewizard.progress import Printer
 from jobs import shell
+
+if TYPE_CHECKING:
+    from imagewizard.manifest.index import ManifestIndex
+    from imagewizard.manifest.standalone import Outcome
 
 _EPILOG = """\
 SRC is a folder or s3:// prefix, listed recursively, a tar shard or a Parquet file. M, local or s3://, is a folder of
@@ -41,8 +42,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    """Lists SRC, or says that it was listed, and returns the exit code."""
+    """Lists SRC, or reports that it is listed already; returns the exit code."""
     options = _parser().parse_args(argv)
+    # What takes a moment to import is not needed for --help.
+    from imagewizard.manifest import standalone
+    from imagewizard.manifest.filters import Filters
+
     filters = Filters(tuple(options.suffix), options.min_bytes, options.max_bytes, options.glob)
     plan = standalone.plan(options.source, options.out, filters)
     print(plan, flush=True)
@@ -53,7 +58,7 @@ def main(argv: list[str]) -> int:
     return shell.DONE
 
 
-def _print_outcome(folder: str, outcome: Outcome) -> None:
+def _print_outcome(folder: str, outcome: "Outcome") -> None:
     index = outcome.index
     if index.skipped:
         more = ", …" if index.skipped > len(outcome.examples) else ""
@@ -66,7 +71,7 @@ def _print_outcome(folder: str, outcome: Outcome) -> None:
     print(f"{_counts(index)}; {outcome.seconds:.1f} s, {outcome.rate:,.0f} files/s; in {folder}")
 
 
-def _counts(index: ManifestIndex) -> str:
+def _counts(index: "ManifestIndex") -> str:
     return f"{index.images:,} images, {index.bytes:,} bytes, {len(index.blocks)} shards"
 
 

@@ -34,7 +34,7 @@ def test_line_and_rates(now: list[float], capsys: pytest.CaptureFixture[str]) ->
     assert (bar.rows, bar.seconds, bar.rate) == (80, 20.0, 4.0)
 
 
-def test_the_time_to_go_is_reckoned_from_the_last_minute(now: list[float]) -> None:
+def test_eta_is_computed_from_the_last_minute(now: list[float]) -> None:
     bar = Progress(total=10_000, done=0, failed=0)
     for now[0], rows in ((10.0, 1), (20.0, 1000), (70.0, 10), (100.0, 10), (130.0, 10)):
         bar.add(rows, failed=0)

@@ -80,9 +80,8 @@ def _labelled(run: str, table: str) -> str:
 
 def _lock(connection: duckdb.DuckDBPyConnection) -> None:
     """Takes the connection's access to disk, network and Python's variables away, for good."""
-    spill = (
-        Path(tempfile.gettempdir()) / f"imagewizard-query-{os.getpid()}"
-    )  # the default is .tmp in the working folder
+    # The default is .tmp in the working folder.
+    spill = Path(tempfile.gettempdir()) / f"imagewizard-query-{os.getpid()}"
     connection.execute("SET temp_directory = ?", [str(spill)])
     for setting in (
         "autoload_known_extensions = false",

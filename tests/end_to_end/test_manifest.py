@@ -18,9 +18,7 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def test_it_lists_once_says_so_the_second_time_and_refreshes(
-    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_second_run_lists_only_with_refresh(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [str(source), "--out", str(tmp_path / "m")]
     plan = f"from     {source}\ninto     {tmp_path}/m\nfilters  none\n"
     assert shell.run(manifest.main, [*words, "--dry-run"]) == shell.DONE
@@ -74,7 +72,7 @@ def test_a_mistake_is_one_line_and_exit_code_2_and_writes_nothing(
     assert not (tmp_path / "m").exists()
 
 
-def test_what_it_makes_is_an_input(source: Path, tmp_path: Path) -> None:
+def test_manifest_is_an_input_of_a_bulk_job(source: Path, tmp_path: Path) -> None:
     from imagewizard.manifest import shards
 
     assert manifest.main([str(source), "--out", str(tmp_path / "m")]) == shell.DONE

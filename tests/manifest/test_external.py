@@ -30,7 +30,7 @@ def test_other_columns_are_left_out_and_missing_ones_are_null(tmp_path: Path) ->
     assert found == [{"image_id": "2", "uri": "s3://b/2.png"} | NOTHING, {"image_id": "1", "uri": "/x/1.png"} | NOTHING]
 
 
-def test_all_columns_are_taken_over_whatever_their_width(tmp_path: Path) -> None:
+def test_all_columns_are_cast_to_the_manifest_schema(tmp_path: Path) -> None:
     table = {
         "image_id": pa.array(["a", "b"], pa.large_string()),
         "uri": pa.array(["/a.tar", "/b.parquet"], pa.string_view()),
@@ -69,7 +69,7 @@ def test_relative_uris_are_made_absolute(tmp_path: Path, monkeypatch: pytest.Mon
         ({"image_id": ["a"], "uri": ["x"], "row": [0.5]}, "column row is double; it must hold whole numbers"),
     ],
 )
-def test_wrong_columns_are_refused_wherever_the_row_is(
+def test_wrong_columns_and_values_are_refused(
     tmp_path: Path, table: dict, complaint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(external, "LISTED_ROWS", 2)
@@ -83,7 +83,7 @@ def test_a_file_with_images_is_no_manifest(tmp_path: Path) -> None:
     assert not external.is_one(pa.schema([("image_id", pa.string())]))
 
 
-def test_damage_in_the_middle_ends_a_single_manifest_with_its_name(tmp_path: Path) -> None:
+def test_error_for_a_damaged_manifest_names_it(tmp_path: Path) -> None:
     path = tmp_path / "m.parquet"
     table = pa.table({"image_id": [f"{i:03d}" for i in range(100)], "uri": ["x"] * 100})
     pq.write_table(table, path, row_group_size=50)

@@ -39,6 +39,6 @@ def test_a_folder_without_an_index(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ['{"images": 3}', "[1]", "no json", '{"blocks": [1]}', "null"])
-def test_an_index_of_someone_else_is_none(tmp_path: Path, text: str) -> None:
+def test_index_of_another_program_is_ignored(tmp_path: Path, text: str) -> None:
     (tmp_path / "index.json").write_text(text)
     assert manifest_index.read(str(tmp_path)) is None

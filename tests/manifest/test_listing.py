@@ -65,7 +65,7 @@ def test_links_to_folders_are_not_followed_and_dangling_links_are_kept(tmp_path:
     assert [(row["image_id"], row["bytes"]) for row in rows] == [("a.png", 8), ("gone.png", None), ("link.png", 9)]
 
 
-def test_a_name_that_is_no_utf8_is_counted_as_skipped(tmp_path: Path) -> None:
+def test_name_that_is_not_utf8_is_skipped(tmp_path: Path) -> None:
     touch(tmp_path, "a.png")
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe9.png")).touch()
     tally = Tally()
@@ -74,7 +74,7 @@ def test_a_name_that_is_no_utf8_is_counted_as_skipped(tmp_path: Path) -> None:
     tally.examples[0].encode()
 
 
-def test_a_large_folder_comes_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_folder_is_listed_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "PAGE_NAMES", 4)
     monkeypatch.setattr(listing_rows, "BATCH_ROWS", 5)
     names = [f"{folder}/{i}.png" for folder in "ab" for i in range(11)]
@@ -99,7 +99,7 @@ def test_a_folder_that_may_not_be_listed_is_named(tmp_path: Path, monkeypatch: p
         listed(str(tmp_path))
 
 
-def test_a_list_of_files_is_named_below_the_folder_they_share(tmp_path: Path) -> None:
+def test_ids_of_a_list_are_relative_to_the_shared_folder(tmp_path: Path) -> None:
     touch(tmp_path, "x/a.png", "x/y/b.png", "x/readme.md", "x/z/c.png", "x/z/w/d.png")
     tally = Tally()
     sources = [f"{tmp_path}/x/{name}" for name in ("y/b.png", "a.png", "gone.png", "readme.md", "z/")]
@@ -145,7 +145,7 @@ def test_an_s3_prefix_is_listed_as_a_folder_is(bucket: str) -> None:
     assert sorted(ids([f"{bucket}/in", f"{bucket}/x.png"])) == ["in/a.png", "in/deep/b c+%é.JPG", "x.png"]
 
 
-def test_what_is_not_there_on_s3_is_said_at_once(bucket: str) -> None:
+def test_missing_s3_source_is_reported(bucket: str) -> None:
     put(bucket, "in/a.png", "note.txt")
     for source, complaint in (
         (f"{bucket}/nowhere", "nowhere does not exist"),
@@ -175,7 +175,7 @@ def test_the_first_batch_is_enough_for_a_check(bucket: str, monkeypatch: pytest.
     assert closed == [f"{bucket}/in"]
 
 
-def test_an_index_of_someone_else_is_a_file_like_others(tmp_path: Path) -> None:
+def test_index_of_another_program_is_an_ordinary_file(tmp_path: Path) -> None:
     touch(tmp_path, "a.png")
     for text in ('{"images": 3}', "[1]", "no json", '{"blocks": [1]}'):
         (tmp_path / "index.json").write_text(text)

@@ -105,7 +105,7 @@ def test_a_manifest_in_a_folder_is_one(folder: Path) -> None:
     assert tally.ids_are_given
 
 
-def test_a_name_that_a_tar_holds_twice_gives_two_ids(tmp_path: Path) -> None:
+def test_repeated_member_name_gets_an_id_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(tar_shards.pack([("x.png", b"old"), ("x.png", b"new"), ("x.png", b"newer")]))
     rows = listed(str(tmp_path))
     assert len({row["image_id"] for row in rows}) == 3
@@ -113,7 +113,7 @@ def test_a_name_that_a_tar_holds_twice_gives_two_ids(tmp_path: Path) -> None:
     assert sorted(contents(rows)) == [b"new", b"newer", b"old"]
 
 
-def test_damage_is_a_row_that_cannot_be_read_and_costs_no_other_shard(folder: Path) -> None:
+def test_damaged_shard_becomes_a_row_and_costs_no_other_shard(folder: Path) -> None:
     data = bytearray(tar_shards.pack([(f"{i}.png", b"x" * 600) for i in range(4)]))
     data[3072 : 3072 + 20] = b"\xff" * 20
     (folder / "damaged.tar").write_bytes(data)
@@ -157,7 +157,7 @@ def compressed() -> bytes:
         ("a.parquet", {"image_id": [1], "image": [b"2"]}, "column image_id is int64"),
     ],
 )
-def test_a_source_that_is_none_of_its_kind_is_refused(
+def test_source_with_the_wrong_contents_is_refused(
     tmp_path: Path, name: str, content: bytes | dict, complaint: str
 ) -> None:
     if isinstance(content, bytes):

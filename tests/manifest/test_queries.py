@@ -21,7 +21,7 @@ def shard(path: Path, images: dict[str, int | None]) -> None:
     pq.write_table(table, path)
 
 
-def test_an_id_that_comes_twice_in_different_shards_is_found(tmp_path: Path) -> None:
+def test_repeated_id_is_found_across_shards(tmp_path: Path) -> None:
     shard(tmp_path / "a.parquet", {f"{i}": 1 for i in range(1000)})
     shard(tmp_path / "b.parquet", {f"{i}": 1 for i in range(999, 2000)})
     shard(tmp_path / "c.parquet", {f"{i}": 1 for i in range(1000, 2000)})
@@ -31,7 +31,7 @@ def test_an_id_that_comes_twice_in_different_shards_is_found(tmp_path: Path) -> 
     assert queries.repeated_id(queries.dataset(folder, [])) is None
 
 
-def test_equal_hashes_are_no_equal_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ids_of_equal_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shard(tmp_path / "a.parquet", {f"{i}": 1 for i in range(100)})
     connection = duckdb.connect
 
@@ -64,7 +64,7 @@ def test_shards_on_s3_are_read_where_they_are(tmp_path: Path, bucket: str) -> No
     assert queries.changes(queries.dataset("x", []), found) == Changes(2, 0, 0)
 
 
-def test_it_spills_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_queries_spill_to_disk_and_clean_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queries.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
     monkeypatch.setattr(queries, "MEMORY", "60MB")
     for name in "ab":

@@ -33,7 +33,7 @@ def listed(source: str | list[str]) -> list[dict]:
     return [row for table in listing.batches(source, Tally()) for row in table.to_pylist()]
 
 
-def test_it_holds_what_was_listed(tmp_path: Path) -> None:
+def test_manifest_holds_the_listed_images(tmp_path: Path) -> None:
     touch(tmp_path / "in", "b.PNG", "a.jpg", "deep/er/c.tiff", "notes.txt")
     index = shards.write(str(tmp_path / "run"), str(tmp_path / "in"), None)
     assert rows_of(tmp_path / "run") == listed(str(tmp_path / "in"))
@@ -43,7 +43,7 @@ def test_it_holds_what_was_listed(tmp_path: Path) -> None:
     assert shards.read_shard(str(tmp_path / "run"), 0).schema == MANIFEST_SCHEMA
 
 
-def test_a_manifest_lies_on_s3_as_on_disk(tmp_path: Path, bucket: str) -> None:
+def test_manifest_on_s3_equals_one_on_disk(tmp_path: Path, bucket: str) -> None:
     touch(tmp_path / "in", "a.png", "b.png")
     shards.write(f"{bucket}/run", str(tmp_path / "in"), None)
     assert shards.read_shard(f"{bucket}/run", 0).to_pylist() == listed(str(tmp_path / "in"))
@@ -51,9 +51,7 @@ def test_a_manifest_lies_on_s3_as_on_disk(tmp_path: Path, bucket: str) -> None:
     assert rows_of(tmp_path / "run") == listed(str(tmp_path / "in"))
 
 
-def test_ids_that_come_twice_are_refused_wherever_they_are_and_nothing_is_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_repeated_ids_are_refused_and_no_shard_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "SHARD_ROWS", 10)
     for name, first in (("a", 0), ("b", 24)):
         ids = [f"{i}.png" for i in range(first, first + 25)]
@@ -100,7 +98,7 @@ def test_missing_empty_and_single_inputs_are_refused(tmp_path: Path) -> None:
     assert shards.read_index(str(tmp_path / "run")) is None
 
 
-def test_who_has_lost_the_run_writes_no_more_of_its_manifest(tmp_path: Path) -> None:
+def test_driver_that_lost_the_lease_writes_no_index(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.png").touch()
     calls = []
@@ -191,7 +189,7 @@ def test_an_interrupted_listing_has_no_index(tmp_path: Path, monkeypatch: pytest
     assert shards.read_index(str(tmp_path / "run")) is None
 
 
-def test_what_is_packed_keeps_its_place(tmp_path: Path) -> None:
+def test_packed_images_keep_their_place(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.tar").write_bytes(tar.pack([("x.png", b"123"), ("y.png", b"45")]))
     pq.write_table(pa.table({"image": [b"6"]}), tmp_path / "in" / "b.parquet")

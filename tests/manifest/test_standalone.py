@@ -43,7 +43,7 @@ def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != "_lock.json")
 
 
-def test_it_is_written_with_its_index_and_any_tool_reads_it(source: Path, tmp_path: Path) -> None:
+def test_manifest_is_plain_parquet_with_an_index(source: Path, tmp_path: Path) -> None:
     outcome = write(source, tmp_path / "m")
     index = outcome.index
     assert files(tmp_path / "m") == ["index.json", "s00000.parquet", "s00001.parquet", "s00002.parquet"]
@@ -135,7 +135,7 @@ def test_an_interrupted_listing_starts_afresh_and_an_interrupted_refresh_keeps_t
     assert files(tmp_path / "m") == ["index.json", "s00000-g1.parquet"]
 
 
-def test_two_at_once_are_kept_apart(source: Path, tmp_path: Path) -> None:
+def test_second_writer_is_refused(source: Path, tmp_path: Path) -> None:
     with Lease(str(tmp_path / "m")), pytest.raises(RunLockedError):
         write(source, tmp_path / "m")
     write(source, tmp_path / "m")
@@ -154,7 +154,7 @@ def test_a_folder_of_other_files_is_left_alone(source: Path, tmp_path: Path, nam
     assert name in files(tmp_path / "m")
 
 
-def test_where_it_must_not_go(source: Path, tmp_path: Path) -> None:
+def test_unusable_folders_are_refused(source: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder, complaint in (
         (source, "lies in"),
@@ -192,7 +192,7 @@ def test_from_s3_to_s3(source: Path, bucket: str) -> None:
     assert len(ids(f"{bucket}/m")) == 26
 
 
-def test_what_reads_it_needs_no_index(source: Path, tmp_path: Path) -> None:
+def test_manifest_is_readable_without_its_index(source: Path, tmp_path: Path) -> None:
     write(source, tmp_path / "m")
     assert pq.read_table(tmp_path / "m" / "s00000.parquet").num_rows == 10
     (tmp_path / "m" / "index.json").unlink()

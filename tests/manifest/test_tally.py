@@ -22,7 +22,7 @@ def test_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_it_is_printed_every_so_often(
+def test_line_is_printed_repeatedly(
     terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress_module, "LOG_SECONDS", 600.0 if terminal else 0.01)

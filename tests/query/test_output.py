@@ -73,7 +73,7 @@ def test_csv_and_json_hold_every_row_exactly(run: Path) -> None:
         assert parsed["finished_at"].startswith("2026-05-01 12:00:00") and line["finished_at"].startswith("2026-05-01")
 
 
-def test_what_a_format_has_no_type_for_becomes_text(run: Path) -> None:
+def test_values_without_a_type_in_the_format_become_text(run: Path) -> None:
     sql = """SELECT [1, 2] AS list, INTERVAL 90 SECOND AS span, 'inf'::DOUBLE AS endless, sum(attempt) AS total,
              {'a': 'x'} AS struct, 'q"u,o' AS quoted, NULL AS nothing FROM results"""
     line = next(csv.DictReader(io.StringIO(written(run, sql, "csv"))))

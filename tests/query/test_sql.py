@@ -43,7 +43,7 @@ def test_a_retry_replaces_only_the_row_of_its_own_key(tmp_path: Path) -> None:
         assert len(rows_of(tmp_path, "FROM results")) == len(keys), number
 
 
-def test_several_runs_are_told_apart_by_the_folder_as_given(run: Path, tmp_path: Path) -> None:
+def test_column_run_holds_the_folder_as_given(run: Path, tmp_path: Path) -> None:
     other = tmp_path / "it's another"
     write_rows(other, [row("a.png", psnr=35.0)])
     with query_sql.connect([str(run), str(other), str(run)]) as connection:
@@ -51,7 +51,7 @@ def test_several_runs_are_told_apart_by_the_folder_as_given(run: Path, tmp_path:
     assert found == [{"run": str(other), "n": 1}, {"run": str(run), "n": 7}]
 
 
-def test_a_run_without_results_can_be_asked_too(tmp_path: Path) -> None:
+def test_run_without_results_can_be_queried(tmp_path: Path) -> None:
     write_job(tmp_path, 3)
     assert rows_of(tmp_path, "SELECT * FROM results") == []
     with query_sql.connect([str(tmp_path)]) as connection:
@@ -104,9 +104,7 @@ def test_sql_does_not_see_the_programs_variables(run: Path) -> None:
     assert variable.num_rows
 
 
-def test_files_that_go_while_they_are_scanned_are_no_mistake_of_the_query(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_that_vanishes_while_it_is_scanned_is_a_job_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "IN_MEMORY_BYTES", 0)
     write_rows(tmp_path, [row("a.png")])
     gone = write_rows(tmp_path, [row("b.png")], block=1)
@@ -117,9 +115,7 @@ def test_files_that_go_while_they_are_scanned_are_no_mistake_of_the_query(
     assert "\n" not in str(error.value)
 
 
-def test_files_that_go_before_they_are_read_are_no_mistake_of_the_query(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_that_vanishes_before_it_is_read_is_a_job_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_rows(tmp_path, [row("a.png")])
     gone = write_rows(tmp_path, [row("b.png")], block=1)
     read = results.rows

@@ -29,6 +29,6 @@ def test_long_text_keeps_both_ends() -> None:
 
 
 @pytest.mark.parametrize("width", range(3, 20))
-def test_no_cut_text_is_wider_than_asked_for(width: int) -> None:
+def test_cut_text_fits_its_width(width: int) -> None:
     for text in ("写真" * 20, "a写" * 20, "x" * 40, "e\u0301" * 40):
         assert width_of(cut(text, width)) <= width

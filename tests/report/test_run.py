@@ -71,7 +71,7 @@ def test_images_of_equal_score_and_many_levels_make_no_more_than_twelve_samples(
     assert {each["image_id"] for _, each in chosen} == {"a.png"}
 
 
-def test_denoised_images_that_were_not_kept_are_missed(tmp_path: Path) -> None:
+def test_page_reports_that_denoised_images_were_not_kept(tmp_path: Path) -> None:
     page = page_of(finished_run(tmp_path, images=2, sigmas=(25.0,), keep=False))
     assert page.samples == [["clean", "noisy"], ["clean", "noisy"]]
     assert "a run with images.format=png would have" in page.text
@@ -82,7 +82,7 @@ def test_a_run_that_was_moved_still_shows_its_images(tmp_path: Path) -> None:
     assert page_of(moved).samples == [["clean", "noisy", "denoised"]] * 2
 
 
-def test_pictures_that_are_gone_changed_or_broken_are_told_and_the_others_shown(tmp_path: Path) -> None:
+def test_missing_changed_and_broken_pictures_are_reported(tmp_path: Path) -> None:
     run = finished_run(tmp_path, images=4, sigmas=(25.0,))
     photos = sorted((tmp_path / "photos").iterdir())
     photos[0].unlink()

@@ -80,7 +80,7 @@ def test_the_newest_panels_are_shown_and_the_first(whole_run: Path, whole_page: 
     assert whole_page.source.count("<details") == 3 and whole_page.source.count(" open>") == 1
 
 
-def test_panels_that_cannot_be_read_and_a_single_one(tmp_path: Path) -> None:
+def test_unreadable_panels_are_left_out(tmp_path: Path) -> None:
     training_runs.write_job(tmp_path)
     training_runs.write_panels(tmp_path, 150, 1.0)
     page = page_of(tmp_path)

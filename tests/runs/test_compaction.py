@@ -43,7 +43,7 @@ def test_one_file_has_all_rows_and_their_totals(run: str) -> None:
     assert totals.read(run, ShardFile(0, 2).name) == expected == totals.merge(totals.snapshot(run)[1].values())
 
 
-def test_stopped_before_the_old_files_are_deleted_nothing_is_twice(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crash_before_the_old_files_are_deleted_duplicates_no_row(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = records_of(run, ALL)
     with monkeypatch.context() as patched:
         patched.setattr(compaction.Folder, "delete", lambda folder, names: None)  # as if killed here
@@ -54,7 +54,7 @@ def test_stopped_before_the_old_files_are_deleted_nothing_is_twice(run: str, mon
     assert files.names == [ShardFile(0, 2).name] and len(files.superseded) == 4
 
 
-def test_stopped_while_deleting_nothing_is_missing(run: str) -> None:
+def test_crash_while_old_files_are_deleted_loses_no_row(run: str) -> None:
     before = records_of(run, ALL)
     names = results.listing(run).of_shard(0)
     kept = {name: Path(run, "results", name).read_bytes() for name in names[::2]}
@@ -64,7 +64,7 @@ def test_stopped_while_deleting_nothing_is_missing(run: str) -> None:
     assert records_of(run, ALL) == before
 
 
-def test_later_attempts_are_taken_in(run: str) -> None:
+def test_compaction_includes_later_attempts(run: str) -> None:
     compact(run)
     write_rows(Path(run), [error_row("a.png", "read", "x", sigma=15.0, attempt=2)], attempt=3)
     before = records_of(run, ALL)
@@ -82,7 +82,7 @@ def test_later_attempts_are_taken_in(run: str) -> None:
         ([row("a.png", sigma=15.0)], 3),  # a row twice
     ],
 )
-def test_a_shard_whose_rows_are_not_complete_is_not_compacted(run: str, rows: list[dict], block: int) -> None:
+def test_shard_with_missing_rows_is_not_compacted(run: str, rows: list[dict], block: int) -> None:
     write_rows(Path(run), rows, block=block)
     before = sorted(Path(run, "results").iterdir())
     with pytest.raises(RuntimeError, match="shard 0 has"):
@@ -90,7 +90,7 @@ def test_a_shard_whose_rows_are_not_complete_is_not_compacted(run: str, rows: li
     assert sorted(Path(run, "results").iterdir()) == before
 
 
-def test_a_level_that_was_estimated_counts_as_one(tmp_path: Path) -> None:
+def test_estimated_level_counts_as_one_level(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.png").touch()
     shards.write(str(tmp_path / "run"), str(tmp_path / "in"), 2)

@@ -38,7 +38,7 @@ def test_job_yaml_keeps_what_a_rerun_is_compared_with(tmp_path: Path) -> None:
         run_job.check_same_job(stored, "denoise", other, "f" * 16, RESULT_KEYS)
 
 
-def test_an_output_that_is_a_file_or_holds_other_things_is_refused(tmp_path: Path) -> None:
+def test_output_that_is_a_file_or_holds_other_files_is_refused(tmp_path: Path) -> None:
     run_job.check_output(str(tmp_path / "new" / "deep"), "in")
     run_job.check_output(str(tmp_path), "in")
     (tmp_path / "file").touch()
@@ -62,7 +62,7 @@ def test_an_output_within_the_input_is_refused(tmp_path: Path) -> None:
     run_job.check_output(str(tmp_path / "input"), f"{tmp_path}/in")
 
 
-def test_parts_of_a_run_without_its_job_are_refused(tmp_path: Path, bucket: str) -> None:
+def test_results_without_job_yaml_are_refused(tmp_path: Path, bucket: str) -> None:
     """They would count as done, whatever they were made with."""
     for folder in (str(tmp_path), f"{bucket}/run"):
         Folder(folder).write("results/s00000-b000000-a01.parquet", b"rows")
@@ -72,7 +72,7 @@ def test_parts_of_a_run_without_its_job_are_refused(tmp_path: Path, bucket: str)
         run_job.check_output(folder, "in")
 
 
-def test_a_job_that_began_between_the_look_and_the_lease_is_seen(tmp_path: Path) -> None:
+def test_job_that_began_before_the_lease_was_ours_is_noticed(tmp_path: Path) -> None:
     run_job.begin("denoise", config(tmp_path), "f", RESULT_KEYS)
     before = (tmp_path / "job.yaml").read_bytes()
     run_job.begin("denoise", config(tmp_path), "f", RESULT_KEYS)
@@ -91,7 +91,7 @@ def test_job_yaml_tells_the_kind_of_run(tmp_path: Path) -> None:
         assert run_job.kind(str(tmp_path)) is None
 
 
-def test_a_storage_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_storage_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> bytes:
         raise OSError("the server\nis gone")
 

@@ -40,7 +40,7 @@ def test_a_block_and_its_file_name_stand_for_each_other(block: BlockFile, name: 
         "summary.json",
     ],
 )
-def test_other_names_are_no_block(name: str) -> None:
+def test_other_names_do_not_parse_as_a_block(name: str) -> None:
     assert BlockFile.parse(name) is None
 
 
@@ -54,11 +54,11 @@ def test_a_shard_and_its_file_name_stand_for_each_other(shard: ShardFile, name: 
 
 
 @pytest.mark.parametrize("name", ["s00000-c1.parquet", "s000000-c01.parquet", "s00000-c01.parquet.x", "s00000.parquet"])
-def test_other_names_are_no_shard(name: str) -> None:
+def test_other_names_do_not_parse_as_a_shard(name: str) -> None:
     assert results.parse(name) is None
 
 
-def test_a_shards_file_counts_in_the_place_of_what_it_holds() -> None:
+def test_shard_file_supersedes_its_blocks() -> None:
     names = [
         *(BlockFile(0, block, 1).name for block in range(3)),
         BlockFile(0, 1, 2).name,
@@ -80,7 +80,7 @@ def test_a_shards_file_is_listed_after_its_blocks() -> None:
     assert ShardFile(3, 1).name > BlockFile(3, 999_999, 99).name
 
 
-def test_a_listing_into_which_a_compaction_falls_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listing_is_repeated_if_a_compaction_interferes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first listing is made to see the folder half way: the block is gone, the shard's file not yet seen."""
     block, whole = BlockFile(0, 0, 1).name, ShardFile(0, 1).name
     for listings in ([[], [whole]], [[block], [], [whole]]):
@@ -89,7 +89,7 @@ def test_a_listing_into_which_a_compaction_falls_is_repeated(tmp_path: Path, mon
         assert results.listing(str(tmp_path)).names == [whole]
 
 
-def test_a_listing_ends_while_rows_are_committed_all_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listing_ends_although_rows_are_committed_all_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     count = itertools.count(1)
     growing = lambda folder, name, suffix: [BlockFile(0, block, 1).name for block in range(next(count))]  # noqa: E731
     monkeypatch.setattr(results.Folder, "list", growing)
@@ -116,21 +116,21 @@ def test_only_committed_files_are_listed(tmp_path: Path) -> None:
     assert results.result_files(str(tmp_path)) == ["s00000-b000007-a02.parquet", "s00001-b000000-a01.parquet"]
 
 
-def test_a_folder_that_is_no_run_is_the_users_mistake(tmp_path: Path) -> None:
+def test_folder_that_is_no_run_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("")
     for folder in (tmp_path, tmp_path / "missing"):
         with pytest.raises(UserError, match="no run folder"):
             results.result_files(str(folder))
 
 
-def test_a_run_without_results_yet_has_no_rows_but_all_columns(tmp_path: Path) -> None:
+def test_run_without_results_has_all_columns(tmp_path: Path) -> None:
     write_job(tmp_path, 3)
     names = results.result_files(str(tmp_path))
     assert names == []
     assert results.dataset(str(tmp_path), names).to_table().schema == RESULT_SCHEMA
 
 
-def test_rows_keep_their_types_where_all_are_errors(tmp_path: Path) -> None:
+def test_columns_of_an_all_error_file_keep_their_types(tmp_path: Path) -> None:
     write_rows(tmp_path, [error_row("a.png", "read", "no such file")])
     write_rows(tmp_path, [row("b.png")], block=1)
     rows = results.dataset(str(tmp_path), results.result_files(str(tmp_path))).to_table()

@@ -48,7 +48,7 @@ def test_a_run_with_all_rows_is_finished(run: Path) -> None:
     assert (found.state, found.pending) == ("finished", 0)
 
 
-def test_a_compaction_between_two_looks_costs_the_rate_alone(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compaction_while_status_is_read_costs_only_the_rate(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot = totals.snapshot
 
     def look(folder: str) -> object:
@@ -61,7 +61,7 @@ def test_a_compaction_between_two_looks_costs_the_rate_alone(run: Path, monkeypa
     assert (found.ok, found.failed, found.rows_per_second) == (1, 1, None)
 
 
-def test_a_run_that_is_not_listed_yet(run: Path) -> None:
+def test_run_whose_listing_is_not_finished(run: Path) -> None:
     shutil.rmtree(run / "manifest")
     shutil.rmtree(run / "results")
     assert status.read(str(run)).state == "stopped"

@@ -52,7 +52,7 @@ def same_means(means: list[dict], expected: list[dict]) -> bool:
     ] == means
 
 
-def test_totals_tell_what_the_canned_queries_tell(tmp_path: Path) -> None:
+def test_totals_equal_the_canned_queries(tmp_path: Path) -> None:
     commit(tmp_path, some_rows(0, 40), shard=0)
     write_shard(tmp_path, some_rows(100, 180), shard=1, attempt=2)
     commit(tmp_path, some_rows(200, 260), shard=2)
@@ -102,7 +102,7 @@ def test_a_run_without_rows_has_empty_totals(tmp_path: Path) -> None:
     assert whole(tmp_path) == Totals()
 
 
-def test_a_compaction_that_falls_into_the_reading_is_no_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compaction_while_totals_are_read_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The block's file is listed, and gone when it is to be read; the shard's file is there in its place."""
     block = write_rows(tmp_path, [row("a.png")])
     read = results.read
@@ -118,7 +118,7 @@ def test_a_compaction_that_falls_into_the_reading_is_no_loss(tmp_path: Path, mon
     assert files.names == ["s00000-c01.parquet"] and found[0].ok == 1
 
 
-def test_the_times_of_blocks_add_up(tmp_path: Path) -> None:
+def test_stage_seconds_of_blocks_add_up(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     for block in range(3):
         name = results.BlockFile(0, block, 1).name
