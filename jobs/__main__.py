@@ -15,6 +15,7 @@ COMMANDS = {
     "report": "a run as one self-contained HTML page",
     "prepare": "BSDS500 into manifests, the CBSD68 benchmark set apart",
     "train": "train a model on Ray Train into a run folder; again to resume",
+    "config": "print a commented config to start from",
     "bench": "throughput of the pipeline against the bare model and a plain loop",
 }
 

@@ -42,6 +42,7 @@ class ImagesSection(Section):
     """Denoised images, written under <output>/images in the input's tree. Restored ones keep what their inputs had."""
 
     format: Literal["png", "jpg", "webp", "tiff"] = "png"
+    """png, tiff: lossless, 8 or 16 bits a channel. webp: 8 bits. jpg: 8 bits, no alpha channel."""
     quality: Annotated[int, Field(ge=1, le=100)] | None = None
     """For jpg and webp; null: 95 for jpg, lossless for webp."""
     pack: Literal["tar"] | None = None
@@ -54,6 +55,7 @@ class ResourcesSection(Section):
     actors: Annotated[int, Field(ge=1)] | Auto = "auto"
     """Model actors; auto: one a GPU of the cluster, or, without any, one a CPU core."""
     gpus_per_actor: Annotated[float, Field(ge=0)] | Auto = "auto"
+    """auto: one where the cluster has GPUs, else none. A fraction lets actors share a GPU."""
     batch_size: Annotated[int, Field(ge=1)] | Auto = "auto"
     """Images (or tiles) a forward."""
     block_rows: Annotated[int, Field(ge=1, le=100_000)] | Auto = "auto"
@@ -84,6 +86,7 @@ class DenoiseConfig(Section):
     images: ImagesSection | None = None
     """null: no denoised images are written, only rows."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Noise is a function of (seed, image id, sigma) alone."""
     max_pixels: Annotated[int, Field(ge=1)] = 100_000_000
     """An image with more pixels becomes an error row; guards against decompression bombs."""
     retry_failed: bool = False

@@ -134,7 +134,7 @@ def _locate(model: type[BaseModel], detail: ErrorDetails) -> tuple[list[str], li
     for part in detail["loc"]:
         fields = {field.alias or name: field for section in sections for name, field in section.model_fields.items()}
         if part in fields:
-            sections, known = _sections(fields[str(part)].annotation), list(fields)
+            sections, known = sections_of(fields[str(part)].annotation), list(fields)
         elif isinstance(part, int):  # in a list
             sections, known = [], []
         elif detail["type"] == "extra_forbidden" and part is detail["loc"][-1]:
@@ -146,12 +146,12 @@ def _locate(model: type[BaseModel], detail: ErrorDetails) -> tuple[list[str], li
     return path, known
 
 
-def _sections(annotation: Any) -> list[type[BaseModel]]:
+def sections_of(annotation: Any) -> list[type[BaseModel]]:
     """The sections that a key may hold: none, one, or several that their `kind` tells apart."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if get_origin(annotation) in (Annotated, Union, UnionType):
-        return [section for argument in get_args(annotation) for section in _sections(argument)]
+        return [section for argument in get_args(annotation) for section in sections_of(argument)]
     return []
 
 

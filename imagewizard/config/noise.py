@@ -38,6 +38,7 @@ class GaussianNoise(_Noise):
     """White Gaussian noise."""
 
     kind: Literal["gaussian"] = "gaussian"
+    """Which noise."""
     mean: Annotated[float, Field(ge=-255, le=255)] = 0.0
     """Mean of the noise, 0-255 scale; known, so it is subtracted before denoising."""
 

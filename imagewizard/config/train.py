@@ -37,15 +37,20 @@ class ScheduleSection(Section):
     """The DDPM's betas, as diffusers' DDIMScheduler makes them; they become part of the model."""
 
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
+    """How beta grows from the first timestep to the last."""
     beta_start: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    """Beta of the first timestep."""
     beta_end: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    """Beta of the last timestep."""
     num_train_timesteps: Annotated[int, Field(ge=2)] = 1000
+    """Number of timesteps."""
 
 
 class PerceptualSection(Section):
     """MSE between VGG19 features of the estimate and of the clean image."""
 
     weight: Annotated[float, Field(gt=0)] = 0.1
+    """Of this term, beside 1 for the MSE."""
     weights: str = "torchvision"
     """torchvision (downloaded once), or a local or s3:// file: a state dict of torchvision's vgg19, or part of one."""
     layers: Annotated[list[str], Field(min_length=1)] = ["relu1_2", "relu2_2", "relu3_1"]
@@ -59,6 +64,7 @@ class LossSection(Section):
     """Error of the estimated noise (Ho et al. 2020), or of the reconstructed image, which is the former times the
     level's noise-to-signal ratio: levels of 2 and 60 differ 900-fold then."""
     perceptual: PerceptualSection | None = None
+    """null: no VGG19 features are compared."""
 
 
 class OptimizerSection(Section):
@@ -73,10 +79,13 @@ class OptimizerSection(Section):
     batch_size: Annotated[int, Field(ge=1)] = 16
     """Crops an update, over all workers together."""
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
+    """The greatest, after the warm-up."""
     warmup_steps: Annotated[int, Field(ge=0)] = 100
+    """Updates in which the rate grows linearly to `learning_rate`."""
     decay: Literal["cosine", "constant"] = "cosine"
     """After the warm-up: half a cosine down to zero at the last step, or no change."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    """AdamW's."""
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     """The gradient's norm is clipped to this."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
@@ -87,10 +96,13 @@ class ValidationSection(Section):
     """How the averaged weights are judged: noise of fixed levels, the same at every validation."""
 
     every_epochs: Annotated[float, Field(gt=0)] = 1.0
+    """Epochs between two validations; there is one more before the first step, and one after the last."""
     sigma: Annotated[list[Sigma], Field(min_length=1)] = [15.0, 25.0, 50.0]
+    """Noise levels, 0-255 scale. The best checkpoint has the highest PSNR, averaged over them."""
     mode: Literal["mmse", "ddim"] = "mmse"
     """mmse: one forward, the best PSNR. ddim: `steps` of DDIM sampling."""
     steps: Annotated[int, Field(ge=1, le=1000)] = 5
+    """DDIM steps; mmse takes one forward."""
     panels: Annotated[int, Field(ge=0, le=64)] = 4
     """Images of which clean, noisy and denoised are drawn side by side."""
 
@@ -110,6 +122,7 @@ class TrainResourcesSection(Section):
     workers: Annotated[int, Field(ge=1)] | tuple[int, int] | Auto = "auto"
     """A number, or [least, greatest] to grow and shrink with the cluster; auto: one a GPU, or, without any, one."""
     gpus_per_worker: Annotated[float, Field(ge=0, le=1)] | Auto = "auto"
+    """auto: one where the cluster has GPUs, else none."""
     micro_batch_size: Annotated[int, Field(ge=1)] | Auto = "auto"
     """Crops a forward of one worker; a batch is spread over the workers, and accumulated, in pieces of this size. auto:
     the batch divided by the greatest number of workers."""
@@ -158,6 +171,7 @@ class TrainConfig(Section):
     checkpoints: CheckpointsSection = CheckpointsSection()
     resources: TrainResourcesSection = TrainResourcesSection()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Of the weights of a new network, and of every crop, turn, noise and level."""
 
     @field_validator("sigma")
     @classmethod

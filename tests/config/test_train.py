@@ -51,7 +51,10 @@ def test_config_survives_being_dumped() -> None:
 
 
 def test_result_keys_are_keys() -> None:
-    assert set(RESULT_KEYS) < set(TrainConfig.model_fields)
+    for key in RESULT_KEYS:
+        section: Any = least().model_dump(by_alias=True)
+        for part in key.split("."):
+            section = section[part]  # KeyError for a key that no config has
 
 
 # --- the files in configs/
