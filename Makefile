@@ -3,17 +3,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV_VERSION := 0.13.9
 
-.PHONY: demo test test-long lint format lock clean
+# Where this is set, every process would compile torch and diffusers anew: 12 s of CPU each.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test test-long lint format docs lock clean
 
 demo: .venv/.installed
 	$(BIN)/imagewizard demo configs/demo.yaml
 
 test: .venv/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --durations=10
 
 # What takes minutes: kills, many nodes, soaks.
 test-long: .venv/.installed
-	$(BIN)/python -m pytest -m long --timeout 1200
+	$(BIN)/python -m pytest -m long --timeout 1200 --durations=10
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
@@ -24,6 +27,10 @@ lint: .venv/.installed
 format: .venv/.installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The reference of config keys, from the classes that check them.
+docs: .venv/.installed
+	$(BIN)/python -m docs.generate
 
 # uv, because pip takes many minutes over what uv installs in one.
 .venv/.installed: requirements.lock pyproject.toml

@@ -1,0 +1,55 @@
+"""The pages in docs/ say what the code says."""
+
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from docs import generate
+from imagewizard.schema import RESULT_SCHEMA
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_reference_of_config_keys_is_up_to_date() -> None:
+    assert generate.PAGE.read_text() == generate.page(), "stale: run `make docs` and commit docs/configuration.md"
+
+
+def test_every_config_key_has_a_meaning() -> None:
+    rows = re.findall(r"^\| `([\w.]+)` .*\| *(.*) \|$", generate.page(), re.MULTILINE)
+    assert len(rows) > 60
+    assert [key for key, meaning in rows if not meaning] == []
+
+
+def test_the_columns_are_those_of_a_row() -> None:
+    text = (ROOT / "docs" / "columns.md").read_text()
+    found = re.findall(r"^\| `(\w+)` \| ([\w ,]+) \|", text, re.MULTILINE)
+    assert found == [(field.name, _type(field)) for field in RESULT_SCHEMA]
+
+
+def _type(field: pa.Field) -> str:
+    names = {"string": "text", "double": "float64", "timestamp[us, tz=UTC]": "timestamp"}
+    name = names.get(str(field.type), str(field.type))
+    return f"{name}, null" if field.nullable else name
+
+
+PAGES = [path.relative_to(ROOT) for pattern in ("*.md", "docs/*.md", "cluster/*.md") for path in ROOT.glob(pattern)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]*(?:#[^)\s]*)?)\)", (ROOT / page).read_text()):
+        if "://" in target:
+            continue
+        name, _, heading = target.partition("#")
+        file = ROOT / (page.parent / name if name else page)
+        assert file.exists(), target
+        if heading:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+            assert heading in [_anchor(text) for text in headings], target
+
+
+def _anchor(heading: str) -> str:
+    """GitHub's: lower case, without punctuation, hyphens for spaces."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
