@@ -100,15 +100,14 @@ class Denoiser:
         `mode`: mmse is one step to the posterior mean, the best PSNR; ddim takes `steps` steps towards a sample, which
         is sharper; blend mixes the two. `device`: cuda, cpu, …; None: a GPU where there is one. `batch_size`: images a
         forward. `options`: the other keys of a config's section `denoise` (steps, blend_lambda, ensemble, tile,
-        overlap). Raises UserError if the model cannot be used, or an option is wrong.
+        overlap). Raises UserError if the model or the device cannot be used, or an option is wrong.
         """
         section = config.check(DenoiseSection, {"mode": mode, **options})
-        import torch
 
         from imagewizard.diffusion import denoiser
         from imagewizard.models import files, restorers
 
-        place = denoiser.default_device() if device is None else torch.device(device)
+        place = denoiser.default_device() if device is None else _device(device)
         size = batch_size or ResourcesSection().images_a_forward(on_gpu=place.type == "cuda")
         return cls(denoiser.Denoiser(restorers.load(files.find(model), section), section, size, place))
 
@@ -149,6 +148,18 @@ class Denoiser:
         if not all(bool(each.isfinite().all()) for each in found):
             raise FloatingPointError("the model's estimate is not finite")
         return found
+
+
+def _device(name: str) -> "torch.device":
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"{name!r} is no device of torch", "give cpu, cuda or cuda:1, for example", "device") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("torch finds no CUDA GPU here", "give cpu, or leave it out", "device")
+    return device
 
 
 @functools.cache

@@ -154,6 +154,8 @@ def test_wrong_levels_and_options_are_refused(tiny: "iw.Denoiser") -> None:
         tiny(CLEAN, 1e6)
     with pytest.raises(iw.UserError, match="unknown key; did you mean steps"):
         iw.Denoiser.from_pretrained(stepz=3)
+    with pytest.raises(iw.UserError, match=r"^device: 'gpu' is no device"):
+        iw.Denoiser.from_pretrained(device="gpu")
     with pytest.raises(iw.UserError, match=r"^mode: "):
         iw.Denoiser.from_pretrained(mode="best")  # type: ignore[arg-type]
 
