@@ -37,7 +37,7 @@ def write(block: Block, run: str, section: ImagesSection | None) -> pa.Table:
 
     Images lie under <run>/images, in a folder a level if noise was added: each in a file, or all of the block in one
     tar shard that is named after the block. An image that its format cannot hold costs its row alone; a disk or server
-    that refuses to write raises OSError, for it would refuse the next image too.
+    that refuses to write raises OSError: it would refuse the next image too.
     """
     rows = block.images.select(RESULT_SCHEMA.names).to_pylist()
     if section is not None:
@@ -60,7 +60,7 @@ def _files_of(rows: pa.Table) -> set[str]:
 
 
 def _encode(table: pa.Table, index: int, row: dict[str, Any], section: ImagesSection) -> bytes | None:
-    """The image file of a row; None for an error row, which this makes of the row if the image cannot be encoded."""
+    """The image file of a row; None for an error row. A row whose image cannot be encoded becomes one."""
     if table[blocks.ENCODED][index].is_valid:
         return bytes(table[blocks.ENCODED][index].as_buffer())
     denoised = blocks.picture_at(table, index, "picture_")
@@ -68,7 +68,7 @@ def _encode(table: pa.Table, index: int, row: dict[str, Any], section: ImagesSec
 
 
 def encode_early(denoised: Picture, row: dict[str, Any], section: ImagesSection) -> None:
-    """Sets a row's `encoded`, for a picture that shall not travel as pixels."""
+    """Sets a row's `encoded`: for a picture that does not travel as pixels."""
     row[blocks.ENCODED] = _file_bytes(denoised, row, section)
 
 
@@ -100,8 +100,8 @@ def _store(
 
 
 def _shard_name(block: Block, members: list[str]) -> str:
-    """The block's, and what tells a shard of these images from one of others: should the block be denoised twice, and
-    an image fail only once, neither shard takes the place of the other."""
+    """The block's name and a digest of the members: if a block is denoised twice and an image fails only once, neither
+    shard overwrites the other."""
     digest = hashlib.blake2b("\n".join(members).encode(), digest_size=4).hexdigest()
     return f"{block.file.name.removesuffix('.parquet')}-{digest}.tar"
 

@@ -1,4 +1,4 @@
-"""The config of `imagewizard denoise`, and what of it an actor is told."""
+"""The config of `imagewizard denoise`, and the part of it that an actor gets."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -119,7 +119,7 @@ class DenoiseConfig(Section):
 
 @dataclass(frozen=True)
 class ActorConfig:
-    """All that a row depends on but the image, and how much of its node an actor may use."""
+    """What a row depends on besides the image, and how much of its node an actor may use."""
 
     model: str
     fingerprint: str

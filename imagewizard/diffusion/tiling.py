@@ -1,7 +1,7 @@
 """Images of any size for a network of few: reflected edges, and tiles with overlap and feathered blending.
 
-The layout hangs on the image's size and the `denoise` section alone, never on batch, device or memory, so a result
-does not either.
+The layout depends on the image's size and the `denoise` section alone, not on batch, device or memory; so the result
+does not depend on these either.
 """
 
 import math

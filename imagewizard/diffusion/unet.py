@@ -9,7 +9,7 @@
 
 So both packages are replaced while UNet2DModel is imported: the first one by a package with the same submodules and an
 empty `__init__`, the second one by None, which makes Python raise ImportError. Afterwards both are removed again, and
-whoever imports them gets the real ones. Import the class from here; anywhere else it costs the two seconds.
+a later import gets the real ones. Import the class from here; anywhere else it costs the two seconds.
 """
 
 import sys

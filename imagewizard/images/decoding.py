@@ -1,8 +1,8 @@
 """Image files → what they store: samples of 8 or 16 bits, their ICC profile and their EXIF.
 
-Pillow reads them, but for what it has no mode for (16-bit colour) or gets wrong (PNG's transparent colour): see
-deep_colour.py. It is held to six formats, so that no file, whatever it is called, reaches another of its plugins (EPS
-would start Ghostscript). Importing this changes nothing of the process; `quiet` does.
+Pillow reads them, except for what it has no mode for (16-bit colour) or gets wrong (PNG's transparent colour): see
+deep_colour.py. It may use six of its plugins only, so that no file reaches another one, whatever its name (EPS would
+start Ghostscript). Importing this changes nothing of the process; `quiet` does.
 """
 
 import ctypes
@@ -29,8 +29,8 @@ _PILLOW_NAMES = tuple(format.name.upper() for format in INPUT_FORMATS)
 def quiet() -> None:
     """Settings of this process, for one whose only work is on images: a worker, a command.
 
-    Warnings and logs of Pillow and imagecodecs and messages of libtiff are silenced: whatever they would say of an
-    image is either harmless or comes out as ImageError. Pillow's own limit of pixels, MAX_IMAGE_PIXELS, is lifted:
+    Warnings and logs of Pillow and imagecodecs and messages of libtiff are silenced: what they report of an image is
+    either harmless or becomes an ImageError. Pillow's own limit of pixels, MAX_IMAGE_PIXELS, is lifted:
     `max_pixels` is checked as soon as the header is read.
     """
     # A filter that stays, rather than warnings.catch_warnings, which is not safe with threads.
@@ -51,9 +51,9 @@ class Stored:
     samples: np.ndarray
     """uint8 or uint16, (H, W, 1-4), upright, C-contiguous and writable: grey, grey + alpha, RGB or RGB + alpha."""
     icc: object
-    """The ICC profile, bytes; None without one, or text where an author of a PNG wished so."""
+    """The ICC profile: bytes; None without one; text if a PNG stores text in its place."""
     tags: bytes | None
-    """The structure that holds its EXIF, for exif.Tags.read; it still has the orientation of before."""
+    """The structure that holds its EXIF, for exif.Tags.read; it still has the orientation, which is applied here."""
 
 
 def stored(data: bytes, max_pixels: int) -> Stored:
@@ -77,7 +77,7 @@ def stored(data: bytes, max_pixels: int) -> Stored:
     layout = _tiff_layout(data)
     if layout is not None:
         for tile in zip(layout.integers(_TILE_WIDTH), layout.integers(_TILE_HEIGHT), strict=False):
-            _check_size(*tile, max_pixels)  # libtiff makes room for a whole tile, however small the image
+            _check_size(*tile, max_pixels)  # libtiff allocates a whole tile, however small the image
         if deep_colour.is_deep(layout):
             return _deep_tiff(data, layout, max_pixels)
     image = _open(data)
@@ -119,7 +119,7 @@ _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 258,
 
 
 def _tiff_layout(data: bytes) -> Tags | None:
-    """The tags of a TIFF; None for other files, and for a TIFF that Pillow is left to find fault with."""
+    """The tags of a TIFF; None for other files, and for a broken TIFF, which Pillow will refuse."""
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         with suppress(ValueError):
             return Tags.read(data)

@@ -22,7 +22,7 @@ def read_png(data: bytes) -> np.ndarray:
 
     try:
         samples = imagecodecs.png_decode(data)
-    # the text of a PngError is no longer there when Python asks for it: other text, or what is no text at all
+    # A PngError's text is freed before Python asks for it: it may be other text, or bytes that are no text.
     except (imagecodecs.PngError, UnicodeDecodeError) as error:
         raise ValueError("libpng cannot decode its pixels") from error
     return samples if samples.ndim == 3 else samples[:, :, None]
@@ -34,7 +34,7 @@ def write_png(samples: np.ndarray) -> bytes:
 
     # CPU time and size of a 512x512 photo: so 14 ms, 1286 kB; libpng's choice of filters 47 ms, 1316 kB.
     rle, sub = imagecodecs.PNG.STRATEGY.RLE, imagecodecs.PNG.FILTER.SUB
-    # it finds fault with the strides of a single channel
+    # It refuses the strides of a single channel.
     image = samples[:, :, 0] if samples.shape[2] == 1 else samples
     return bytes(imagecodecs.png_encode(image, level=1, strategy=rle, filter=sub))
 
@@ -51,7 +51,7 @@ def is_deep(layout: Tags) -> bool:
 
 
 def _colours(layout: Tags) -> int:
-    """Channels without the extra ones: 1, 3, or more than any image has for what is neither grey nor RGB."""
+    """Channels without the extra ones: 1 or 3; more than any image has if it is neither grey nor RGB."""
     return {0: 1, 1: 1, 2: 3}.get(layout.integers(_PHOTOMETRIC, (-1,))[0], _MOST_SAMPLES + 1)
 
 
@@ -65,7 +65,7 @@ def read_tiff(data: bytes, layout: Tags, width: int, height: int) -> np.ndarray:
 
     count = layout.integers(_SAMPLES)[0]
     is_planar = layout.integers(_PLANAR, (1,))[0] == 2
-    # the array comes from here, so that whatever libtiff makes of the header it cannot ask for more
+    # The array is made here, so that libtiff cannot allocate more, whatever the header says.
     out = np.empty((count, height, width) if is_planar else (height, width, count), np.uint16)
     samples = imagecodecs.tiff_decode(data, out=out)
     if is_planar:

@@ -34,8 +34,8 @@ class OutputFormat(NamedTuple):
     """In pixels."""
 
 
-# What `images.format` in a config may be. The longest sides: libpng's limit unless told otherwise, and nobody tells it;
-# libjpeg's; WebP's and TIFF's own.
+# The values of `images.format` in a config. The longest sides are libpng's default limit, libjpeg's limit, and those of
+# the formats WebP and TIFF themselves.
 OUTPUT_FORMATS = {
     "png": OutputFormat(".png", 1_000_000),
     "jpg": OutputFormat(".jpg", 65500),

@@ -12,7 +12,7 @@ from imagewizard.images.exif import Tags
 
 @dataclass(frozen=True)
 class Picture:
-    """An image as it is denoised, and what is passed by the denoiser to the file that is written."""
+    """An image to denoise, and what goes past the denoiser into the file that is written."""
 
     pixels: np.ndarray
     """uint8 or uint16, (H, W, 1 or 3), grey or RGB, upright, C-contiguous."""

@@ -3,7 +3,7 @@
 Chen, Zhu, Heng, "An Efficient Statistical Method for Image Noise Level Estimation" (ICCV 2015): patches of a clean
 image span few dimensions, so the smaller eigenvalues of the patches' covariance are those of the noise alone. Added
 here: patches with more texture than noise explains are left out (as in Liu, Tanaka, Okutomi, "Single-Image Noise Level
-Estimation for Blind Denoising", TIP 2013), and what clipping to 0-255 took from the noise is put back.
+Estimation for Blind Denoising", TIP 2013), and the noise that clipping to 0-255 removed is added to the estimate.
 """
 
 import math
@@ -26,7 +26,7 @@ def estimate_sigma(image: np.ndarray) -> float:
     """Standard deviation of the noise in `image` on the 0-255 scale: finite, never negative, 0 for a constant image.
 
     `image` is (H, W, 3), uint8 or float (0-255 scale), clipped or not; the estimate is of the noise before clipping.
-    It is 0 where a side is shorter than 3 pixels, for nothing can be told from so few.
+    It is 0 where a side is shorter than 3 pixels: too few for an estimate.
     """
     if min(image.shape[:2]) < MIN_SIDE:
         return _laplacian_sigma(image.astype(np.float32))

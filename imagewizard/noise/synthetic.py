@@ -29,7 +29,7 @@ class Noise(ABC):
 
     @abstractmethod
     def describe(self) -> str:
-        """The noise but for its level, for a plan and a report: `Gaussian, mean 40`."""
+        """The noise without its level, in the words of a plan and a report: `Gaussian, mean 40`."""
 
     def params(self) -> str:
         """The parameters as canonical JSON, which is what the column noise_params holds."""

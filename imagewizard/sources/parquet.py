@@ -17,10 +17,10 @@ from imagewizard.schema import BYTES, IMAGE_ID, ROW
 SUFFIX = ".parquet"
 IMAGE = "image"
 
-# A row group is read in pieces of this size, and a page at a time: pyarrow on its own would read the whole column of
-# it, which may be gigabytes.
+# A row group is read a page at a time, in parts of this size: by default pyarrow reads its whole column, which may be
+# gigabytes.
 BUFFER_BYTES = 1 << 20
-# Cells that are held at a time: with photographs of ten megabytes, 80 MB.
+# Cells held at a time: 80 MB of photographs of ten megabytes.
 BATCH_ROWS = 8
 LISTED_ROWS = 10_000
 
@@ -46,7 +46,7 @@ def candidates(schema: pa.Schema) -> list[str]:
 def image_column(schema: pa.Schema) -> str:
     """The column that holds the images: the only one that can, or the one named `image`.
 
-    Raises UserError, without the file's name, if there is none or it cannot be told which.
+    Raises UserError, without the file's name, if there is none, or several and none is named so.
     """
     found = candidates(schema)
     if IMAGE in found or len(found) == 1:
@@ -77,7 +77,7 @@ def _is_binary(type: pa.DataType) -> bool:
 def rows(file: pq.ParquetFile) -> Iterator[pa.Table]:
     """What a listing needs of each row: `row`, its number; `bytes`, a guess; `image_id` where the file has it, or null.
 
-    The guess is the column's mean size, stored, in the row's group: true sizes would mean to read the images.
+    The guess is the mean stored size of a cell in the row's group: true sizes would require reading the images.
     Raises UserError, without the file's name, as `image_column` does and for ids that are null or no text; OSError or
     pa.ArrowException if the ids cannot be read.
     """
@@ -148,7 +148,7 @@ class _Cursor:
         self._file.close(force=True)
 
     def cell(self, row: int) -> bytes | OSError:
-        """The image in a row, or why it cannot be had; an error in a row group is one for all of its rows after it."""
+        """The image in a row, or why it cannot be read. After an error in a row group its later rows fail too."""
         group = bisect_right(self._ends, row)
         if row < 0 or group == len(self._ends):
             return OSError(f"the file has no row {row}: it changed since it was listed")
@@ -189,7 +189,7 @@ class RowReader:
         self._lock = threading.Lock()
 
     def read(self, uri: str, wanted: list[int]) -> list[bytes | OSError]:
-        """The images in these rows of a file, in order; for each that cannot be had, why not."""
+        """The images in these rows of a file, in order; in the place of one that cannot be read, why not."""
         with self._lock:
             cursor = None
             if self._kept is not None and self._kept.uri == uri:

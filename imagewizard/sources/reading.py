@@ -1,4 +1,4 @@
-"""Where images come from: the bytes of each, be it a file of its own, a member of a tar shard or a row of Parquet."""
+"""The bytes of images: files of their own, members of tar shards or rows of Parquet files."""
 
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +22,7 @@ class ImageReader:
         self._rows = parquet.RowReader()
 
     def read(self, images: list[dict[str, Any]], max_bytes: int) -> list[bytes | OSError]:
-        """The encoded contents of each image (rows by MANIFEST_SCHEMA), in order; for each that cannot be had, why not.
+        """The encoded contents of images (rows by MANIFEST_SCHEMA), in order; why not, where one cannot be read.
 
         Files of more than `max_bytes` are not read.
         """

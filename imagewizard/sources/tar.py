@@ -20,8 +20,8 @@ GAP_BYTES = 64 << 10
 # … up to this many at once, which is what a block of images may hold.
 READ_BYTES = 64 << 20
 
-# What the module tarfile may say of a damaged header: besides its own errors, numbers that are none and lengths that
-# no machine has.
+# What the module tarfile raises for a damaged header: besides its own errors, those for text in the place of a number
+# and for lengths beyond any memory.
 _DAMAGE = (tarfile.TarError, ValueError, IndexError, OverflowError, MemoryError, RecursionError)
 
 
@@ -66,7 +66,7 @@ def members(uri: str, skip: Callable[[str], None]) -> Iterator[Member | Damage]:
                         yield Member(name, None if info.sparse else info.offset_data, info.size)
                     elif not info.isdir():
                         skip(name)
-                # At a header that is none tarfile ends without a word, unless it is the first.
+                # tarfile ends silently at a broken header, unless it is the first one.
                 if (reason := _missing_end(stream, tar.offset)) is not None:
                     yield Damage(tar.offset, reason)
         except _DAMAGE as error:
@@ -93,7 +93,7 @@ def _size(stream: BinaryIO) -> int:
 
 
 def read(uri: str, wanted: list[tuple[int | None, int | None]]) -> list[bytes | OSError]:
-    """The contents of members at (offset, size), in order; for each that cannot be had, why not.
+    """The contents of members at (offset, size), in order; in the place of one that cannot be read, why not.
 
     Neighbours are read together. A place that is unknown (None) is that of a member that could not be listed.
     """
@@ -141,7 +141,7 @@ def _read_group(uri: str, group: list[_Place]) -> list[bytes | OSError]:
         return [error] * len(group)
     if end <= there:
         return [reason] * len(group)
-    # The file ends too early, which is the fault of those members alone that lie beyond.
+    # The file ends too early: only the members beyond its end fail.
     whole = [place for place in group if place.end <= there]
     contents = iter(_read_group(uri, whole) if whole else ())
     return [next(contents) if place.end <= there else OSError(_CUT) for place in group]
@@ -159,7 +159,7 @@ def read_member(uri: str, name: str) -> bytes:
 
 
 def pack(members: Iterable[tuple[str, bytes]]) -> bytes:
-    """An uncompressed tar of (name, contents); the same members make the same bytes, whoever packs them and when."""
+    """An uncompressed tar of (name, contents). The same members make the same bytes on every host, at any time."""
     sink = io.BytesIO()
     # PAX differs from plain ustar, which all programs read, only for names that ustar cannot hold.
     with tarfile.open(fileobj=sink, mode="w:", format=tarfile.PAX_FORMAT) as tar:
