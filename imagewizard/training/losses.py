@@ -5,9 +5,9 @@ import textwrap
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from safetensors import torch as safetensors
 from torch import Tensor, nn
+from torchvision.models import vgg
 
 from imagewizard import storage
 from imagewizard.config.train import LossSection
@@ -39,7 +39,8 @@ class VGG19Features(nn.Module):
         vgg19.check_shapes(weights, {name: tuple(tensor.shape) for name, tensor in state.items()}, layers)
         indices = vgg19.layer_indices()
         self._wanted = {indices[layer] for layer in layers}
-        self.features = torchvision.models.vgg19().features[: max(self._wanted) + 1]
+        # What torchvision.models.vgg19().features is, without half a gigabyte of classifier beside it.
+        self.features = vgg.make_layers(vgg.cfgs["E"], batch_norm=False)[: max(self._wanted) + 1]
         self.load_state_dict({name: state[name].float() for name in shapes})
         # Not part of the weights' file, but of what moves to the device.
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
@@ -74,7 +75,7 @@ def _read(weights: str, layers: list[str]) -> dict[str, Tensor]:
         return {name: tensor.detach() for name, tensor in state.items()}
     except Exception as error:  # a broken file makes torch.load raise exceptions of all kinds
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 150)
-        raise UserError(f"perceptual weights: {weights} cannot be read ({reason}); copy it again") from None
+        raise UserError(f"{weights} cannot be read ({reason})", "copy it again", vgg19.KEY) from None
 
 
 def perceptual_loss(features: VGG19Features, estimate: Tensor, clean: Tensor) -> Tensor:

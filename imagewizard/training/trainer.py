@@ -22,9 +22,10 @@ from imagewizard.training.batches import Batch
 from imagewizard.training.budget import Budget
 from imagewizard.training.losses import Objective, VGG19Features
 
-# A smoothed loss so many times its least stands for a run that has blown up …
-EXPLODED = 10.0
-# … smoothed over some fifty steps, because a batch of few crops may happen to hold only noisy or only clean ones.
+# A smoothed loss so many times its least stands for a run that has blown up. The error of eps is 1 for a network that
+# finds nothing, so that a good one (0.1) cannot rise tenfold; that of x0 differs 900-fold between levels of 2 and 60.
+EXPLODED = {"eps": 4.0, "x0": 10.0}
+# Smoothed over some fifty steps, because a batch of few crops may happen to hold only noisy or only clean ones.
 SMOOTHING = 0.98
 # A GPU works behind the process that feeds it. To ask it whether all is well is to wait for it, so that is done once in
 # so many steps; a step that failed changes nothing, nor do those that follow it.
@@ -193,6 +194,7 @@ class LossWatch:
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         # What a network that finds no noise would get: the first batch may be of clean crops.
         self._blind = sigma_to_std(config.sigma[1]) ** 2 if config.loss.mse == "x0" else 1.0
+        self._exploded = EXPLODED[config.loss.mse]
         self.smoothed = torch.full((), math.inf, device=device)
         self.least = torch.full((), math.inf, device=device)
         self._failed = torch.zeros((), dtype=torch.bool, device=device)
@@ -206,7 +208,7 @@ class LossWatch:
         self.least = torch.minimum(self.least, self.smoothed)
         seen = torch.stack([torch.full_like(loss, step), loss, norm, self.least, self.smoothed]).double()
         self._seen = torch.where(self._failed, self._seen, seen)
-        broken = ~(loss + norm).isfinite() | (self.smoothed > EXPLODED * self.least)
+        broken = ~(loss + norm).isfinite() | (self.smoothed > self._exploded * self.least)
         self._failed = self._failed | broken
         return self._failed.float()
 

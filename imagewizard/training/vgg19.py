@@ -5,9 +5,10 @@ import urllib.request
 from pathlib import Path, PurePosixPath
 
 from imagewizard import storage
-from imagewizard.errors import UserError
+from imagewizard.errors import UserError, one_line
 from imagewizard.models.files import safetensors_shapes
 
+KEY = "loss.perceptual.weights"
 TORCHVISION = "torchvision"
 # torchvision.models.VGG19_Weights.IMAGENET1K_V1.url, without the import of torch.
 TORCHVISION_URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
@@ -34,7 +35,7 @@ def parameter_shapes(layers: list[str]) -> dict[str, tuple[int, ...]]:
     unknown = [layer for layer in layers if layer not in indices]
     if unknown or not layers:
         what = f"{unknown[0]} is none of them" if unknown else "none is given"
-        raise UserError(f"perceptual layers: {what}; choose from {', '.join(indices)}")
+        raise UserError(what, f"choose from {', '.join(indices)}", "loss.perceptual.layers")
     deepest = max(indices[layer] for layer in layers)
     shapes: dict[str, tuple[int, ...]] = {}
     previous = 3
@@ -52,13 +53,12 @@ def check_shapes(weights: str, found: dict[str, tuple[int, ...]], layers: list[s
     for name, shape in parameter_shapes(layers).items():
         if name not in found:
             raise UserError(
-                f"perceptual weights: {weights} has no {name}, which {', '.join(layers)} needs; give a file that goes "
-                "deeper, or layers less deep"
+                f"{weights} has no {name}, which {', '.join(layers)} needs",
+                "give a file that goes deeper, or layers less deep",
+                KEY,
             )
         if found[name] != shape:
-            raise UserError(
-                f"perceptual weights: {weights} has {name} of {found[name]}, not {shape}; give torchvision's vgg19"
-            )
+            raise UserError(f"{weights} has {name} of {found[name]}, not {shape}", "give torchvision's vgg19", KEY)
 
 
 def check(weights: str, layers: list[str]) -> None:
@@ -71,7 +71,9 @@ def check(weights: str, layers: list[str]) -> None:
     if weights == TORCHVISION:
         _check_download()
     elif suffix not in {".safetensors", ".pth"}:
-        raise UserError(f"perceptual weights: {weights} is neither `{TORCHVISION}` nor a .safetensors or .pth file")
+        raise UserError(
+            f"{weights} is neither `{TORCHVISION}` nor a .safetensors or .pth file", "give one of these", KEY
+        )
     else:
         _check_file(weights, suffix, layers)
 
@@ -81,9 +83,9 @@ def _check_file(weights: str, suffix: str, layers: list[str]) -> None:
         with storage.open_file(weights) as stream:
             found = safetensors_shapes(stream, storage.size(weights)) if suffix == ".safetensors" else None
     except FileNotFoundError:
-        raise UserError(f"perceptual weights: {weights} does not exist; give a file, or `{TORCHVISION}`") from None
+        raise UserError(f"{weights} does not exist", f"give a file, or `{TORCHVISION}`", KEY) from None
     except (OSError, ValueError) as error:
-        raise UserError(f"perceptual weights: {weights} cannot be read ({error}); copy it again") from None
+        raise UserError(f"{weights} cannot be read ({one_line(error)})", "copy it again", KEY) from None
     if found is not None:
         check_shapes(weights, found, layers)
 
@@ -99,6 +101,7 @@ def _check_download() -> None:
         urllib.request.urlopen(request, timeout=_PROBE_SECONDS).close()  # noqa: S310 (a constant URL)
     except OSError as error:
         raise UserError(
-            f"perceptual weights: {TORCHVISION_URL} cannot be reached ({error}); where it can, download it, and give "
-            f"that file instead of `{TORCHVISION}`"
+            f"{TORCHVISION_URL} cannot be reached ({one_line(error)})",
+            f"where it can, download it, and give that file instead of `{TORCHVISION}`",
+            KEY,
         ) from None

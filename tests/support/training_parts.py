@@ -15,9 +15,11 @@ from torch.multiprocessing.spawn import start_processes
 from imagewizard.config.train import TrainConfig
 from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.models import network
+from imagewizard.noise.device import key_tensor
 from imagewizard.training import samples, vgg19
+from imagewizard.training.batches import Batch, Sampler
+from imagewizard.training.budget import Steps
 from imagewizard.training.losses import VGG19Features
-from imagewizard.training.samples import TrainingBatch
 from imagewizard.training.trainer import Trainer
 from tests.support.models import tiny_network
 from tests.support.sample_files import photo
@@ -49,22 +51,22 @@ def picture(index: int) -> np.ndarray:
     return photo(24, 30, seed=index)
 
 
-def batch(job: TrainConfig, step: int = 0) -> TrainingBatch:
+def batch(job: TrainConfig, step: int = 0) -> Batch:
     """The batch of a step of a run on the IMAGES pictures."""
-    crops, keys = [], []
-    for position in range(step * job.optimizer.batch_size, (step + 1) * job.optimizer.batch_size):
-        epoch, index = samples.place(job.seed, IMAGES, position)
-        keys.append((job.seed, epoch, f"{index}.png"))
-        crops.append(samples.crop(picture(index), job.data.crop, keys[-1]))
-    return samples.add_noise(np.stack(crops), keys, job.sigma)
-
-
-def pieces(whole: TrainingBatch, size: int) -> list[TrainingBatch]:
-    """Micro-batches of `size` crops."""
-    return [
-        TrainingBatch(*(part[start : start + size] for part in (whole.clean, whole.noise, whole.sigmas)))
-        for start in range(0, len(whole.sigmas), size)
+    size = job.optimizer.batch_size
+    epochs, indices = samples.places(job.seed, IMAGES, step * size, size)
+    keys = [samples.key(job.seed, f"{index}.png") for index in indices]
+    crops = [
+        samples.crop(picture(int(index)), job.data.crop, key, int(epoch))
+        for index, key, epoch in zip(indices, keys, epochs, strict=True)
     ]
+    sampler = Sampler(job, NoiseSchedule.from_config(job.schedule.model_dump()), CPU)
+    return sampler(torch.from_numpy(np.stack(crops)), key_tensor(keys), torch.from_numpy(epochs))
+
+
+def pieces(whole: Batch, size: int) -> list[Batch]:
+    """Micro-batches of `size` crops."""
+    return [Batch(*(part[start : start + size] for part in whole)) for start in range(0, len(whole.timesteps), size)]
 
 
 def trainer(job: TrainConfig, features: VGG19Features | None = None, steps: int = 50) -> Trainer:
@@ -73,7 +75,7 @@ def trainer(job: TrainConfig, features: VGG19Features | None = None, steps: int 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
         unet = network.build_unet(job.network)
-    return Trainer(job, unet, NoiseSchedule.from_config(job.schedule.model_dump()), steps, CPU, features)
+    return Trainer(job, unet, NoiseSchedule.from_config(job.schedule.model_dump()), Steps(steps), CPU, features)
 
 
 def train(run: Trainer, steps: int, micro: int | None = None) -> list[float]:
@@ -126,5 +128,6 @@ def _worker(rank: int, jobs: dict[str, TrainConfig], micro: int, steps: int, wor
             results.append(
                 run.train_step([row for i, row in enumerate(rows) if (step * len(rows) + i) % workers == rank])
             )
-        torch.save({"state": state(run), "results": [vars(result) for result in results]}, folder / f"{name}-{rank}.pt")
+        told = [{"terms": result.terms, "grad_norm": result.grad_norm} for result in results]
+        torch.save({"state": state(run), "results": told}, folder / f"{name}-{rank}.pt")
     dist.destroy_process_group()

@@ -90,3 +90,18 @@ def test_smoothing_keeps_lines_and_levels_and_takes_jitter_away() -> None:
     jitter = history.smoothed([1.0, -1.0] * 200)
     assert max(map(abs, jitter[40:])) < 0.2
     assert jitter[0] == 1.0
+
+
+# --- following a run
+
+
+def test_reader_gives_each_whole_row_once(tmp_path: Path) -> None:
+    reader = history.Reader(str(tmp_path))
+    assert reader.news() == []
+    write_metrics(tmp_path, [train_row(10)], cut=b'{"kind": "train", "step"')
+    assert reader.news() == [train_row(10)]
+    assert reader.news() == []
+    write_metrics(tmp_path, [train_row(10), train_row(20), validation_row(20)])
+    assert reader.news() == [train_row(20), validation_row(20)]
+    write_metrics(tmp_path, [train_row(10)])  # a resume dropped what comes again
+    assert reader.news() == [train_row(10)]

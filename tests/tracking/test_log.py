@@ -11,8 +11,11 @@ from pyarrow import fs
 
 from imagewizard import storage
 from imagewizard.storage import Folder
+from imagewizard.tracking import curves as curve_sheet
 from imagewizard.tracking import history
-from imagewizard.tracking.log import TrainingLog, add_event
+from imagewizard.tracking import log as training_log
+from imagewizard.tracking.history import add_event
+from imagewizard.tracking.log import TrainingLog
 from tests.support.training_runs import event_row, panel, train_row, validation_row
 from tests.tracking.test_tensorboard import events, scalars
 
@@ -40,30 +43,50 @@ def curves(run: str, scratch: Path) -> dict[str, list[tuple[int, float]]]:
     return scalars(events(scratch))
 
 
+def nobody(row: dict[str, Any]) -> None:
+    pass
+
+
 def logged(run: str, step: int, rows: list[dict[str, Any]]) -> None:
-    log = TrainingLog(run, step)
+    log = TrainingLog(run, step, nobody)
     for row in rows:
         log.add(row)
     log.draw(rows[-1]["step"], [])
     log.close()
 
 
-def test_rows_are_in_the_file_at_once(run: str) -> None:
-    log = TrainingLog(run, 0)
+def test_rows_are_in_the_file_at_once(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_log, "UPLOAD_SHARE", float("inf"))
+    told: list[dict[str, Any]] = []
+    log = TrainingLog(run, 0, told.append)
     assert lines(run) == []
     rows = [validation_row(0), train_row(10), train_row(20)]
     for count, row in enumerate(rows, start=1):
         log.add(row)
         assert without_time(lines(run)) == without_time(rows[:count])
         assert all(found["time"] > 1.7e9 for found in lines(run))  # when it was added
+        assert told == lines(run)
     log.close()
+
+
+def test_uploads_take_a_share_of_the_time_and_the_last_rows_come_with_the_end(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_log, "UPLOAD_SHARE", 1e-9)
+    run = f"{bucket}/run"
+    log = TrainingLog(run, 0, nobody)
+    log.add(train_row(10))
+    log.add(train_row(20))
+    assert [row["step"] for row in lines(run)] == [10]  # nothing has been uploaded before it
+    log.close()
+    assert [row["step"] for row in lines(run)] == [10, 20]
 
 
 def test_resume_drops_what_comes_again(run: str) -> None:
     rows = [validation_row(0), train_row(10), train_row(20), validation_row(20), train_row(30), train_row(40)]
     logged(run, 0, rows)
     add_event(run, 20, "worker 1 died")
-    log = TrainingLog(run, 20)
+    log = TrainingLog(run, 20, nobody)
     kept = [*rows[:4], event_row(20, "worker 1 died")]
     assert without_time(lines(run)) == without_time(kept)
     log.add(train_row(30, seed=1))
@@ -94,28 +117,27 @@ def test_event_before_anything_else(run: str) -> None:
     assert [row["kind"] for row in lines(run)] == ["event", "train"]
 
 
-def test_validation_draws_panels_and_curves(run: str) -> None:
-    log = TrainingLog(run, 0)
-    log.add(train_row(10))
+def test_validation_draws_panels(run: str) -> None:
+    log = TrainingLog(run, 0, nobody)
     log.add(validation_row(10))
     log.draw(10, [panel("a.png", 25.0, 1), panel("b.png", 25.0, 2)])
     panels = Image.open(io.BytesIO(Folder(run).read("panels/step-00000010.png")))
     assert panels.format == "PNG" and panels.height > 2 * 240
-    first = Folder(run).read("curves.png")
-    assert Image.open(io.BytesIO(first)).size == (1440, 900)
-    log.add(train_row(20))
     log.draw(20, [])
-    assert Folder(run).read("curves.png") != first
     assert Folder(run).list("panels") == ["step-00000010.png"]
     log.close()
 
 
-def test_curves_are_drawn_of_what_was_before_too(tmp_path: Path) -> None:
-    run = str(tmp_path / "resumed")
+def test_curves_are_drawn_of_what_was_before_a_resume_too(run: str, tmp_path: Path) -> None:
     logged(run, 0, [train_row(step) for step in (10, 20, 30)])
+    curve_sheet.write(run)
+    first = Folder(run).read("curves.png")
+    assert Image.open(io.BytesIO(first)).size == (1440, 900)
     logged(run, 30, [train_row(step) for step in (40, 50)])
+    curve_sheet.write(run)
     logged(str(tmp_path / "whole"), 0, [train_row(step) for step in (10, 20, 30, 40, 50)])
-    assert (tmp_path / "resumed" / "curves.png").read_bytes() == (tmp_path / "whole" / "curves.png").read_bytes()
+    curve_sheet.write(str(tmp_path / "whole"))
+    assert first != Folder(run).read("curves.png") == (tmp_path / "whole" / "curves.png").read_bytes()
 
 
 def test_tensorboard_shows_each_step_once(run: str, tmp_path: Path) -> None:
@@ -133,4 +155,4 @@ def test_tensorboard_shows_each_step_once(run: str, tmp_path: Path) -> None:
 def test_nothing_is_left_behind(run: str) -> None:
     logged(run, 0, [train_row(10)])
     assert Folder(run).list("_tmp") == []
-    assert Folder(run).list() == ["curves.png", "metrics.jsonl"]
+    assert Folder(run).list() == ["metrics.jsonl"]

@@ -10,12 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from imagewizard.errors import UserError
+from imagewizard.tracking import checkpoints
 from imagewizard.training import checkpoint
 from imagewizard.training.trainer import Trainer
 from tests.support.models import tiny_network
 from tests.support.training_parts import batch, config, state, train, trainer
 
 NAME = "s3://bucket/run/checkpoints/step-00000002"
+FACTS = {"workers": 1, "device": "cpu", "seconds": 2.5, "skipped": []}
 
 
 def resumed(folder: Path, **changes: Any) -> Trainer:
@@ -30,7 +32,7 @@ def resumed(folder: Path, **changes: Any) -> Trainer:
 def saved(folder: Path, steps: int = 2, **changes: Any) -> Trainer:
     run = trainer(config(**changes), steps=20)
     train(run, steps)
-    checkpoint.save(run, folder)
+    checkpoint.write(run, folder, 30.5, FACTS)
     return run
 
 
@@ -49,14 +51,14 @@ def test_run_goes_on_as_if_it_had_not_been_stopped(tmp_path: Path, network: dict
     assert {name.split(".")[0] for name in found} == {"unet", "ema", "step", "exp_avg", "exp_avg_sq"}
     for name, tensor in found.items():
         assert torch.equal(tensor, before[name]) and tensor.stride() == before[name].stride()
-    assert (again.step, again.smoothed_loss, again.least_loss) == (run.step, run.smoothed_loss, run.least_loss)
+    assert (again.step, again.watch.smoothed, again.watch.least) == (run.step, run.watch.smoothed, run.watch.least)
 
     torch.rand(7)  # what else happens to draw numbers does not matter
     assert train(again, 3) == train(run, 3)
     expected, found = state(run), state(again)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
-    assert (again.step, again.smoothed_loss, again.least_loss) == (5, run.smoothed_loss, run.least_loss)
+    assert (again.step, again.watch.smoothed, again.watch.least) == (5, run.watch.smoothed, run.watch.least)
     assert not any(torch.equal(found[name], before[name]) for name in found if name.startswith("ema."))
 
 
@@ -78,12 +80,36 @@ def test_files_are_safetensors_and_json(tmp_path: Path) -> None:
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
 
 
-def test_averaged_weights_are_the_average(tmp_path: Path) -> None:
-    run = saved(tmp_path)
-    found = checkpoint.averaged_weights(tmp_path)
-    assert found.keys() == run.ema.keys()
-    assert all(torch.equal(tensor, run.ema[name]) for name, tensor in found.items())
-    assert not all(torch.equal(tensor, found[name]) for name, tensor in run.unet.named_parameters())
+@pytest.mark.parametrize("where", ["local", "s3"])
+def test_runs_checkpoints_are_listed_resumed_and_pruned(
+    where: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    folder = str(tmp_path / "run") if where == "local" else f"{request.getfixturevalue('bucket')}/run"
+    assert checkpoint.resume(trainer(config(), steps=20), folder) is None
+    run = trainer(config(), steps=20)
+    for psnr in (30.0, 32.0, 31.0):
+        train(run, 1)
+        checkpoint.save(run, folder, psnr, FACTS | {"seconds": psnr})
+    assert [(kept.step, kept.psnr) for kept in checkpoints.kept(folder)] == [(1, 30.0), (2, 32.0), (3, 31.0)]
+    assert checkpoints.kept(folder)[-1].facts == FACTS | {"seconds": 31.0}
+    checkpoints.prune(folder, keep=1)
+    assert [kept.step for kept in checkpoints.kept(folder)] == [2, 3]
+    assert checkpoints.latest_step(folder) == 3
+    again = trainer(config(), steps=20)
+    assert checkpoint.resume(again, folder) == "step-00000003"
+    found = state(again)
+    assert all(torch.equal(found[name], tensor) for name, tensor in state(run).items() if name in found)
+
+
+def test_half_written_checkpoint_is_none(tmp_path: Path) -> None:
+    run = trainer(config(), steps=20)
+    train(run, 1)
+    checkpoint.save(run, str(tmp_path), 30.0, FACTS)
+    train(run, 1)
+    checkpoint.save(run, str(tmp_path), 31.0, FACTS)
+    (tmp_path / "checkpoints/step-00000002/state.json").unlink()  # it is written last
+    assert checkpoints.latest_step(str(tmp_path)) == 1
+    assert checkpoint.resume(trainer(config(), steps=20), str(tmp_path)) == "step-00000001"
 
 
 # --- what is refused

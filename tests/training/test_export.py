@@ -1,4 +1,4 @@
-"""A checkpoint of the real trainer as a model folder: diffusers and `denoise` read it, and the average is in it."""
+"""The real trainer's average as a model folder: diffusers and `denoise` read it."""
 
 from pathlib import Path
 from typing import Any
@@ -7,22 +7,20 @@ import pytest
 import torch
 import yaml
 from diffusers import DDIMScheduler
-from pyarrow import fs
 
-from imagewizard import storage
 from imagewizard.config.loading import check
 from imagewizard.config.train import TrainConfig, TrainTask
 from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.models import files as model_files
 from imagewizard.models import network
 from imagewizard.storage import Folder
-from imagewizard.training import checkpoint, export, validation
+from imagewizard.training import export, validation
+from imagewizard.training.budget import Steps
 from imagewizard.training.trainer import Trainer
 from tests.support.models import tiny_model, tiny_network
 from tests.support.training_parts import CPU, LAYERS, config, picture, train, trainer
 
 FILES = ["README.md", "config.json", "diffusion_pytorch_model.safetensors", "scheduler_config.json"]
-STEP = "step-00000003"
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -30,19 +28,13 @@ def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path / "run") if request.param == "local" else f"{request.getfixturevalue('bucket')}/run"
 
 
-def exported(job: TrainConfig, scratch: Path) -> Trainer:
-    """Trains three steps, puts the checkpoint where a run has it, and exports it; the trainer."""
-    run = Trainer(job, *network.load(model_files.find(job.model)), 50, CPU) if job.model else trainer(job)
+def exported(job: TrainConfig) -> Trainer:
+    """Trains three steps and exports their average; the trainer."""
+    run = Trainer(job, *network.load(model_files.find(job.model)), Steps(50), CPU) if job.model else trainer(job)
     train(run, 3)
-    folder = scratch / "state"
-    folder.mkdir()
-    checkpoint.save(run, folder)
-    filesystem, path = storage.resolve(Folder(job.output).uri_of(f"checkpoints/{STEP}"))
-    filesystem.create_dir(path)
-    fs.copy_files(str(folder), path, destination_filesystem=filesystem)
     found = validation.score(run.averaged_unet(), run.schedule, job.validation, [("v.png", picture(9))], job.seed)
     scores = {"kind": "validation", "step": 3, "epoch": 2.0, **validation.means(found.sums, 1, job.validation)}
-    export.export(TrainTask(job, 6, [("v.png", "v.png")], micro_batch_size=4, threads=1), STEP, scores)
+    export.export(TrainTask(job, 6, [("v.png", "v.png")], micro_batch_size=4, threads=1), run.ema, scores)
     return run
 
 
@@ -56,7 +48,7 @@ def test_new_network(output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     beta = {"beta_schedule": "scaled_linear", "beta_start": 1e-3, "beta_end": 0.015, "num_train_timesteps": 900}
     job = config(output, network=tiny_network(2, dropout=0.1), schedule=beta)
-    run = exported(job, tmp_path)
+    run = exported(job)
     folder = Folder(output).uri_of("model")
     assert Folder(output).list("model") == FILES
     assert Folder(output).list("_tmp") == []
@@ -73,7 +65,7 @@ def test_new_network(output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_diffusers_reads_it(tmp_path: Path) -> None:
-    run = exported(config(tmp_path / "run", network=tiny_network(2)), tmp_path)
+    run = exported(config(tmp_path / "run", network=tiny_network(2)))
     folder = tmp_path / "run" / "model"
     unet = UNet2DModel.from_pretrained(folder)
     expected = weights(run)
@@ -94,7 +86,7 @@ def test_diffusers_reads_it(tmp_path: Path) -> None:
 def test_fine_tuned_model(tmp_path: Path, nested: bool) -> None:
     schedule = {"beta_schedule": "linear", "beta_start": 2e-4, "beta_end": 0.03, "clip_sample": False}
     start = tiny_model(tmp_path / "start", seed=5, nested=nested, schedule=schedule, freq_shift=1)
-    run = exported(config(tmp_path / "run", model=str(start)), tmp_path)
+    run = exported(config(tmp_path / "run", model=str(start)))
     before = dict(network.load(model_files.find(str(start)))[0].named_parameters())
     unet, schedule_read = network.load(model_files.find(str(tmp_path / "run" / "model")))
     expected = weights(run)
@@ -108,14 +100,14 @@ def test_fine_tuned_model(tmp_path: Path, nested: bool) -> None:
     assert f"fine-tuned from `{start}`" in card
 
 
-def card_of(job: TrainConfig, scratch: Path) -> str:
-    exported(job, scratch)
+def card_of(job: TrainConfig) -> str:
+    exported(job)
     return Folder(job.output).read("model/README.md").decode()
 
 
 def test_card_tells_of_the_run(tmp_path: Path) -> None:
     job = config(tmp_path / "run", network=tiny_network(2), loss={"mse": "x0"})
-    card = card_of(job, tmp_path)
+    card = card_of(job)
     assert yaml.safe_load(card.split("---\n")[1])["library_name"] == "diffusers"
     facts = [
         "trained from random weights",
@@ -139,12 +131,12 @@ def test_card_names_the_terms_of_the_loss() -> None:
 
 
 def test_export_again_replaces_what_was_there(tmp_path: Path) -> None:
-    """A run that died between export and summary exports again."""
+    """As each validation that is the best so far does."""
     job = config(tmp_path / "run")
-    exported(job, tmp_path)
+    run = exported(job)
     path = tmp_path / "run" / "model" / "diffusion_pytorch_model.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[:100])
     scores = {"step": 3, "epoch": 2.0, "psnr_25": 20.0}
-    export.export(TrainTask(job, 6, [], micro_batch_size=4, threads=1), STEP, scores)
+    export.export(TrainTask(job, 6, [], micro_batch_size=4, threads=1), run.ema, scores)
     assert path.read_bytes() == whole

@@ -1,77 +1,43 @@
-"""VGG19's features and the loss on them (`perceptual`, `perceptual_files`), against torchvision's own network."""
+"""The training loss: VGG19's features against torchvision's own network, MSE at exact levels against the formulas."""
 
-import hashlib
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
-import boto3
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torchvision.models import VGG19_Weights, vgg
+from torch.nn.functional import pixel_shuffle
+from torchvision.models import VGG19_Weights
 
+from imagewizard.config.train import LossSection
 from imagewizard.diffusion import pixels
-from imagewizard.errors import UserError
+from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.training import vgg19
-from imagewizard.training.losses import VGG19Features, perceptual_loss
+from imagewizard.training.batches import Batch
+from imagewizard.training.losses import Objective, VGG19Features, perceptual_loss
+from tests.support.models import LINEAR, tiny_unet
+from tests.support.training_parts import LAYERS as SHALLOW
+from tests.support.training_parts import vgg19_file
+from tests.support.vgg19_weights import LAYERS, images, state_dict
 
-LAYERS = ["relu1_2", "relu2_1", "relu3_1"]
-
-
-@pytest.fixture(scope="module")
-def reference() -> torch.nn.Sequential:
-    """torchvision's vgg19().features with random weights, without the classifier's half gigabyte."""
-    torch.manual_seed(0)
-    return vgg.make_layers(vgg.cfgs["E"], batch_norm=False).eval()
-
-
-def state_dict(reference: torch.nn.Sequential, length: int) -> dict[str, Tensor]:
-    return {f"features.{name}": tensor.clone() for name, tensor in reference[:length].state_dict().items()}
+SCHEDULE = NoiseSchedule.from_config(LINEAR)
+SIGMAS = np.array([10.0, 55.5, 1.0])  # 1 is below the schedule's least level
+S = torch.tensor(2 * SIGMAS / 255, dtype=torch.float32).view(3, 1, 1, 1)
 
 
-@pytest.fixture
-def weights(reference: torch.nn.Sequential, tmp_path: Path) -> Path:
-    """A partial state dict: up to relu3_1, the module 11."""
-    save_file(state_dict(reference, 12), tmp_path / "vgg19.safetensors")
-    return tmp_path / "vgg19.safetensors"
-
-
-def images(count: int = 2, size: int = 32, seed: int = 1) -> Tensor:
-    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-
-
-def refusal(weights: Path | str, layers: list[str] = LAYERS, driver: bool = True) -> str:
-    """The one line with which weights are refused; by the driver's check too, if that can see it."""
-    with pytest.raises(UserError) as error:
-        VGG19Features(str(weights), layers)
-    line = str(error.value)
-    assert line.startswith("perceptual ") and "\n" not in line and len(line) < 500
-    if driver:
-        with pytest.raises(UserError) as early:
-            vgg19.check(str(weights), layers)
-        assert str(early.value) == line
-    return line
+CLEAN = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+X0 = torch.from_numpy(CLEAN).permute(0, 3, 1, 2) / 127.5 - 1
+EPS = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+X_T = (X0 + S * EPS) / (1 + S**2).sqrt()  # the noisy image, scaled by sqrt(abar)
+BATCH = Batch(
+    X0, EPS, 1 / (1 + S**2), torch.tensor([SCHEDULE.timestep(sigma) for sigma in SIGMAS], dtype=torch.float32)
+)
 
 
 # --- the network
-
-
-def test_layers_are_those_of_torchvision(reference: torch.nn.Sequential) -> None:
-    indices = vgg19.layer_indices()
-    assert len(indices) == 16
-    assert [i for i, module in enumerate(reference) if isinstance(module, torch.nn.ReLU)] == list(indices.values())
-    assert indices["relu1_1"] == 1 and indices["relu3_1"] == 11 and indices["relu5_4"] == 35  # as the literature counts
-    shapes = {f"features.{name}": tuple(tensor.shape) for name, tensor in reference.state_dict().items()}
-    assert vgg19.parameter_shapes(["relu5_4"]) == shapes
-    assert VGG19_Weights.IMAGENET1K_V1.url == vgg19.TORCHVISION_URL
 
 
 @torch.no_grad()
@@ -100,7 +66,7 @@ def test_weights_of_half_precision_are_widened(reference: torch.nn.Sequential, t
     assert features(images())[0].dtype == torch.float32
 
 
-# --- the loss
+# --- the perceptual loss
 
 
 def test_loss_is_the_mean_of_the_layers_mean_squares(reference: torch.nn.Sequential, weights: Path) -> None:
@@ -172,143 +138,6 @@ def test_real_first_layer_by_hand(shared_data: Path) -> None:
     np.testing.assert_allclose(features[0, :, 4, 4].numpy(), expected, rtol=1e-4, atol=1e-4)
 
 
-# --- where weights come from
-
-
-def test_weights_from_s3(weights: Path, bucket: str) -> None:
-    boto3.client("s3").upload_file(str(weights), bucket.removeprefix("s3://"), "models/vgg19.safetensors")
-    uri = f"{bucket}/models/vgg19.safetensors"
-    vgg19.check(uri, LAYERS)
-    found, expected = VGG19Features(uri, LAYERS), VGG19Features(str(weights), LAYERS)
-    torch.testing.assert_close(found(images()), expected(images()))
-    assert "does not exist" in refusal(f"{bucket}/none.safetensors")
-
-
-@pytest.fixture
-def download_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Stands for download.pytorch.org: serves tmp_path/served."""
-    (tmp_path / "served").mkdir()
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    server = ThreadingHTTPServer(
-        ("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
-    )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-def test_torchvisions_weights_are_downloaded_once(
-    reference: torch.nn.Sequential, tmp_path: Path, download_server: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    served = tmp_path / "served" / "vgg19.pth"
-    torch.save(state_dict(reference, 12), served)
-    digest = hashlib.sha256(served.read_bytes()).hexdigest()
-    served = served.rename(served.with_name(f"vgg19-{digest[:8]}.pth"))
-    monkeypatch.setattr(vgg19, "TORCHVISION_URL", f"{download_server}/{served.name}")
-    vgg19.check("torchvision", LAYERS)
-    assert not (tmp_path / "torch").exists()
-    loss = perceptual_loss(VGG19Features("torchvision", LAYERS), images(seed=1), images(seed=2))
-    served.unlink()
-    vgg19.check("torchvision", LAYERS)
-    again = perceptual_loss(VGG19Features("torchvision", LAYERS), images(seed=1), images(seed=2))
-    torch.testing.assert_close(again, loss)
-
-
-def test_download_that_is_not_what_it_should_be(
-    tmp_path: Path, download_server: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    torch.save({}, tmp_path / "served" / "vgg19-01234567.pth")
-    monkeypatch.setattr(vgg19, "TORCHVISION_URL", f"{download_server}/vgg19-01234567.pth")
-    assert "hash" in refusal("torchvision", driver=False)
-
-
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9/vgg19.pth", "http://no-such-host.invalid/vgg19.pth"])
-def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(vgg19, "TORCHVISION_URL", url)
-    line = refusal("torchvision")
-    assert url in line and "download it, and give that file" in line
-
-
-# --- what is refused
-
-
-@pytest.mark.parametrize(("layers", "named"), [([], "none is given"), (["relu1_2", "relu1_3"], "relu1_3 is none of")])
-def test_unknown_layers(weights: Path, layers: list[str], named: str) -> None:
-    line = refusal(weights, layers)
-    assert named in line and "relu5_4" in line
-
-
-def test_missing_file(tmp_path: Path) -> None:
-    assert "does not exist" in refusal(tmp_path / "none.safetensors")
-    assert "does not exist" in refusal(tmp_path / "none.pth")
-    assert "neither `torchvision` nor" in refusal(tmp_path / "none.bin")
-    (tmp_path / "folder.pth").mkdir()
-    assert "cannot be read" in refusal(tmp_path / "folder.pth")
-
-
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_file_that_does_not_go_deep_enough(reference: torch.nn.Sequential, tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"vgg19{suffix}"
-    state = state_dict(reference, 10)
-    torch.save(state, path) if suffix == ".pth" else save_file(state, path)
-    VGG19Features(str(path), ["relu2_2"])
-    line = refusal(path, driver=suffix == ".safetensors")
-    assert f"{path} has no features.10.weight, which relu1_2, relu2_1, relu3_1 needs" in line
-
-
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_weights_of_another_network(reference: torch.nn.Sequential, tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"vgg19{suffix}"
-    state = state_dict(reference, 12) | {"features.5.bias": torch.zeros(64)}
-    torch.save(state, path) if suffix == ".pth" else save_file(state, path)
-    line = refusal(path, driver=suffix == ".safetensors")
-    assert f"{path} has features.5.bias of (64,), not (128,)" in line
-
-
-@pytest.mark.parametrize("content", [b"", b"\xff" * 1000, b"<html>not found</html>", b"PK\x03\x04" + b"\0" * 100])
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_files_that_are_something_else(tmp_path: Path, suffix: str, content: bytes) -> None:
-    path = tmp_path / f"vgg19{suffix}"
-    path.write_bytes(content)
-    assert str(path) in refusal(path, driver=suffix == ".safetensors")
-
-
-@pytest.mark.parametrize("kept", [100, 5000, -1])
-def test_truncated_files(weights: Path, kept: int) -> None:
-    whole = weights.read_bytes()
-    weights.write_bytes(whole[:kept])
-    assert "cannot be read" in refusal(weights)
-    torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, weights.with_suffix(".pth"))
-    weights.with_suffix(".pth").write_bytes(weights.with_suffix(".pth").read_bytes()[:kept])
-    assert "cannot be read" in refusal(weights.with_suffix(".pth"), driver=False)
-
-
-class Code:
-    """What a pickle can hold: it runs when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple:
-        return Path.touch, (self.path,)
-
-
-@pytest.mark.parametrize("content", ["code", "number", "list"])
-def test_pickles_of_other_things_are_not_run(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "vgg19.pth"
-    state = {"code": {"features.0.weight": Code(tmp_path / "ran")}, "number": {"features.0.weight": 1}, "list": [1]}
-    torch.save(state[content], path)
-    assert "cannot be read" in refusal(path, driver=False)
-    assert not (tmp_path / "ran").exists()
-
-
-def test_the_drivers_check_needs_no_torch() -> None:
-    code = "import sys, imagewizard.training.vgg19; assert 'torch' not in sys.modules and 'ray' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 def test_clean_images_cost_no_graph(weights: Path) -> None:
     """The clean branch is not recorded, which would hold its activations till the backward pass."""
     recorded = []
@@ -316,3 +145,87 @@ def test_clean_images_cost_no_graph(weights: Path) -> None:
     features.features[0].register_forward_hook(lambda module, inputs, output: recorded.append(output.requires_grad))
     perceptual_loss(features, images().requires_grad_(), images().requires_grad_())
     assert sorted(recorded) == [False, True]
+
+
+# --- the whole loss
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> VGG19Features:
+    return VGG19Features(vgg19_file(tmp_path_factory.mktemp("vgg19")), SHALLOW)
+
+
+def objective(k: int = 1, features: VGG19Features | None = None, bf16: bool = False, **loss: Any) -> Objective:
+    if features is not None:
+        loss["perceptual"] = {"weight": 0.3, "layers": SHALLOW}
+    return Objective(tiny_unet(k), LossSection.model_validate(loss), features, bf16)
+
+
+def measure(module: Objective) -> tuple[Tensor, Tensor]:
+    """(losses, the network's estimate of eps)."""
+    seen: list[Tensor] = []
+    module.unet.register_forward_hook(lambda unet, args, output: seen.extend([*args, output[0]]))
+    losses = module(*BATCH)
+    k = {3: 1, 12: 2}[seen[0].shape[1]]
+    torch.testing.assert_close(pixel_shuffle(seen[0], k), X_T, rtol=1e-5, atol=1e-5)
+    assert seen[1].tolist() == pytest.approx([SCHEDULE.timestep(sigma) for sigma in SIGMAS])
+    return losses, pixel_shuffle(seen[2].float(), k)
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_mse_of_eps(k: int) -> None:
+    module = objective(k, mse="eps")
+    losses, predicted = measure(module)
+    expected = torch.stack([(predicted[i] - EPS[i]).square().mean() for i in range(3)])
+    assert module.terms == ["loss", "mse"]
+    torch.testing.assert_close(losses, torch.stack([expected, expected]))
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_mse_of_x0_is_that_of_the_image_made_from_eps(k: int) -> None:
+    losses, predicted = measure(objective(k, mse="x0"))
+    x0 = X_T * (1 + S**2).sqrt() - S * predicted
+    expected = torch.stack([(x0[i] - X0[i]).square().mean() for i in range(3)])
+    torch.testing.assert_close(losses, torch.stack([expected, expected]), rtol=1e-3, atol=1e-8)
+
+
+def test_x0_weights_eps_with_the_noise_to_signal_ratio() -> None:
+    (eps, _), (x0, _) = (measure(objective(mse=mse)) for mse in ("eps", "x0"))
+    torch.testing.assert_close(x0 / eps, S.square().flatten().expand(2, 3))  # (1 - abar)/abar = s²
+
+
+@pytest.mark.parametrize("mse", ["eps", "x0"])
+def test_perceptual_term_is_of_the_estimated_image_and_added_by_its_weight(mse: str, features: VGG19Features) -> None:
+    module = objective(features=features, mse=mse)
+    losses, predicted = measure(module)
+    plain, _ = measure(objective(mse=mse))
+    expected = perceptual_loss(features, X_T * (1 + S**2).sqrt() - S * predicted, X0)
+    assert module.terms == ["loss", "mse", "perceptual"]
+    torch.testing.assert_close(losses[1], plain[1])
+    torch.testing.assert_close(losses[2], expected, rtol=1e-3, atol=1e-7)
+    torch.testing.assert_close(losses[0], losses[1] + 0.3 * losses[2])
+    assert (losses[2] > 0).all()
+
+
+def test_gradient_goes_to_the_network_alone(features: VGG19Features) -> None:
+    module = objective(features=features)
+    module.unet.requires_grad_(True)
+    losses = measure(module)[0]
+    losses[2].sum().backward()  # through VGG19
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in module.unet.parameters())
+    assert any(p.grad.abs().max() > 0 for p in module.unet.parameters())
+    assert all(p.grad is None for p in features.parameters())
+
+
+@pytest.mark.parametrize("mse", ["eps", "x0"])
+def test_bfloat16_is_close_and_its_losses_are_float32(mse: str, features: VGG19Features) -> None:
+    module = objective(features=features, mse=mse, bf16=True)
+    seen: list[torch.dtype] = []
+    module.unet.conv_in.register_forward_hook(lambda layer, args, output: seen.append(output.dtype))
+    losses = module(*BATCH)
+    assert seen == [torch.bfloat16] and losses.dtype == torch.float32
+    expected = objective(features=features, mse=mse)(*BATCH)
+    assert not torch.equal(losses, expected)
+    torch.testing.assert_close(losses[:, :2], expected[:, :2], rtol=0.02, atol=0)
+    # At sigma = 1 the feature difference is of the size of bfloat16's rounding.
+    torch.testing.assert_close(losses[1], expected[1], rtol=0.02, atol=0)

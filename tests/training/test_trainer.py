@@ -17,9 +17,10 @@ from imagewizard.errors import UserError
 from imagewizard.models import files as model_files
 from imagewizard.models import network
 from imagewizard.training import validation
+from imagewizard.training.batches import Batch
+from imagewizard.training.budget import Steps
 from imagewizard.training.losses import VGG19Features
-from imagewizard.training.samples import TrainingBatch
-from imagewizard.training.trainer import Trainer, learning_rate
+from imagewizard.training.trainer import LossWatch, Trainer, learning_rate
 from tests.support.models import CELEBAHQ_NETWORK, CELEBAHQ_SCHEDULER, tiny_network
 from tests.support.sample_files import photo
 from tests.support.training_parts import (
@@ -56,7 +57,7 @@ def moved(run: Trainer, before: dict[str, Tensor]) -> bool:
 
 
 def test_learning_rate_rises_linearly_and_falls_as_a_cosine_to_zero() -> None:
-    rates = [learning_rate(step, 110, options()) for step in range(111)]
+    rates = [learning_rate(step, Steps(110), options()) for step in range(111)]
     np.testing.assert_allclose(rates[:10], np.arange(1, 11) * 0.05)
     assert rates[10] == 0.5
     quarters = [0.25 + 0.25 * math.sqrt(0.5), 0.25, 0.25 - 0.25 * math.sqrt(0.5)]
@@ -66,13 +67,13 @@ def test_learning_rate_rises_linearly_and_falls_as_a_cosine_to_zero() -> None:
 
 
 def test_learning_rate_may_stay() -> None:
-    rates = [learning_rate(step, 110, options(decay="constant")) for step in range(110)]
+    rates = [learning_rate(step, Steps(110), options(decay="constant")) for step in range(110)]
     assert rates[:2] == [0.05, 0.1] and set(rates[10:]) == {0.5}
 
 
 @pytest.mark.parametrize(("steps", "warmup"), [(1, 0), (1, 1), (5, 100), (5, 5)])
 def test_learning_rate_of_very_short_runs(steps: int, warmup: int) -> None:
-    assert all(0 < learning_rate(step, steps, options(warmup_steps=warmup)) <= 0.5 for step in range(steps))
+    assert all(0 < learning_rate(step, Steps(steps), options(warmup_steps=warmup)) <= 0.5 for step in range(steps))
 
 
 # --- one step
@@ -83,18 +84,19 @@ def test_step_is_adamw_on_the_mean_over_the_batch() -> None:
     run, twin = trainer(job), trainer(job)
     by_hand = torch.optim.AdamW(twin.unet.parameters(), weight_decay=0.3)
     for step in range(3):
-        losses = twin.objective(*inputs(batch(job, step), twin.schedule, CPU))[0]
+        losses = twin.objective(*batch(job, step))[0]
         by_hand.zero_grad()
         losses.mean().backward()
         norm = math.sqrt(sum(p.grad.square().sum().item() for p in twin.unet.parameters()))
         for parameter in twin.unet.parameters():
             parameter.grad *= min(1.0, 0.05 / norm)
-        by_hand.param_groups[0]["lr"] = rate = learning_rate(step, 50, job.optimizer)
+        by_hand.param_groups[0]["lr"] = rate = learning_rate(step, Steps(50), job.optimizer)
         by_hand.step()
         result = run.train_step([batch(job, step)])
         assert norm > 0.05  # so that clipping did something
         assert result.terms == {"loss": pytest.approx(losses.mean().item()), "mse": pytest.approx(losses.mean().item())}
         assert (result.grad_norm, result.learning_rate) == (pytest.approx(norm, rel=1e-4), rate)
+    run.settle()
     assert run.step == 3 and run.busy_seconds > 0
     assert apart(state(run), state(twin), "unet") < 1e-5
 
@@ -149,7 +151,7 @@ def test_published_celebahq_model_is_trained_and_denoises(tmp_path: Path) -> Non
     (tmp_path / "config.json").write_text(json.dumps(CELEBAHQ_NETWORK))
     before = {name: parameter.detach().clone() for name, parameter in unet.named_parameters()}
     job = config(model=str(tmp_path), data={"crop": 32}, optimizer={"batch_size": 1}, gradient_checkpointing=True)
-    run = Trainer(job, *network.load(model_files.find(str(tmp_path))), 10, CPU)
+    run = Trainer(job, *network.load(model_files.find(str(tmp_path))), Steps(10), CPU)
     result = run.train_step([batch(job)])
     assert math.isfinite(result.terms["loss"]) and math.isfinite(result.grad_norm)
     assert sum(parameter.numel() for parameter in run.unet.parameters()) == 113_673_219
@@ -196,7 +198,7 @@ def test_two_processes_learn_what_one_does(shared: tuple[Path, dict[str, TrainCo
 # --- what goes wrong
 
 
-def line(run: Trainer, micro_batches: list[TrainingBatch]) -> str:
+def line(run: Trainer, micro_batches: list[Batch]) -> str:
     """The complaint about a step, which changes nothing."""
     before, step = state(run), run.step
     with pytest.raises(UserError) as error:
@@ -212,7 +214,7 @@ def test_loss_that_is_not_finite_stops_the_run() -> None:
     run = trainer(config())
     train(run, 2)
     broken = batch(run.config, 2)
-    broken.noise[1, 0, 0, 0] = np.nan
+    broken.eps[1, 0, 0, 0] = np.nan
     assert line(run, [broken]) == (
         "optimizer.learning_rate: at step 2 the loss is nan and its gradient's norm nan; "
         "lower the rate, in another output"
@@ -237,10 +239,23 @@ def test_loss_that_explodes_stops_the_run() -> None:
 
 def test_sudden_rise_is_measured_against_the_least_loss() -> None:
     run = trainer(config())
-    run.smoothed_loss = run.least_loss = 0.001  # of a run that has come far, before its weights were lost
+    run.watch.smoothed.fill_(0.001)
+    run.watch.least.fill_(0.001)  # of a run that has come far, before its weights were lost
     assert line(run, [batch(run.config)]).startswith(
         "optimizer.learning_rate: at step 0 the loss has risen from 0.001 to "
     )
+
+
+def test_network_that_loses_all_it_had_learnt_is_seen() -> None:
+    """As a trained one whose rate is too high: its loss rises from 0.12 to 1, that of one that finds nothing."""
+    watch = LossWatch(config(), CPU)
+    for step in range(300):
+        assert not watch.add(torch.tensor(0.12), torch.tensor(0.3), step)
+    watch.check()
+    updates = [float(watch.add(torch.tensor(1.0), torch.tensor(0.3), 300 + step)) for step in range(60)]
+    with pytest.raises(UserError, match=r"at step 3\d\d the loss has risen from 0\.12"):
+        watch.check()
+    assert updates == sorted(updates) and updates[-1] == 1.0  # no update is made from there on
 
 
 @pytest.mark.parametrize(("mse", "usual"), [("eps", 0.5), ("x0", 0.1)])
@@ -296,7 +311,7 @@ def test_other_errors_are_not_taken_for_full_memory() -> None:
     [
         (
             {"network": tiny_network(8), "data": {"crop": 24}},
-            "data.crop: the network takes multiples of 16 pixels (got 24)",
+            "data.crop: the network takes multiples of 16 pixels (got 24); give one of them",
         ),
         ({"sigma": [2.0, 30_000.0]}, "sigma: 30000 is beyond the model's schedule, which ends at 20069"),
         ({"schedule": {"num_train_timesteps": 10}}, "sigma: 60 is beyond the model's schedule, which ends at 42"),

@@ -1,0 +1,41 @@
+"""A training ends after its steps, or by the clock; its decay follows what is spent."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from imagewizard.training.budget import Deadline, Steps, process_started
+
+
+def test_steps() -> None:
+    budget = Steps(110)
+    assert [budget.progress(step) for step in (0, 55, 110, 120)] == [0.0, 0.5, 1.0, 1.0]
+    assert [budget.progress(step, start=10) for step in (10, 60, 110)] == [0.0, 0.5, 1.0]
+    assert [budget.is_spent(step) for step in (0, 109, 110)] == [False, False, True]
+    assert budget.steps(3) == 110
+
+
+def test_deadline() -> None:
+    now = [1000.0]
+    budget = Deadline(1100.0, lambda: now[0])
+    assert budget.progress(0) == 0.0 and not budget.is_spent(0)
+    now[0] = 1020.0
+    assert budget.progress(10) == pytest.approx(0.2) and budget.steps(10) == 50
+    assert budget.progress(10, start=10) == 0.0  # from the end of the warm-up on
+    now[0] = 1060.0
+    assert budget.progress(30, start=10) == pytest.approx(0.5)
+    now[0] = 1100.0
+    assert budget.is_spent(50) and budget.progress(50) == 1.0 and budget.steps(50) == 50
+
+
+def test_process_began_before_its_imports() -> None:
+    code = (
+        "import time; time.sleep(1.0); import imagewizard.training.budget as budget; "
+        "print(time.time() - budget.process_started())"
+    )
+    started = time.time()
+    found = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert 1.0 <= found <= time.time() - started + 0.1
+    assert process_started() < time.time()

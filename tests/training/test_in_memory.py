@@ -1,0 +1,98 @@
+"""Samples from memory are those that the places of the stream say, for any number of workers; odd images are named."""
+
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from imagewizard.config.train import TrainTask
+from imagewizard.errors import UserError
+from imagewizard.training import in_memory
+from imagewizard.training.batches import Batch
+from imagewizard.training.loop import Worker
+from tests.support import training_parts
+from tests.support.bsds500_files import FINGERPRINTS
+from tests.support.bsds500_files import picture as benchmark_picture
+from tests.support.training_parts import CPU, IMAGES, config, pieces, trainer
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> tuple[tuple[str, str], ...]:
+    """(image id, path) of the pictures of training_parts."""
+    for i in range(IMAGES):
+        Image.fromarray(training_parts.picture(i)).save(tmp_path / f"{i}.png")
+    return tuple((f"{i}.png", str(tmp_path / f"{i}.png")) for i in range(IMAGES))
+
+
+def drawn(task: TrainTask, rank: int, workers: int, steps: int, first: int = 0) -> tuple[list[list[Batch]], set[str]]:
+    run = trainer(task.config)
+    run.step = first
+    skipped: set[str] = set()
+    shares = in_memory.shares(task, Worker(rank, workers, CPU), run, skipped)
+    return list(islice(shares, steps)), skipped
+
+
+def task(images: tuple[tuple[str, str], ...], micro: int = 2, **changes: object) -> TrainTask:
+    return TrainTask(config(**changes), len(images), [], micro, 1, images)
+
+
+def assert_equal(found: Batch, expected: Batch) -> None:
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_batches_are_those_of_the_places(images: tuple[tuple[str, str], ...]) -> None:
+    job = task(images)
+    found, skipped = drawn(job, 0, 1, steps=130)  # more than are worked out at a time
+    assert skipped == set()
+    for step in (0, 1, 63, 64, 129):
+        for mine, expected in zip(found[step], pieces(training_parts.batch(job.config, step), 2), strict=True):
+            assert_equal(mine, expected)
+
+
+def test_workers_share_the_rows_in_turns(images: tuple[tuple[str, str], ...]) -> None:
+    job = task(images, optimizer={"batch_size": 6})  # three rows a step, for two workers
+    whole, _ = drawn(job, 0, 1, steps=70)
+    halves = [drawn(job, rank, 2, steps=70)[0] for rank in range(2)]
+    for step in range(70):
+        for row, expected in enumerate(whole[step], start=3 * step):
+            mine = halves[row % 2][step]
+            assert_equal(mine[[r for r in range(3 * step, 3 * step + 3) if r % 2 == row % 2].index(row)], expected)
+
+
+def test_run_that_goes_on_draws_what_it_would_have_drawn(images: tuple[tuple[str, str], ...]) -> None:
+    whole, _ = drawn(task(images), 0, 1, steps=9)
+    rest, _ = drawn(task(images), 0, 1, steps=4, first=5)
+    for step in range(4):
+        for mine, expected in zip(rest[step], whole[step + 5], strict=True):
+            assert_equal(mine, expected)
+
+
+def clean(share: list[Batch]) -> Tensor:
+    return torch.cat([batch.clean for batch in share])
+
+
+def test_unusable_images_are_named_and_replaced(images: tuple[tuple[str, str], ...]) -> None:
+    Path(images[2][1]).write_bytes(b"\x89PNG")
+    Image.fromarray(training_parts.picture(4)[:8]).save(images[4][1])
+    found, skipped = drawn(task(images, data={"small": "skip"}), 0, 1, steps=30)
+    assert sorted(text.split(":")[0] for text in skipped) == ["2.png", "4.png"]
+    assert any("smaller than the crop of 16" in text for text in skipped)
+    expected, _ = drawn(task(images[:2] + images[3:4] + images[5:]), 0, 1, steps=1)
+    assert clean(found[0]).shape == clean(expected[0]).shape
+
+
+def test_no_usable_image_ends_the_run(images: tuple[tuple[str, str], ...]) -> None:
+    for _, path in images:
+        Path(path).write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"^data\.train: 0\.png: .*no other can be used either; give clean images$"):
+        drawn(task(images), 0, 1, steps=1)
+
+
+def test_image_of_the_benchmark_ends_the_run(images: tuple[tuple[str, str], ...]) -> None:
+    name, digits = next(iter(FINGERPRINTS.items()))
+    Image.fromarray(benchmark_picture(digits)).save(images[3][1])
+    with pytest.raises(UserError, match=rf"^data\.train: 3\.png is CBSD68's {name}, of the benchmark; take it out$"):
+        drawn(task(images), 0, 1, steps=1)

@@ -1,0 +1,162 @@
+"""The loop from its first step to its last: what it tells, saves and refuses; one process and two end alike."""
+
+import multiprocessing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from PIL import Image
+from safetensors.numpy import load_file
+from torch.multiprocessing.spawn import start_processes
+
+from imagewizard.config.train import TrainTask
+from imagewizard.errors import UserError
+from imagewizard.tracking import checkpoints
+from imagewizard.training import in_memory, loop
+from imagewizard.training.loop import Worker
+from tests.support.bsds500_files import FINGERPRINTS
+from tests.support.bsds500_files import picture as benchmark_picture
+from tests.support.training_jobs import train_config, write_photographs
+from tests.support.training_parts import CPU
+
+ALONE = Worker(0, 1, CPU)
+STEPS = 7  # 4 epochs of 7 files, one of them broken, in batches of 4
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_photographs(tmp_path_factory.mktemp("photographs"))
+
+
+def listed(folder: Path) -> list[tuple[str, str]]:
+    return [(path.name, str(path)) for path in sorted(folder.iterdir())]
+
+
+def task(photographs: Path, output: Path, **changes: Any) -> TrainTask:
+    images = listed(photographs / "train")
+    job = train_config(photographs, output, **changes)
+    return TrainTask(job, len(images), listed(photographs / "validation"), 2, 1, tuple(images))
+
+
+def train(job: TrainTask, report: Any = lambda row: None, worker: Worker = ALONE) -> None:
+    loop.run(job, worker, partial(in_memory.shares, job, worker), report)
+
+
+def state(output: Path, step: int = STEPS) -> dict[str, np.ndarray]:
+    return load_file(output / "checkpoints" / f"step-{step:08d}" / "state.safetensors")
+
+
+@pytest.fixture(scope="module")
+def finished(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """A run, and the rows that it reported."""
+    output = tmp_path_factory.mktemp("runs") / "one"
+    rows: list[dict[str, Any]] = []
+    train(task(photographs, output), rows.append)
+    return output, rows
+
+
+def test_rows_tell_of_steps_and_validations(finished: tuple[Path, list[dict[str, Any]]]) -> None:
+    validations = [row for row in finished[1] if row["kind"] == "validation"]
+    assert [row["step"] for row in validations] == [0, 4, STEPS]  # two epochs are 3.5 steps
+    last = [row for row in finished[1] if row["kind"] == "train"][-1]
+    assert (last["step"], last["steps"], last["epoch"]) == (STEPS, STEPS, 4.0)
+    assert last["loss"] == last["mse"] > 0 and 0 <= last["overhead"] < 1 and last["images_per_second"] > 0
+
+
+def test_best_and_newest_checkpoint_are_kept_and_the_best_is_exported(
+    finished: tuple[Path, list[dict[str, Any]]],
+) -> None:
+    output, rows = finished
+    best = max((row for row in rows if row["kind"] == "validation" and row["step"]), key=lambda row: row["psnr"])
+    kept = checkpoints.kept(str(output))
+    assert {found.step for found in kept} == {best["step"], STEPS}
+    exported = load_file(output / "model" / "diffusion_pytorch_model.safetensors")
+    weights = state(output, best["step"])
+    for name, tensor in exported.items():
+        np.testing.assert_array_equal(tensor, weights[f"ema.{name}"].astype(np.float16))
+    facts = kept[-1].facts
+    assert (facts["workers"], facts["device"]) == (1, "cpu") and facts["seconds"] > 0
+    assert [text.split(":")[0] for text in facts["skipped"]] == ["broken.png"]
+
+
+class StopError(Exception):
+    """Ends a run from its reporter."""
+
+
+def test_interrupted_run_ends_where_an_undisturbed_one_does(
+    photographs: Path, tmp_path: Path, finished: tuple[Path, list[dict[str, Any]]]
+) -> None:
+    def stop(row: dict[str, Any]) -> None:
+        if row["kind"] == "validation" and row["step"] == 4:
+            raise StopError
+
+    with pytest.raises(StopError):
+        train(task(photographs, tmp_path), stop)
+    assert checkpoints.latest_step(str(tmp_path)) == 3  # every third step has one
+    train(task(photographs, tmp_path))
+    expected = state(finished[0])
+    for name, tensor in state(tmp_path).items():
+        np.testing.assert_array_equal(tensor, expected[name], err_msg=name)
+
+
+def test_run_by_the_clock_ends_in_time_with_weights_and_scores(photographs: Path, tmp_path: Path) -> None:
+    # This process began long before its tests: the limit is counted from there.
+    from imagewizard.training.budget import process_started
+
+    rows: list[dict[str, Any]] = []
+    seconds = 12.0
+    now = loop.time.time()
+    minutes = (now + seconds - process_started()) / 60.0
+    train(task(photographs, tmp_path, optimizer={"minutes": minutes}), rows.append)
+    assert loop.time.time() < now + seconds + 15.0
+    step = checkpoints.latest_step(str(tmp_path))
+    assert step > STEPS and rows[-1]["kind"] == "validation" and rows[-1]["step"] == step
+    assert (tmp_path / "model" / "diffusion_pytorch_model.safetensors").is_file()
+    rates = [row["learning_rate"] for row in rows if row["kind"] == "train"]
+    assert rates[-1] < 3e-3 / 2  # the cosine went on with the clock
+
+
+def test_users_mistake_names_the_last_checkpoint(photographs: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"^optimizer\.learning_rate: at step \d+ .*the last good checkpoint is none yet$"
+    ):
+        train(task(photographs, tmp_path, optimizer={"learning_rate": 1e6, "warmup_steps": 0, "clip_norm": 1e6}))
+
+
+def test_validation_on_the_benchmark_is_refused(photographs: Path, tmp_path: Path) -> None:
+    name, digits = next(iter(FINGERPRINTS.items()))
+    (tmp_path / "validation").mkdir()
+    Image.fromarray(benchmark_picture(digits)).save(tmp_path / "validation" / "a.png")
+    job = task(photographs, tmp_path / "run")
+    job = TrainTask(job.config, job.images, listed(tmp_path / "validation"), 2, 1, job.in_memory)
+    with pytest.raises(UserError, match=rf"^data\.validation: a\.png is CBSD68's {name}"):
+        train(job)
+
+
+# --- two processes
+
+
+def _worker(rank: int, job: TrainTask, meeting: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    train(job, worker=Worker(rank, 2, CPU))
+    dist.destroy_process_group()
+
+
+def test_two_processes_end_where_one_does(
+    photographs: Path, tmp_path: Path, finished: tuple[Path, list[dict[str, Any]]]
+) -> None:
+    multiprocessing.set_forkserver_preload([__name__])
+    job = task(photographs, tmp_path / "two")
+    start_processes(_worker, (job, str(tmp_path / "meeting")), nprocs=2, start_method="forkserver")
+    expected, found = state(finished[0]), state(tmp_path / "two")
+    for name in expected:
+        if name.startswith(("unet.", "ema.")):
+            torch.testing.assert_close(
+                torch.from_numpy(found[name]), torch.from_numpy(expected[name]), atol=1e-5, rtol=0
+            )
+    facts = checkpoints.kept(str(tmp_path / "two"))[-1].facts
+    assert facts["workers"] == 2 and [text.split(":")[0] for text in facts["skipped"]] == ["broken.png"]
