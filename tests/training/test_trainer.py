@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from imagewizard.training.objective import inputs
 from torch import Tensor
 
 from imagewizard.config.train import OptimizerSection, TrainConfig
