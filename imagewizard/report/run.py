@@ -17,7 +17,7 @@ from imagewizard.report import page
 from imagewizard.report import panels as report_panels
 from imagewizard.report.charts import Bins, Dot
 from imagewizard.report.panels import ReportSample
-from imagewizard.runs import summary
+from imagewizard.runs import job, summary
 from imagewizard.schema import GAIN, IMAGE_ID, OUTPUT_URI, PSNR, SIGMA, SIGMA_ESTIMATED, noisy
 
 ERROR_KINDS = 30
@@ -106,8 +106,7 @@ def _method(config: dict[str, Any]) -> str:
 def _expected(run: str, config: dict[str, Any]) -> int | None:
     """The number of rows of the whole run; None while its input is being listed."""
     index = shards.read_index(run)
-    levels = config["noise"]["sigma"] if config.get("noise") else [None]
-    return index.images * len(levels) if index else None
+    return index.images * job.levels(config) if index else None
 
 
 def _rate(finished: dict[str, Any] | None) -> tuple[float, str] | None:

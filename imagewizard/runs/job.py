@@ -13,7 +13,7 @@ from imagewizard.errors import UserError, one_line
 from imagewizard.schema import SCHEMA_VERSION
 from imagewizard.storage import Folder
 
-if TYPE_CHECKING:  # pydantic takes a tenth of a second that `status` and `query` need not wait for
+if TYPE_CHECKING:  # pydantic takes a tenth of a second, for which `status` and `query` need not wait
     from imagewizard.config.denoise import DenoiseConfig
     from imagewizard.config.train import TrainConfig
 
@@ -39,6 +39,11 @@ def kind(run: str) -> Kind | None:
         raise UserError(f"{run} cannot be read: {one_line(error)}", "check the address and try again") from None
     found = job.get("kind")
     return next((name for name in get_args(Kind) if name == found), None)
+
+
+def levels(config: dict[str, Any]) -> int:
+    """Rows of each image in a bulk run whose job.yaml has this config: as many as DenoiseConfig.levels has."""
+    return len((config.get("noise") or {}).get("sigma", [None]))
 
 
 def begin(kind: Kind, config: "DenoiseConfig | TrainConfig", fingerprint: str | None, keys: tuple[str, ...]) -> None:

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 
 import duckdb
 
-from imagewizard.config.denoise import DenoiseConfig
 from imagewizard.manifest import shards as manifest
 from imagewizard.progress import clock
 from imagewizard.runs import job as run_job
@@ -49,10 +48,9 @@ def read(run: str) -> Status:
     job = run_job.read_job(run)
     if index is None or job is None:
         return Status("listing" if driver else "stopped", 0, 0, 0, 0, None, None, driver)
-    levels = len(DenoiseConfig.model_validate(job["config"]).levels)
     files, shards = totals.snapshot(run)
     found = totals.merge(shards.values())
-    pending = index.images * levels - found.rows
+    pending = index.images * run_job.levels(job["config"]) - found.rows
     try:
         recent, span = _recent(run, files, shards, found.last_row or 0.0)
     except FileNotFoundError:  # a compaction has just replaced it; the next status will have the rate

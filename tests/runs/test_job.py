@@ -98,3 +98,24 @@ def test_storage_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(Folder, "read_if_there", fail)
     with pytest.raises(UserError, match=f"^{tmp_path} cannot be read: the server is gone; check"):
         run_job.kind(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"noise": {"sigma": 25}},
+        {"noise": {"sigma": [15, 25, 50]}},
+        {"noise": None},
+        {"noise": None, "denoise": {"sigma": 5}},
+    ],
+)
+def test_levels_are_those_of_the_config(tmp_path: Path, changes: dict) -> None:
+    job = config(tmp_path, **changes)
+    run_job.write_job("denoise", job, "f")
+    stored = run_job.read_job(str(tmp_path))
+    assert stored is not None and run_job.levels(stored["config"]) == len(job.levels)
+
+
+def test_config_of_an_older_version_has_the_default_level() -> None:
+    assert run_job.levels({"input": "photos"}) == len(DenoiseConfig(input="photos", output="run").levels)
