@@ -53,3 +53,10 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
 def _anchor(heading: str) -> str:
     """GitHub's: lower case, without punctuation, hyphens for spaces."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_the_readme_names_every_package() -> None:
+    tree = (ROOT / "README.md").read_text().partition("## Where things are")[2]
+    named = re.findall(r"^  (\w+)/ ", tree, re.MULTILINE)
+    packages = [path.parent.name for path in (ROOT / "imagewizard").glob("*/__init__.py")]
+    assert sorted(named) == sorted(packages)
