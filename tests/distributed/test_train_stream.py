@@ -63,13 +63,15 @@ def test_a_row_holds_the_crops_of_its_places(photographs: Path) -> None:
     found = load_row(4, samples(photographs))
     clean = np.frombuffer(found["clean"], np.uint8).reshape(3, 16, 16, 3)
     for i, position in enumerate(range(12, 15)):
-        epoch, index = training_samples.place(5, 7, position)
+        (epoch,), (index,) = training_samples.places(5, 7, position, 1)
         image_id = sorted(path.name for path in photographs.iterdir())[index]
         if image_id != "broken.png":
             assert (found["epochs"][i], found["image_ids"][i]) == (epoch, image_id)
             image = np.asarray(Image.open(photographs / image_id).convert("RGB"))
-            np.testing.assert_array_equal(clean[i], training_samples.crop(image, 16, (5, epoch, image_id)))
-    assert found["refused"] == ""
+            np.testing.assert_array_equal(
+                clean[i], training_samples.crop(image, 16, training_samples.key(5, image_id), epoch)
+            )
+    assert found["refused"] == []
 
 
 def test_a_broken_image_is_told_and_the_next_stands_in(photographs: Path) -> None:
@@ -77,7 +79,7 @@ def test_a_broken_image_is_told_and_the_next_stands_in(photographs: Path) -> Non
     found = load_row(0, wanted)
     assert "broken.png" not in found["image_ids"] and len(found["image_ids"]) == 7
     assert [text.split(":")[0] for text in found["skipped"]] == ["broken.png"]
-    order = [training_samples.place(5, 7, position)[1] for position in range(8)]
+    order = training_samples.places(5, 7, 0, 8)[1].tolist()
     broken = order.index(sorted(path.name for path in photographs.iterdir()).index("broken.png"))
     names = sorted(path.name for path in photographs.iterdir())
     assert found["image_ids"][broken] == names[order[broken + 1]]
@@ -94,13 +96,13 @@ def test_images_of_the_benchmark_are_told(tmp_path: Path, shared_data: Path) -> 
     bear = sorted((shared_data / "cbsd68").glob("*.png"))[0]
     Image.open(bear).convert("RGB").save(tmp_path / "innocent.jpg", quality=90)
     found = load_row(0, samples(tmp_path, micro_batch_size=1))
-    assert found["refused"].startswith("data.train: innocent.jpg is CBSD68's")
+    assert found["refused"][0].startswith("innocent.jpg is CBSD68's")
 
 
 def test_nothing_usable_is_refused(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(b"no image")
-    assert "no other can be used either" in load_row(0, samples(tmp_path))["refused"]
+    assert "no other can be used either" in load_row(0, samples(tmp_path))["refused"][0]
 
 
 def test_a_folder_of_one_image_is_an_epoch_of_one(tmp_path: Path) -> None:

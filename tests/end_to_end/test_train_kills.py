@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from imagewizard.distributed import train_fit
-from imagewizard.tracking import history
+from imagewizard.tracking import checkpoints, history
 from tests.support.models import tiny_network
 from tests.support.training_jobs import write_photographs
 
@@ -44,7 +43,7 @@ def start(folder: Path, run: str) -> subprocess.Popen[str]:
 def wait_for_checkpoint(run: Path, job: subprocess.Popen[str]) -> int:
     """The step of the first checkpoint, as soon as it is there."""
     deadline = time.monotonic() + 300
-    while not (step := train_fit.latest_step(str(run))):
+    while not (step := checkpoints.latest_step(str(run))):
         assert time.monotonic() < deadline and job.poll() is None, "the job ended before it could be killed"
         time.sleep(0.1)
     return step
@@ -103,7 +102,7 @@ def test_a_killed_driver(undisturbed: Path) -> None:
     job.kill()
     job.communicate()
     assert not (run / "summary.json").exists()
-    assert train_fit.latest_step(str(run)) < STEPS
+    assert checkpoints.latest_step(str(run)) < STEPS
     assert "goes on from what is there" in end(start(undisturbed, "driver"))
     assert_equal_end(undisturbed, run)
 

@@ -8,10 +8,9 @@ from pathlib import Path
 import boto3
 import pytest
 
-from imagewizard.distributed import train_fit
 from imagewizard.query.sql import records_of
 from imagewizard.storage import Folder
-from imagewizard.tracking import history
+from imagewizard.tracking import checkpoints, history
 from tests.support.training_jobs import train_config, write_photographs
 
 pytestmark = pytest.mark.long
@@ -34,7 +33,7 @@ def test_train_in_s3_and_denoise_with_what_came_out(bucket: str, tmp_path: Path)
     (tmp_path / "train.yaml").write_text(json.dumps(data))  # JSON is YAML
 
     assert f"the model lies in {bucket}/run/model" in run("train", str(tmp_path / "train.yaml"))
-    assert train_fit.latest_step(f"{bucket}/run") == 7
+    assert checkpoints.latest_step(f"{bucket}/run") == 7
     steps = [row["step"] for row in history.of_kind(history.read(f"{bucket}/run"), "validation")]
     assert steps == [0, 4, 7]
     assert len(Folder(f"{bucket}/run").list("panels", ".png")) == 3
