@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from imagewizard import metrics, schema
+from imagewizard import metrics
 from imagewizard.metrics import METRICS, Reference, psnr
 
 
@@ -189,9 +189,3 @@ def test_a_value_is_shown_with_its_label_unit_and_decimals():
     assert METRICS["ssim"].text(None) == METRICS["ssim"].change(None, None) == ""
     assert METRICS["psnr"].change(20.174, 31.416) == "PSNR 20.17 → 31.42 dB"
     assert METRICS["ssim"].change(0.5, 0.87654) == "SSIM 0.5000 → 0.8765"
-
-
-def test_result_rows_have_a_column_for_each_metric_before_and_after():
-    columns = [column for name in METRICS for column in (schema.noisy(name), name)]
-    assert list(schema.SCORES) == columns
-    assert all(schema.RESULT_SCHEMA.field(column).type == "double" for column in columns)
