@@ -74,7 +74,9 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         status.read(str(tmp_path))
 
 
-def test_the_rate_is_that_of_the_last_minutes(run: Path) -> None:
+@pytest.mark.parametrize("files_at_once", [1, 256])
+def test_the_rate_is_that_of_the_last_minutes(run: Path, files_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "FILES_AT_ONCE", files_at_once)
     ends = [0, 1000, 1020, 1060]  # seconds
     rows = [
         run_folders.row(f"{end}.png", finished_at=run_folders.STARTED + timedelta(seconds=end), sigma=50.0)
