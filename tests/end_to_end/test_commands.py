@@ -1,4 +1,4 @@
-"""The commands as a shell sees them: exit codes, one line for a mistake, and nothing written by it."""
+"""Commands run from a shell: exit codes, and one line for a user's mistake, which writes nothing."""
 
 import os
 import signal
@@ -27,14 +27,14 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def test_a_mistake_is_one_line_and_exit_code_2_and_writes_nothing(photos: Path, tmp_path: Path) -> None:
+def test_user_mistake_prints_one_line_and_writes_nothing(photos: Path, tmp_path: Path) -> None:
     done = imagewizard("denoise", f"input={photos}", f"output={tmp_path}/run", "nosie=3")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: nosie: unknown key; did you mean noise?\n"
     assert not (tmp_path / "run").exists()
 
 
-def test_a_job_with_failures_exits_3_and_status_query_and_report_tell(tmp_path: Path) -> None:
+def test_job_with_failed_images_exits_3_and_can_be_inspected(tmp_path: Path) -> None:
     write_photos(tmp_path / "in", 3, 32)
     write_broken_files(tmp_path / "in" / "broken", 2)
     model, run = tiny_model(tmp_path / "model"), tmp_path / "run"
@@ -56,7 +56,7 @@ def rows(results: Path) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.long
-def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_same_command_resumes_after_ctrl_c(tmp_path: Path) -> None:
     write_photos(tmp_path / "in", 24, 160)
     words = ["denoise", f"input={tmp_path}/in", f"output={tmp_path}/run", "resources.block_rows=1", "denoise.mode=ddim",
              "denoise.steps=40"]  # fmt: skip

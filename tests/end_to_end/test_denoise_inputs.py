@@ -1,4 +1,4 @@
-"""Inputs of all kinds through one job, restored images that keep what they had, and a disk that gets full."""
+"""Bulk jobs with every kind of input, with restored images, and on a disk that fills up."""
 
 import io
 import subprocess
@@ -40,7 +40,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tiny_model(tmp_path_factory.mktemp("tiny"), k=2))
 
 
-def test_files_tar_members_and_rows_of_parquet_are_all_images(tmp_path: Path, tiny: str) -> None:
+def test_files_tar_members_and_parquet_rows_are_denoised(tmp_path: Path, tiny: str) -> None:
     data = {seed: encoded(Image.fromarray(photo(20, 28, seed)), "PNG") for seed in range(6)}
     inside = tmp_path / "in"
     (inside / "deep").mkdir(parents=True)
@@ -61,7 +61,7 @@ def test_files_tar_members_and_rows_of_parquet_are_all_images(tmp_path: Path, ti
 
 
 @pytest.mark.parametrize("pack", ["null", "tar"])
-def test_restored_images_keep_what_their_inputs_had(tmp_path: Path, tiny: str, pack: str) -> None:
+def test_restored_images_keep_metadata_and_bit_depth(tmp_path: Path, tiny: str, pack: str) -> None:
     rng = np.random.default_rng(0)
     grey, colour = rng.integers(0, 65535, (16, 20, 1), np.uint16), photo(16, 20, 0)
     alpha = rng.integers(0, 255, (16, 20), np.uint8)
@@ -100,7 +100,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_full_disk_stops_the_job_and_nothing_committed_is_lost(tmp_path: Path, tiny: str, small_disk: Path) -> None:
+def test_full_disk_stops_the_job_and_loses_no_committed_row(tmp_path: Path, tiny: str, small_disk: Path) -> None:
     write_photos(tmp_path / "in", 24, 96)
     words = [f"input={tmp_path}/in", f"output={small_disk}/run", f"model={tiny}", "images.format=png"]
     with pytest.raises(JobError, match="No space left on device") as error:

@@ -1,4 +1,4 @@
-"""The bulk job from S3 to S3, on a server that fails now and then: the commands as a user gives them."""
+"""The bulk job from S3 to S3 through the commands, on a server that sometimes fails."""
 
 import io
 import json
@@ -33,7 +33,7 @@ def put(uri: str, data: bytes) -> str:
 
 
 @pytest.mark.timeout(600)
-def test_from_s3_to_s3_and_back_again(faulty_s3: FaultyS3, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_denoise_from_faulty_s3_to_faulty_s3(faulty_s3: FaultyS3, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("model")
     bucket = faulty_s3.bucket
     for seed in range(30):
@@ -77,7 +77,7 @@ def test_from_s3_to_s3_and_back_again(faulty_s3: FaultyS3, tmp_path_factory: pyt
         assert Image.open(io.BytesIO(storage.read_bytes(row["output_uri"]))).size == (24, 24)
 
 
-def test_a_bucket_that_is_not_there_or_shut_is_told_at_once(faulty_s3: FaultyS3) -> None:
+def test_missing_or_forbidden_bucket_is_refused_at_once(faulty_s3: FaultyS3) -> None:
     put(f"{faulty_s3.bucket}/in/a.png", png(0))
     missing = "s3://no-such-bucket-here"
     for words in ((f"input={missing}/in", "output=unused"), (f"input={faulty_s3.bucket}/in", f"output={missing}/run")):

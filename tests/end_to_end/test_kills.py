@@ -1,4 +1,4 @@
-"""A part of the fault matrix: kill with -9 in mid-job; the same command ends in the rows of an undisturbed run."""
+"""Part of the fault matrix: after kill -9 in mid-job the same command gives the rows of an undisturbed run."""
 
 from pathlib import Path
 
@@ -25,6 +25,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("after-compaction", "driver", 2, -9),
     ],
 )
-def test_no_row_is_lost_or_twice(folder: Path, stage: str, target: str, nth: int, exit_code: int) -> None:
+def test_no_row_is_lost_or_duplicated(folder: Path, stage: str, target: str, nth: int, exit_code: int) -> None:
     found = kill_matrix.kill(folder, stage, target, nth)
     assert (found.lost, found.duplicated, found.changed, found.exit_code) == (0, 0, 0, exit_code)

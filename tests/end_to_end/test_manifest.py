@@ -1,4 +1,4 @@
-"""`imagewizard manifest` as a shell sees it."""
+"""`imagewizard manifest` run from a shell."""
 
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def test_filters_reach_the_listing(source: Path, tmp_path: Path, capsys: pytest.
         (["s3://no-such-bucket-at-all/x"], "NoSuchBucket"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2_and_writes_nothing(
+def test_user_mistake_prints_one_line_and_writes_nothing(
     source: Path, tmp_path: Path, words: list[str], complaint: str, bucket: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--out", str(tmp_path / "m"), *[word.format(source) for word in words]]

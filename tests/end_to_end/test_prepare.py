@@ -1,4 +1,4 @@
-"""`imagewizard prepare` as a shell sees it."""
+"""`imagewizard prepare` run from a shell."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from jobs import prepare, shell
 from tests.support.bsds500_files import write_bsds500
 
 
-def test_it_prints_its_plan_what_it_made_and_at_the_second_time_that_nothing_is_left(
+def test_prepare_prints_plan_and_outcome_then_finds_nothing_left(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_bsds500(tmp_path / "set")
@@ -32,13 +32,13 @@ def test_it_prints_its_plan_what_it_made_and_at_the_second_time_that_nothing_is_
     assert again.splitlines()[2:] == printed.splitlines()[2:]
 
 
-def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_user_mistake_prints_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["bsds500", str(tmp_path / "out"), "--from", "/nowhere"]
     assert shell.run(prepare.main, words) == shell.WRONG_INPUT
     assert capsys.readouterr().err.startswith("error: from: /nowhere: does not exist; ")
     assert not (tmp_path / "out").exists()
 
 
-def test_without_a_source_it_is_berkeleys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_default_source_is_berkeley(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert shell.run(prepare.main, ["bsds500", str(tmp_path / "out"), "--dry-run"]) == shell.DONE
     assert "https://www2.eecs.berkeley.edu/" in capsys.readouterr().out

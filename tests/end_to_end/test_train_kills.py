@@ -1,4 +1,4 @@
-"""Kill a worker or the driver of a training in mid-epoch: it goes on from the last checkpoint, to the same end."""
+"""A training whose worker or driver is killed in mid-epoch resumes from its last checkpoint and ends the same."""
 
 import json
 import os
@@ -81,7 +81,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_killed_worker(undisturbed: Path) -> None:
+def test_training_survives_a_killed_worker(undisturbed: Path) -> None:
     run = undisturbed / "worker"
     job = start(undisturbed, "worker")
     step = wait_for_checkpoint(run, job)
@@ -95,7 +95,7 @@ def test_a_killed_worker(undisturbed: Path) -> None:
     assert_equal_end(undisturbed, run)
 
 
-def test_a_killed_driver(undisturbed: Path) -> None:
+def test_training_resumes_after_a_killed_driver(undisturbed: Path) -> None:
     run = undisturbed / "driver"
     job = start(undisturbed, "driver")
     wait_for_checkpoint(run, job)
@@ -107,7 +107,7 @@ def test_a_killed_driver(undisturbed: Path) -> None:
     assert_equal_end(undisturbed, run)
 
 
-def test_ctrl_c(undisturbed: Path) -> None:
+def test_training_resumes_after_ctrl_c(undisturbed: Path) -> None:
     run = undisturbed / "interrupted"
     job = start(undisturbed, "interrupted")
     wait_for_checkpoint(run, job)

@@ -1,4 +1,4 @@
-"""Everything of a training in S3 (a real server, moto's): images, run folder, checkpoints, and the model it makes."""
+"""A training with images, run folder, checkpoints and model in S3 (a real server, moto's)."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ def run(*words: str) -> str:
     return done.stdout
 
 
-def test_train_in_s3_and_denoise_with_what_came_out(bucket: str, tmp_path: Path) -> None:
+def test_train_in_s3_then_denoise_with_the_trained_model(bucket: str, tmp_path: Path) -> None:
     photographs, client = write_photographs(tmp_path / "photographs"), boto3.client("s3")
     for path in photographs.rglob("*.png"):
         client.upload_file(str(path), bucket.removeprefix("s3://"), path.relative_to(photographs).as_posix())

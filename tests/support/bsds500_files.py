@@ -13,7 +13,7 @@ FINGERPRINTS: dict[str, str] = json.loads((resources.files("imagewizard.datasets
 
 
 def picture(fingerprint: str, height: int = 321, width: int = 481) -> np.ndarray:
-    """uint8 (height, width, 3), grey: the sum of 16 x 16 cosine waves of the signs that 64 hex digits tell."""
+    """uint8 (height, width, 3), grey: the sum of 16 x 16 cosine waves whose signs are the bits of 64 hex digits."""
     bits = np.unpackbits(np.frombuffer(bytes.fromhex(fingerprint), np.uint8)).reshape(16, 16)
     k = np.arange(16)[:, None]
     rows, columns = (np.cos(np.pi * k * (2 * np.arange(n) + 1) / (2 * n)) for n in (height, width))
@@ -23,7 +23,7 @@ def picture(fingerprint: str, height: int = 321, width: int = 481) -> np.ndarray
 
 
 def write_bsds500(folder: Path) -> None:
-    """Writes `folder`/{train,val,test}/*.jpg: 200, 100 and 200, lying and standing ones, flat but for the 68 in val."""
+    """Writes `folder`/{train,val,test}/*.jpg: 200, 100 and 200 images of both formats, flat except the 68 in val."""
     standing = encoded(Image.new("RGB", (321, 481), (200, 120, 40)), "JPEG", quality=30)
     lying = encoded(Image.new("RGB", (481, 321), (20, 120, 140)), "JPEG", quality=30)
     for split, count in {"train": 200, "val": 32, "test": 200}.items():

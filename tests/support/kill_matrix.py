@@ -1,6 +1,6 @@
-"""The fault matrix: a real bulk job, killed in each of its parts at each of its stages, and run again.
+"""The fault matrix: a real bulk job in which each process is killed at each stage, and which is then run again.
 
-`python -m tests.support.kill_matrix [FOLDER]` prints the whole table; test_kills.py takes a part of it.
+`python -m tests.support.kill_matrix [FOLDER]` prints the whole table; test_kills.py runs a part of it.
 """
 
 import os
@@ -22,30 +22,30 @@ BLOCK_ROWS = 2
 ABOUT_THE_WORK = ("seconds", "finished_at", "uri", "output_uri")
 TARGETS = ("worker", "actor", "raylet", "driver")
 DRIVERS_STAGES = ("before-summary",)
-# What cannot be: the driver is no worker, and no actor lives any more when all is written.
+# Impossible: the driver is not a worker, and no actor is alive once everything is written.
 IMPOSSIBLE = {(stage, target) for stage in DRIVERS_STAGES for target in ("worker", "actor", "raylet")}
 IMPOSSIBLE |= {(stage, "actor") for stage in ("compaction", "after-compaction")}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job that was killed and, if that ended it, run again."""
+    """The outcome of a job in which a process was killed; it was run again if that ended it."""
 
     stage: str
     target: str
     exit_code: int
-    """Of the command that was disturbed: 0 if Ray dealt with it."""
+    """Of the first command: 0 if Ray recovered by itself."""
     lost: int
     duplicated: int
     recomputed: int
     """Images that were denoised more than once."""
     changed: int
-    """Rows that were committed when the job died, and are not the same afterwards."""
+    """Rows that were committed when the job died and differ afterwards."""
     seconds: float
 
 
 def prepare(folder: Path) -> None:
-    """Images, a model and an undisturbed run below a folder."""
+    """Writes images, a model and an undisturbed run into a folder."""
     write_photos(folder / "in", IMAGES, 48)
     tiny_model(folder / "model", k=2)
     job = start(folder, "undisturbed")
@@ -55,7 +55,7 @@ def prepare(folder: Path) -> None:
 
 
 def start(folder: Path, run: str, kill: str | None = None, **environment: str) -> subprocess.Popen[str]:
-    """The job, as a user starts it; `kill`: STAGE TARGET NTH."""
+    """Starts the job as a user does; `kill`: STAGE TARGET NTH."""
     words = [
         f"input={folder}/in",
         f"output={folder}/{run}",
@@ -78,20 +78,20 @@ def start(folder: Path, run: str, kill: str | None = None, **environment: str) -
 
 
 def rows(run: Path) -> list[dict]:
-    """All rows of a run, without what is about the work and not its result."""
+    """All rows of a run without the columns that describe the work (times, paths)."""
     found = records_of(str(run), "SELECT * FROM attempts ORDER BY image_id, sigma, attempt")
     return [{name: value for name, value in row.items() if name not in ABOUT_THE_WORK} for row in found]
 
 
 def committed(run: Path) -> set[str]:
-    """All rows of a run, everything about them included, as texts; none if there is no run yet."""
+    """All rows of a run with all columns, as texts; empty if there is no run yet."""
     if not (run / "job.yaml").exists():
         return set()
     return {str(row) for row in records_of(str(run), "SELECT * FROM attempts")}
 
 
 def kill(folder: Path, stage: str, target: str, nth: int) -> Outcome:
-    """Kills the target when the stage is reached for the nth time; runs the job again if that ended it."""
+    """Kills the target when the stage is reached for the nth time, and runs the job again if that ended it."""
     run = f"{stage}-{target}"
     started = time.monotonic()
     job = start(folder, run, f"{stage} {target} {nth}")

@@ -1,4 +1,4 @@
-"""An HTTP server that answers as S3 does to ListObjectsV2, for any number of keys, and to nothing else."""
+"""An HTTP server that answers ListObjectsV2 as S3 does, for any number of keys, and no other request."""
 
 import threading
 from bisect import bisect_left, bisect_right
@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 
 class ListingServer(ThreadingHTTPServer):
-    """`keys` sorted; every object has as many bytes as its key has characters."""
+    """`keys` must be sorted; an object has as many bytes as its key has characters."""
 
     daemon_threads = True
 
@@ -17,9 +17,9 @@ class ListingServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.keys, self.page = keys, page
         self.starts: list[str] = []
-        """The StartAfter of each request, "" where it had none."""
+        """The StartAfter of each request; "" if it had none."""
         self.fail_at: str | None = None
-        """A listing that starts there or behind is answered with 403."""
+        """A listing that starts at or after this key gets 403."""
 
     @property
     def address(self) -> str:
@@ -75,7 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(keys: Sequence[str], page: int = 1000) -> Iterator[ListingServer]:
-    """A server while the context lasts."""
+    """A server that runs while the context lasts."""
     with ListingServer(keys, page) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server

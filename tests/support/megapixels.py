@@ -1,4 +1,4 @@
-"""Memory of a bulk job over images of 1 to 100 megapixels in one run, beside what its plan allows.
+"""Measures the memory of a bulk job over images of 1 to 100 megapixels, next to what its plan allows.
 
 `python -m tests.support.megapixels [FOLDER]` prints both, and the peak of each kind of process.
 """
@@ -23,7 +23,7 @@ SAMPLE_SECONDS = 0.2
 
 
 def write_images(folder: Path) -> None:
-    """One photograph of a megapixel, tiled."""
+    """Writes images that repeat a photograph of one megapixel."""
     folder.mkdir(parents=True)
     megapixel = photo(1000, 1000, 0)
     for number, size in enumerate(MEGAPIXELS):
@@ -33,7 +33,7 @@ def write_images(folder: Path) -> None:
 
 
 def memory(pid: int) -> tuple[int, int]:
-    """Bytes of its own, and its share of shared memory; zeros when it has ended."""
+    """(private bytes, shared bytes) of a process; zeros once it has ended."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:

@@ -115,7 +115,7 @@ def tiny_model(
 
 
 def refusal(folder: Path, named: Path | str) -> str:
-    """The one line with which a folder is refused, by the driver's checks or on loading; it must name `named`."""
+    """The one-line error that refuses a folder, in the driver's checks or on loading; it must name `named`."""
     with pytest.raises(UserError) as error:
         network.load(model_files.find(str(folder)))
     line = str(error.value)

@@ -72,7 +72,7 @@ class Page(HTMLParser):
 
 
 def browse(url: str, port: str, *options: str) -> str:
-    """The page's DOM once it is loaded; whatever host it turns to, it meets our server."""
+    """The page's DOM once it is loaded; every host name resolves to our server."""
     assert CHROMIUM
     words = [
         "--headless",

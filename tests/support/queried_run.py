@@ -1,4 +1,4 @@
-"""A run with rows of every sort, and what a query on it gives."""
+"""A run with every kind of row, and queries on it."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from tests.support.run_folders import error_row, row, write_job, write_rows
 
 
 def write_run(folder: Path) -> Path:
-    """Two levels of three images; one image fails at first and then does not, another fails for good."""
+    """Three images at two levels; one image fails once and then succeeds, another always fails."""
     write_job(folder, 4, noise={"sigma": [25, 50]})
     write_rows(
         folder,

@@ -1,4 +1,4 @@
-"""Run folders for tests, as the bulk job writes them: real rows by RESULT_SCHEMA, and real images where asked for."""
+"""Run folders for tests, as the bulk job writes them: rows by RESULT_SCHEMA and, if wanted, real images."""
 
 import json
 from dataclasses import asdict
@@ -45,7 +45,7 @@ def error_row(image_id: str, stage: str, error: str, **changes: Any) -> dict[str
 
 
 def restored(image_id: str, sigma_estimated: float, **changes: Any) -> dict[str, Any]:
-    """A row of restoration mode, in which there is nothing to score against."""
+    """A row of restoration mode: no scores."""
     unknown = ("noise_kind", "sigma", "psnr_noisy", "psnr", "ssim_noisy", "ssim")
     restoration = {"noise_params": "{}", "sigma_estimated": sigma_estimated} | dict.fromkeys(unknown)
     return row(image_id, **(restoration | changes))
@@ -69,7 +69,7 @@ def write_shard(run: Path, rows: list[dict[str, Any]], shard: int = 0, attempt: 
 
 
 def uncompact(run: Path) -> list[Path]:
-    """Puts the files of its blocks in the place of a finished run's first shard, as a crash would have left them."""
+    """Replaces the first shard's file of a finished run by its blocks' files, as a crash would leave them."""
     [whole] = (run / "results").iterdir()
     table, _ = results.read(str(run), whole.name)
     index = shards.read_index(str(run))

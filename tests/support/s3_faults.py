@@ -23,7 +23,7 @@ _DENIED = ("403 Forbidden", "AccessDenied", "Access Denied")
 
 
 class FaultyS3:
-    """An S3 server on localhost whose attributes may be changed while it runs. Its objects are the process's."""
+    """An S3 server on localhost whose attributes can change while it runs. A process has one set of objects."""
 
     def __init__(self, port: int = 0, seed: int = 0) -> None:
         self._app = DomainDispatcherApplication(create_backend_app)
@@ -37,26 +37,26 @@ class FaultyS3:
         self.reset()
 
     def reset(self) -> None:
-        """No faults any more, nothing counted, and the dice from their start."""
+        """Removes all faults, clears the counts and seeds the random numbers anew."""
         self._random = random.Random(self._seed)
         self.slow_down = 0.0
         """Share of the requests that are answered 503 SlowDown."""
         self.cut_off = 0.0
-        """Share whose connection breaks: in the middle of a download or an upload, or in place of the answer."""
+        """Share of requests whose connection breaks during the download or upload, or instead of the answer."""
         self.cut_at = 0.5
-        """The part of a body that comes through before that."""
+        """Fraction of a body that is sent before the connection breaks."""
         self.lose_answers = False
-        """Whether what is cut off is always the answer, to a request that was carried out."""
+        """If true, it is always the answer that is cut off, after the request was carried out."""
         self.denied: str | None = None
-        """A regular expression: 403 AccessDenied where it is found in bucket/key."""
+        """A regular expression; a bucket/key that it matches gets 403 AccessDenied."""
         self.clock_ahead = 0.0
-        """Seconds by which the server's Date is ahead of this machine's clock."""
+        """Seconds that the server's Date is ahead of this machine's clock."""
         self.requests: Counter[str] = Counter()
-        """By method, those among them that failed."""
+        """Number of requests by method, failed ones included."""
         self.faults: Counter[str] = Counter()
-        """How often slow_down, cut_off and denied came to pass."""
+        """How often slow_down, cut_off and denied occurred."""
         self.bucket = ""
-        """The URI of the bucket that a test has for itself."""
+        """The URI of the current test's bucket."""
 
     def start(self) -> None:
         self._thread.start()

@@ -1,4 +1,4 @@
-"""A bulk job from S3 to S3 over many images, without faults and with 5 % of requests refused and 1 % cut off.
+"""A bulk job from S3 to S3 over many images, once without faults, once with 5 % of requests refused and 1 % cut off.
 
 `python -m tests.support.s3_job IMAGES [FOLDER]` prints the rows and the time of both.
 """
@@ -24,7 +24,7 @@ FAULTS = ["--slow-down", "0.05", "--cut-off", "0.01"]
 
 
 def run(folder: Path, images: int, port: int, faults: list[str]) -> list[dict]:
-    """Serves, uploads, denoises and reads the rows back; prints what it took and what the server did."""
+    """Serves, uploads, denoises and reads the rows back; prints the time taken and the server's counts."""
     server = subprocess.Popen(
         [sys.executable, "-m", "tests.support.s3_faults", "--port", str(port), *faults],
         stdout=subprocess.PIPE,

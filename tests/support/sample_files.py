@@ -14,7 +14,7 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def photo(height: int, width: int, seed: int) -> np.ndarray:
-    """uint8 (height, width, 3) with what a denoiser lives on: smooth shading, sharp edges at all scales, some texture.
+    """uint8 (height, width, 3) with what photographs have: smooth shading, sharp edges at all scales, some texture.
 
     Dead leaves, discs of power-law radius covering each other (Lee, Mumford & Huang 2001, "Occlusion models for natural
     images"), each with its own colour, shading and grain, at twice the size and averaged down so that edges are soft.
@@ -114,7 +114,7 @@ def camera_exif(**tags: object) -> Image.Exif:
 
 
 def exif_values(image: Image.Image) -> dict[str, dict[int, object]]:
-    """All tags of a file as Pillow reads them, by directory, but for those that point to a directory."""
+    """All tags of a file as Pillow reads them, by directory, except pointers to directories."""
     exif = image.getexif()
     directories = {name: dict(exif.get_ifd(ExifTags.IFD[name])) for name in ("Exif", "GPSInfo", "Interop")}
     found: dict[str, dict[int, object]] = {"main": dict(exif)} | directories
@@ -123,7 +123,7 @@ def exif_values(image: Image.Image) -> dict[str, dict[int, object]]:
 
 @cache
 def icc_profile(space: str) -> bytes:
-    """A profile of the data colour space "RGB ", "GRAY", …; all but the first with the tables of the first."""
+    """A profile of the data colour space "RGB ", "GRAY", …; all use the tables of the first."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     return profile[:16] + space.encode() + profile[20:]
 
@@ -137,7 +137,7 @@ def _whole(format: str) -> bytes:
 
 
 def _cut(format: str) -> Callable[[np.random.Generator], bytes]:
-    """Cut anywhere between a quarter of the file and its last 16 bytes."""
+    """Cut at a random place between a quarter of the file and its last 16 bytes."""
 
     def cut(rng: np.random.Generator) -> bytes:
         whole = _whole(format)
@@ -154,7 +154,7 @@ def _bad_crc(rng: np.random.Generator) -> bytes:
 
 
 def _bad_zlib(rng: np.random.Generator) -> bytes:
-    """The checksum of the chunk is right; what is in it cannot be inflated."""
+    """The chunk's checksum is right, but its content cannot be inflated."""
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 48, 8, 2, 0, 0, 0))
     body = zlib.compress(bytes(100))[:10] + rng.bytes(2000)
     return PNG_SIGNATURE + header + png_chunk(b"IDAT", body) + png_chunk(b"IEND", b"")

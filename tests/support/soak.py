@@ -1,6 +1,6 @@
-"""A soak: bulk jobs one after another for a while, something of them killed every 20 to 60 seconds.
+"""A soak test: bulk jobs one after another; every 20 to 60 seconds one of their processes is killed.
 
-`python -m tests.support.soak MINUTES [IMAGES] [FOLDER]` says what it kills and what became of each run, and adds it up.
+`python -m tests.support.soak MINUTES [IMAGES] [FOLDER]` prints what it kills, the outcome of each run, and the totals.
 """
 
 import os
@@ -25,7 +25,7 @@ TARGETS = {"driver": 1, "raylet/raylet": 1, "DenoiseActor": 2, "read_images": 2,
 
 
 class Killer:
-    """Kills one process of the job that runs, again and again, until it is stopped."""
+    """Repeatedly kills one process of the running job until it is stopped."""
 
     def __init__(self, seed: int) -> None:
         self.kills: Counter[str] = Counter()
@@ -56,7 +56,7 @@ class Killer:
 
 
 def run_to_the_end(folder: Path, run: str, killer: Killer) -> int:
-    """Starts the job until it ends well; how often that was."""
+    """Starts the job until it succeeds; returns the number of starts."""
     for starts in range(1, 1000):
         job = kill_matrix.start(folder, run)
         killer.watch(job)

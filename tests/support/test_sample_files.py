@@ -17,7 +17,7 @@ def test_sample_files_are_the_same_on_every_call(tmp_path):
         assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
-def test_photos_are_photos():
+def test_photos_look_like_photos():
     image = photo(96, 128, seed=1).astype(float)
     assert image.shape == (96, 128, 3)
     assert image.std() > 30

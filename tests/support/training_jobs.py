@@ -12,7 +12,7 @@ from tests.support.models import tiny_network
 
 
 def picture(height: int, width: int, seed: int) -> np.ndarray:
-    """Smooth colours around mid-grey, far enough from 0 and 255 for noise not to be cut off; uint8 (H, W, 3)."""
+    """Smooth colours around mid-grey, so far from 0 and 255 that noise is not clipped; uint8 (H, W, 3)."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width] / 40
     waves = [np.sin(2 * math.pi * (rng.uniform(-1, 1) * x + rng.uniform(-1, 1) * y + rng.uniform())) for _ in range(3)]

@@ -70,7 +70,7 @@ def pieces(whole: Batch, size: int) -> list[Batch]:
 
 
 def trainer(job: TrainConfig, features: VGG19Features | None = None, steps: int = 50) -> Trainer:
-    """With the network that the config describes, random weights from its seed."""
+    """A trainer of the config's network, with random weights from its seed."""
     assert job.network is not None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
@@ -79,7 +79,7 @@ def trainer(job: TrainConfig, features: VGG19Features | None = None, steps: int 
 
 
 def train(run: Trainer, steps: int, micro: int | None = None) -> list[float]:
-    """So many steps more, in micro-batches of `micro` (None: the whole batch); their losses."""
+    """Trains so many more steps in micro-batches of `micro` (None: the whole batch); returns their losses."""
     size = micro or run.config.optimizer.batch_size
     return [run.train_step(pieces(batch(run.config, run.step), size)).terms["loss"] for _ in range(steps)]
 

@@ -1,4 +1,4 @@
-"""Folders of training runs for tests, as the trainer writes them, with metrics that fall and rise as real ones do."""
+"""Folders of training runs for tests, as the trainer writes them, with metrics that change like real ones."""
 
 import json
 import math
@@ -38,7 +38,7 @@ def train_row(step: int, steps: int = 1500, perceptual: bool = True, seed: int =
 
 
 def validation_row(step: int, sigmas: tuple[float, ...] = SIGMAS) -> dict[str, Any]:
-    """A row of a validation, whose PSNR rises by 4 dB all in all."""
+    """A row of a validation; PSNR rises by 4 dB over the run."""
     row: dict[str, Any] = {"kind": "validation", "step": step, "epoch": round(step / STEPS_AN_EPOCH, 4)}
     for sigma in sigmas:
         noisy = 20 * math.log10(255 / sigma)
@@ -85,7 +85,7 @@ def write_job(run: Path, **config: Any) -> None:
 
 
 def write_metrics(run: Path, rows: list[dict[str, Any]], cut: bytes = b"") -> None:
-    """`cut`: the half line that a crash left behind."""
+    """`cut`: add the half line that a crash leaves."""
     run.mkdir(parents=True, exist_ok=True)
     (run / "metrics.jsonl").write_bytes("".join(json.dumps(row) + "\n" for row in rows).encode() + cut)
 
@@ -99,7 +99,7 @@ def write_checkpoint(run: Path, step: int) -> Path:
 
 
 def panel(name: str, sigma: float, seed: int, size: tuple[int, int] = (240, 320), skill: float = 1.0) -> Panel:
-    """A photo, blurred for want of a denoiser; `skill` 0 leaves half of its noise."""
+    """A photo, blurred instead of denoised; `skill` 0 leaves half of its noise."""
     clean = photo(*size, seed)
     noisy = synthetic.DEFAULT.add(clean, name, sigma, seed)
     seen = np.clip(noisy, 0, 255).round().astype(np.uint8)

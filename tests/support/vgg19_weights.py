@@ -1,4 +1,4 @@
-"""Random weights of VGG19 for tests, and images to look at with them."""
+"""Random weights of VGG19 for tests, and images to feed it."""
 
 import torch
 from torch import Tensor
