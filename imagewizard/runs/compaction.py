@@ -27,7 +27,7 @@ def compact(run: str, shard: int, names: list[str], levels: int) -> None:
 
     `levels`: rows that each image has. Raises RuntimeError if a row is missing or there twice; OSError.
     """
-    with ThreadPoolExecutor(totals.READ_THREADS) as pool:
+    with ThreadPoolExecutor(results.READ_THREADS) as pool:
         files = list(pool.map(lambda name: results.read(run, name), names))
     rows = pa.concat_tables(table for table, _ in files).combine_chunks()
     found = totals.of_files(files)

@@ -9,6 +9,8 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 # Files of at most this size, uncompressed, are read as a whole: some 100,000 rows.
 IN_MEMORY_BYTES = 32 << 20
 IN_MEMORY_FILES = 64
+# Footers and small files are latency, not work.
+READ_THREADS = 16
 
 _BLOCK = re.compile(r"s([0-9]{5,})-b([0-9]{6,})-a([0-9]{2,})\.parquet")
 _SHARD = re.compile(r"s([0-9]{5,})-c([0-9]{2,})\.parquet")
@@ -150,15 +154,13 @@ def rows(run: str, names: list[str]) -> "dict[str, pa.Table] | None":
     """
     if len(names) > IN_MEMORY_FILES:
         return None
-    found = {}
-    held = 0
-    for name in names:
-        with Folder(run).open(f"results/{name}") as stream, pq.ParquetFile(stream) as file:
-            held += sum(file.metadata.row_group(group).total_byte_size for group in range(file.num_row_groups))
-            if held > IN_MEMORY_BYTES:
-                return None
-            found[name] = _by_schema(file.read())
-    return found
+    with ThreadPoolExecutor(READ_THREADS) as pool, ExitStack() as stack:
+        streams = list(pool.map(lambda name: stack.enter_context(Folder(run).open(f"results/{name}")), names))
+        files = list(pool.map(pq.ParquetFile, streams))
+        sizes = (file.metadata.row_group(n).total_byte_size for file in files for n in range(file.num_row_groups))
+        if sum(sizes) > IN_MEMORY_BYTES:
+            return None
+        return dict(zip(names, pool.map(lambda file: _by_schema(file.read()), files), strict=True))
 
 
 def _by_schema(table: pa.Table) -> pa.Table:

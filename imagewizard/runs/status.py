@@ -73,7 +73,7 @@ def _recent(run: str, files: results.ResultFiles, shards: dict[int, Totals], las
     since = last - RATE_SECONDS
     names = [name for shard, each in shards.items() if (each.last_row or 0.0) > since for name in files.of_shard(shard)]
     count, first = 0, last
-    with duckdb.connect() as connection, ThreadPoolExecutor(totals.READ_THREADS) as pool:
+    with duckdb.connect() as connection, ThreadPoolExecutor(results.READ_THREADS) as pool:
         for at in range(0, len(names), FILES_AT_ONCE):
             times = pool.map(
                 lambda name: results.read_columns(run, name, [FINISHED_AT]), names[at : at + FILES_AT_ONCE]

@@ -18,8 +18,6 @@ from imagewizard.schema import KEY, MEANS, PSNR, noisy
 
 # Kinds of errors that are kept for each shard; all are in the rows.
 TOP_ERRORS = 100
-# Footers and small files are latency, not work.
-READ_THREADS = 16
 # A try takes seconds, and each shard is compacted once, and once more after a retry.
 SNAPSHOT_TRIES = 5
 
@@ -135,7 +133,7 @@ def snapshot(run: str) -> tuple[ResultFiles, dict[int, Totals]]:
 def of_shards(run: str, files: ResultFiles) -> dict[int, Totals]:
     """{shard: totals} of all shards that have rows."""
     finished = [shard for shard in files.shards if not files.blocks.get(shard)]
-    with ThreadPoolExecutor(READ_THREADS) as pool:
+    with ThreadPoolExecutor(results.READ_THREADS) as pool:
         found = dict(zip(finished, pool.map(lambda shard: read(run, files.shards[shard].name), finished), strict=True))
         for shard in files.blocks:  # one shard at a time, because its rows are held in memory
             found[shard] = of_files(list(pool.map(lambda name: results.read(run, name), files.of_shard(shard))))
