@@ -1,6 +1,7 @@
 """The architecture of google/ddpm-celebahq-256 with random weights, and its published recipe of fine-tuning."""
 
 import time
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,6 @@ SCHEDULE: dict[str, Any] = {
     "num_train_timesteps": 1000,
 }
 
-RECIPE = Path(__file__).resolve().parents[2] / "configs" / "finetune-celebahq.yaml"
 VALIDATED_EPOCHS = (1, 10, 20)
 
 
@@ -53,7 +53,9 @@ def unet(seed: int = 0) -> UNet2DModel:
 def recipe_config(changes: list[str] | None = None) -> TrainConfig:
     """The recipe from random weights; `changes` are key=value words on top."""
     words = ["model=null", f"network={NETWORK}".replace("None", "null").replace("False", "false"), *(changes or [])]
-    return configs.load(TrainConfig, str(RECIPE), words)
+    recipe = resources.files("imagewizard.config") / "examples" / "finetune-celebahq.yaml"
+    with resources.as_file(recipe) as path:
+        return configs.load(TrainConfig, str(path), words)
 
 
 class Recipe:

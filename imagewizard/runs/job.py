@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import yaml
 
-from imagewizard import storage
+from imagewizard import __version__, storage
 from imagewizard.errors import UserError, one_line
 from imagewizard.schema import SCHEMA_VERSION
 from imagewizard.storage import Folder
@@ -80,7 +80,7 @@ def _version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
-        return None
+        return __version__ if package == "imagewizard" else None
 
 
 def check_output(output: str, sources: str | list[str]) -> None:

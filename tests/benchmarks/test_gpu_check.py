@@ -1,0 +1,76 @@
+"""gpu_check runs its steps in order, leaves out what the time does not allow, and writes what it has."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from imagewizard.benchmarks import gpu_check
+from imagewizard.benchmarks.gpu_check import MARGIN_SECONDS, Results, run_all
+from imagewizard.benchmarks.step import Step
+
+
+class Clock:
+    """Goes on by what a step says that it takes."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def step(self, name: str, seconds: float, fails: bool = False) -> Step:
+        def run() -> dict[str, object]:
+            self.now += seconds
+            if fails:
+                raise ValueError(f"{name} is broken")
+            return {"rate": seconds, "curve": [1, 2]}
+
+        return Step(name, run, lambda: seconds)
+
+
+def test_steps_run_in_order_and_what_does_not_fit_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clock, out = Clock(), tmp_path / "out" / "check.json"
+    steps = [clock.step("first", 10), clock.step("long", 50), clock.step("short", 5)]
+    assert run_all(steps, Results(out), deadline=30.0 + MARGIN_SECONDS, clock=clock)
+    found = json.loads(out.read_text())
+    assert list(found) == ["first", "long", "short"]
+    assert found["first"] == {"rate": 10, "curve": [1, 2], "seconds": 10.0}
+    assert found["long"] == {"not run": "takes some 50 s, 20 are left"}
+    printed = capsys.readouterr().out
+    assert "not run" in printed and "curve" not in printed
+
+
+def test_error_ends_it_and_what_was_found_is_kept(tmp_path: Path) -> None:
+    clock, out = Clock(), tmp_path / "check.json"
+    steps = [clock.step("first", 1), clock.step("second", 1, fails=True), clock.step("third", 1)]
+    assert not run_all(steps, Results(out), deadline=100.0, clock=clock)
+    found = json.loads(out.read_text())
+    assert list(found) == ["first", "second"] and "second is broken" in found["second"]["failed"]
+
+
+def test_options_that_go_together(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        gpu_check.main(["--bsds500", "somewhere"])
+    assert "--bsds500 and --vgg19 go together" in capsys.readouterr().err
+
+
+def test_small_form_without_a_gpu(tmp_path: Path) -> None:
+    """As a user runs it, for half a minute: the dear steps are left out, and named."""
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    out = tmp_path / "check.json"
+    words = ["-m", "imagewizard.benchmarks.gpu_check", "--minutes", "0.25", "--out", str(out)]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=50, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(out.read_text())
+    assert list(found) == [
+        "device", "generator", "bfloat16", "embedded", "celebahq-256", "train embedded", "train celebahq-256", "loop",
+        "train compiled",
+    ]  # fmt: skip
+    assert found["device"]["matrix product, TFLOP/s"] > 0
+    assert found["generator"]["eager, 4 words: numpy's bits"] and found["generator"]["eager, 256 words: numpy's bits"]
+    assert "not run" in found["train compiled"]

@@ -1,0 +1,37 @@
+"""The steps of gpu_check in their small form; figures of a GPU are not to be had here."""
+
+import pytest
+
+from imagewizard.benchmarks import gpu_steps
+from imagewizard.benchmarks.gpu_steps import Bench
+
+
+@pytest.fixture(scope="module")
+def bench() -> Bench:
+    found = Bench()
+    if found.gpu:
+        pytest.skip("the small form is for machines without a GPU")
+    gpu_steps._device(found)
+    return found
+
+
+def test_rate_is_calls_a_second(bench: Bench) -> None:
+    calls: list[int] = []
+    rate = bench.rate(lambda: calls.append(1), 0.8)  # a tenth of a second here
+    assert rate == pytest.approx((len(calls) - 2) / 0.1, rel=0.5)
+
+
+def test_precision_of_a_bulk_job_loses_next_to_nothing(bench: Bench) -> None:
+    assert abs(gpu_steps._bfloat16(bench)["greatest difference, dB"]) < 0.1
+
+
+def test_training_steps_are_measured(bench: Bench) -> None:
+    training = gpu_steps._Training(bench, gpu_steps._embedded_config(compile=False), 2, "embedded")
+    found = training.measure()
+    assert found["crops"] == "2 of 96x96" and found["crops a second"] == 2 * found["steps a second"] > 0
+    assert training.steps_a_second == found["steps a second"] and found["share of the matrix product"] > 0
+
+
+def test_share_of_drawing_samples_is_measured(bench: Bench) -> None:
+    found = gpu_steps._loop(bench)
+    assert found["with its samples, ms"] > found["stand-in step, ms"] >= 1.0 and 0 < found["overhead"] < 1
