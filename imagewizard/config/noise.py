@@ -43,5 +43,6 @@ class GaussianNoise(_Noise):
     """Mean of the noise, 0-255 scale; known, so it is subtracted before denoising."""
 
 
-# A second kind makes it a union that `kind` tells apart.
+# A second kind makes it a union that `kind` tells apart, by a pydantic Discriminator that is a function: a config may
+# leave `kind` out, which means gaussian.
 NoiseSection = GaussianNoise
