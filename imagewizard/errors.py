@@ -7,8 +7,8 @@ from contextlib import contextmanager
 class UserError(Exception):
     """The user's input is wrong (exit code 2). `str` of it is one line: `key: what; fix`."""
 
-    def __init__(self, what: str, fix: str = "", key: str | None = None) -> None:
-        """`what` is wrong, `fix` is what to do about it.
+    def __init__(self, what: str, fix: str, key: str | None = None) -> None:
+        """`what` is wrong, `fix` is what to do about it ("" where `what` says it: `must be greater than 0`).
 
         `key` is the word that the user typed: a config key (`data.train`), an option or an argument (`--out`); None
         where the message names its subject itself.

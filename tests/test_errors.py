@@ -12,7 +12,7 @@ from imagewizard.errors import UserError, keyed, one_line
     [
         (UserError("no such folder", "give another", "data.train"), "data.train: no such folder; give another"),
         (UserError("s3://b: no such bucket", "check its name"), "s3://b: no such bucket; check its name"),
-        (UserError("what\nis  wrong", key="input"), "input: what is wrong"),
+        (UserError("what\nis  wrong", "mend it", "input"), "input: what is wrong; mend it"),
         (UserError("no such folder", "give another", "input").at("SRC"), "SRC: no such folder; give another"),
     ],
 )

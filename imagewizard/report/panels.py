@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from imagewizard.errors import UserError
+from imagewizard.errors import UserError, one_line
 from imagewizard.images.encoding import encode
 from imagewizard.images.errors import ImageError
 from imagewizard.images.picture import Picture, decode_rgb
@@ -130,7 +130,7 @@ def _read(uri: str, shape: tuple[int, int], max_pixels: int, what: str, missing:
     try:
         image = decode_rgb(reading.read_origin(uri), max_pixels)
     except (OSError, ValueError, UserError, ImageError) as error:
-        reason = "it is no longer there" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())[:200]
+        reason = "it is no longer there" if isinstance(error, FileNotFoundError) else one_line(error)[:200]
         missing.append(f"{what} cannot be shown: {reason} ({uri})")
         return None
     if image.shape[:2] != shape:

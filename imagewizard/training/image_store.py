@@ -7,6 +7,7 @@ import numpy as np
 
 from imagewizard import storage
 from imagewizard.datasets import cbsd68
+from imagewizard.errors import one_line
 from imagewizard.images.errors import ImageError
 from imagewizard.images.picture import decode_rgb
 
@@ -45,7 +46,7 @@ class ImageStore:
         try:
             image = decode_rgb(_read(uri), MAX_TRAINING_PIXELS)
         except (ImageError, OSError) as error:
-            self._unusable[uri] = " ".join(str(error).split())
+            self._unusable[uri] = one_line(error)
             raise UnusableImageError(self._unusable[uri]) from None
         if name := cbsd68.match(image):
             raise BenchmarkImageError(name)

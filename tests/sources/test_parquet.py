@@ -1,6 +1,7 @@
 """Parquet with images inside: which column, which rows, and what of a cell that cannot be had."""
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +25,18 @@ HUGGING_FACE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
         ([("jpg", pa.binary_view())], "jpg"),
         ([("photo", HUGGING_FACE), ("label", pa.int64())], "photo"),
         ([("digest", BINARY), ("image", HUGGING_FACE)], "image"),
-        ([("digest", BINARY), ("jpg", BINARY)], UserError("columns digest, jpg may hold the images; .* image$")),
-        ([("image", pa.list_(pa.uint8()))], UserError("column image is list<.*uint8>; it must hold")),
+        ([("digest", BINARY), ("jpg", BINARY)], re.compile("columns digest, jpg may hold the images; .* image$")),
+        ([("image", pa.list_(pa.uint8()))], re.compile("column image is list<.*uint8>; it must hold")),
         ([("image", pa.struct([("path", pa.string())])), ("x", BINARY)], "x"),
-        ([("label", pa.int64())], UserError(r"no column of images \(label\)")),
-        ([], UserError("no column of images")),
+        ([("label", pa.int64())], re.compile(r"no column of images \(label\)")),
+        ([], re.compile("no column of images")),
     ],
 )
 def test_which_column_holds_the_images(fields: list, expected: Any) -> None:
     if isinstance(expected, str):
         assert parquet.image_column(pa.schema(fields)) == expected
     else:
-        with pytest.raises(UserError, match=str(expected)):
+        with pytest.raises(UserError, match=expected):
             parquet.image_column(pa.schema(fields))
 
 
