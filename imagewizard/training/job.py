@@ -14,7 +14,7 @@ from imagewizard import storage
 from imagewizard.config.train import RESULT_KEYS, TrainConfig, TrainTask
 from imagewizard.diffusion import architecture
 from imagewizard.diffusion.schedule import NoiseSchedule
-from imagewizard.errors import UserError
+from imagewizard.errors import UserError, keyed
 from imagewizard.manifest import listing, shards
 from imagewizard.manifest.tally import Tally
 from imagewizard.models import files as model_files
@@ -100,35 +100,27 @@ def prepare(config: TrainConfig) -> Plan:
         vgg19.check(config.loss.perceptual.weights, config.loss.perceptual.layers)
     job.check_output(config.output, config.data.train)
     stored = job.read_job(config.output)
-    _check_source(config.data.validation, "data.validation")
+    with keyed("data.validation"):
+        shards.check_source(config.data.validation)
     if stored is None:
-        _check_source(config.data.train, "data.train")
+        with keyed("data.train"):
+            shards.check_source(config.data.train)
         return Plan(config, fingerprint, False, None)
     job.check_same_job(stored, "train", config, fingerprint, RESULT_KEYS)
     return Plan(config, fingerprint, True, summary.read(config.output))
 
 
-def _check_source(source: str | list[str], key: str) -> None:
-    try:
-        shards.check_source(source)
-    except UserError as error:
-        raise error.at(key) from None
-
-
 def begin(plan: Plan, check: Callable[[], None], report: Reporter) -> pa.Table:
     """Writes job.yaml and the manifest if they are not there yet; image_id, uri and bytes of the training images.
 
-    To be called by whoever holds the lease; `check` is called before each write of
-    the listing, and `report` told how far it is. Raises UserError, also if
-    the images of a run that goes on are not those it began with.
+    To be called by whoever holds the lease; `check` is called before each write of the listing, and `report` told how
+    far it is. Raises UserError, also if the images of a run that goes on are not those it began with.
     """
     config, run = plan.config, plan.config.output
     Folder(run).sweep()
     job.begin("train", config, plan.fingerprint, RESULT_KEYS)
-    try:
+    with keyed("data.train"):
         index = shards.read_index(run) or shards.write(run, config.data.train, None, check, report)
-    except UserError as error:
-        raise error.at("data.train") from None
     images = pa.concat_tables([shards.read_shard(run, shard) for shard in range(len(index.blocks))])
     if images[MEMBER].null_count + images[ROW].null_count < 2 * images.num_rows:
         raise UserError("images in tar shards or Parquet cannot be trained on", "give them as files", "data.train")
@@ -156,10 +148,8 @@ def _moved(images: pa.Table, config: TrainConfig) -> pa.Table:
 
 
 def _listed(source: str | list[str], key: str) -> pa.Table:
-    try:
+    with keyed(key):
         return pa.concat_tables(listing.batches(source, Tally()))
-    except UserError as error:
-        raise error.at(key) from None
 
 
 def task(config: TrainConfig, images: pa.Table, workers: int, threads: int) -> TrainTask:

@@ -1,0 +1,110 @@
+"""What a training job does before and after its training: plans, the images of a run that goes on, the summary."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from imagewizard.config.train import TrainConfig
+from imagewizard.errors import UserError
+from imagewizard.progress import silent
+from imagewizard.schema import IMAGE_ID, URI
+from imagewizard.tracking import history
+from imagewizard.training import job
+from tests.support.training_jobs import train_config, write_photographs
+from tests.support.training_runs import validation_row
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    return write_photographs(tmp_path / "photographs")
+
+
+def begin(config: TrainConfig) -> Any:
+    return job.begin(job.prepare(config), lambda: None, silent)
+
+
+def test_plan_says_what_will_be_done(photographs: Path, tmp_path: Path) -> None:
+    text = str(job.prepare(train_config(photographs, tmp_path / "run")))
+    assert "4 epochs, batches of 4" in text and "random weights, seed 0" in text and "MSE of eps" in text
+    timed = str(job.prepare(train_config(photographs, tmp_path / "run", optimizer={"minutes": 8})))
+    assert "8 minutes, batches of 4" in timed
+
+
+def test_run_begins_with_its_images_and_goes_on_where_they_were_moved(photographs: Path, tmp_path: Path) -> None:
+    config = train_config(photographs, tmp_path / "run")
+    first = begin(config)
+    assert first[IMAGE_ID].to_pylist() == [*(f"{i}.png" for i in range(6)), "broken.png"]
+    moved = photographs.rename(tmp_path / "elsewhere")
+    again = begin(train_config(moved, tmp_path / "run"))
+    assert again[IMAGE_ID] == first[IMAGE_ID]
+    assert again[URI].to_pylist() == [f"{moved}/train/{name}" for name in first[IMAGE_ID].to_pylist()]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"), [("less", "1 are missing, 0 are new"), ("more", "0 are missing, 1 are new")]
+)
+def test_run_does_not_go_on_with_other_images(photographs: Path, tmp_path: Path, change: str, told: str) -> None:
+    begin(train_config(photographs, tmp_path / "run"))
+    other = shutil.copytree(photographs, tmp_path / "other")
+    if change == "less":
+        (other / "train" / "3.png").unlink()
+    else:
+        shutil.copy(other / "train" / "3.png", other / "train" / "9.png")
+    with pytest.raises(UserError, match=rf"^data\.train: the run began with other images \({told}"):
+        begin(train_config(other, tmp_path / "run"))
+
+
+def test_time_limit_may_change_and_the_rate_may_not(photographs: Path, tmp_path: Path) -> None:
+    begin(train_config(photographs, tmp_path / "run"))
+    begin(train_config(photographs, tmp_path / "run", optimizer={"minutes": 3}))
+    with pytest.raises(UserError, match=r"^output: .*optimizer\.learning_rate was 0\.003, is 0\.1"):
+        begin(train_config(photographs, tmp_path / "run", optimizer={"learning_rate": 0.1}))
+
+
+def test_key_that_an_older_run_lacks_counts_as_its_default(photographs: Path, tmp_path: Path) -> None:
+    begin(train_config(photographs, tmp_path / "run"))
+    path = tmp_path / "run" / "job.yaml"
+    stored = yaml.safe_load(path.read_text())
+    del stored["config"]["data"]["grey"]
+    path.write_text(yaml.safe_dump(stored))
+    begin(train_config(photographs, tmp_path / "run"))
+    with pytest.raises(UserError, match=r"data\.grey was 0\.0, is 0\.5"):
+        begin(train_config(photographs, tmp_path / "run", data={"grey": 0.5}))
+
+
+def test_task_holds_small_sets_in_memory_and_leaves_large_ones_to_the_stream(photographs: Path, tmp_path: Path) -> None:
+    config = train_config(photographs, tmp_path / "run")
+    images = begin(config)
+    task = job.task(config, images, workers=2, threads=3)
+    assert (task.images, task.micro_batch_size, task.threads, task.steps) == (7, 2, 3, 7)
+    assert [image_id for image_id, _ in task.in_memory] == images[IMAGE_ID].to_pylist()
+    assert [image_id for image_id, _ in task.validation] == ["0.png", "1.png", "2.png"]
+    streamed = config.model_copy(update={"resources": config.resources.model_copy(update={"image_memory": 1000})})
+    assert job.task(streamed, images, 2, 3).in_memory == ()
+    timed = train_config(photographs, tmp_path / "run", optimizer={"minutes": 1})
+    assert job.task(timed, images, 2, 3).steps is None
+
+
+def test_summary_is_of_the_best_and_the_newest_checkpoint(photographs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    config = train_config(photographs, run)
+    task = job.task(config, begin(config), 1, 1)
+    assert not job.is_done(task)
+    facts = {"workers": 1, "device": "cpu", "seconds": 5.0, "images_per_second": 2.0, "overhead": 0.1,
+             "skipped": [f"{i}.png: broken" for i in range(12)]}  # fmt: skip
+    for step, psnr in ((4, 31.0), (7, 30.0)):
+        folder = run / "checkpoints" / f"step-{step:08d}"
+        folder.mkdir(parents=True)
+        (folder / "state.json").write_text(json.dumps({"step": step, "psnr": psnr, "facts": facts}))
+    history.write(str(run), [validation_row(step) for step in (0, 4, 7)])
+    assert job.is_done(task)
+    summary = job.write_summary(task)
+    assert summary == json.loads((run / "summary.json").read_text())
+    assert (summary["steps"], summary["images"], summary["broken_images"]) == (7, 7, 12)
+    assert len(summary["broken_examples"]) == 10 and summary["model"] == f"{run}/model"
+    assert [summary["validation"][name]["step"] for name in ("first", "best", "last")] == [0, 4, 7]
+    assert job.prepare(config).summary == summary
