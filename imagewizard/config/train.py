@@ -73,9 +73,9 @@ class OptimizerSection(Section):
     epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     """Passes over the training images."""
     minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Time limit, counted from the start of the process that trains, with validation and export; in the place of
-    `epochs`. The decay follows the time that is spent. Validations and checkpoints wait where they would take more than
-    a twentieth of it."""
+    """Time limit, counted from the start of the command, with validation and export; in the place of `epochs`. The
+    decay follows the time that is spent. Validations and checkpoints wait where they would take more than a twentieth of
+    it."""
     batch_size: Annotated[int, Field(ge=1)] = 16
     """Crops an update, over all workers together."""
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
@@ -237,6 +237,8 @@ class TrainTask:
     threads: int
     in_memory: tuple[tuple[str, str], ...] = ()
     """(image id, URI) of the training images where each worker holds them all; empty where they are streamed."""
+    deadline: float | None = None
+    """When a run that ends by the clock is to be over, by `time.time`."""
 
     @property
     def rows_per_step(self) -> int:

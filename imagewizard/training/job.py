@@ -25,6 +25,7 @@ from imagewizard.storage import Folder
 from imagewizard.tracking import checkpoints, history
 from imagewizard.tracking.history import VALIDATION
 from imagewizard.training import vgg19
+from imagewizard.training.budget import process_started
 
 # Images that were not used, named in the summary.
 EXAMPLES = 10
@@ -154,6 +155,8 @@ def _listed(source: str | list[str], key: str) -> pa.Table:
 
 def task(config: TrainConfig, images: pa.Table, workers: int, threads: int) -> TrainTask:
     """What each of up to so many workers, of so many threads, is told. `images`: those of `begin`."""
+    minutes, kept = config.optimizer.minutes, checkpoints.kept(config.output)
+    spent = kept[-1].facts["seconds"] if kept else 0.0
     decoded = DECODED_BYTES * (pc.sum(images[BYTES]).as_py() or 0)
     listed = _listed(config.data.validation, "data.validation")
     return TrainTask(
@@ -168,6 +171,7 @@ def task(config: TrainConfig, images: pa.Table, workers: int, threads: int) -> T
         ],
         micro_batch_size=config.micro_batch_size(workers),
         threads=threads,
+        deadline=None if minutes is None else process_started() + 60.0 * minutes - spent,
     )
 
 

@@ -24,7 +24,7 @@ from imagewizard.tracking.history import Row
 from imagewizard.tracking.log import TrainingLog
 from imagewizard.training import checkpoint, export, validation
 from imagewizard.training.batches import Batch
-from imagewizard.training.budget import Budget, Deadline, Steps, process_started
+from imagewizard.training.budget import Budget, Deadline, Steps
 from imagewizard.training.image_store import BenchmarkImageError, ImageStore, UnusableImageError
 from imagewizard.training.losses import VGG19Features
 from imagewizard.training.trainer import StepResult, Trainer
@@ -83,7 +83,7 @@ def run(task: TrainTask, worker: Worker, shares: Shares, report: Callable[[Row],
     features = VGG19Features(perceptual.weights, perceptual.layers) if perceptual else None
     before = checkpoints.kept(config.output)
     facts: dict[str, Any] = before[-1].facts if before else {"seconds": 0.0, "skipped": []}
-    trainer = Trainer(config, unet, schedule, _budget(task, worker, facts["seconds"]), worker.device, features)
+    trainer = Trainer(config, unet, schedule, _budget(task, worker), worker.device, features)
     last = checkpoint.resume(trainer, config.output) or "none yet"
     log = TrainingLog(config.output, trainer.step, report) if worker.rank == 0 else None
     loop = _Loop(task, trainer, worker, facts, log)
@@ -98,13 +98,11 @@ def run(task: TrainTask, worker: Worker, shares: Shares, report: Callable[[Row],
             log.close()
 
 
-def _budget(task: TrainTask, worker: Worker, seconds_before: float) -> Budget:
+def _budget(task: TrainTask, worker: Worker) -> Budget:
     if task.steps is not None:
         return Steps(task.steps)
-    minutes = task.config.optimizer.minutes
-    assert minutes is not None  # the task has one of the two
-    deadline = worker.from_first(process_started() + 60.0 * minutes - seconds_before)
-    return Deadline(deadline, worker.clock)
+    assert task.deadline is not None  # the task has one of the two
+    return Deadline(task.deadline, worker.clock)
 
 
 class _Loop:
@@ -123,7 +121,7 @@ class _Loop:
         self._validating, self._saving = _Pauses(), _Pauses()
 
     def run(self, shares: Shares) -> None:
-        """All steps that are left."""
+        """All steps that are left, and one in any case: where it ends by the clock, something must come of it."""
         trainer, budget = self.trainer, self.trainer.budget
         batches = shares(trainer, self._skipped)
         if not trainer.step:
@@ -132,7 +130,7 @@ class _Loop:
             budget.deadline -= 1.5 * self._validating.seconds + EXPORT_SECONDS
         budget.progress(trainer.step)
         window = _Window(trainer, self.task)
-        done = budget.is_spent(trainer.step)
+        done = False
         while not done:
             window.add(trainer.train_step(next(batches)))
             done = budget.is_spent(trainer.step)
