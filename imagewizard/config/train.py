@@ -74,8 +74,7 @@ class OptimizerSection(Section):
     """Passes over the training images."""
     minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Time limit, counted from the start of the command, with validation and export; in the place of `epochs`. The
-    decay follows the time that is spent. Validations and checkpoints wait where they would take more than a twentieth of
-    it."""
+    decay follows the time that is spent. Validations and checkpoints wait where they would take more than a 20th."""
     batch_size: Annotated[int, Field(ge=1)] = 16
     """Crops an update, over all workers together."""
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
