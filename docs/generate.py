@@ -35,11 +35,13 @@ these keys as a commented file to start from.
 
 def page() -> str:
     """The whole reference as Markdown."""
-    commands = [
-        ("denoise", denoise.DenoiseConfig, denoise.RESULT_KEYS),
-        ("train", train.TrainConfig, train.RESULT_KEYS),
-    ]
-    return "\n".join([_HEAD, *(_command(*command) for command in commands)])
+    return "\n".join(
+        [
+            _HEAD,
+            _command("denoise", denoise.DenoiseConfig, denoise.RESULT_KEYS),
+            _command("train", train.TrainConfig, train.RESULT_KEYS),
+        ]
+    )
 
 
 def _command(name: str, model: type[Section], result_keys: tuple[str, ...]) -> str:

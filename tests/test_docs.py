@@ -1,6 +1,7 @@
 """The pages in docs/ say what the code says."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pyarrow as pa
@@ -60,3 +61,11 @@ def test_the_readme_names_every_package() -> None:
     named = re.findall(r"^  (\w+)/ ", tree, re.MULTILINE)
     packages = [path.parent.name for path in (ROOT / "imagewizard").glob("*/__init__.py")]
     assert sorted(named) == sorted(packages)
+
+
+def test_the_layers_are_those_that_lint_checks() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    checked = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    block = (ROOT / "CONTRIBUTING.md").read_text().partition("## Layers")[2].split("```")[1]
+    written = [re.split(r"  +", line)[0] for line in block.strip().splitlines()]
+    assert written == [layer.replace(" | ", ", ") for layer in checked]
