@@ -16,7 +16,7 @@ class InputFormat(NamedTuple):
 
 INPUT_FORMATS = (
     InputFormat("PNG", (".png",), rb"\x89PNG"),
-    InputFormat("JPEG", (".jpg", ".jpeg"), rb"\xff\xd8\xff"),
+    InputFormat("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), rb"\xff\xd8\xff"),
     InputFormat("WebP", (".webp",), rb"RIFF....WEBP"),
     InputFormat("BMP", (".bmp",), rb"BM"),
     InputFormat("GIF", (".gif",), rb"GIF8"),
