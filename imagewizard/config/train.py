@@ -212,7 +212,7 @@ class TrainConfig(Section):
         return next(size for size in range(share, 0, -1) if self.optimizer.batch_size % size == 0)
 
     @property
-    def most_pieces(self) -> int:
+    def max_micro_batches(self) -> int:
         """Micro-batches that a batch can be cut into."""
         size = self.resources.micro_batch_size
         return self.optimizer.batch_size // (1 if size == "auto" else size)

@@ -38,7 +38,7 @@ _MAX_PIXELS = 1 << 24  # against decompression bombs only: SHAPES says what is r
 
 
 @dataclass(frozen=True)
-class Plan:
+class PreparationPlan:
     """A preparation that can start: what is cheap to check has been."""
 
     source: str
@@ -57,19 +57,19 @@ class Plan:
         return f"from     {source}\ninto     {self.folder} ({written})"
 
 
-def plan(source: str, destination: str) -> Plan:
+def plan(source: str, destination: str) -> PreparationPlan:
     """Checks both without leaving a trace. Raises UserError."""
     if "://" in destination:
         raise UserError(f"{destination}: images and manifests go to a local folder only", "give one", "dest")
     folder = Path(storage.absolute(destination))
     if all(_manifest(folder, name).is_file() for name in MANIFESTS):
-        return Plan(source, folder, "finished")
+        return PreparationPlan(source, folder, "finished")
     ours = {"images/", f"{SCRATCH}/", *(_manifest(folder, name).name for name in MANIFESTS)}
     try:
         Folder(str(folder)).check_usable(ours.__contains__)
     except UserError as error:
         raise error.at("dest") from None
-    return Plan(source, folder, _kind(source))
+    return PreparationPlan(source, folder, _kind(source))
 
 
 def _kind(source: str) -> str:
@@ -84,7 +84,7 @@ def _kind(source: str) -> str:
     raise UserError(f"{source}: {reason}", "give a folder, a .tgz, .tar.gz or .zip file, or an http(s) URL", "from")
 
 
-def prepare(plan: Plan, report: Reporter = silent) -> dict[str, int]:
+def prepare(plan: PreparationPlan, report: Reporter = silent) -> dict[str, int]:
     """Does what `plan` says and returns how many images each of MANIFESTS lists.
 
     The manifests come last, so that a folder that has them all is finished; of a finished one the files are checked.
@@ -106,7 +106,7 @@ def prepare(plan: Plan, report: Reporter = silent) -> dict[str, int]:
         shutil.rmtree(scratch)
 
 
-def _unpacked(plan: Plan, scratch: Path, report: Reporter) -> Path:
+def _unpacked(plan: PreparationPlan, scratch: Path, report: Reporter) -> Path:
     """The folder below `scratch` that the images of an archive were unpacked to."""
     path = Path(plan.source).expanduser()
     if plan.kind == "url":

@@ -43,7 +43,7 @@ class Attempts:
         """`images`: those of `training.job.begin`. Ray must run, and the run be held by `lease`."""
         self._task, self._allocation, self._lease, self._run = task, allocation, lease, task.config.output
         self._report = report
-        self._samples = train_stream.Samples(
+        self._samples = train_stream.StreamSamples(
             images=ray.put(images),
             count=images.num_rows,
             seed=task.config.seed,
@@ -120,7 +120,7 @@ class Attempts:
         history.add_event(self._run, step, text)
 
 
-def _rows_left(task: TrainTask, samples: train_stream.Samples) -> Dataset:
+def _rows_left(task: TrainTask, samples: train_stream.StreamSamples) -> Dataset:
     """The rows to train on; called at each start of a worker group. One batch more than is taken, because a split
     into equal parts drops the remainder."""
     first = checkpoints.latest_step(task.config.output)

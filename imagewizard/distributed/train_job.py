@@ -6,11 +6,11 @@ from imagewizard.distributed import cluster, train_fit
 from imagewizard.progress import Reporter
 from imagewizard.storage.lease import Lease
 from imagewizard.training import job
-from imagewizard.training.job import Plan
+from imagewizard.training.job import TrainingPlan
 from imagewizard.training.job import prepare as prepare
 
 
-def execute(plan: Plan, report: Reporter, start: cluster.Start = cluster.start) -> dict[str, Any]:
+def execute(plan: TrainingPlan, report: Reporter, start: cluster.Start = cluster.start) -> dict[str, Any]:
     """Trains what is left, and returns the summary; `report` gets a line now and then. `start` joins or starts Ray.
 
     Raises UserError for data or options that do not work, RunLockedError if another driver is at it.
@@ -19,7 +19,7 @@ def execute(plan: Plan, report: Reporter, start: cluster.Start = cluster.start) 
     with Lease(config.output) as lease:
         images = job.begin(plan, lease.check, report)
         start(config.resources.address)
-        allocation = cluster.allocate_training(config.resources, config.most_pieces)
+        allocation = cluster.allocate_training(config.resources, config.max_micro_batches)
         task = job.task(config, images, allocation.most, allocation.threads_per_worker)
         length = f"{task.steps} steps" if task.steps else f"{config.optimizer.minutes:g} minutes"
         report(f"ray      {allocation}, micro-batches of {task.micro_batch_size}; {length}")

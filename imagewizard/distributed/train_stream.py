@@ -1,4 +1,4 @@
-"""The training samples of a whole run as one Ray Data chain: pieces of the stream → their rows, loaded and cropped.
+"""The training samples of a whole run as one Ray Data chain: tasks → their rows, loaded and cropped.
 
 A row is a micro-batch: `micro_batch_size` consecutive places of the endless stream of samples (samples.places).
 Row r goes to worker r mod N, for rows are Ray blocks of their own, in order, and Ray deals equal blocks out in turns.
@@ -22,9 +22,9 @@ from imagewizard.training import samples as training_samples
 from imagewizard.training.image_store import BenchmarkImageError, ImageStore, UnusableImageError
 
 # Rows of a task: a loader works ahead of the workers by as many, and a task's own cost is shared by them.
-PIECE_ROWS = 8
+TASK_ROWS = 8
 # No more tasks than this, however long the run: the driver holds an entry for each.
-MAX_PIECES = 10_000
+MAX_TASKS = 10_000
 # A loader's share of a CPU: on a machine of few cores the workers take most of them.
 LOADER_CPUS = 0.5
 # Micro-batches that wait for a worker. A step takes longer than its loading, or no number of them would do.
@@ -34,7 +34,7 @@ MAX_REPLACEMENTS = 1000
 
 
 @dataclass(frozen=True)
-class Samples:
+class StreamSamples:
     """What the rows of a run are made from; all they depend on."""
 
     images: "ray.ObjectRef[pa.Table]"
@@ -47,18 +47,18 @@ class Samples:
     micro_batch_size: int
 
 
-def build(samples: Samples, first_row: int, rows: int) -> Dataset:
+def build(samples: StreamSamples, first_row: int, rows: int) -> Dataset:
     """Rows [first_row, rows) of a run, in order, each by `load_row`."""
-    size = max(PIECE_ROWS, math.ceil((rows - first_row) / MAX_PIECES))
-    pieces = [{"start": start, "stop": min(start + size, rows)} for start in range(first_row, rows, size)]
-    dataset = ray.data.from_items(pieces, override_num_blocks=len(pieces)).flat_map(
-        load_piece, fn_kwargs={"samples": samples}, num_cpus=LOADER_CPUS
+    size = max(TASK_ROWS, math.ceil((rows - first_row) / MAX_TASKS))
+    tasks = [{"start": start, "stop": min(start + size, rows)} for start in range(first_row, rows, size)]
+    dataset = ray.data.from_items(tasks, override_num_blocks=len(tasks)).flat_map(
+        load_task, fn_kwargs={"samples": samples}, num_cpus=LOADER_CPUS
     )
     cluster.configure(dataset.context)
     return dataset
 
 
-def execution_options(samples: Samples, workers: int) -> ExecutionOptions:
+def execution_options(samples: StreamSamples, workers: int) -> ExecutionOptions:
     """In order, and not further ahead of the workers than helps."""
     row = samples.micro_batch_size * samples.crop**2 * 3
     return ExecutionOptions(
@@ -66,17 +66,17 @@ def execution_options(samples: Samples, workers: int) -> ExecutionOptions:
     )
 
 
-def load_piece(piece: dict[str, int], samples: Samples) -> Iterator[dict[str, Any]]:
-    """The rows of a piece, one by one."""
+def load_task(task: dict[str, int], samples: StreamSamples) -> Iterator[dict[str, Any]]:
+    """The rows of a task, one by one."""
     quiet()
-    for row in range(piece["start"], piece["stop"]):
+    for row in range(task["start"], task["stop"]):
         yield load_row(row, samples)
 
 
 _store = ImageStore()  # of this process, over all of its tasks
 
 
-def load_row(number: int, samples: Samples) -> dict[str, Any]:
+def load_row(number: int, samples: StreamSamples) -> dict[str, Any]:
     """A micro-batch: row, clean (uint8 crops, one after another), epochs and image_ids; what is wrong with the data.
 
     skipped: `image id: reason` of images that others stand in for. refused: why the data must not or cannot be trained
@@ -96,7 +96,9 @@ def load_row(number: int, samples: Samples) -> dict[str, Any]:
     return loaded
 
 
-def _load(table: pa.Table, samples: Samples, position: int, loaded: dict[str, Any]) -> tuple[int, str, np.ndarray]:
+def _load(
+    table: pa.Table, samples: StreamSamples, position: int, loaded: dict[str, Any]
+) -> tuple[int, str, np.ndarray]:
     """(epoch, image id, image) of a position, or of the first one after it whose image can be used."""
     for replacement in range(min(samples.count, MAX_REPLACEMENTS)):
         (epoch,), (index,) = training_samples.places(samples.seed, samples.count, position + replacement, 1)

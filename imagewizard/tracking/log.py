@@ -12,7 +12,7 @@ from imagewizard.storage import Folder
 from imagewizard.tracking import history
 from imagewizard.tracking import panels as training_panels
 from imagewizard.tracking.history import EVENT, Row
-from imagewizard.tracking.panels import Panel
+from imagewizard.tracking.panels import ValidationPanel
 from imagewizard.tracking.tensorboard import EventWriter
 
 # An object in S3 cannot be appended to: metrics.jsonl is written anew there, and that may take a twentieth of the time.
@@ -46,7 +46,7 @@ class TrainingLog:
         self._events.add(row)
         self._report(row)
 
-    def draw(self, step: int, panels: list[Panel]) -> None:
+    def draw(self, step: int, panels: list[ValidationPanel]) -> None:
         """Draws the panels of a validation."""
         if panels:
             picture = training_panels.draw(panels)

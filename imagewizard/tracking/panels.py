@@ -14,7 +14,7 @@ PAPER, INK, FAINT = "#ffffff", "#1a1d23", "#5c6470"
 COLUMNS = ("clean", "noisy", "denoised")
 
 
-class Panel(NamedTuple):
+class ValidationPanel(NamedTuple):
     """An image of a validation; the three pictures are uint8 (H, W, 3) of one size, PSNRs are in dB."""
 
     name: str
@@ -26,7 +26,7 @@ class Panel(NamedTuple):
     psnr: float
 
 
-def draw(rows: list[Panel]) -> bytes:
+def draw(rows: list[ValidationPanel]) -> bytes:
     """A PNG with a row for each panel: the middle of its pictures at their own resolution, not scaled down.
 
     Scaling would take noise away. Pictures of at most half the room are enlarged, every pixel a square.

@@ -34,7 +34,7 @@ DECODED_BYTES = 16
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """A job that can run: everything that is cheap to check has been."""
 
     config: TrainConfig
@@ -78,7 +78,7 @@ def _named(source: str | list[str]) -> str:
     return source if isinstance(source, str) else f"{len(source)} files"
 
 
-def prepare(config: TrainConfig) -> Plan:
+def prepare(config: TrainConfig) -> TrainingPlan:
     """Checks all that can be checked without starting anything or writing a byte. Raises UserError."""
     fingerprint = None
     most = max(config.sigma[1], *config.validation.sigma)
@@ -106,12 +106,12 @@ def prepare(config: TrainConfig) -> Plan:
     if stored is None:
         with keyed("data.train"):
             shards.check_source(config.data.train)
-        return Plan(config, fingerprint, False, None)
+        return TrainingPlan(config, fingerprint, False, None)
     job.check_same_job(stored, "train", config, fingerprint, RESULT_KEYS)
-    return Plan(config, fingerprint, True, summary.read(config.output))
+    return TrainingPlan(config, fingerprint, True, summary.read(config.output))
 
 
-def begin(plan: Plan, check: Callable[[], None], report: Reporter) -> pa.Table:
+def begin(plan: TrainingPlan, check: Callable[[], None], report: Reporter) -> pa.Table:
     """Writes job.yaml and the manifest if they are not there yet; image_id, uri and bytes of the training images.
 
     To be called by whoever holds the lease; `check` is called before each write of the listing, and `report` told how

@@ -10,10 +10,10 @@ from imagewizard.storage.lease import Lease
 from imagewizard.tracking import history
 from imagewizard.tracking.history import VALIDATION, Row
 from imagewizard.training import job
-from imagewizard.training.job import Plan
+from imagewizard.training.job import TrainingPlan
 
 
-def execute(plan: Plan, report: Reporter) -> dict[str, Any]:
+def execute(plan: TrainingPlan, report: Reporter) -> dict[str, Any]:
     """Trains what is left, and returns the summary; `report` gets a line now and then.
 
     Raises UserError for data or options that do not work, RunLockedError if another process is at it.

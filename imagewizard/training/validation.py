@@ -16,17 +16,17 @@ from imagewizard.metrics import METRICS, Reference
 from imagewizard.noise import synthetic
 from imagewizard.schema import PSNR, SCORES
 from imagewizard.schema import noisy as noisy_column
-from imagewizard.tracking.panels import Panel
+from imagewizard.tracking.panels import ValidationPanel
 
 
 @dataclass
-class Scores:
+class ValidationScores:
     """Sums over images, so that those of several workers can be added up."""
 
     sums: np.ndarray
     """float64, (levels, len(SCORES))."""
     images: int = 0
-    panels: list[Panel] = field(default_factory=list)
+    panels: list[ValidationPanel] = field(default_factory=list)
 
 
 def score(
@@ -35,14 +35,14 @@ def score(
     options: ValidationSection,
     images: Iterable[tuple[str, np.ndarray]],
     seed: int,
-) -> Scores:
+) -> ValidationScores:
     """Denoises (id, uint8 (H, W, 3)) images at every level; panels of the first ones at the middle level.
 
     The noise depends on (seed, image id, level) alone; the protocol is the bulk job's (float noise, rounded output).
     """
     section = DenoiseSection(mode=options.mode, steps=options.steps)
     denoiser = Denoiser(DDPM(unet, schedule, section), section, len(options.sigma))
-    scores = Scores(np.zeros((len(options.sigma), len(SCORES))))
+    scores = ValidationScores(np.zeros((len(options.sigma), len(SCORES))))
     middle = len(options.sigma) // 2
     for image_id, clean in images:
         reference = Reference(clean)
@@ -57,7 +57,7 @@ def score(
             if level == middle and len(scores.panels) < options.panels:
                 shown = np.clip(np.rint(y), 0, 255).astype(np.uint8)
                 psnrs = row[noisy_column(PSNR)], row[PSNR]
-                scores.panels.append(Panel(image_id, options.sigma[level], clean, shown, x, *psnrs))
+                scores.panels.append(ValidationPanel(image_id, options.sigma[level], clean, shown, x, *psnrs))
         scores.images += 1
     return scores
 

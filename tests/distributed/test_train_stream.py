@@ -11,7 +11,7 @@ import ray
 from PIL import Image
 
 from imagewizard.distributed import train_stream
-from imagewizard.distributed.train_stream import Samples, load_row
+from imagewizard.distributed.train_stream import StreamSamples, load_row
 from imagewizard.manifest import listing
 from imagewizard.manifest.tally import Tally
 from imagewizard.training import samples as training_samples
@@ -25,13 +25,13 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_photographs(tmp_path_factory.mktemp("photographs")) / "train"
 
 
-def samples(folder: Path, **changes: Any) -> Samples:
+def samples(folder: Path, **changes: Any) -> StreamSamples:
     table = pa.concat_tables(listing.batches(str(folder), Tally()))
     options = {"seed": 5, "crop": 16, "small": "pad", "micro_batch_size": 3} | changes
-    return Samples(images=ray.put(table), count=table.num_rows, **options)
+    return StreamSamples(images=ray.put(table), count=table.num_rows, **options)
 
 
-def shares(wanted: Samples, first_row: int, rows: int, workers: int) -> list[list[int]]:
+def shares(wanted: StreamSamples, first_row: int, rows: int, workers: int) -> list[list[int]]:
     """The row numbers that each worker reads, all of them at once, as Ray Train's do."""
     dataset = train_stream.build(wanted, first_row, rows)
     dataset.context.execution_options = train_stream.execution_options(wanted, workers)

@@ -7,7 +7,19 @@ from imagewizard.images.formats import INPUT_NAMES, OUTPUT_FORMATS, SUFFIXES, is
 
 
 def test_is_image_name():
-    names = ["a.png", "a.JPG", "a.Jpeg", "a.jpe", "a.JFIF", "a.webp", "a.bmp", "a.gif", "a.tif", "x/a.TIFF", "a.txt.png"]
+    names = [
+        "a.png",
+        "a.JPG",
+        "a.Jpeg",
+        "a.jpe",
+        "a.JFIF",
+        "a.webp",
+        "a.bmp",
+        "a.gif",
+        "a.tif",
+        "x/a.TIFF",
+        "a.txt.png",
+    ]
     assert all(is_image_name(name) for name in names)
     assert not any(is_image_name(name) for name in ["a", "png", "a.png.txt", "a.eps", "a.jpgx", "a.png/", ""])
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter
 from imagewizard import metrics
 from imagewizard.noise import synthetic
 from imagewizard.tracking import panels as training_panels
-from imagewizard.tracking.panels import Panel
+from imagewizard.tracking.panels import ValidationPanel
 from tests.support.sample_files import photo
 
 STARTED = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
@@ -98,14 +98,18 @@ def write_checkpoint(run: Path, step: int) -> Path:
     return folder
 
 
-def panel(name: str, sigma: float, seed: int, size: tuple[int, int] = (240, 320), skill: float = 1.0) -> Panel:
+def panel(
+    name: str, sigma: float, seed: int, size: tuple[int, int] = (240, 320), skill: float = 1.0
+) -> ValidationPanel:
     """A photo, blurred instead of denoised; `skill` 0 leaves half of its noise."""
     clean = photo(*size, seed)
     noisy = synthetic.DEFAULT.add(clean, name, sigma, seed)
     seen = np.clip(noisy, 0, 255).round().astype(np.uint8)
     blurred = Image.fromarray(seen).filter(ImageFilter.GaussianBlur(0.5 + sigma / 60))
     denoised = np.asarray(Image.blend(Image.fromarray(seen), blurred, 0.5 + 0.5 * skill))
-    return Panel(name, sigma, clean, seen, denoised, metrics.psnr(noisy, clean), metrics.psnr(denoised, clean))
+    return ValidationPanel(
+        name, sigma, clean, seen, denoised, metrics.psnr(noisy, clean), metrics.psnr(denoised, clean)
+    )
 
 
 def write_panels(run: Path, step: int, skill: float) -> Path:

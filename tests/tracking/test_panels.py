@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from imagewizard.tracking import panels as training_panels
-from imagewizard.tracking.panels import CAPTION, GAP, HEADER, HEIGHT, MARGIN, WIDTH, Panel
+from imagewizard.tracking.panels import CAPTION, GAP, HEADER, HEIGHT, MARGIN, WIDTH, ValidationPanel
 from tests.support.training_runs import panel
 
 
-def drawn(panels: list[Panel]) -> np.ndarray:
+def drawn(panels: list[ValidationPanel]) -> np.ndarray:
     image = Image.open(io.BytesIO(training_panels.draw(panels)))
     assert image.format == "PNG" and image.mode == "RGB"
     return np.asarray(image)

@@ -12,7 +12,7 @@ from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.noise import synthetic
 from imagewizard.schema import SCORES
 from imagewizard.training import validation
-from imagewizard.training.validation import Scores
+from imagewizard.training.validation import ValidationScores
 from tests.support.models import LINEAR, tiny_unet
 from tests.support.sample_files import photo
 
@@ -30,7 +30,7 @@ def _in_float32_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def score(
     images: list[tuple[str, np.ndarray]] = IMAGES, options: ValidationSection = OPTIONS, seed: int = 0, **unet: bool
-) -> Scores:
+) -> ValidationScores:
     return validation.score(tiny_unet(**unet), SCHEDULE, options, images, seed)
 
 
