@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from imagewizard.diffusion.architecture import check_network, size_multiple
 from imagewizard.diffusion.sampling import predict_eps
@@ -72,6 +71,8 @@ def gflop_per_megapixel(unet: UNet2DModel) -> float:
 
     Counted on about 256 x 256 pixels: attention over the whole image costs more per pixel in a larger image.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # imports Triton, which an actor does without
+
     multiple = size_multiple(unet.config)
     side = -(-256 // multiple) * multiple
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:  # meta: shapes, no numbers

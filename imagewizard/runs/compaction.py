@@ -7,7 +7,6 @@ between the two steps, or a reader between them, does no harm.
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
-import duckdb
 import pyarrow as pa
 
 from imagewizard.manifest import shards
@@ -46,6 +45,8 @@ _COMPLETE = """
 
 def _check(run: str, shard: int, rows: pa.Table, current: int, levels: int) -> None:
     """Raises RuntimeError unless each image of the shard has one current row for each level, and nothing else has."""
+    import duckdb  # every reader and actor imports this module; few of them compact
+
     wanted = shards.read_shard(run, shard).select([IMAGE_ID])
     with duckdb.connect() as connection:
         connection.execute("SET threads = 1")

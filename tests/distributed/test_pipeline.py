@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -104,3 +106,27 @@ def test_a_fast_reader_waits_for_a_slow_model(tmp_path: Path) -> None:
     assert len(results.result_files(work.run)) == BLOCKS
     # all of it would be 144 MB; a block or two may be on their way into the store when the limit is reached
     assert BLOCK_MEGABYTES < most[0] - before < STORE_MEGABYTES + 2 * BLOCK_MEGABYTES
+
+
+IMPORTS = """
+import sys
+from imagewizard.distributed import pipeline
+
+def there(*names):
+    print([name for name in names if name in sys.modules])
+
+unused = "boto3", "duckdb", "imagecodecs", "matplotlib", "pyarrow.dataset", "scipy", "skimage", "torchvision"
+there("torch", "diffusers", *unused)
+
+from imagewizard.bulk import block_denoiser
+from imagewizard.config.denoise import DenoiseSection
+from imagewizard.models import files, restorers
+
+restorers.load(files.find("embedded"), DenoiseSection())
+there("torch._dynamo", "triton", *unused)
+"""
+
+
+def test_readers_and_actors_import_only_what_they_need() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]", "[]"]
