@@ -34,9 +34,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """A real Ray cluster on this machine, as a job starts it; the session's jobs find it there and join it."""
-    cluster.start(None)
+def ray_cluster(faulty_s3_server: FaultyS3) -> Iterator[None]:
+    """A real Ray cluster on this machine, as a job starts it; the session's jobs find it there and join it.
+
+    Its workers inherit this process's environment as it is now: so they know the server of `faulty_s3`, and no other.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        _use_s3(faulty_s3_server.endpoint, patch)
+        cluster.start(None)
     yield
     ray.shutdown()
 
@@ -76,15 +81,20 @@ def faulty_s3(faulty_s3_server: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def _new_bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    _use_s3(endpoint, monkeypatch)
+    name = f"bucket-{uuid.uuid4().hex}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    return f"s3://{name}"
+
+
+def _use_s3(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets the AWS_ variables of this process, and of those that it starts."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    name = f"bucket-{uuid.uuid4().hex}"
-    boto3.client("s3").create_bucket(Bucket=name)
-    return f"s3://{name}"
 
 
 @pytest.fixture

@@ -28,17 +28,23 @@ from imagewizard.storage.lease import Lease
 from tests.support import run_folders
 from tests.support.models import tiny_model
 from tests.support.sample_files import photo, write_broken_files, write_odd_files, write_photos
+from tests.support.stand_ins import StandInActor
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 def plan(*words: str) -> denoise_job.DenoisePlan:
-    # One actor, for each spends ten seconds on importing torch; a test that wants more says so in a later word.
+    # One actor, because each imports torch first; a test that wants more says so in a later word.
     return denoise_job.prepare(config.load(DenoiseConfig, None, ["resources.actors=1", *words]))
 
 
-def run_job(*words: str) -> dict:
-    return denoise_job.execute(plan(*words))
+def run_job(*words: str, actor: type[pipeline.DenoiseActor] = pipeline.DenoiseActor) -> dict:
+    return denoise_job.execute(plan(*words), actor=actor)
+
+
+def run_without_network(*words: str) -> dict:
+    """A job with StandInActor, for a test that looks at rows and files alone."""
+    return run_job(*words, actor=StandInActor)
 
 
 def rows(run: Path, sql: str = "SELECT * FROM results ORDER BY image_id, sigma") -> list[dict]:
@@ -153,7 +159,7 @@ def test_bad_files_cost_a_row_each_and_odd_ones_nothing(tmp_path: Path, tiny: st
     broken = write_broken_files(tmp_path / "in" / "broken", 22)
     odd = write_odd_files(tmp_path / "in" / "odd")
     write_photos(tmp_path / "in" / "good", 6, 40)
-    found = run_job(f"input={tmp_path}/in", f"output={tmp_path}/run", f"model={tiny}", "max_pixels=1000000")
+    found = run_without_network(f"input={tmp_path}/in", f"output={tmp_path}/run", f"model={tiny}", "max_pixels=1000000")
     assert (found["ok"], found["failed"]) == (len(odd) + 6, len(broken))
     by_id = {row["image_id"]: row for row in rows(tmp_path / "run")}
     for name in broken:
@@ -174,12 +180,12 @@ def test_a_file_that_vanished_is_a_read_error_and_can_be_retried(tmp_path: Path,
     content = lost.read_bytes()
     lost.unlink()
     words = [f"input={tmp_path}/m.parquet", f"output={tmp_path}/run", f"model={tiny}"]
-    assert run_job(*words)["failed"] == 1
+    assert run_without_network(*words)["failed"] == 1
     assert "vanished" in rows(tmp_path / "run")[1]["error"]
     ok_row = rows(tmp_path / "run")[0]
     lost.write_bytes(content)
-    assert run_job(*words)["failed"] == 1  # failures stay, unless they are to be retried
-    again = run_job(*words, "retry_failed=true")
+    assert run_without_network(*words)["failed"] == 1  # failures stay, unless they are to be retried
+    again = run_without_network(*words, "retry_failed=true")
     assert (again["ok"], again["failed"], again["session"]["rows"]) == (2, 0, 1)
     assert rows(tmp_path / "run")[0] == ok_row
     assert [row["attempt"] for row in rows(tmp_path / "run")] == [1, 2]
@@ -189,7 +195,7 @@ def test_lost_result_files_are_made_again_and_the_others_left_alone(tmp_path: Pa
     """What a kill leaves behind: blocks without a file, half a file in _tmp, a lease of a dead driver."""
     write_photos(tmp_path / "in", 8, 32)
     words = [f"input={tmp_path}/in", f"output={tmp_path}/run", f"model={tiny}", "resources.block_rows=2"]
-    run_job(*words)
+    run_without_network(*words)
     before = rows(tmp_path / "run")
     files = run_folders.uncompact(tmp_path / "run")
     assert len(files) == 4
@@ -198,7 +204,7 @@ def test_lost_result_files_are_made_again_and_the_others_left_alone(tmp_path: Pa
     for file in files[1::2]:
         file.unlink()
     committed = rows(tmp_path / "run")
-    again = run_job(*words)
+    again = run_without_network(*words)
     assert again["session"]["rows"] == 4
     assert [path.name for path in (tmp_path / "run" / "results").iterdir() if ".partial" not in path.name] == [
         ShardFile(0, 1).name

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from jobs import query, report, shell, status
 from tests.support.models import tiny_model
 from tests.support.sample_files import write_broken_files, write_photos
 
@@ -34,7 +35,9 @@ def test_user_mistake_prints_one_line_and_writes_nothing(photos: Path, tmp_path:
     assert not (tmp_path / "run").exists()
 
 
-def test_job_with_failed_images_exits_3_and_can_be_inspected(tmp_path: Path) -> None:
+def test_job_with_failed_images_exits_3_and_can_be_inspected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_photos(tmp_path / "in", 3, 32)
     write_broken_files(tmp_path / "in" / "broken", 2)
     model, run = tiny_model(tmp_path / "model"), tmp_path / "run"
@@ -42,11 +45,13 @@ def test_job_with_failed_images_exits_3_and_can_be_inspected(tmp_path: Path) -> 
     assert done.returncode == 3, done.stderr
     assert "3 ok, 2 failed" in done.stdout
     assert done.stderr == ""  # none of Ray's noise
-    status = imagewizard("status", str(run))
-    assert "finished" in status.stdout and "3 ok, 2 failed, 0 pending" in status.stdout
-    query = imagewizard("query", str(run), "SELECT count(*) AS n FROM results WHERE status = 'ok'", "--format", "csv")
-    assert query.stdout.split() == ["n", "3"] or query.stdout.split() == ['"n"', "3"]
-    assert imagewizard("report", str(run)).returncode == 0
+    assert shell.run(status.main, [str(run)]) == shell.DONE
+    shown = capsys.readouterr().out
+    assert "finished" in shown and "3 ok, 2 failed, 0 pending" in shown
+    sql = "SELECT count(*) AS n FROM results WHERE status = 'ok'"
+    assert shell.run(query.main, [str(run), sql, "--format", "csv"]) == shell.DONE
+    assert capsys.readouterr().out.split() == ['"n"', "3"]
+    assert shell.run(report.main, [str(run)]) == shell.DONE
     assert (run / "report.html").stat().st_size > 1000
 
 
@@ -72,8 +77,8 @@ def test_same_command_resumes_after_ctrl_c(tmp_path: Path) -> None:
     assert "goes on from there" in stderr and "Traceback" not in stderr
     committed = rows(results)
     assert 2 <= len(committed) < 24
-    status = imagewizard("status", str(tmp_path / "run")).stdout
-    assert "stopped" in status and "pending" in status
+    shown = imagewizard("status", str(tmp_path / "run")).stdout
+    assert "stopped" in shown and "pending" in shown
     done = imagewizard(*words)
     assert done.returncode == 0, done.stderr
     assert "24 ok, 0 failed" in done.stdout

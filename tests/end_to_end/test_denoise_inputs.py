@@ -13,7 +13,7 @@ from PIL import Image
 
 from imagewizard import config
 from imagewizard.config.denoise import DenoiseConfig
-from imagewizard.distributed import denoise_job
+from imagewizard.distributed import denoise_job, pipeline
 from imagewizard.errors import JobError
 from imagewizard.images import picture
 from imagewizard.images.encoding import encode
@@ -22,13 +22,14 @@ from imagewizard.query.sql import records_of
 from imagewizard.sources import reading, tar
 from tests.support.models import tiny_model
 from tests.support.sample_files import camera_exif, encoded, icc_profile, photo, write_photos
+from tests.support.stand_ins import StandInActor
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
-def run_job(*words: str) -> dict:
+def run_job(*words: str, actor: type[pipeline.DenoiseActor] = pipeline.DenoiseActor) -> dict:
     job = config.load(DenoiseConfig, None, ["resources.actors=1", *words])
-    return denoise_job.execute(denoise_job.prepare(job))
+    return denoise_job.execute(denoise_job.prepare(job), actor=actor)
 
 
 def rows(run: Path) -> list[dict]:
@@ -49,7 +50,7 @@ def test_files_tar_members_and_parquet_rows_are_denoised(tmp_path: Path, tiny: s
     (inside / "s.tar").write_bytes(shard)
     column = pa.array([data[4], None, data[5]], pa.binary())
     pq.write_table(pa.table({"image": column, "label": [1, 2, 3]}), inside / "t.parquet")
-    found = run_job(f"input={inside}", f"output={tmp_path}/run", f"model={tiny}")
+    found = run_job(f"input={inside}", f"output={tmp_path}/run", f"model={tiny}", actor=StandInActor)
     assert (found["ok"], found["failed"]) == (5, 2)
     by_id = {row["image_id"]: row for row in rows(tmp_path / "run")}
     ids = {"deep/a.png": 0, "s.tar#x/b.png": 1, "s.tar#c.png": 3, "t.parquet#0": 4, "t.parquet#2": 5}
@@ -104,12 +105,12 @@ def test_full_disk_stops_the_job_and_loses_no_committed_row(tmp_path: Path, tiny
     write_photos(tmp_path / "in", 24, 96)
     words = [f"input={tmp_path}/in", f"output={small_disk}/run", f"model={tiny}", "images.format=png"]
     with pytest.raises(JobError, match="No space left on device") as error:
-        run_job(*words, "resources.block_rows=2")
+        run_job(*words, "resources.block_rows=2", actor=StandInActor)
     assert "\n" not in str(error.value)
     assert not (small_disk / "run" / "summary.json").exists()
     committed = rows(small_disk / "run")
     subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)
-    again = run_job(*words, "resources.block_rows=2")
+    again = run_job(*words, "resources.block_rows=2", actor=StandInActor)
     assert again["ok"] == 24 and again["session"]["rows"] == 24 - len(committed)
     assert [row for row in rows(small_disk / "run") if row in committed] == committed
     assert list((small_disk / "run" / "_tmp").iterdir()) == []

@@ -2,8 +2,7 @@
 
 import io
 import json
-import subprocess
-import sys
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -13,13 +12,38 @@ from imagewizard import storage
 from imagewizard.query.sql import records_of
 from imagewizard.sources import reading, tar
 from imagewizard.storage import Folder
+from jobs import denoise, manifest, shell, status
 from tests.support.models import tiny_model
 from tests.support.s3_faults import FaultyS3
 from tests.support.sample_files import encoded, photo
 
 
-def imagewizard(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "jobs", *words], capture_output=True, text=True, check=False)
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+@dataclass
+class Done:
+    """What a command left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Commands:
+    """Runs commands in this process, which has joined a Ray whose workers know the server."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, name: str, *words: str) -> Done:
+        main = {"denoise": denoise.main, "manifest": manifest.main, "status": status.main}[name]
+        return Done(shell.run(main, list(words)), *self._capsys.readouterr())
+
+
+@pytest.fixture
+def imagewizard(capsys: pytest.CaptureFixture[str]) -> Commands:
+    return Commands(capsys)
 
 
 def png(seed: int, side: int = 24) -> bytes:
@@ -32,8 +56,9 @@ def put(uri: str, data: bytes) -> str:
     return uri
 
 
-@pytest.mark.timeout(600)
-def test_denoise_from_faulty_s3_to_faulty_s3(faulty_s3: FaultyS3, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_denoise_from_faulty_s3_to_faulty_s3(
+    faulty_s3: FaultyS3, imagewizard: Commands, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     folder = tmp_path_factory.mktemp("model")
     bucket = faulty_s3.bucket
     for seed in range(30):
@@ -48,7 +73,7 @@ def test_denoise_from_faulty_s3_to_faulty_s3(faulty_s3: FaultyS3, tmp_path_facto
     listed = imagewizard("manifest", f"{bucket}/in", "--out", f"{bucket}/manifest")
     assert listed.returncode == 0 and "38 images" in listed.stdout, listed.stderr
     words = [f"input={bucket}/manifest", f"output={bucket}/run", f"model={bucket}/model", "max_failed_fraction=0.1"]
-    words += ["images.format=png", "images.pack=tar"]
+    words += ["images.format=png", "images.pack=tar", "resources.actors=1"]
     job = imagewizard("denoise", *words)
     assert job.returncode == 0, job.stdout + job.stderr
     rows = records_of(f"{bucket}/run", "SELECT * FROM results ORDER BY image_id")
@@ -63,10 +88,10 @@ def test_denoise_from_faulty_s3_to_faulty_s3(faulty_s3: FaultyS3, tmp_path_facto
             assert written.shape == (24, 24, 3)
     assert any(row["uri"] == f"{bucket}/in/shard.tar#31.png" for row in rows)
 
-    status = imagewizard("status", f"{bucket}/run", "--json")
-    assert json.loads(status.stdout)["ok"] == 36
+    shown = imagewizard("status", f"{bucket}/run", "--json")
+    assert json.loads(shown.stdout)["ok"] == 36
     # What one job has packed is another one's input; this one restores it into files.
-    again = [f"input={bucket}/run/images", f"output={bucket}/restored", f"model={bucket}/model"]
+    again = [f"input={bucket}/run/images", f"output={bucket}/restored", f"model={bucket}/model", "resources.actors=1"]
     job = imagewizard("denoise", *again, "noise=null", "denoise.sigma=10")
     assert job.returncode == 0, job.stdout + job.stderr
     restored = records_of(f"{bucket}/restored", "SELECT * FROM results")
@@ -77,7 +102,7 @@ def test_denoise_from_faulty_s3_to_faulty_s3(faulty_s3: FaultyS3, tmp_path_facto
         assert Image.open(io.BytesIO(storage.read_bytes(row["output_uri"]))).size == (24, 24)
 
 
-def test_missing_or_forbidden_bucket_is_refused_at_once(faulty_s3: FaultyS3) -> None:
+def test_missing_or_forbidden_bucket_is_refused_at_once(faulty_s3: FaultyS3, imagewizard: Commands) -> None:
     put(f"{faulty_s3.bucket}/in/a.png", png(0))
     missing = "s3://no-such-bucket-here"
     for words in ((f"input={missing}/in", "output=unused"), (f"input={faulty_s3.bucket}/in", f"output={missing}/run")):

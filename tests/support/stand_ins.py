@@ -1,0 +1,64 @@
+"""A stand-in for the actor of the bulk job, where a test looks at rows and files, not at what a network makes.
+
+The rest of the job is real: Ray, the readers, the decoders, the writers. An actor without torch starts in a second.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from imagewizard import schema
+from imagewizard.bulk import block as blocks
+from imagewizard.bulk.block import Block
+from imagewizard.config.denoise import ActorConfig
+from imagewizard.distributed import pipeline
+from imagewizard.images.picture import Picture
+from imagewizard.metrics import METRICS, Reference
+from imagewizard.noise import synthetic
+from imagewizard.sources import reading
+from tests.support import run_folders
+
+
+class StandInActor(pipeline.DenoiseActor):
+    """A DenoiseActor without a network: noise is added and scored, and the noisy image is its own estimate."""
+
+    def load(self, config: ActorConfig) -> Callable[[Block], Block]:
+        return partial(denoise_nothing, config)
+
+
+def denoise_nothing(config: ActorConfig, block: Block) -> Block:
+    """A block of decoded images (blocks.DECODED_SCHEMA) → its rows (blocks.DENOISED_SCHEMA)."""
+    rows = []
+    about = [*blocks.WORK_SCHEMA.names, schema.STAGE, schema.REASON]
+    for index, image in enumerate(block.images.select(about).to_pylist()):
+        picture = blocks.picture_at(block.images, index)
+        assert (picture is None) == (image[schema.REASON] is not None), "a small block is decoded whole"
+        for level, attempt in zip(image[blocks.SIGMAS], image[blocks.ATTEMPTS], strict=True):
+            known = {
+                schema.URI: reading.origin(image),
+                schema.SIGMA: level,
+                schema.ATTEMPT: attempt,
+                schema.MODEL: config.fingerprint,
+            }
+            rows.append(_row(config, image, picture, known))
+    return replace(block, images=pa.Table.from_pylist(rows, schema=blocks.DENOISED_SCHEMA))
+
+
+def _row(config: ActorConfig, image: dict[str, Any], source: Picture | None, known: dict[str, Any]) -> dict[str, Any]:
+    image_id = image[schema.IMAGE_ID]
+    if source is None:
+        return run_folders.error_row(image_id, image[schema.STAGE], image[schema.REASON], **known)
+    assert config.noise is not None, "a stand-in has nothing to restore with"
+    noise, reference = synthetic.make(config.noise.kind, config.noise.params), Reference(source.pixels)
+    noisy = noise.add(source.pixels, image_id, known[schema.SIGMA], config.seed)
+    shown = noisy.clip(0, 255).round().astype(np.uint8)
+    for name, metric in METRICS.items():
+        known |= {schema.noisy(name): metric.measure(reference, noisy), name: metric.measure(reference, shown)}
+    if config.images is not None:
+        known |= blocks.picture_columns(replace(source, pixels=shown), "picture_")
+    height, width = source.pixels.shape[:2]
+    return run_folders.row(image_id, **known, **{schema.HEIGHT: height, schema.WIDTH: width})
