@@ -17,7 +17,6 @@ from tests.support.models import tiny_model
 from tests.support.s3_faults import FaultyS3
 from tests.support.sample_files import encoded, photo
 
-
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
