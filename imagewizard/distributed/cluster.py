@@ -1,12 +1,13 @@
 """Joining a Ray cluster or starting a local one, and what a job gets of it."""
 
+import gc
 import logging
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +69,9 @@ def start(address: str | None) -> None:
     `ray.shutdown()` ends it. Raises UserError if there is no cluster at the address.
     """
     if ray.is_initialized():
+        # A job of this process that has failed lies in reference cycles, where its actors keep their CPUs: the next
+        # job would wait for them for ever.
+        gc.collect()
         return
     local = address is None and "RAY_ADDRESS" not in os.environ
     options = {
@@ -88,9 +92,8 @@ def start(address: str | None) -> None:
 
 def start_quietly(address: str | None) -> None:
     """As `start`, for a command, whose process is its own: keeps what Ray writes to stderr by itself out of its log."""
-    if not ray.is_initialized():
-        with _quiet_core():
-            start(address)
+    with nullcontext() if ray.is_initialized() else _quiet_core():
+        start(address)
 
 
 # Where this variable is set, as in many containers, every worker compiles torch and diffusers anew. An actor's imports

@@ -2,7 +2,9 @@
 
 import json
 import math
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from imagewizard import config
 from imagewizard.bulk import block as blocks
 from imagewizard.bulk.block import Block
 from imagewizard.config.denoise import ActorConfig, DenoiseConfig, DenoiseSection, NoiseSection
-from imagewizard.distributed import denoise_job, pipeline
+from imagewizard.distributed import cluster, denoise_job, pipeline
 from imagewizard.errors import JobError, RunLockedError, UserError
 from imagewizard.noise import synthetic
 from imagewizard.query.sql import records_of
@@ -262,6 +264,17 @@ def test_a_bug_in_an_actor_keeps_its_traceback(tmp_path: Path, tiny: str) -> Non
     with pytest.raises(ray.exceptions.RayTaskError, match="ValueError: a bug") as error:
         denoise_job.execute(ready, actor=BrokenActor)
     assert "in denoise" in str(error.value)
+
+
+def test_a_failed_job_leaves_its_cpus_to_the_next(tmp_path: Path, tiny: str) -> None:
+    write_photos(tmp_path / "in", 1, 32)
+    with suppress(ray.exceptions.RayTaskError):
+        run_job(f"input={tmp_path}/in", f"output={tmp_path}/run", f"model={tiny}", actor=BrokenActor)
+    cluster.start(None)
+    deadline = time.monotonic() + 30
+    while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
+        assert time.monotonic() < deadline, ray.available_resources()
+        time.sleep(0.1)
 
 
 def test_a_worker_that_cannot_write_ends_the_job_with_one_line(tmp_path: Path, tiny: str) -> None:
