@@ -31,7 +31,7 @@ _PICKLED = [PICKLED_WEIGHTS, f"unet/{PICKLED_WEIGHTS}"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*")
 # The hub's client tries twice: a silent hub costs twice this.
-_HUB_SECONDS = 4.0
+HUB_SECONDS = 4.0
 
 
 def local_folder(model: str) -> Path:
@@ -121,7 +121,7 @@ def _from_hub(model: str) -> Path:
     # Which exceptions the client lets through depends on its version and on the HTTP library below it.
     try:
         # Before snapshot_download, which would wait for a silent hub for ever.
-        files = HfApi().model_info(model, timeout=_HUB_SECONDS).siblings or []
+        files = HfApi().model_info(model, timeout=HUB_SECONDS).siblings or []
         if wanted := _wanted([file.rfilename for file in files]):
             return Path(snapshot_download(model, allow_patterns=wanted))
     except RepositoryNotFoundError:

@@ -31,8 +31,8 @@ from tests.support.run_folders import row
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 BLOCK_MEGABYTES = 6  # four images of 700 x 700
-BLOCKS = 24
-STORE_MEGABYTES = 40
+BLOCKS = 12
+STORE_MEGABYTES = 20
 
 
 class SlowActor(pipeline.DenoiseActor):
@@ -94,7 +94,7 @@ def test_a_fast_reader_waits_for_a_slow_model(tmp_path: Path) -> None:
     most, stop = [before], threading.Event()
 
     def sample() -> None:
-        while not stop.wait(0.2):
+        while not stop.wait(0.1):
             most[0] = max(most[0], store_megabytes())
 
     sampler = threading.Thread(target=sample)
@@ -104,7 +104,7 @@ def test_a_fast_reader_waits_for_a_slow_model(tmp_path: Path) -> None:
     sampler.join()
     assert sum(each["rows"] for each in written) == 4 * BLOCKS
     assert len(results.result_files(work.run)) == BLOCKS
-    # all of it would be 144 MB; a block or two may be on their way into the store when the limit is reached
+    # all of it would be 72 MB; a block or two may be on their way into the store when the limit is reached
     assert BLOCK_MEGABYTES < most[0] - before < STORE_MEGABYTES + 2 * BLOCK_MEGABYTES
 
 
