@@ -236,4 +236,4 @@ def test_a_row_has_the_attempt_of_its_key_and_tells_where_its_image_is(tmp_path:
 def test_a_known_mean_is_taken_off() -> None:
     (row,) = rows_of(actor("embedded", noise={"sigma": 15, "mean": 40})(block(photo(96, 96, 0), sigmas=(15.0,))))
     assert row["psnr_noisy"] < 16.5  # 40 grey levels off
-    assert row["psnr"] > 26.0
+    assert row["psnr"] > 25.0  # more than the noisy image has without the mean

@@ -64,7 +64,7 @@ def test_recipe_of_the_embedded_model() -> None:
     config = load(TrainConfig, str(CONFIGS / "embedded.yaml"), ["output=elsewhere", "optimizer.learning_rate=3e-4"])
     assert (config.output, config.optimizer.learning_rate) == ("elsewhere", 3e-4)
     assert config.model is None and config.network is not None
-    assert config.network["in_channels"] == config.network["out_channels"] == 12
+    assert config.network["in_channels"] == config.network["out_channels"]
     assert (config.loss.mse, config.loss.perceptual) == ("eps", None)
 
 

