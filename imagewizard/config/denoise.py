@@ -1,4 +1,4 @@
-"""The config of `imagewizard denoise`, and the part of it that an actor gets."""
+"""The config of `imagewizard denoise`, and the part of it that an actor receives."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -10,61 +10,62 @@ from imagewizard.config.noise import GaussianNoise, NoiseSection, Sigma
 
 Auto = Literal["auto"]
 
-# Images a forward. A GPU needs many to be busy; on a CPU core larger batches only leave the cache.
+# Images per forward pass. A GPU needs many to be busy; on a CPU core a larger batch only falls out of the cache.
 GPU_BATCH_SIZE = 32
 CPU_BATCH_SIZE = 1
 
-# These change results: a rerun of a job with another value is refused, so that rows of one run can be compared.
+# These keys change results. A rerun with another value is refused, so that all rows of a run are comparable.
 RESULT_KEYS = ("noise", "model", "denoise", "images", "seed", "max_pixels")
 
 
 class DenoiseSection(Section):
-    """How an estimate of the clean image is made."""
+    """How the clean image is estimated."""
 
     mode: Literal["mmse", "ddim", "blend"] = "mmse"
-    """mmse: one forward, the posterior mean, best PSNR. ddim: `steps` forwards, sharper. blend: between the two."""
+    """mmse: one forward pass, the posterior mean, best PSNR. ddim: `steps` forward passes, sharper. blend: a mix."""
     steps: Annotated[int, Field(ge=1, le=1000)] = 5
-    """DDIM steps; mmse takes one forward whatever stands here."""
+    """DDIM steps; mmse ignores this and takes one forward pass."""
     blend_lambda: Annotated[float, Field(ge=0, le=1, alias="lambda")] = 0.5
     """Share of the DDIM sample in a blend."""
     sigma: Sigma | Auto = "auto"
-    """Restoration (noise: null) only: the noise level of the images, 0-255 scale; auto estimates it image by image."""
+    """Only for restoration (noise: null): the noise level of the images, 0-255 scale; auto estimates it per image."""
     ensemble: bool = False
-    """Average over the eight flips and quarter turns: about 0.1 dB for eight times the work."""
+    """Average over the eight flips and quarter turns: gains about 0.1 dB, costs eight times the work."""
     tile: Annotated[int, Field(ge=64, le=8192)] = 768
-    """Images with a longer side are cut into tiles of at most this side, in pixels. The larger, the closer to the whole
-    image: the network normalises by means over what it sees."""
+    """Larger images are cut into tiles with sides of at most this many pixels. Larger tiles give results closer to
+    those of the whole image, because the network normalises by means over its input."""
     overlap: Annotated[int, Field(ge=0, le=512)] = 64
-    """Pixels that neighbouring tiles share, and fade across."""
+    """Pixels that neighbouring tiles share; the tiles fade into each other there."""
 
 
 class ImagesSection(Section):
-    """Denoised images, written under <output>/images in the input's tree. Restored ones keep what their inputs had."""
+    """Denoised images, written to <output>/images with the folders of the input. Restored images keep the bit depth,
+    alpha channel, ICC profile and EXIF of their inputs."""
 
     format: Literal["png", "jpg", "webp", "tiff"] = "png"
-    """png, tiff: lossless, 8 or 16 bits a channel. webp: 8 bits. jpg: 8 bits, no alpha channel."""
+    """png, tiff: lossless, 8 or 16 bits per channel. webp: 8 bits. jpg: 8 bits, no alpha channel."""
     quality: Annotated[int, Field(ge=1, le=100)] | None = None
-    """For jpg and webp; null: 95 for jpg, lossless for webp."""
+    """Quality of jpg and webp; null: 95 for jpg, lossless for webp."""
     pack: Literal["tar"] | None = None
-    """tar: a WebDataset tar shard for each block in the place of a file for each image; a million PUTs cost money."""
+    """tar: one WebDataset tar shard per block instead of one file per image; a million PUT requests cost money."""
 
 
 class ResourcesSection(Section):
-    """How the work is spread; none of it changes a result."""
+    """How the work is spread; no key here changes a result."""
 
     actors: Annotated[int, Field(ge=1)] | Auto = "auto"
-    """Model actors; auto: one a GPU of the cluster, or, without any, one a CPU core."""
+    """Model actors; auto: one per GPU of the cluster, or one per CPU core if it has no GPU."""
     gpus_per_actor: Annotated[float, Field(ge=0)] | Auto = "auto"
-    """auto: one where the cluster has GPUs, else none. A fraction lets actors share a GPU."""
+    """auto: 1 if the cluster has GPUs, else 0. A fraction lets actors share a GPU."""
     batch_size: Annotated[int, Field(ge=1)] | Auto = "auto"
-    """Images (or tiles) a forward."""
+    """Images (or tiles) per forward pass."""
     block_rows: Annotated[int, Field(ge=1, le=100_000)] | Auto = "auto"
-    """Images that are committed together; what a crash costs an actor at most. Fixed for a run once it has begun."""
+    """Images that are committed together; an actor's crash loses at most this many. Fixed once a run has begun."""
     address: str | None = None
-    """Ray cluster to join; null: the one around (RAY_ADDRESS, or inside a Ray job), else a local one."""
+    """Ray cluster to join; null: the surrounding one (RAY_ADDRESS, or inside a Ray job), else a new local one."""
 
     def images_a_forward(self, on_gpu: bool) -> int:
-        """`batch_size`, or what auto stands for."""
+        """`batch_size`, with auto resolved."""
         if self.batch_size == "auto":
             return GPU_BATCH_SIZE if on_gpu else CPU_BATCH_SIZE
         return self.batch_size
@@ -74,31 +75,31 @@ class DenoiseConfig(Section):
     """A bulk job: denoise every image of `input` into the run folder `output`."""
 
     input: str | list[str]
-    """A folder, a manifest (Parquet, with image_id and uri), Parquet with an image column, WebDataset tar shards, or a
-    list of files of all these kinds; local or s3://."""
+    """A folder, a manifest (Parquet with image_id and uri), Parquet with an image column, WebDataset tar shards, or a
+    list of such files; local or s3://."""
     output: str
     """The run folder; local or s3://."""
     model: str = "embedded"
     """embedded, a folder in diffusers' layout (local or s3://), or a hub id."""
     noise: NoiseSection | None = GaussianNoise()
-    """null: the images are noisy already; they are restored and written, and there is nothing to score against."""
+    """null: the images are already noisy; they are restored and written, and not scored, for lack of a reference."""
     denoise: DenoiseSection = DenoiseSection()
     images: ImagesSection | None = None
-    """null: no denoised images are written, only rows."""
+    """null: only rows are written, no denoised images."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Noise is a function of (seed, image id, sigma) alone."""
     max_pixels: Annotated[int, Field(ge=1)] = 100_000_000
-    """An image with more pixels becomes an error row; guards against decompression bombs."""
+    """An image with more pixels becomes an error row; this guards against decompression bombs."""
     retry_failed: bool = False
-    """Retry the images that failed in an earlier run of this job, and only them."""
+    """Retry only the images that failed in an earlier run of this job."""
     max_failed_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """A job in which more images fail than this exits with code 3."""
+    """If a larger fraction of the images fails, the job exits with code 3."""
     resources: ResourcesSection = ResourcesSection()
 
     @model_validator(mode="before")
     @classmethod
     def _restored_images_are_written(cls, data: Any) -> Any:
-        """Without noise to score against, the images are all that a job makes."""
+        """Without added noise there are no scores: the images are the only result, so they are written."""
         if isinstance(data, dict) and data.get("noise", "") is None and data.get("images") is None:
             return data | {"images": {}}
         return data
@@ -111,7 +112,7 @@ class DenoiseConfig(Section):
 
     @property
     def levels(self) -> list[float | None]:
-        """The levels that each image is to be denoised at, one row each; [None]: estimated from the image."""
+        """The noise levels of each image, one row each; [None]: the level is estimated from the image."""
         if self.noise is not None:
             return list(self.noise.sigma)
         return [None if self.denoise.sigma == "auto" else self.denoise.sigma]
@@ -119,7 +120,7 @@ class DenoiseConfig(Section):
 
 @dataclass(frozen=True)
 class ActorConfig:
-    """What a row depends on besides the image, and how much of its node an actor may use."""
+    """Everything but the image that a row depends on, and how much of its node an actor may use."""
 
     model: str
     fingerprint: str

@@ -44,7 +44,7 @@ _Loader.add_implicit_resolver(
 def load(model: type[Config], path: str | None, overrides: Sequence[str]) -> Config:
     """The checked config from the YAML file at `path` (None: all defaults) with `key.path=value` words on top.
 
-    Values are YAML, so `noise.sigma=[15,25]` and `noise=null` mean what they look like. Raises UserError.
+    Values are YAML, so `noise.sigma=[15,25]` gives a list and `noise=null` gives None. Raises UserError.
     """
     data = _read_yaml(path) if path else {}
     for word in overrides:
@@ -53,7 +53,7 @@ def load(model: type[Config], path: str | None, overrides: Sequence[str]) -> Con
 
 
 def check(model: type[Config], data: dict[str, Any]) -> Config:
-    """`data` as a checked `model`. Raises UserError, which names the first wrong key and what it must be."""
+    """Checks `data` and returns it as a `model`. Raises UserError with the first wrong key and what it must be."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -96,7 +96,8 @@ def _override(data: dict[str, Any], word: str) -> None:
 
 def _complaint(model: type[BaseModel], error: ValidationError) -> UserError:
     complaints = [(*_locate(model, detail), detail) for detail in error.errors()]
-    # A value that fits no branch of a union gets a complaint from each; the deepest is about the branch that was meant.
+    # A value that fits no branch of a union gets a complaint from each branch. The user meant the branch with the
+    # deepest complaint.
     first = complaints[0][0]
     path, known, detail = max((c for c in complaints if c[0][: len(first)] == first), key=lambda c: len(c[0]))
     key = ".".join(path)
@@ -106,7 +107,7 @@ def _complaint(model: type[BaseModel], error: ValidationError) -> UserError:
         return UserError("unknown key", hint, key)
     if detail["type"] == "missing" and path[-1] in known:
         return UserError("is required", f"give it in the config or as {key}=…", key)
-    if detail["type"] == "value_error":  # from a validator of ours, whose text includes the fix
+    if detail["type"] == "value_error":  # from a validator of a config class; its text includes the fix
         return UserError(detail["msg"].removeprefix("Value error, "), "", key or None)
     wanted = " or ".join(dict.fromkeys(_wanted(other) for place, _, other in complaints if place == path))
     wanted = wanted.replace(" or must be ", " or ")
@@ -124,9 +125,10 @@ def _wanted(detail: ErrorDetails) -> str:
 
 
 def _locate(model: type[BaseModel], detail: ErrorDetails) -> tuple[list[str], list[str]]:
-    """(the keys that lead to a complaint, the keys that the section around the last of them knows).
+    """(path of keys to the complaint, known keys of the section that holds the last one).
 
-    pydantic puts the branches of unions among the keys (`noise.gaussian.sigma`); only the models tell them apart.
+    pydantic mixes the names of union branches into the path (`noise.gaussian.sigma`); only the models tell which parts
+    are keys.
     """
     path: list[str] = []
     known: list[str] = []
@@ -147,7 +149,7 @@ def _locate(model: type[BaseModel], detail: ErrorDetails) -> tuple[list[str], li
 
 
 def sections_of(annotation: Any) -> list[type[BaseModel]]:
-    """The sections that a key may hold: none, one, or several that their `kind` tells apart."""
+    """The sections that a key may hold: none, one, or several with different `kind`s."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if get_origin(annotation) in (Annotated, Union, UnionType):
@@ -160,7 +162,7 @@ def _kinds(section: type[BaseModel]) -> tuple[Any, ...]:
 
 
 def split_words(words: list[str]) -> tuple[str | None, list[str]]:
-    """A command's words as (config file or None, key=value words). Raises UserError if there are two files."""
+    """Splits a command's words: (config file or None, key=value words). Raises UserError if there are two files."""
     paths = [word for word in words if "=" not in word]
     if len(paths) > 1:
         raise UserError(f"{paths[1]!r} is a second config and no key=value", "give one config file")

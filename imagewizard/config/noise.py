@@ -10,7 +10,7 @@ Sigma = Annotated[float, Field(ge=0, le=1000)]
 
 
 class _Noise(Section):
-    """Synthetic noise added to clean images, which then are the reference that results are scored against."""
+    """Synthetic noise, added to clean images. Results are scored against the clean images."""
 
     kind: str
     sigma: list[Sigma] = [25.0]
@@ -30,7 +30,7 @@ class _Noise(Section):
 
     @property
     def params(self) -> dict[str, Any]:
-        """What is special to the kind: the fields of its class in noise.synthetic."""
+        """The parameters of this kind alone: the fields of its class in noise.synthetic."""
         return self.model_dump(exclude={"kind", "sigma"})
 
 
@@ -38,11 +38,11 @@ class GaussianNoise(_Noise):
     """White Gaussian noise."""
 
     kind: Literal["gaussian"] = "gaussian"
-    """Which noise."""
+    """Kind of noise."""
     mean: Annotated[float, Field(ge=-255, le=255)] = 0.0
-    """Mean of the noise, 0-255 scale; known, so it is subtracted before denoising."""
+    """Mean of the noise, 0-255 scale; it is known and therefore subtracted before denoising."""
 
 
-# A second kind makes it a union that `kind` tells apart, by a pydantic Discriminator that is a function: a config may
-# leave `kind` out, which means gaussian.
+# With a second kind this becomes a union. A function as pydantic Discriminator then picks the class by `kind`, because
+# a config may leave `kind` out, which means gaussian.
 NoiseSection = GaussianNoise

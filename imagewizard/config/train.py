@@ -9,8 +9,8 @@ from pydantic import Field, field_validator, model_validator
 from imagewizard.config.denoise import Auto, Sigma
 from imagewizard.config.loading import Section
 
-# These make a model what it is: a resume with another value is refused. The rest says how and where it is made.
-# Paths may change, for the images are known by their ids; and so may a time limit.
+# These keys determine the trained model. A resume with another value is refused. All other keys may change:
+# a time limit, and paths too, because images are identified by their ids.
 RESULT_KEYS = (
     "model", "network", "schedule", "data.crop", "data.small", "data.grey", "sigma", "draw", "loss",
     "optimizer.epochs", "optimizer.batch_size", "optimizer.learning_rate", "optimizer.warmup_steps", "optimizer.decay",
@@ -19,22 +19,22 @@ RESULT_KEYS = (
 
 
 class DataSection(Section):
-    """What is trained on, and what it is judged by."""
+    """Training and validation images."""
 
     train: str | list[str]
     """Clean images: a folder (searched recursively), a list of files, or a Parquet manifest; local or s3://."""
     validation: str | list[str]
-    """Clean images as in `train`, none of them in it; the best checkpoint is the one that restores these best."""
+    """Clean images as in `train`, but different ones; the best checkpoint is the one that denoises these best."""
     crop: Annotated[int, Field(ge=16, multiple_of=8)] = 96
-    """Side of the square training crops, in pixels; one crop of every image an epoch."""
+    """Side of the square training crops, in pixels; each epoch takes one crop of each image."""
     small: Literal["pad", "skip"] = "pad"
-    """What becomes of images with a side below `crop`: reflect-padded, or skipped and counted."""
+    """Images with a side below `crop` are reflect-padded (pad), or skipped and counted (skip)."""
     grey: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the crops that are trained on in grey, with one plane of noise for all three channels."""
+    """Share of the crops that become grey, with the same noise in all three channels."""
 
 
 class ScheduleSection(Section):
-    """The DDPM's betas, as diffusers' DDIMScheduler makes them; they become part of the model."""
+    """The DDPM's betas, as diffusers' DDIMScheduler computes them; they become part of the model."""
 
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
     """How beta grows from the first timestep to the last."""
@@ -50,21 +50,22 @@ class PerceptualSection(Section):
     """MSE between VGG19 features of the estimate and of the clean image."""
 
     weight: Annotated[float, Field(gt=0)] = 0.1
-    """Of this term, beside 1 for the MSE."""
+    """Weight of this term; the MSE has weight 1."""
     weights: str = "torchvision"
-    """torchvision (downloaded once), or a local or s3:// file: a state dict of torchvision's vgg19, or part of one."""
+    """torchvision (downloaded once), or a local or s3:// file with all or part of the state dict of torchvision's
+    vgg19."""
     layers: Annotated[list[str], Field(min_length=1)] = ["relu1_2", "relu2_2", "relu3_1"]
-    """Layers whose features are compared, equally weighted; nothing beyond the deepest is computed or loaded."""
+    """Compares the features of these layers, equally weighted; deeper layers are neither computed nor loaded."""
 
 
 class LossSection(Section):
-    """What is minimised."""
+    """The loss that training minimises."""
 
     mse: Literal["eps", "x0"] = "eps"
-    """Error of the estimated noise (Ho et al. 2020), or of the reconstructed image, which is the former times the
-    level's noise-to-signal ratio: levels of 2 and 60 differ 900-fold then."""
+    """eps: error of the estimated noise (Ho et al. 2020). x0: error of the reconstructed image, which equals the error
+    of eps times the level's noise-to-signal ratio; between levels 2 and 60 this ratio grows 900-fold."""
     perceptual: PerceptualSection | None = None
-    """null: no VGG19 features are compared."""
+    """null: no perceptual term."""
 
 
 class OptimizerSection(Section):
@@ -73,65 +74,65 @@ class OptimizerSection(Section):
     epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     """Passes over the training images."""
     minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Time limit, counted from the start of the command, with validation and export; in the place of `epochs`. The
-    decay follows the time that is spent. Validations and checkpoints wait where they would take more than a 20th."""
+    """Time limit that replaces `epochs`, from the start of the command to the end of validation and export. The decay
+    follows the elapsed time. Validations and checkpoints are delayed if they would take more than a 20th of it."""
     batch_size: Annotated[int, Field(ge=1)] = 16
-    """Crops an update, over all workers together."""
+    """Crops per update, over all workers together."""
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
-    """The greatest, after the warm-up."""
+    """The highest learning rate, reached after the warm-up."""
     warmup_steps: Annotated[int, Field(ge=0)] = 100
-    """Updates in which the rate grows linearly to `learning_rate`."""
+    """Updates during which the rate rises linearly to `learning_rate`."""
     decay: Literal["cosine", "constant"] = "cosine"
-    """After the warm-up: half a cosine down to zero at the last step, or no change."""
+    """After the warm-up, the rate falls along half a cosine to zero at the last step (cosine) or stays (constant)."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    """AdamW's."""
+    """Weight decay of AdamW."""
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     """The gradient's norm is clipped to this."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Decay a step of the averaged weights, which are the ones validated and exported."""
+    """Decay per step of the averaged weights; these are the weights that are validated and exported."""
 
 
 class ValidationSection(Section):
-    """How the averaged weights are judged: noise of fixed levels, the same at every validation."""
+    """How the averaged weights are scored. Each validation uses the same noise at the same levels."""
 
     every_epochs: Annotated[float, Field(gt=0)] = 1.0
-    """Epochs between two validations; there is one more before the first step, and one after the last."""
+    """Epochs between validations; there is also one before the first step and one after the last."""
     sigma: Annotated[list[Sigma], Field(min_length=1)] = [15.0, 25.0, 50.0]
-    """Noise levels, 0-255 scale. The best checkpoint has the highest PSNR, averaged over them."""
+    """Noise levels, 0-255 scale. The best checkpoint has the highest PSNR, averaged over these levels."""
     mode: Literal["mmse", "ddim"] = "mmse"
-    """mmse: one forward, the best PSNR. ddim: `steps` of DDIM sampling."""
+    """mmse: one forward pass, the best PSNR. ddim: `steps` steps of DDIM sampling."""
     steps: Annotated[int, Field(ge=1, le=1000)] = 5
-    """DDIM steps; mmse takes one forward."""
+    """DDIM steps; mmse takes one forward pass."""
     panels: Annotated[int, Field(ge=0, le=64)] = 4
-    """Images of which clean, noisy and denoised are drawn side by side."""
+    """Number of images drawn side by side as clean, noisy and denoised."""
 
 
 class CheckpointsSection(Section):
-    """What can be gone back to."""
+    """When checkpoints are written, and how many are kept."""
 
     every_steps: Annotated[int, Field(ge=1)] = 500
-    """A checkpoint is also taken at each validation, and after the last step."""
+    """Steps between checkpoints; there is also one at each validation and one after the last step."""
     keep: Annotated[int, Field(ge=1)] = 2
-    """So many of the best by validation PSNR are kept, and the newest."""
+    """Number of checkpoints kept, the best by validation PSNR; the newest is kept as well."""
 
 
 class TrainResourcesSection(Section):
-    """How the work is spread; none of it changes what is learnt but for rounding (and the masks of dropout)."""
+    """How the work is spread; apart from rounding and dropout masks, no key here changes the trained model."""
 
     workers: Annotated[int, Field(ge=1)] | tuple[int, int] | Auto = "auto"
-    """A number, or [least, greatest] to grow and shrink with the cluster; auto: one a GPU, or, without any, one."""
+    """A number, or [least, greatest] to grow and shrink with the cluster; auto: one per GPU, or one without GPUs."""
     gpus_per_worker: Annotated[float, Field(ge=0, le=1)] | Auto = "auto"
-    """auto: one where the cluster has GPUs, else none."""
+    """auto: 1 if the cluster has GPUs, else 0."""
     micro_batch_size: Annotated[int, Field(ge=1)] | Auto = "auto"
-    """Crops a forward of one worker; a batch is spread over the workers, and accumulated, in pieces of this size. auto:
-    the batch divided by the greatest number of workers."""
+    """Crops per forward pass of one worker. A batch is split into pieces of this size; the workers share the pieces and
+    accumulate their gradients. auto: the batch divided by the greatest number of workers."""
     image_memory: Annotated[int, Field(ge=0)] = 4 << 30
-    """Bytes of decoded images that a worker holds, in its GPU's memory where it has one; a set that may need more is
+    """Bytes of decoded images that a worker may hold, in GPU memory if it has a GPU. A larger training set is
     streamed."""
     max_failures: Annotated[int, Field(ge=0)] = 3
-    """The job starts anew from the last checkpoint after so many deaths of workers, and gives up at the next."""
+    """When a worker dies, the job restarts from the last checkpoint, at most this many times; then it gives up."""
     address: str | None = None
-    """Ray cluster to join; null: the one around (RAY_ADDRESS, or inside a Ray job), else a local one."""
+    """Ray cluster to join; null: the surrounding one (RAY_ADDRESS, or inside a Ray job), else a new local one."""
 
     @field_validator("workers")
     @classmethod
@@ -147,30 +148,30 @@ class TrainConfig(Section):
     output: str
     """The run folder; local or s3://."""
     model: str | None = None
-    """Model to go on from: embedded, a folder in diffusers' layout (local or s3://) or a hub id. Or give `network`."""
+    """Model to start from: embedded, a folder in diffusers' layout (local or s3://) or a hub id. Or give `network`."""
     network: dict[str, Any] | None = None
     """Arguments of diffusers' UNet2DModel, which starts with random weights. With 3*k*k channels it works on k x k
     pixel-unshuffled images."""
     schedule: ScheduleSection = ScheduleSection()
-    """Of a new network; a model brings its own."""
+    """Schedule of a new network; a `model` has its own."""
     data: DataSection
     sigma: tuple[float, float] = (2.0, 60.0)
-    """Least and greatest noise level (0-255 scale) trained on."""
+    """Lowest and highest noise level of training, 0-255 scale."""
     draw: Literal["sigma", "timestep"] = "sigma"
-    """Every sample's level is drawn uniformly in sigma, or uniformly in the schedule's timestep."""
+    """Each sample's level is drawn uniformly in sigma, or uniformly in the schedule's timestep."""
     loss: LossSection = LossSection()
     optimizer: OptimizerSection
     precision: Literal["bf16", "fp32"] = "bf16"
-    """Of forward and backward; weights and optimizer are float32."""
+    """Precision of forward and backward pass; weights and optimizer state are float32."""
     gradient_checkpointing: bool = False
-    """Keep fewer activations and compute them again: less memory for about a third more time."""
+    """Recompute activations in the backward pass instead of keeping them: less memory, about a third more time."""
     compile: bool = False
-    """torch.compile the network: minutes of compilation, then faster steps."""
+    """Compile the network with torch.compile: takes minutes at the start, then steps are faster."""
     validation: ValidationSection = ValidationSection()
     checkpoints: CheckpointsSection = CheckpointsSection()
     resources: TrainResourcesSection = TrainResourcesSection()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Of the weights of a new network, and of every crop, turn, noise and level."""
+    """Seed of a new network's weights and of all crops, turns, levels and noise."""
 
     @field_validator("sigma")
     @classmethod
@@ -182,7 +183,7 @@ class TrainConfig(Section):
     @model_validator(mode="after")
     def _one_start(self) -> "TrainConfig":
         if (self.model is None) == (self.network is None):
-            raise ValueError("give either model (to go on from its weights) or network (to start with random ones)")
+            raise ValueError("give either model (to start from its weights) or network (to start with random ones)")
         return self
 
     @model_validator(mode="after")
@@ -199,12 +200,12 @@ class TrainConfig(Section):
 
     @property
     def most_workers(self) -> int:
-        """The greatest number of workers asked for; 1 where that is left to the cluster."""
+        """The greatest number of workers that the config allows; 1 for auto."""
         workers = self.resources.workers
         return 1 if workers == "auto" else workers if isinstance(workers, int) else workers[1]
 
     def micro_batch_size(self, workers: int) -> int:
-        """Crops a forward, for up to so many workers."""
+        """Crops per forward pass if up to `workers` workers share a batch."""
         size = self.resources.micro_batch_size
         if size != "auto":
             return size
@@ -213,31 +214,31 @@ class TrainConfig(Section):
 
     @property
     def max_micro_batches(self) -> int:
-        """Micro-batches that a batch can be cut into."""
+        """Greatest number of micro-batches that a batch can be split into."""
         size = self.resources.micro_batch_size
         return self.optimizer.batch_size // (1 if size == "auto" else size)
 
     def steps(self, images: int) -> int:
-        """Updates in `optimizer.epochs`, for so many training images."""
+        """Updates in `optimizer.epochs` epochs over `images` training images."""
         return max(1, math.ceil(self.optimizer.epochs * images / self.optimizer.batch_size))
 
 
 @dataclass(frozen=True)
 class TrainTask:
-    """What every worker of a training is told."""
+    """What each worker of a training receives."""
 
     config: TrainConfig
-    """With absolute paths, for workers have working folders of their own."""
+    """With absolute paths, because each worker has its own working folder."""
     images: int
-    """Of the training manifest."""
+    """Number of training images."""
     validation: list[tuple[str, str]]
     """(image id, URI) of the validation images."""
     micro_batch_size: int
     threads: int
     in_memory: tuple[tuple[str, str], ...] = ()
-    """(image id, URI) of the training images where each worker holds them all; empty where they are streamed."""
+    """(image id, URI) of the training images if each worker holds them all; empty if they are streamed."""
     deadline: float | None = None
-    """When a run that ends by the clock is to be over, by `time.time`."""
+    """End of a run with a time limit, as `time.time` counts; None for a run of a fixed length."""
 
     @property
     def rows_per_step(self) -> int:
@@ -246,10 +247,10 @@ class TrainTask:
 
     @property
     def steps(self) -> int | None:
-        """Updates in the whole run; None where it ends by the clock."""
+        """Updates in the whole run; None if it has a time limit."""
         return self.config.steps(self.images) if self.config.optimizer.minutes is None else None
 
     @property
     def epochs(self) -> float | None:
-        """Epochs in the whole run; None where it ends by the clock."""
+        """Epochs in the whole run; None if it has a time limit."""
         return self.config.optimizer.epochs if self.config.optimizer.minutes is None else None

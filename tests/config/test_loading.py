@@ -198,7 +198,7 @@ def test_complaints_about_a_bulk_job(change: dict, line: str) -> None:
             {"resources": {"workers": [4, 1]}},
             "resources.workers: must be a number or [least, greatest] with",
         ),
-        ({"model": "embedded"}, "give either model (to go on from its weights) or network (to start with random ones)"),
+        ({"model": "embedded"}, "give either model (to start from its weights) or network (to start with random ones)"),
     ],
     ids=str,
 )

@@ -133,7 +133,7 @@ def test_required_keys(missing: str) -> None:
         load(TrainConfig, None, words)
 
 
-START = "give either model (to go on from its weights) or network (to start with random ones)"
+START = "give either model (to start from its weights) or network (to start with random ones)"
 RANGE = "must be [least, greatest] with 0 < least <= greatest"
 WORKERS = "resources.workers: must be a number or [least, greatest] with 1 <= least <= greatest"
 
