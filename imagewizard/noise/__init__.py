@@ -1,1 +1,1 @@
-"""Noise: added to clean images, and its level estimated in noisy ones."""
+"""Adds noise to clean images, and estimates the noise level of noisy ones."""

@@ -1,4 +1,4 @@
-"""The random numbers of `seeding.words` and `normal.standard_normal`, bit for bit, drawn by torch on any device."""
+"""Draws the random numbers of `seeding.words` and `normal.standard_normal` with torch on any device, bit for bit."""
 
 import functools
 
@@ -37,7 +37,7 @@ def _high(word: Tensor, factor: int) -> Tensor:
 def counters(count: int, device: torch.device) -> Tensor:
     """The counters of the first `count` words, rounded up to whole blocks of four: int64.
 
-    Not made within `words`: torch.compile takes an arange for an index, and computes with it in 32 bits.
+    `words` does not compute them itself, because torch.compile would treat the arange as an index, in 32 bits.
     """
     return torch.arange(1, -(-count // 4) + 1, device=device)
 

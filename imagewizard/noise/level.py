@@ -1,9 +1,9 @@
-"""How strong the white Gaussian noise in a single image is, for blind restoration.
+"""Estimates the level of white Gaussian noise in a single image, for blind restoration.
 
 Chen, Zhu, Heng, "An Efficient Statistical Method for Image Noise Level Estimation" (ICCV 2015): patches of a clean
-image span few dimensions, so the smaller eigenvalues of the patches' covariance are those of the noise alone. Added
-here: patches with more texture than noise explains are left out (as in Liu, Tanaka, Okutomi, "Single-Image Noise Level
-Estimation for Blind Denoising", TIP 2013), and the noise that clipping to 0-255 removed is added to the estimate.
+image span few dimensions, so the smaller eigenvalues of the patches' covariance come from the noise alone. Two steps
+are added here. Patches with more texture than noise explains are left out (as in Liu, Tanaka, Okutomi, "Single-Image
+Noise Level Estimation for Blind Denoising", TIP 2013). Noise that clipping to 0-255 removed is added to the estimate.
 """
 
 import math
@@ -11,9 +11,9 @@ import statistics
 
 import numpy as np
 
-# Spread evenly over the image, so that one of any size costs 20 to 40 ms.
+# Patches are spread evenly over the image. With this limit an image of any size takes 20 to 40 ms.
 MAX_PATCHES = 15_000
-# Below this there are too few patches for a covariance (32x32 has 625 of 8x8, of 64 dimensions each).
+# Smaller images have too few patches for a covariance (32x32 pixels have 625 patches of 8x8, with 64 dimensions each).
 MIN_SIDE = 32
 ROUNDS = 4
 
@@ -26,21 +26,21 @@ def estimate_sigma(image: np.ndarray) -> float:
     """Standard deviation of the noise in `image` on the 0-255 scale: finite, never negative, 0 for a constant image.
 
     `image` is (H, W, 3), uint8 or float (0-255 scale), clipped or not; the estimate is of the noise before clipping.
-    It is 0 where a side is shorter than 3 pixels: too few for an estimate.
+    It is 0 if a side is shorter than 3 pixels, which is too small for an estimate.
     """
     if min(image.shape[:2]) < MIN_SIDE:
         return _laplacian_sigma(image.astype(np.float32))
     colour = _patch_sigma(image, side=3)
     green = _patch_sigma(image[:, :, 1:2], side=8)
-    # The channels of a clean image share their texture, so patches of all three tell it from noise far better. But the
-    # noise they see is what the channels do not share: none in a grey image, next to none where JPEG has subsampled
-    # the colours. Measured from sigma 5 up, the estimates are nearly always 7 or more times apart there, and at most
-    # 4.2 times (in foliage) where the noise is white.
+    # The channels of a clean image share their texture, so patches of all three separate texture from noise far better.
+    # But they only see noise that the channels do not share: none in a grey image, almost none if JPEG has subsampled
+    # the colours. Measured from sigma 5 up, the two estimates nearly always differ by a factor of 7 or more in such
+    # images, and by at most 4.2 (in foliage) if the noise is white.
     return colour if colour > green / 5 else green
 
 
 def _laplacian_sigma(image: np.ndarray) -> float:
-    """Immerkær, "Fast Noise Variance Estimation" (CVIU 1996); 0 where a side is shorter than its 3x3 mask."""
+    """Immerkær, "Fast Noise Variance Estimation" (CVIU 1996); 0 if a side is shorter than its 3x3 mask."""
     if min(image.shape[:2]) < 3:
         return 0.0
     response = np.diff(np.diff(image, 2, axis=0), 2, axis=1)
@@ -48,12 +48,14 @@ def _laplacian_sigma(image: np.ndarray) -> float:
 
 
 def _patch_sigma(image: np.ndarray, side: int) -> float:
-    """The estimate from `side` x `side` patches of `image` (H, W, C), all channels of a patch together.
+    """Estimates sigma from `side` x `side` patches of `image` (H, W, C), with all channels of a patch as one vector.
 
-    The level and the choice of patches that it makes usable depend on each other, hence a few rounds from above.
+    The level decides which patches are usable, and the patches decide the level. So it iterates a few rounds, starting
+    from a level that is too high.
     """
     patches = _patches(image, side)
-    # Exactly constant patches are padding, or clipped altogether. Where they are most of it, it is a drawing: no noise.
+    # Exactly constant patches are padding or fully clipped. If most patches are constant, the image is a drawing
+    # without noise.
     varied = (patches != patches[:, :1]).any(axis=1)
     if 2 * np.count_nonzero(varied) > len(patches):
         patches = patches[varied]
@@ -67,7 +69,7 @@ def _patch_sigma(image: np.ndarray, side: int) -> float:
     for _ in range(ROUNDS):
         kept, share = np.full(len(patches), True), np.ones(len(patches))
         if clipped:
-            # The best half at least: the nearer to mid-grey, the less of the noise was clipped.
+            # Keeps at least half of the patches: those nearest to mid-grey lost the least noise to clipping.
             kept = from_grey <= max(127.5 - 1.5 * sigma, _nth(from_grey, len(patches) // 2))
             share = _unclipped_share(channel_means, sigma).mean(axis=1)
         level = sigma**2 * share[kept].mean()
@@ -85,7 +87,7 @@ def _patches(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def _texture(patches: np.ndarray, side: int, channels: int) -> tuple[np.ndarray, float, float]:
-    """Each patch's sum of squared differences between neighbours; its mean and deviation for white noise of sigma 1.
+    """(each patch's sum of squared differences between neighbours, its mean and deviation for white noise of sigma 1).
 
     The sum is the quadratic form of the grid's graph Laplacian L: mean tr(L), variance 2 tr(L²).
     """
@@ -97,7 +99,7 @@ def _texture(patches: np.ndarray, side: int, channels: int) -> tuple[np.ndarray,
 
 
 def _flat_sigma(patches: np.ndarray) -> float:
-    """Square root of the mean of the smaller eigenvalues: as many as have a mean no greater than their median."""
+    """Square root of the mean of the n smallest eigenvalues, with the largest n that keeps mean <= median."""
     centred = patches - patches.mean(axis=0)
     values = np.linalg.eigvalsh((centred.T @ centred).astype(np.float64) / (len(patches) - 1))
     last = np.arange(len(values))
@@ -107,8 +109,8 @@ def _flat_sigma(patches: np.ndarray) -> float:
 
 
 def _unclipped_share(means: np.ndarray, sigma: float) -> np.ndarray:
-    """The part of the noise variance that clipping leaves where these means (mid-grey at 0) are observed."""
-    sigma = max(sigma, 1.0)  # a lesser one has the same share, and would divide by nearly nothing
+    """Share of the noise variance that remains after clipping, for observed patch means (mid-grey at 0)."""
+    sigma = max(sigma, 1.0)  # a lower sigma has the same share, but would divide by almost zero
     seen = np.clip(np.linspace(-127.5, 127.5, 64)[:, None] + sigma * _NORMAL, -127.5, 127.5)
     return np.interp(means, seen.mean(axis=1), seen.var(axis=1)) / sigma**2
 

@@ -1,7 +1,7 @@
-"""Random bits to standard normal values by operations that every processor rounds alike.
+"""Turns random bits into standard normal values, with operations that give the same bits on every processor.
 
-The inverse of the normal distribution is a table with linear interpolation between its entries, in integers: no
-library's sin or log, which differ between machines, and no product and sum that a compiler may fuse into one rounding.
+The inverse of the normal distribution is a table with linear interpolation in integers. It uses no library's sin or
+log, which differ between machines, and no float product plus sum, which a compiler may fuse into one rounding.
 """
 
 import functools
@@ -9,23 +9,23 @@ from statistics import NormalDist
 
 import numpy as np
 
-# The table has so many entries (2^BITS) for each power of two of the tail's probability. The interpolation's error is
-# below 1e-5 everywhere.
+# The table has 2^BITS entries for each power of two of the tail probability. The interpolation error is below 1e-5
+# everywhere.
 BITS = 8
-# Values are integers of 2^-SCALE_BITS.
+# Values are integers in units of 2^-SCALE_BITS.
 SCALE_BITS = 24
 _OCTAVES = 32
 _MANTISSA_BITS = 23  # of a float32
 FRACTION_BITS = _MANTISSA_BITS - BITS
 FIRST = 127 << BITS
-"""What the table's first entry has as the upper bits of a float32: those of 1.0."""
+"""Upper bits of the float32 1.0, to which the table's first entry belongs."""
 
 
 @functools.cache
 def table() -> tuple[np.ndarray, np.ndarray]:
     """(values, differences to the next value), int32, each of length 8193.
 
-    Entry i is the z >= 0 that a normal variable exceeds with the probability f / 2^33, where f is the float32 with the
+    Entry i is the z >= 0 that a standard normal variable exceeds with probability f / 2^33; f is the float32 with the
     upper bits FIRST + i.
     """
     inverse = NormalDist().inv_cdf
@@ -36,9 +36,9 @@ def table() -> tuple[np.ndarray, np.ndarray]:
 
 
 def standard_normal(words: np.ndarray) -> np.ndarray:
-    """Two float32 values for each random uint64, shape (2n,): from its low 32 bits, then from its high ones.
+    """Two float32 values per random uint64, shape (2n,): the first from its low 32 bits, the second from its high ones.
 
-    The top bit is the sign, the others the probability of exceeding the value. Greatest absolute value: 6.3.
+    The top bit of each half is the sign, the others are the tail probability. The greatest absolute value is 6.3.
     """
     bits = words.astype("<u8").view("<u4")
     tail = ((bits.astype(np.int64) & 0x7FFFFFFF) << 1 | 1).astype(np.float32).view(np.int32)

@@ -16,23 +16,23 @@ class Noise(ABC):
 
     @abstractmethod
     def add(self, clean: np.ndarray, image_id: str, sigma: float, seed: int) -> np.ndarray:
-        """`clean` (uint8, (H, W, C)) with noise: float32, 0-255 scale, neither clipped nor quantised.
+        """Returns `clean` (uint8, (H, W, C)) plus noise: float32, 0-255 scale, neither clipped nor quantised.
 
-        `sigma` is the level on the 0-255 scale. Drawn by numpy on the CPU, whatever device denoises, so that two
-        devices get the same bits.
+        `sigma` is the level on the 0-255 scale. numpy draws the noise on the CPU, so that all devices denoise the same
+        bits.
         """
 
     @property
     @abstractmethod
     def offset(self) -> float:
-        """The mean of what is added, 0-255 scale: known, so it is subtracted before denoising."""
+        """Mean of the noise, 0-255 scale; it is known and therefore subtracted before denoising."""
 
     @abstractmethod
     def describe(self) -> str:
-        """The noise without its level, in the words of a plan and a report: `Gaussian, mean 40`."""
+        """The noise without its level, as plans and reports show it: `Gaussian, mean 40`."""
 
     def params(self) -> str:
-        """The parameters as canonical JSON, which is what the column noise_params holds."""
+        """The parameters as canonical JSON, for the column noise_params."""
         return json.dumps(asdict(self), sort_keys=True)  # type: ignore[call-overload]  # each kind is a dataclass
 
 
@@ -58,13 +58,13 @@ class Gaussian(Noise):
         return f"Gaussian, mean {self.mean:g}" if self.mean else "Gaussian"
 
 
-# By the word in a config (`noise.kind`) and in result rows. A new kind takes an entry here and a section in
-# config/noise.py, whose fields are its parameters.
+# Keys are the words of a config (`noise.kind`) and of result rows. A new kind needs an entry here and a section in
+# config/noise.py with the same parameters as fields.
 KINDS: dict[str, type[Noise]] = {"gaussian": Gaussian}
-# What a config gets that names no kind, and what trainings and benchmarks add.
+# The noise of a config without `noise.kind`, and of trainings and benchmarks.
 DEFAULT = Gaussian()
 
 
 def make(kind: str, params: Mapping[str, Any]) -> Noise:
-    """The noise of a kind in KINDS, from the fields of its config section or of a row's noise_params."""
+    """Makes a noise of KINDS from the fields of its config section or of a row's noise_params."""
     return KINDS[kind](**params)
