@@ -1,6 +1,6 @@
-"""The checkpoints of a training run: folders checkpoints/step-N, whole once their state.json is there.
+"""Lists and prunes the checkpoints of a training run: folders checkpoints/step-N, complete once state.json is there.
 
-What is in them is written and read by training/checkpoint.py; what stands here needs no torch.
+training/checkpoint.py writes and reads their content; this module needs no torch.
 """
 
 import json
@@ -11,18 +11,18 @@ from imagewizard import storage
 from imagewizard.storage import Folder
 
 NUMBERS = "state.json"
-# A checkpoint between two validations has no PSNR; it is kept among the best only where there is nothing better.
+# The PSNR of a checkpoint between two validations. It ranks below every validated checkpoint.
 NOT_VALIDATED = -1.0
 
 
 class Checkpoint(NamedTuple):
-    """A checkpoint that is whole."""
+    """A complete checkpoint."""
 
     step: int
     psnr: float
-    """Validation PSNR in dB, mean over the levels; NOT_VALIDATED without one."""
+    """Validation PSNR in dB, mean over the levels; NOT_VALIDATED if there was no validation."""
     facts: dict[str, Any]
-    """What the summary says of the run up to there: workers, device, seconds, images_per_second, overhead, skipped."""
+    """Facts of the run so far, for the summary: workers, device, seconds, images_per_second, overhead, skipped."""
 
     @property
     def name(self) -> str:
@@ -30,7 +30,7 @@ class Checkpoint(NamedTuple):
 
 
 def folder_of(run: str) -> Folder:
-    """Holds a run's checkpoints."""
+    """The folder with a run's checkpoints."""
     return Folder(run).subfolder("checkpoints")
 
 
@@ -39,7 +39,7 @@ def folder_name(step: int) -> str:
 
 
 def kept(run: str) -> list[Checkpoint]:
-    """The run's checkpoints, the newest last; those that a crash left half written are no checkpoints."""
+    """The run's complete checkpoints, the newest last; those that a crash left half written are ignored."""
     folder = folder_of(run)
     found = []
     for name in _names(run):
@@ -52,13 +52,13 @@ def kept(run: str) -> list[Checkpoint]:
 
 
 def latest_step(run: str) -> int:
-    """The step of the checkpoint that a run goes on from; 0 without one."""
+    """The step of the newest checkpoint, from which a run resumes; 0 if there is none."""
     found = kept(run)
     return found[-1].step if found else 0
 
 
 def prune(run: str, keep: int) -> None:
-    """Deletes all but the newest checkpoint and the `keep` best ones by validation PSNR."""
+    """Deletes all checkpoints except the newest and the `keep` best by validation PSNR."""
     whole = kept(run)
     best = sorted(whole, key=lambda checkpoint: checkpoint.psnr, reverse=True)[:keep]
     wanted = {checkpoint.name for checkpoint in [*best, *whole[-1:]]}

@@ -11,18 +11,18 @@ from imagewizard.storage import Folder
 from imagewizard.tracking import history
 from imagewizard.tracking.history import EVENT, TRAIN, VALIDATION, Row
 
-# Okabe and Ito's colours, which the colour-blind can tell apart too.
+# Okabe and Ito's colours; colour-blind readers can tell them apart.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9")
 INK, FAINT, GRID = "#1a1d23", "#8a919c", "#e3e6ea"
 
 
 def write(run: str) -> None:
-    """Draws curves.png of a run anew."""
+    """Redraws curves.png of a run."""
     Folder(run).write("curves.png", draw(history.read(run)))
 
 
 def draw(rows: list[Row]) -> bytes:
-    """A PNG of 1440 x 900 pixels with what there is so far; a dotted vertical line is an event, such as a resume."""
+    """A PNG of 1440 x 900 pixels with all curves so far; a dotted vertical line is an event, such as a resume."""
     train, validation = history.of_kind(rows, TRAIN), history.of_kind(rows, VALIDATION)
     layout = ConstrainedLayoutEngine(wspace=0.06, hspace=0.08)
     figure = Figure(figsize=(12, 7.5), dpi=120, layout=layout, facecolor="white")
@@ -108,7 +108,7 @@ def _single(axes: Axes, train: list[Row], name: str, colour: str) -> None:
 
 
 def _line(axes: Axes, steps: list[int], values: list[float], colour: str, label: str) -> None:
-    """A smooth line over the faint values themselves; a dot for a single one."""
+    """Draws a smoothed line over the raw values in a fainter colour; a single value is a dot."""
     axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.3)
     axes.plot(steps, history.smoothed(values), color=colour, linewidth=1.8, label=label)
     if len(steps) == 1:

@@ -1,6 +1,6 @@
-"""metrics.jsonl of a training run: its rows, and the one line that says each to a person.
+"""metrics.jsonl of a training run: reads and writes its rows, and formats each as one line of text.
 
-A row is {kind: train | validation | event, step, time, …}; what else it has, `line` shows.
+A row is {kind: train | validation | event, step, time, …}; `line` shows the other fields.
 """
 
 import itertools
@@ -18,12 +18,12 @@ TRAIN, VALIDATION, EVENT = "train", "validation", "event"
 
 Row = dict[str, Any]
 
-PSNR_RANGE = 4.0  # dB below the best of a level that a chart shows
+PSNR_RANGE = 4.0  # a chart shows this many dB below the best PSNR of a level
 TERMS = ("loss", "mse", "perceptual")
 
 
 def read(run: str) -> list[Row]:
-    """The rows of a training run in their order, without the steps that a resume has undone; [] before the first."""
+    """The rows of a training run in order, without the steps that a resume has undone; [] if there are none yet."""
     try:
         data = Folder(run).read("metrics.jsonl")
     except FileNotFoundError:
@@ -31,7 +31,7 @@ def read(run: str) -> list[Row]:
     rows = [row for line in data.splitlines() if (row := _parsed(line))]
     kept: list[Row] = []
     again_from: dict[str, int] = {}
-    for row in reversed(rows):  # a step is undone where a later row of its kind is of this step or an earlier one
+    for row in reversed(rows):  # a row is undone if a later row of its kind has the same step or a lower one
         kind = row["kind"]
         if kind == EVENT or kind not in again_from or row["step"] < again_from[kind]:
             kept.append(row)
@@ -40,14 +40,14 @@ def read(run: str) -> list[Row]:
 
 
 class Reader:
-    """Follows metrics.jsonl as it grows, reading each part of it once."""
+    """Follows metrics.jsonl as it grows, and reads each part once."""
 
     def __init__(self, run: str) -> None:
         self._uri = Folder(run).uri_of("metrics.jsonl")
         self._read = 0
 
     def news(self) -> list[Row]:
-        """The rows since the last call; all of them where the file was written anew and is shorter than it was."""
+        """The rows since the last call; all rows if the file was rewritten and is shorter than before."""
         try:
             size = storage.size(self._uri)
             if size < self._read:
@@ -62,18 +62,18 @@ class Reader:
 
 
 def write(run: str, rows: list[Row]) -> None:
-    """Writes metrics.jsonl anew, whole or not at all."""
+    """Rewrites metrics.jsonl atomically."""
     data = "".join(json.dumps(row) + "\n" for row in rows).encode()
     Folder(run).write("metrics.jsonl", data)
 
 
 def add_event(run: str, step: int, text: str) -> None:
-    """Adds an event to the rows of a run whose workers are gone."""
+    """Adds an event to the rows of a run that no worker is writing to."""
     write(run, [*read(run), {"kind": EVENT, "step": step, "text": text, "time": time.time()}])
 
 
 def _parsed(line: bytes) -> Row | None:
-    """None for half a line, which is what a crash leaves behind."""
+    """The row of a line; None for half a line, which a crash may leave behind."""
     try:
         row = json.loads(line)
     except ValueError:
@@ -92,12 +92,12 @@ def by_sigma(row: Row, name: str) -> dict[float, float]:
 
 
 def best(rows: list[Row]) -> Row | None:
-    """The validation of the highest mean PSNR, the first of equals; None where there is none."""
+    """The validation row with the highest mean PSNR, the first of equals; None if there is no validation."""
     return max(of_kind(rows, VALIDATION), key=lambda row: row["psnr"], default=None)
 
 
 def line(row: Row, epochs: float | None = None) -> str:
-    """A row in some 100 signs; `epochs` is how many there will be, where that is known.
+    """A row as one line of about 100 characters; `epochs`: epochs in the whole run, if known.
 
     `epoch 3.25/20  step 120/1875  loss 0.0610 (mse 0.0500, perceptual 0.1100)  lr 9.0e-04  14.2 images/s  ETA 13:32`
     """
@@ -118,7 +118,7 @@ def line(row: Row, epochs: float | None = None) -> str:
 
 
 def loss(row: Row) -> str:
-    """`0.0610 (mse 0.0500, perceptual 0.1100)`, or `0.0500` where it has one term."""
+    """`0.0610 (mse 0.0500, perceptual 0.1100)`, or `0.0500` if the loss has one term."""
     if "perceptual" not in row:
         return f"{row['loss']:.4f}"
     return f"{row['loss']:.4f} (mse {row['mse']:.4f}, perceptual {row['perceptual']:.4f})"
@@ -134,9 +134,9 @@ def scores(row: Row) -> str:
 
 
 def loss_curves(rows: list[Row]) -> dict[str, list[tuple[int, float]]]:
-    """{name: (step, value) in the rows' order} of the loss, and of its terms where it has several; only what is > 0.
+    """{name: [(step, value), …] in the rows' order} of the loss, and of its terms if it has several.
 
-    That is what a logarithmic axis can show, and leaves out the NaN that ended a run.
+    Only finite values > 0, for a logarithmic axis; this leaves out the NaN that ends a run.
     """
     train = of_kind(rows, TRAIN)
     names = TERMS if any("perceptual" in row for row in train) else TERMS[:1]
@@ -145,7 +145,7 @@ def loss_curves(rows: list[Row]) -> dict[str, list[tuple[int, float]]]:
 
 
 def psnr_curves(rows: list[Row]) -> dict[float, list[tuple[int, float]]]:
-    """{sigma: (step, PSNR in dB) in the rows' order}."""
+    """{sigma: [(step, PSNR in dB), …] in the rows' order}."""
     curves: dict[float, list[tuple[int, float]]] = {}
     for row in of_kind(rows, VALIDATION):
         for sigma, value in by_sigma(row, "psnr").items():
@@ -154,14 +154,14 @@ def psnr_curves(rows: list[Row]) -> dict[float, list[tuple[int, float]]]:
 
 
 def psnr_floor(curves: dict[float, list[tuple[int, float]]]) -> float:
-    """The PSNR in dB below which a chart need not go: a new network starts so low that nothing else would be seen."""
+    """Lower limit of a PSNR chart, in dB. A new network starts so low that it would squeeze the rest of the curve."""
     return min(max(value for _, value in points) for points in curves.values()) - PSNR_RANGE
 
 
 def smoothed(values: list[float]) -> list[float]:
-    """Means over a window around each value, a 20th of all wide; it ends at the last, and is small for the first ones.
+    """Centred means over a window of 5 % of the values. It is cut at the last value, and smaller for the first values.
 
-    Those fall by a power law, and a mean over many would lie above all but a few.
+    Early losses fall by a power law: a mean over a wide window would lie above most of its values.
     """
     reach = len(values) // 40
     sums = list(itertools.accumulate(values, initial=0.0))

@@ -1,4 +1,4 @@
-"""What a training run tells as it goes: metrics.jsonl, TensorBoard's event files and panels in its folder."""
+"""Logs a training while it runs: metrics.jsonl, TensorBoard's event files and panels in the run folder."""
 
 import json
 import tempfile
@@ -15,27 +15,27 @@ from imagewizard.tracking.history import EVENT, Row
 from imagewizard.tracking.panels import ValidationPanel
 from imagewizard.tracking.tensorboard import EventWriter
 
-# An object in S3 cannot be appended to: metrics.jsonl is written anew there, and that may take a twentieth of the time.
+# Objects in S3 cannot be appended to, so metrics.jsonl is rewritten there; this may take 1/20 of the time.
 UPLOAD_SHARE = 0.05
 
 
 class TrainingLog:
-    """Written by one process at a time: the first worker. A crash costs the rows of steps that come again."""
+    """The log of one run. Only the first worker writes it. A crash loses only rows of steps that a resume repeats."""
 
     def __init__(self, run: str, step: int, report: Callable[[Row], None]) -> None:
-        """`step`: that of the checkpoint which the run goes on from; `report` gets each row that is added."""
+        """`step`: step of the checkpoint from which the run resumes; `report` receives each added row."""
         self._run, self._report = run, report
         self._local = storage.local_path(run)
         self._rows = [row for row in history.read(run) if row["step"] <= step or row["kind"] == EVENT]
         history.write(run, self._rows)
         self._uploaded, self._upload_seconds = time.monotonic(), 0.0
-        # TensorBoard appends to its file too: on object stores it is written beside and copied.
+        # TensorBoard's file is appended to as well: for an object store it is written to a local folder and copied.
         self._scratch = tempfile.TemporaryDirectory(prefix="imagewizard-") if self._local is None else None
         folder = self._local / "tensorboard" if self._local else Path(self._scratch.name if self._scratch else "")
         self._events = EventWriter(folder, purge_step=step + 1 if step else None)
 
     def add(self, row: dict[str, Any]) -> None:
-        """Adds a row, with the time of day."""
+        """Adds a row, with the current time."""
         row = row | {"time": round(time.time(), 3)}
         self._rows.append(row)
         if self._local:
@@ -55,7 +55,7 @@ class TrainingLog:
         self._upload_events()
 
     def close(self) -> None:
-        """Everything that was added is in the run's folder when this returns."""
+        """Closes the log. All rows and panels are in the run folder when this returns."""
         self._events.close()
         if self._scratch is not None:
             self._upload_rows()

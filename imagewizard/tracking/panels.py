@@ -1,4 +1,4 @@
-"""What a validation looks like: clean, noisy and denoised pictures side by side, one PNG."""
+"""Draws the images of a validation: clean, noisy and denoised side by side, in one PNG."""
 
 import io
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-# Of a picture, in pixels: enough to see what becomes of texture, and three abreast fit on a page.
+# Size of a picture in pixels: large enough to judge texture, and three fit side by side on a page.
 WIDTH, HEIGHT = 320, 240
 GAP, MARGIN, CAPTION, HEADER = 12, 16, 24, 30
 PAPER, INK, FAINT = "#ffffff", "#1a1d23", "#5c6470"
@@ -15,7 +15,7 @@ COLUMNS = ("clean", "noisy", "denoised")
 
 
 class ValidationPanel(NamedTuple):
-    """An image of a validation; the three pictures are uint8 (H, W, 3) of one size, PSNRs are in dB."""
+    """One image of a validation; its three pictures are uint8 (H, W, 3) of the same size, PSNRs are in dB."""
 
     name: str
     sigma: float
@@ -27,9 +27,10 @@ class ValidationPanel(NamedTuple):
 
 
 def draw(rows: list[ValidationPanel]) -> bytes:
-    """A PNG with a row for each panel: the middle of its pictures at their own resolution, not scaled down.
+    """A PNG with one row per panel. It shows the centre of each picture at full resolution.
 
-    Scaling would take noise away. Pictures of at most half the room are enlarged, every pixel a square.
+    Pictures are not scaled down, because that would remove noise. Pictures that fit twice or more are enlarged by a
+    whole factor, so that each pixel becomes a square.
     """
     width = 2 * MARGIN + 3 * WIDTH + 2 * GAP
     sheet = Image.new("RGB", (width, HEADER + len(rows) * (HEIGHT + CAPTION + GAP)), PAPER)
@@ -57,7 +58,7 @@ def _left(column: int) -> int:
 
 
 def _fitted(picture: np.ndarray) -> np.ndarray:
-    """uint8 (HEIGHT, WIDTH, 3): the middle of a large picture, a small one enlarged on grey."""
+    """uint8 (HEIGHT, WIDTH, 3): the centre of a large picture, or a small one enlarged on grey."""
     factor = max(1, min(HEIGHT // picture.shape[0], WIDTH // picture.shape[1]))
     large = picture.repeat(factor, axis=0).repeat(factor, axis=1)
     top, left = max(0, large.shape[0] - HEIGHT) // 2, max(0, large.shape[1] - WIDTH) // 2
@@ -69,9 +70,9 @@ def _fitted(picture: np.ndarray) -> np.ndarray:
 
 
 def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """DejaVu, which has a σ, from matplotlib's own files; Pillow's own where that is missing."""
+    """DejaVu from matplotlib's files, because it has a σ; Pillow's default font if matplotlib is missing."""
     try:
-        import matplotlib  # half a second, and a training has no other use for it
+        import matplotlib  # takes half a second, and training needs it only here
     except ModuleNotFoundError:
         return ImageFont.load_default(size)
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
@@ -79,7 +80,7 @@ def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont | ImageFont.I
 
 
 def _shortened(text: str, pen: ImageDraw.ImageDraw) -> str:
-    """The text, or the end of it where it is too long: what tells paths apart is there."""
+    """The text, cut at its start if it is too long, because paths differ at their end."""
     short = text
     while pen.textlength(short, _font(13)) > WIDTH:
         text = text[1:]

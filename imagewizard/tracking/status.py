@@ -1,4 +1,4 @@
-"""How far a training is, computed from what lies in its run folder: from any machine, while it runs or long after."""
+"""The progress of a training, computed from its run folder: on any machine, while it runs or long after."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,32 +12,32 @@ from imagewizard.tracking.history import EVENT, TRAIN, VALIDATION, Row
 
 @dataclass(frozen=True)
 class TrainingStatus:
-    """The state of a training run; rows are those of metrics.jsonl, None where there is none yet."""
+    """The state of a training run. Rows are those of metrics.jsonl, None if there is none yet."""
 
     state: str
     """training | stopped | finished."""
     epochs: float | None
-    """How many there are to be."""
+    """Epochs in the whole run; None if unknown."""
     train: Row | None
-    """The newest one: step, steps, epoch, loss and its terms, learning_rate, images_per_second, overhead, …"""
+    """The newest row: step, steps, epoch, loss and its terms, learning_rate, images_per_second, overhead, …"""
     validation: Row | None
     best_validation: Row | None
-    """The first of the highest mean PSNR."""
+    """The row with the highest mean PSNR, the first of equals."""
     events: list[Row]
     checkpoint: str | None
-    """URI of the newest one."""
+    """URI of the newest checkpoint."""
     last_row: datetime | None
     driver: str | None
     """`pid on host` of the driver that holds the run."""
 
     @property
     def eta_seconds(self) -> float | None:
-        """Time to go as the newest row has it, for a run with a driver; None if that cannot be told."""
+        """Remaining time in seconds, from the newest row; None for a run without a driver or a row."""
         return self.train["eta_seconds"] if self.train and self.driver else None
 
 
 def read(run: str) -> TrainingStatus:
-    """The status of a training run, one that has only its job.yaml too."""
+    """The status of a training run, also if it has only its job.yaml."""
     job = run_job.read_job(run) or {}
     holder = lease.holder(run)
     rows = history.read(run)
@@ -58,20 +58,20 @@ def read(run: str) -> TrainingStatus:
 
 
 def newest_checkpoint(run: str) -> str | None:
-    """URI of the run's checkpoint of the most steps."""
+    """URI of the run's checkpoint with the most steps; None if there is none."""
     kept = checkpoints.kept(run)
     return checkpoints.folder_of(run).uri_of(kept[-1].name) if kept else None
 
 
 def text(run: str, status: TrainingStatus) -> str:
-    """The status in a few lines, as the command prints it."""
+    """The status as a few lines of text, as the command prints it."""
     lines = [f"{run}: {status.state}" + (f" ({status.driver})" if status.driver else "")]
     if status.train:
         row = status.train if status.eta_seconds else status.train | {"eta_seconds": None}
         share = f"{100.0 * row['step'] / row['steps']:.1f} % done"
         lines += [history.line(row, status.epochs), f"{share}, {100.0 * row['overhead']:.1f} % overhead"]
     else:
-        lines.append("no step is done yet")
+        lines.append("no step yet")
     if status.validation and status.best_validation:
         lines.append(history.line(status.validation))
         if status.best_validation is not status.validation:
@@ -83,7 +83,7 @@ def text(run: str, status: TrainingStatus) -> str:
     if status.last_row:
         lines.append(f"last row {status.last_row:%Y-%m-%d %H:%M:%S} UTC")
     if status.state == "stopped":
-        lines.append("the same `imagewizard train` command again goes on from here")
+        lines.append("run the same `imagewizard train` command again to resume")
     if status.state == "finished":
-        lines.append(f"imagewizard denoise model={Folder(run).uri_of('model')} uses what it made")
+        lines.append(f"use its model: imagewizard denoise model={Folder(run).uri_of('model')} …")
     return "\n  ".join(lines)

@@ -1,7 +1,7 @@
-"""TensorBoard's event files: the numbers of metrics.jsonl and the panels, for those who look at runs there.
+"""TensorBoard's event files: the numbers of metrics.jsonl and the panels.
 
-Written record by record with tensorboardX's protocol buffers. Its own SummaryWriter has a process's queue and a thread
-in between, and hands over what it was given some time later; a crash, or a copy of the file, must not miss that.
+Records are written one by one with tensorboardX's protocol buffers. tensorboardX's own SummaryWriter buffers them in a
+queue and writes them from a thread some time later; a crash, or a copy of the file, would miss the buffered ones.
 """
 
 import io
@@ -16,18 +16,19 @@ from PIL import Image
 from imagewizard.tracking.history import EVENT, Row
 
 NOT_CURVES = ("kind", "step", "steps", "time")
-# Panels are noise in large part: as PNG a file of a hundred validations had 200 MB, which goes to S3 at each of them.
+# Panels are noisy and compress badly as PNG: the file of a hundred validations had 200 MB, and each validation uploads
+# it to S3 again.
 JPEG_QUALITY = 90
 
 
 class EventWriter:
-    """Appends to a new file in a local folder; what was added is in the file when the call returns.
+    """Appends to a new file in a local folder; each call returns after its records are in the file.
 
-    Without tensorboardX, which a machine that only trains may lack, it writes nothing.
+    It writes nothing if tensorboardX is missing, which a machine that only trains may lack.
     """
 
     def __init__(self, folder: Path, purge_step: int | None) -> None:
-        """`purge_step`: TensorBoard forgets what earlier files of the folder hold from this step on (None: all)."""
+        """`purge_step`: TensorBoard discards records of earlier files in the folder from this step on (None: all)."""
         self._records: Any = None
         try:
             from tensorboardX.proto import event_pb2, summary_pb2  # tensorboardX imports torch
@@ -42,7 +43,7 @@ class EventWriter:
         self._write(step=purge_step or 0, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
 
     def add(self, row: Row) -> None:
-        """The numbers of a train or validation row, as the scalars train/loss, validation/psnr_25, …"""
+        """Adds the numbers of a train or validation row as the scalars train/loss, validation/psnr_25, …"""
         if row["kind"] == EVENT or self._records is None:
             return
         values = [
@@ -53,7 +54,7 @@ class EventWriter:
         self._write(wall_time=row["time"], step=row["step"], summary=self._summary(value=values))
 
     def add_panels(self, step: int, picture: bytes) -> None:
-        """The panels of a validation, an encoded image."""
+        """Adds the panels of a validation. `picture`: an encoded image."""
         if self._records is None:
             return
         image = Image.open(io.BytesIO(picture)).convert("RGB")

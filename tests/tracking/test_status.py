@@ -65,7 +65,7 @@ def test_the_text_of_a_stopped_run(run: Path) -> None:
     assert lines[3].startswith("  step 450  validation  psnr ") and lines[4].startswith("  best: step 300  validation")
     assert lines[5] == "  step 430  worker 1 died (actor unexpectedly exited); going on from step 375"
     assert lines[-3] == f"  checkpoint {run}/checkpoints/step-00000450"
-    assert lines[-1] == "  the same `imagewizard train` command again goes on from here"
+    assert lines[-1] == "  run the same `imagewizard train` command again to resume"
 
 
 def test_a_finished_run_names_its_model(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_run_that_has_nothing_but_its_job(tmp_path: Path) -> None:
     training_runs.write_job(tmp_path)
     found = training_status.read(str(tmp_path))
     assert found == training_status.TrainingStatus("stopped", 20.0, None, None, None, [], None, None, None)
-    assert "no step is done yet" in training_status.text(str(tmp_path), found)
+    assert "no step yet" in training_status.text(str(tmp_path), found)
 
 
 def test_the_command_tells_the_kinds_apart(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
