@@ -1,8 +1,6 @@
 """Jobs and runs from Python: as the commands, silent, and Ray left as it was."""
 
 import json
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +10,6 @@ import ray
 from ray.data import DataContext
 
 import imagewizard as iw
-from imagewizard.bulk import block as blocks
-from imagewizard.bulk.block import Block
-from imagewizard.config.denoise import ActorConfig
 from imagewizard.distributed import pipeline, train_job
 from imagewizard.schema import RESULT_SCHEMA
 from imagewizard.storage.lease import Lease
@@ -22,6 +17,7 @@ from tests.support import run_folders, training_runs
 from tests.support.models import tiny_model
 from tests.support.run_folders import row
 from tests.support.sample_files import write_photos
+from tests.support.stand_ins import StandInActor
 
 
 @pytest.fixture(scope="module")
@@ -107,24 +103,11 @@ def test_configs_come_from_files_words_and_keywords(tmp_path: Path) -> None:
         iw.TrainConfig.load(None, ["model=embedded"])
 
 
-class QuickActor(pipeline.DenoiseActor):
-    """A stand-in for DenoiseActor that needs no torch: a row for each image."""
-
-    def load(self, config: ActorConfig) -> Callable[[Block], Block]:
-        return self.denoise
-
-    @staticmethod
-    def denoise(block: Block) -> Block:
-        time.sleep(0.1)
-        rows = [row(image_id) for image_id in block.images["image_id"].to_pylist()]
-        return Block(block.file, pa.Table.from_pylist(rows, schema=blocks.DENOISED_SCHEMA), {})
-
-
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bulk jobs of this process take QuickActor."""
+    """Bulk jobs of this process take StandInActor."""
     build = pipeline.build
-    monkeypatch.setattr(pipeline, "build", lambda work, actor, *rest: build(work, QuickActor, *rest))
+    monkeypatch.setattr(pipeline, "build", lambda work, actor, *rest: build(work, StandInActor, *rest))
 
 
 def job(folder: Path, **values: object) -> "iw.DenoiseConfig":

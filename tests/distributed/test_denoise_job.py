@@ -3,8 +3,6 @@
 import json
 import math
 import time
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,6 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from imagewizard import config
 from imagewizard.bulk import block as blocks
-from imagewizard.bulk.block import Block
 from imagewizard.config.denoise import ActorConfig, DenoiseConfig, DenoiseSection, NoiseSection
 from imagewizard.distributed import cluster, denoise_job, pipeline
 from imagewizard.errors import JobError, RunLockedError, UserError
@@ -30,7 +27,7 @@ from imagewizard.storage.lease import Lease
 from tests.support import run_folders
 from tests.support.models import tiny_model
 from tests.support.sample_files import photo, write_broken_files, write_odd_files, write_photos
-from tests.support.stand_ins import StandInActor
+from tests.support.stand_ins import BrokenActor, ClosingActor, StandInActor
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -247,29 +244,21 @@ def test_a_second_driver_is_turned_away(tmp_path: Path, tiny: str) -> None:
         denoise_job.execute(ready)
 
 
-class BrokenActor(pipeline.DenoiseActor):
-    """A stand-in for DenoiseActor that has a bug."""
-
-    def load(self, config: ActorConfig) -> Callable[[Block], Block]:
-        return self.denoise
-
-    @staticmethod
-    def denoise(block: Block) -> Block:
-        raise ValueError("a bug")
-
-
-def test_a_bug_in_an_actor_keeps_its_traceback(tmp_path: Path, tiny: str) -> None:
-    write_photos(tmp_path / "in", 1, 32)
-    ready = plan(f"input={tmp_path}/in", f"output={tmp_path}/run", f"model={tiny}")
-    with pytest.raises(ray.exceptions.RayTaskError, match="ValueError: a bug") as error:
-        denoise_job.execute(ready, actor=BrokenActor)
-    assert "in denoise" in str(error.value)
+@pytest.fixture(scope="module")
+def bug(tmp_path_factory: pytest.TempPathFactory, tiny: str, ray_cluster: None) -> str:
+    """The text of the error with which a job ends whose actor has a bug."""
+    folder = tmp_path_factory.mktemp("bug")
+    write_photos(folder / "in", 1, 32)
+    with pytest.raises(ray.exceptions.RayTaskError) as error:
+        run_job(f"input={folder}/in", f"output={folder}/run", f"model={tiny}", actor=BrokenActor)
+    return str(error.value)
 
 
-def test_a_failed_job_leaves_its_cpus_to_the_next(tmp_path: Path, tiny: str) -> None:
-    write_photos(tmp_path / "in", 1, 32)
-    with suppress(ray.exceptions.RayTaskError):
-        run_job(f"input={tmp_path}/in", f"output={tmp_path}/run", f"model={tiny}", actor=BrokenActor)
+def test_a_bug_in_an_actor_keeps_its_traceback(bug: str) -> None:
+    assert "ValueError: a bug" in bug and "in denoise" in bug
+
+
+def test_a_failed_job_leaves_its_cpus_to_the_next(bug: str) -> None:
     cluster.start(None)
     deadline = time.monotonic() + 30
     while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
@@ -278,12 +267,6 @@ def test_a_failed_job_leaves_its_cpus_to_the_next(tmp_path: Path, tiny: str) -> 
 
 
 def test_a_worker_that_cannot_write_ends_the_job_with_one_line(tmp_path: Path, tiny: str) -> None:
-    class ClosingActor(BrokenActor):
-        @staticmethod
-        def denoise(block: Block) -> Block:
-            (tmp_path / "run" / "results").write_bytes(b"no folder")
-            return Block(block.file, blocks.DENOISED_SCHEMA.empty_table(), {})
-
     write_photos(tmp_path / "in", 1, 32)
     ready = plan(f"input={tmp_path}/in", f"output={tmp_path}/run", f"model={tiny}")
     with pytest.raises(JobError, match=r"^\w+Error: .*/results[^ ]*'?\. What is committed stays; .* goes on$") as error:

@@ -60,24 +60,24 @@ def test_denoise_from_faulty_s3_to_faulty_s3(
 ) -> None:
     folder = tmp_path_factory.mktemp("model")
     bucket = faulty_s3.bucket
-    for seed in range(30):
+    for seed in range(12):
         put(f"{bucket}/in/d{seed % 3}/{seed:02d}.png", png(seed))
     put(f"{bucket}/in/secret/x.png", png(0))
     put(f"{bucket}/in/cut.png", png(0)[:300])
-    put(f"{bucket}/in/shard.tar", tar.pack([(f"{seed}.png", png(seed)) for seed in range(30, 36)]))
+    put(f"{bucket}/in/shard.tar", tar.pack([(f"{seed}.png", png(seed)) for seed in range(12, 16)]))
     for file in tiny_model(folder, k=2).iterdir():
         put(f"{bucket}/model/{file.name}", file.read_bytes())
     faulty_s3.slow_down, faulty_s3.cut_off, faulty_s3.denied = 0.05, 0.01, "secret"
 
     listed = imagewizard("manifest", f"{bucket}/in", "--out", f"{bucket}/manifest")
-    assert listed.returncode == 0 and "38 images" in listed.stdout, listed.stderr
-    words = [f"input={bucket}/manifest", f"output={bucket}/run", f"model={bucket}/model", "max_failed_fraction=0.1"]
+    assert listed.returncode == 0 and "18 images" in listed.stdout, listed.stderr
+    words = [f"input={bucket}/manifest", f"output={bucket}/run", f"model={bucket}/model", "max_failed_fraction=0.2"]
     words += ["images.format=png", "images.pack=tar", "resources.actors=1"]
     job = imagewizard("denoise", *words)
     assert job.returncode == 0, job.stdout + job.stderr
     rows = records_of(f"{bucket}/run", "SELECT * FROM results ORDER BY image_id")
     failed = {row["image_id"]: (row["stage"], row["error"]) for row in rows if row["status"] == "error"}
-    assert len(rows) == 38 and failed.keys() == {"cut.png", "secret/x.png"}
+    assert len(rows) == 18 and failed.keys() == {"cut.png", "secret/x.png"}
     assert failed["secret/x.png"][0] == "read" and "AccessDenied" in failed["secret/x.png"][1]
     assert failed["cut.png"][0] == "decode"
     assert faulty_s3.faults["slow_down"] > 0
@@ -85,16 +85,16 @@ def test_denoise_from_faulty_s3_to_faulty_s3(
         if row["status"] == "ok":
             written = np.asarray(Image.open(io.BytesIO(reading.read_origin(row["output_uri"]))))
             assert written.shape == (24, 24, 3)
-    assert any(row["uri"] == f"{bucket}/in/shard.tar#31.png" for row in rows)
+    assert any(row["uri"] == f"{bucket}/in/shard.tar#13.png" for row in rows)
 
     shown = imagewizard("status", f"{bucket}/run", "--json")
-    assert json.loads(shown.stdout)["ok"] == 36
+    assert json.loads(shown.stdout)["ok"] == 16
     # What one job has packed is another one's input; this one restores it into files.
     again = [f"input={bucket}/run/images", f"output={bucket}/restored", f"model={bucket}/model", "resources.actors=1"]
     job = imagewizard("denoise", *again, "noise=null", "denoise.sigma=10")
     assert job.returncode == 0, job.stdout + job.stderr
     restored = records_of(f"{bucket}/restored", "SELECT * FROM results")
-    assert len(restored) == 36 and {row["status"] for row in restored} == {"ok"}
+    assert len(restored) == 16 and {row["status"] for row in restored} == {"ok"}
     origins = {row["output_uri"] for row in rows if row["output_uri"]}
     assert {row["uri"] for row in restored} == origins
     for row in restored[:5]:

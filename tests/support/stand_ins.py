@@ -1,11 +1,13 @@
-"""A stand-in for the actor of the bulk job, where a test looks at rows and files, not at what a network makes.
+"""Stand-ins for the actor of the bulk job, where a test looks at rows and files, not at what a network makes.
 
-The rest of the job is real: Ray, the readers, the decoders, the writers. An actor without torch starts in a second.
+The rest of the job is real: Ray, the readers, the decoders, the writers. They stand in a module of their own, without
+torch, because a worker imports the module of its actor.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,28 @@ class StandInActor(pipeline.DenoiseActor):
 
     def load(self, config: ActorConfig) -> Callable[[Block], Block]:
         return partial(denoise_nothing, config)
+
+
+class BrokenActor(pipeline.DenoiseActor):
+    """A DenoiseActor that has a bug."""
+
+    def load(self, config: ActorConfig) -> Callable[[Block], Block]:
+        return self.denoise
+
+    @staticmethod
+    def denoise(block: Block) -> Block:
+        raise ValueError("a bug")
+
+
+class ClosingActor(pipeline.DenoiseActor):
+    """A DenoiseActor that puts a file in the place of the folder where its rows are to be written."""
+
+    def load(self, config: ActorConfig) -> Callable[[Block], Block]:
+        return self.close_results
+
+    def close_results(self, block: Block) -> Block:
+        (Path(self._work.run) / "results").write_bytes(b"no folder")
+        return Block(block.file, blocks.DENOISED_SCHEMA.empty_table(), {})
 
 
 def denoise_nothing(config: ActorConfig, block: Block) -> Block:
