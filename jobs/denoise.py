@@ -46,6 +46,8 @@ def _print_summary(job: DenoiseConfig, summary: dict[str, Any]) -> None:
     if summary["skipped_files"]:
         print(f"{summary['skipped_files']} files that are no images by their suffix were left out")
     print(f"{summary['ok']} ok, {summary['failed']} failed; rows in {job.output}/results")
+    if job.images:
+        print(f"images in {job.output}/images")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,8 @@ def main(argv: list[str]) -> int:
             print(f"{name:<10} {canned.description}")
         return shell.DONE
     if len(options.words) < 2:
-        raise UserError("no run folder or no query", f"give both; a query is SQL, or one of {', '.join(CANNED)}")
+        what = "no query" if options.words else "no run folder and no query"
+        raise UserError(what, f"give run folders, then a query: SQL, or one of {', '.join(CANNED)}")
     if options.limit is not None and options.limit < 0:
         raise UserError(f"is {options.limit}", "give 0 or more", "--limit")
     from imagewizard.query import output, sql

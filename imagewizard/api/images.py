@@ -7,6 +7,7 @@ whatever the type of the image. Everything else raises UserError.
 
 import functools
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
@@ -34,6 +35,7 @@ def add_noise(
     """
     from imagewizard.noise import synthetic
 
+    _check_level(sigma)
     return synthetic.Gaussian(mean).add(_scaled(_array(image)), key, float(sigma), seed)
 
 
@@ -84,6 +86,9 @@ class Denoiser:
         """`denoiser`: a diffusion.denoiser.Denoiser; users call `from_pretrained`."""
         self._denoiser = denoiser
         self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<imagewizard.Denoiser on {getattr(self._denoiser, 'device', 'no device')}>"
 
     @classmethod
     def from_pretrained(
@@ -140,14 +145,24 @@ class Denoiser:
         from imagewizard.diffusion import pixels
         from imagewizard.noise import level
 
+        for sigma in sigmas:
+            _check_level(sigma)
         levels = [level.estimate_sigma(n) if s is None else float(s) for n, s in zip(noisy, sigmas, strict=True)]
-        if wrong := [each for each in levels if not each >= 0]:
-            raise UserError(f"{wrong[0]:g} is no noise level", "give a number from 0 on, 0-255 scale", "sigma")
         with self._lock:
             found = self._denoiser([pixels.to_tensor(each) for each in noisy], levels)
         if not all(bool(each.isfinite().all()) for each in found):
             raise FloatingPointError("the model's estimate is not finite")
         return found
+
+
+def _check_level(sigma: object) -> None:
+    """Raises UserError unless it is a noise level, or None."""
+    try:
+        is_level = sigma is None or float(sigma) >= 0.0  # type: ignore[arg-type]  # what is no number is caught
+    except (TypeError, ValueError):
+        is_level = False
+    if not is_level:
+        raise UserError(f"{sigma!r} is no noise level", "give a number from 0 on, 0-255 scale", "sigma")
 
 
 def _device(name: str) -> "torch.device":
@@ -181,6 +196,8 @@ def _array(image: "np.ndarray | PILImage") -> np.ndarray:
     flat = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3))
     if not known or not flat or 0 in image.shape:
         raise _no_image(f"is {image.dtype} of shape {image.shape}")
+    if image.size > 100 and np.issubdtype(image.dtype, np.floating) and image.min() >= 0 and image.max() <= 1:
+        warnings.warn("a float image is on the 0-255 scale, and this one has no value above 1", stacklevel=3)
     return image
 
 

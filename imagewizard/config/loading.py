@@ -69,6 +69,8 @@ def _read_yaml(path: str) -> dict[str, Any]:
         data = _yaml(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"config {path}: no such file", "check its path") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder, not a config", f"write input={path} if these are the images") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"config {path}: cannot be read as YAML: {one_line(error)}", "correct it") from None
     if data is None:
@@ -112,7 +114,8 @@ def _complaint(model: type[BaseModel], error: ValidationError) -> UserError:
     wanted = " or ".join(dict.fromkeys(_wanted(other) for place, _, other in complaints if place == path))
     wanted = wanted.replace(" or must be ", " or ")
     value = repr(detail["input"])
-    return UserError(f"{wanted} (got {value if len(value) <= 80 else value[:79] + '…'})", "", key)
+    fix = f"write {key}.NAME=value" if wanted.startswith("must be a section") else ""
+    return UserError(f"{wanted} (got {value if len(value) <= 80 else value[:79] + '…'})", fix, key)
 
 
 def _wanted(detail: ErrorDetails) -> str:

@@ -16,6 +16,9 @@ from imagewizard.training import job, run
 
 def main(words: list[str]) -> int:
     """Trains and returns the exit code."""
+    if not words or {"-h", "--help"} & set(words):
+        print(__doc__)
+        return 0 if words else 2
     report = Printer()
     try:
         path, overrides = config.split_words(words)

@@ -159,6 +159,12 @@ def task(config: TrainConfig, images: pa.Table, workers: int, threads: int) -> T
     spent = kept[-1].facts["seconds"] if kept else 0.0
     decoded = DECODED_BYTES * (pc.sum(images[BYTES]).as_py() or 0)
     listed = _listed(config.data.validation, "data.validation")
+    if shared := set(map(storage.absolute, listed[URI].to_pylist())) & set(images[URI].to_pylist()):
+        raise UserError(
+            f"{len(shared)} of its images are trained on too ({min(shared)} among them)",
+            "give others: they say which weights are the best",
+            "data.validation",
+        )
     return TrainTask(
         config=_with_absolute_paths(config),
         images=images.num_rows,

@@ -160,6 +160,24 @@ def test_wrong_levels_and_options_are_refused(tiny: "iw.Denoiser") -> None:
         iw.Denoiser.from_pretrained(mode="best")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("sigma", [-3, "x", float("nan")])
+def test_what_is_no_level_is_refused_alike_when_noise_is_added_and_taken_off(tiny: "iw.Denoiser", sigma: Any) -> None:
+    image = np.zeros((16, 16, 3), np.uint8)
+    for call in (lambda: iw.add_noise(image, sigma), lambda: tiny(image, sigma)):
+        with pytest.raises(iw.UserError, match=r"^sigma: .* is no noise level; give a number from 0 on"):
+            call()
+
+
+def test_float_image_on_another_scale_is_noticed() -> None:
+    small = np.random.default_rng(0).uniform(0, 1, (16, 16, 3))
+    with pytest.warns(UserWarning, match="0-255 scale"):
+        iw.psnr(small, small)
+
+
+def test_denoiser_says_where_it_works(tiny: "iw.Denoiser") -> None:
+    assert repr(tiny).startswith("<imagewizard.Denoiser on ")
+
+
 def test_an_estimate_that_is_not_finite_is_an_error() -> None:
     with pytest.raises(FloatingPointError):
         iw.Denoiser(lambda noisy, sigmas: [each * float("nan") for each in noisy])(CLEAN, 5.0)

@@ -117,7 +117,7 @@ def test_files_that_are_no_config(tmp_path: Path) -> None:
             load(Anything, str(path), [])
     with pytest.raises(UserError, match=f"^config {tmp_path}/none.yaml: no such file; check its path$"):
         load(Anything, f"{tmp_path}/none.yaml", [])
-    with pytest.raises(UserError, match=f"^config {tmp_path}: cannot be read"):
+    with pytest.raises(UserError, match=f"^{tmp_path} is a folder, not a config; write input={tmp_path}"):
         load(Anything, str(tmp_path), [])
 
 
@@ -148,9 +148,9 @@ def test_words_of_a_command() -> None:
             "denoise.steps: must be a valid integer, got a number with a fractional part (got 1.5)",
         ),
         ({"denoise": {"steps": None}}, "denoise.steps: must be a valid integer (got None)"),
-        ({"denoise": 3}, "denoise: must be a section of keys and values (got 3)"),
-        ({"denoise": None}, "denoise: must be a section of keys and values (got None)"),
-        ({"images": [1]}, "images: must be a section of keys and values (got [1])"),
+        ({"denoise": 3}, "denoise: must be a section of keys and values (got 3); write denoise.NAME=value"),
+        ({"denoise": None}, "denoise: must be a section of keys and values (got None); write denoise.NAME=value"),
+        ({"images": [1]}, "images: must be a section of keys and values (got [1]); write images.NAME=value"),
         ({"resources": {"actors": "x"}}, "resources.actors: must be a valid integer or 'auto' (got 'x')"),
         ({"resources": {"actors": None}}, "resources.actors: must be a valid integer or 'auto' (got None)"),
         ({"input": 3}, "input: must be a valid string or a valid list (got 3)"),
@@ -189,7 +189,7 @@ def test_complaints_about_a_bulk_job(change: dict, line: str) -> None:
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"network": "x"}, "network: must be a section of keys and values (got 'x')"),
+        ({"network": "x"}, "network: must be a section of keys and values (got 'x'); write network.NAME=value"),
         ({"sigma": 3}, "sigma: must be a valid list (got 3)"),
         ({"sigma": [3]}, "sigma.1: is missing (got [3])"),
         ({"data": {"train": "a"}}, "data.validation: is required; give it in the config or as data.validation=…"),

@@ -63,8 +63,8 @@ def test_a_file_is_written_whole_or_not_at_all(
 
 def test_wrong_words_are_told_what_to_do(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wrong = [
-        ([], "no run folder or no query; give both"),
-        ([str(run)], "no run folder or no query; give both"),
+        ([], "no run folder and no query; give run folders, then a query"),
+        ([str(run)], "error: no query; give run folders, then a query"),
         ([str(run / "results"), "summary"], "no run folder"),
         ([str(run), "summary", "--limit", "-1"], "--limit"),
         ([str(run), "summary", "--format", "parquet"], "--out FILE"),

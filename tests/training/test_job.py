@@ -89,6 +89,12 @@ def test_task_holds_small_sets_in_memory_and_leaves_large_ones_to_the_stream(pho
     assert job.task(timed, images, 2, 3).steps is None
 
 
+def test_images_are_trained_on_or_validated_with(photographs: Path, tmp_path: Path) -> None:
+    config = train_config(photographs, tmp_path / "run", data={"validation": f"{photographs}/train"})
+    with pytest.raises(UserError, match=r"^data\.validation: 7 of its images are trained on too .*give others"):
+        job.task(config, begin(config), 1, 1)
+
+
 def test_summary_is_of_the_best_and_the_newest_checkpoint(photographs: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     config = train_config(photographs, run)

@@ -49,5 +49,7 @@ def test_training_without_ray_and_the_like(photographs: Path, tmp_path: Path) ->
     with Lease(str(tmp_path / "held")):
         held = command(recipe, f"output={tmp_path}/held", program=("-m", "imagewizard.training"))
     assert held.returncode == 4 and held.stderr.count("\n") == 1
+    usage = command(Path("--help"), program=("-m", "imagewizard.training"))
+    assert usage.returncode == 0 and "CONFIG [key=value" in usage.stdout
     wrong = command(recipe, "optimizer.epochs=0", program=("-m", "imagewizard.training"))
     assert wrong.returncode == 2 and wrong.stderr.startswith("error: optimizer.epochs: ")
