@@ -1,1 +1,1 @@
-"""The mathematics of a DDPM as a denoiser. Knows no storage and no run."""
+"""The mathematics of a DDPM as a denoiser. Independent of storage and runs."""

@@ -1,4 +1,4 @@
-"""What a UNet2DModel's config says of the network: read from its file, or `unet.config` of one that is built."""
+"""Facts about a network from a UNet2DModel's config: the content of config.json, or `unet.config`."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ DEFAULT_BLOCKS = (224, 448, 672, 896)
 
 
 def check_network(config: Mapping[str, Any]) -> None:
-    """Raises UserError unless the config is an unconditional DDPM's that maps 3*k*k channels to as many."""
+    """Raises UserError unless the config describes an unconditional DDPM with 3*k*k channels in and out."""
     channels = config.get("in_channels", 3), config.get("out_channels", 3)
     if channels[0] != channels[1] or channels[0] not in CHANNELS:
         raise UserError(
@@ -21,7 +21,7 @@ def check_network(config: Mapping[str, Any]) -> None:
             "RGB needs 3*k*k to 3*k*k (3, 12, 27, 48 or 192)",
             "model",
         )
-    # A score network: it divides its output by what a DDPM takes for a timestep.
+    # A score network: it divides its output by the input that is the timestep of a DDPM.
     if config.get("time_embedding_type") == "fourier":
         raise UserError("time_embedding_type is fourier", "a DDPM has positional or learned", "model")
     if config.get("class_embed_type") or config.get("num_class_embeds"):
@@ -29,7 +29,7 @@ def check_network(config: Mapping[str, Any]) -> None:
 
 
 def size_multiple(config: Mapping[str, Any]) -> int:
-    """What height and width of an image must be multiples of: each block but the last halves its (unshuffled) sides.
+    """Height and width must be multiples of this, because each block but the last halves the (unshuffled) sides.
 
     Raises UserError if the config has no blocks to count.
     """
@@ -40,10 +40,10 @@ def size_multiple(config: Mapping[str, Any]) -> int:
 
 
 def unshuffle_factor(config: Mapping[str, Any]) -> int:
-    """k of a network that works on k x k pixel-unshuffled RGB images (3*k*k channels); 1 for a plain one."""
+    """k of a network that works on k x k pixel-unshuffled RGB images (3*k*k channels); 1 for plain RGB."""
     return math.isqrt(config.get("in_channels", 3) // 3)
 
 
 def takes_fractional_timesteps(config: Mapping[str, Any]) -> bool:
-    """A learned embedding is a table with one row a step; the others are continuous functions of t."""
+    """False for a learned embedding, a table with one row per step; the others are continuous functions of t."""
     return config.get("time_embedding_type") != "learned"

@@ -1,4 +1,4 @@
-"""A DDPM as a restorer: what it estimates in one step, in several, or as a blend of both."""
+"""A DDPM as a restorer: its estimate from one step, from several, or a blend of both."""
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ class DDPM:
         self.max_sigma = schedule.max_sigma
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        # Not unet.to: diffusers' own warns of modules to be kept in float32 even where, as here, there are none.
+        # Not unet.to: diffusers' version warns about modules to keep in float32, although this network has none.
         torch.nn.Module.to(self.unet, device, dtype)
         torch.nn.Module.to(self.unet, memory_format=torch.channels_last)
 

@@ -1,6 +1,6 @@
-"""The denoiser: noisy images of any size in, clean ones out, whatever the restorer, device and batch.
+"""The denoiser: takes noisy images of any size, returns denoised ones, with any restorer, device and batch size.
 
-Tiles, batches and what to do when memory is short are here; the estimate itself is a Restorer's.
+It handles tiles, batches and lack of memory; the Restorer makes the estimate.
 """
 
 from collections import defaultdict
@@ -19,39 +19,39 @@ def default_device() -> torch.device:
 
 
 def default_dtype(device: torch.device) -> torch.dtype:
-    """The fastest type that keeps results within 0.01 dB of float32: bfloat16 where the hardware multiplies it."""
+    """The fastest type with results within 0.01 dB of float32: bfloat16 if the hardware supports it."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 
 class Restorer(Protocol):
-    """What estimates clean images from noisy ones of a fitting size. models/restorers.py lists the kinds."""
+    """Estimates clean images from noisy ones of suitable size. models/restorers.py lists the kinds."""
 
     multiple: int
-    """Height and width of its images are multiples of this many pixels."""
+    """Height and width of its images must be multiples of this many pixels."""
     max_sigma: float
-    """The noisiest level that it is made for, 0-255 scale."""
+    """The highest noise level that it supports, 0-255 scale."""
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Moves it to a device, and makes it compute in a type."""
+        """Moves it to `device`; from then on it computes in `dtype`."""
 
     def estimate(self, noisy: Tensor, sigmas: list[float]) -> Tensor:
-        """Estimates of the clean images, unclamped: float32, (N, 3, H, W), [-1, 1] scale, as `noisy` is.
+        """Estimates of the clean images, unclamped: float32, (N, 3, H, W), [-1, 1] scale, like `noisy`.
 
-        `sigmas`: the level of each image, > 0, 0-255 scale. Raises UserError for one beyond `max_sigma`.
+        `sigmas`: the level of each image, > 0, 0-255 scale. Raises UserError for a level above `max_sigma`.
         """
 
     def timestep(self, sigma: float) -> float | None:
-        """Where a level enters a DDPM's schedule (0-based, fractional); None for other restorers and for level 0."""
+        """The timestep of a level in a DDPM's schedule (0-based, fractional); None for level 0 or other restorers."""
 
 
 class Denoiser:
-    """A restorer and the options of the `denoise` section, ready on one device for images of any size.
+    """A restorer with the options of the `denoise` section, loaded on one device, for images of any size.
 
     Call it with noisy images (float32, (3, H, W), [-1, 1] scale, unclipped, any size from 1x1) and their noise levels
-    (0-255 scale); it returns estimates of the clean ones, same shapes, unclamped, on the CPU. An image with sigma 0
-    comes back as it is. Not thread-safe.
+    (0-255 scale). It returns estimates of the clean images, with the same shapes, unclamped, on the CPU. An image with
+    sigma 0 is returned unchanged. Not thread-safe.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Denoiser:
 
     @torch.inference_mode()
     def __call__(self, noisy: Sequence[Tensor], sigmas: Sequence[float]) -> list[Tensor]:
-        """See the class. Raises UserError for a sigma that is too high, MemoryError for a tile that is too large."""
+        """See the class. Raises UserError if a sigma is too high, MemoryError if a tile does not fit into memory."""
         layouts = [
             tiling.plan(image.shape[1], image.shape[2], self.restorer.multiple, self.options.tile, self.options.overlap)
             for image in noisy
@@ -85,7 +85,7 @@ class Denoiser:
         return [tiling.join(parts, layout) for parts, layout in zip(tiles, layouts, strict=True)]
 
     def _batches(self, tiles: list[list[Tensor]], sigmas: Sequence[float]) -> Iterator[list[tuple[int, int]]]:
-        """(image, tile) indices in batches of one shape each, tiles of several images together."""
+        """Batches of (image, tile) indices; tiles of one shape share batches across images."""
         by_shape: dict[torch.Size, list[tuple[int, int]]] = defaultdict(list)
         for image, parts in enumerate(tiles):
             if sigmas[image] > 0:
@@ -96,7 +96,7 @@ class Denoiser:
                 yield members[start : start + self.batch_size]
 
     def _within_memory(self, noisy: Tensor, sigmas: list[float]) -> Tensor:
-        """Denoises a batch, in two halves if it does not fit at once, and remembers the size that did."""
+        """Denoises a batch. If it does not fit into memory, denoises its halves and keeps the smaller batch size."""
         try:
             return self._denoise(noisy.to(self.device), sigmas).cpu()
         except RuntimeError as error:
@@ -105,7 +105,7 @@ class Denoiser:
         if len(sigmas) == 1:
             height, width = noisy.shape[2:]
             raise MemoryError(f"a tile of {width}x{height} does not fit into the {self.device.type}'s memory")
-        # Outside of `except`, whose traceback would keep the failed attempt's tensors alive.
+        # Outside of `except`: its traceback would keep the failed attempt's tensors alive.
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         half = (len(sigmas) + 1) // 2
@@ -115,7 +115,7 @@ class Denoiser:
     def _denoise(self, noisy: Tensor, sigmas: list[float]) -> Tensor:
         if not self.options.ensemble:
             return self.restorer.estimate(noisy, sigmas)
-        # The eight flips and quarter turns; the mean of their estimates, each turned back.
+        # Estimates all eight flips and quarter turns, undoes each, and averages.
         total = torch.zeros_like(noisy)
         for turns in range(4):
             for flip in (False, True):
@@ -126,5 +126,5 @@ class Denoiser:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """torch has a class of its own for this on the GPU only."""
+    """Whether memory ran out. On the CPU, torch has no exception class for it, so the text decides."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

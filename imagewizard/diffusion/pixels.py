@@ -1,6 +1,6 @@
 """The one place where value ranges are converted: integer images (H, W, 3) and float tensors (3, H, W) in [-1, 1].
 
-All functions take batches too: any axes before these three are kept.
+All functions also take batches: they keep any axes before these three.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
-"""From a noisy image to an estimate of the clean one: the posterior mean in one step, or DDIM in several.
+"""Estimates a clean image from a noisy one: by the posterior mean in one step, or by DDIM in several.
 
-All tensors are (N, 3, H, W) float32 in [-1, 1] scale; H and W are multiples of what the network needs.
+All images are (N, 3, H, W) float32 on the [-1, 1] scale; H and W are multiples of architecture.size_multiple.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from imagewizard.diffusion.unet import UNet2DModel
 def predict_eps(unet: UNet2DModel, x_t: Tensor, timesteps: Tensor) -> Tensor:
     """The network's estimate of the noise in `x_t`, float32, same shape. `timesteps`: float32, shape (N,).
 
-    A tensor, because UNet2DModel.forward turns a Python float into a long.
+    Timesteps are a tensor, because UNet2DModel.forward turns a Python float into a long.
     """
     k = unshuffle_factor(unet.config)
     if not takes_fractional_timesteps(unet.config):
@@ -34,7 +34,7 @@ def predict_x0(x_t: Tensor, eps: Tensor, alpha_bar: Tensor) -> Tensor:
 def ddim_step(x0: Tensor, eps: Tensor, alpha_bar_next: Tensor) -> Tensor:
     """The deterministic DDIM move to the level `alpha_bar_next` (Song et al. 2021, eq. 12, eta = 0).
 
-    Not diffusers' own step: that derives the next timestep from a full-length grid, which is wrong for a start in
+    It replaces diffusers' step, which derives the next timestep from a full-length grid: wrong for a start in
     mid-schedule.
     """
     return alpha_bar_next.sqrt() * x0 + (1.0 - alpha_bar_next).sqrt() * eps
@@ -45,7 +45,7 @@ def _per_image(values: list[float], like: Tensor) -> Tensor:
 
 
 def posterior_mean(unet: UNet2DModel, schedule: NoiseSchedule, noisy: Tensor, sigmas: list[float]) -> Tensor:
-    """E[x0 | noisy] in one forward. `noisy` = x0 + s*n; `sigmas`: one level > 0 an image, 0-255 scale. Unclamped."""
+    """E[x0 | noisy] in one forward pass, unclamped. `noisy` = x0 + s*n; `sigmas`: level of each image, > 0, 0-255."""
     alpha_bar = _per_image([alpha_bar_of_sigma(s) for s in sigmas], noisy)
     x_t = alpha_bar.sqrt() * noisy
     timesteps = torch.tensor([schedule.timestep(s) for s in sigmas], dtype=torch.float32, device=noisy.device)
@@ -53,15 +53,15 @@ def posterior_mean(unet: UNet2DModel, schedule: NoiseSchedule, noisy: Tensor, si
 
 
 def ddim_timesteps(start: float, steps: int) -> np.ndarray:
-    """`steps` falling timesteps from `start` towards 0, evenly spaced, 0 itself left out (but for a start of 0)."""
+    """`steps` falling timesteps, evenly spaced from `start` towards 0, without 0 itself (unless `start` is 0)."""
     return np.linspace(start, 0.0, steps + 1)[:-1]
 
 
 def ddim(unet: UNet2DModel, schedule: NoiseSchedule, noisy: Tensor, sigmas: list[float], steps: int) -> Tensor:
-    """An approximate posterior sample by `steps` DDIM steps from each image's own level down to none. Unclamped."""
+    """An approximate posterior sample, by `steps` DDIM steps from each image's own level down to 0. Unclamped."""
     grids = np.stack([ddim_timesteps(schedule.timestep(s), steps) for s in sigmas])
     own = np.array([alpha_bar_of_sigma(s) for s in sigmas])
-    # The first level is the image's own, exactly; the schedule's least may lie above it, and no step may add noise.
+    # The first level is exactly the image's own. The schedule's lowest may be above it, but no step may add noise.
     alpha_bars = np.maximum(np.vectorize(schedule.alpha_bar)(grids), own[:, None])
     alpha_bars[:, 0] = own
     alpha_bar = _per_image(list(alpha_bars[:, 0]), noisy)

@@ -1,7 +1,7 @@
-"""The DDPM's noise schedule, seen from the noise level of a real image.
+"""The DDPM's noise schedule, and where the noise level of a real image lies on it.
 
-An image y = x0 + s*n with s = 2*sigma/255 (images in [-1, 1], sigma on the 0-255 scale) is, scaled by
-sqrt(abar), exactly the DDPM's x_t = sqrt(abar_t)*x0 + sqrt(1 - abar_t)*eps (Ho et al. 2020, eq. 4) at the t where
+Let y = x0 + s*n be a noisy image with s = 2*sigma/255 (images in [-1, 1], sigma on the 0-255 scale). Then
+sqrt(abar_t)*y is exactly the DDPM's x_t = sqrt(abar_t)*x0 + sqrt(1 - abar_t)*eps (Ho et al. 2020, eq. 4), at the t with
 sqrt((1 - abar_t)/abar_t) = s.
 """
 
@@ -15,7 +15,7 @@ from imagewizard.errors import UserError
 
 
 def sigma_to_std(sigma: float) -> float:
-    """Standard deviation on the [-1, 1] scale of a noise level `sigma` on the 0-255 scale."""
+    """Converts a noise level `sigma` on the 0-255 scale to a standard deviation on the [-1, 1] scale."""
     return 2.0 * sigma / 255.0
 
 
@@ -28,11 +28,11 @@ class NoiseSchedule:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "NoiseSchedule":
-        """From a diffusers scheduler config. Raises UserError unless it is a DDPM's that predicts epsilon."""
+        """From a diffusers scheduler config. Raises UserError unless it belongs to a DDPM that predicts epsilon."""
         prediction = config.get("prediction_type", "epsilon")
         if prediction != "epsilon":
             raise UserError(f"its scheduler says prediction_type={prediction}", "only epsilon is supported", "model")
-        # A scheduler without betas (score SDE, flow matching) must not silently get the DDPM's default ones.
+        # A scheduler without betas (score SDE, flow matching) must not silently get a DDPM's default betas.
         if "_class_name" in config and not config.keys() & {"beta_schedule", "trained_betas"}:
             what = f"its scheduler is a {config['_class_name']} without betas"
             raise UserError(what, "only a DDPM's can be used", "model")
@@ -53,7 +53,7 @@ class NoiseSchedule:
 
     @property
     def max_sigma(self) -> float:
-        """The noisiest level (0-255 scale) that the schedule holds."""
+        """The highest noise level of the schedule, 0-255 scale."""
         last = self.alphas_cumprod[-1]
         return float(np.sqrt((1.0 - last) / last) * 127.5)
 
@@ -64,9 +64,9 @@ class NoiseSchedule:
             raise UserError(what, "give a lower level or another model", "sigma")
 
     def timestep(self, sigma: float) -> float:
-        """The (fractional, 0-based) timestep whose noise level is `sigma` (0-255 scale, > 0).
+        """The (fractional, 0-based) timestep with noise level `sigma` (0-255 scale, > 0).
 
-        Interpolates log(noise-to-signal) between the schedule's steps; below the least level it is 0.
+        Interpolates log(noise-to-signal) between the schedule's steps; below the lowest level it is 0.
         Raises UserError above `max_sigma`.
         """
         self.check(sigma)
@@ -90,7 +90,7 @@ def _betas(
     beta_schedule: str = "linear",
     trained_betas: list[float] | None = None,
 ) -> np.ndarray:
-    """diffusers' beta schedules, with its names and defaults; its own would cost the driver the import of torch."""
+    """diffusers' beta schedules, with its names and defaults. Its own code would make the driver import torch."""
     if trained_betas is not None:
         return np.asarray(trained_betas, np.float64)
     if beta_schedule == "linear":
@@ -104,5 +104,5 @@ def _betas(
 
 
 def alpha_bar_of_sigma(sigma: float) -> float:
-    """abar of the exact noise level `sigma` (0-255 scale): 1/(1 + s^2), on or between or below the schedule's steps."""
+    """abar of exactly the level `sigma` (0-255 scale): 1/(1 + s^2), also between or below the schedule's steps."""
     return 1.0 / (1.0 + sigma_to_std(sigma) ** 2)

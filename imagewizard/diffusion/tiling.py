@@ -1,7 +1,7 @@
-"""Images of any size for a network of few: reflected edges, and tiles with overlap and feathered blending.
+"""Fits images of any size to a network: reflected edges, and overlapping tiles with feathered blending.
 
-The layout depends on the image's size and the `denoise` section alone, not on batch, device or memory; so the result
-does not depend on these either.
+The layout depends only on the image's size, the network and the `denoise` section. So the result does not depend on
+batch, device or memory.
 """
 
 import math
@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Layout:
-    """How one image of `height` x `width` is cut: all of its tiles are `tile_height` x `tile_width`."""
+    """The tiles of one image of `height` x `width`; all tiles are `tile_height` x `tile_width`."""
 
     height: int
     width: int
@@ -26,9 +26,9 @@ class Layout:
 def plan(height: int, width: int, multiple: int, tile: int, overlap: int) -> Layout:
     """The layout of an image in pixels: the fewest tiles of at most `tile` a side that overlap by `overlap` or more.
 
-    Tiles are made no larger than their number needs, which saves up to half of the work of fixed-size ones; images of
-    one size, the usual bulk job, still share one shape. Positions are multiples of `multiple`, so that a tile sees
-    the network's strides in the phase in which the whole image would.
+    Tiles are as small as their number allows, which saves up to half of the work of fixed-size tiles. Images of the
+    same size, the usual case, still share one tile shape. Positions are multiples of `multiple`, so that the network's
+    strides have the same phase in a tile as in the whole image.
     """
     tile_height, tops = _axis(height, multiple, tile, overlap)
     tile_width, lefts = _axis(width, multiple, tile, overlap)
@@ -48,7 +48,7 @@ def _axis(length: int, multiple: int, tile: int, overlap: int) -> tuple[int, tup
 
 
 def split(image: Tensor, layout: Layout) -> list[Tensor]:
-    """(C, height, width) → the tiles, row by row, each (C, tile_height, tile_width); what is outside is reflected."""
+    """(C, height, width) → the tiles, row by row, each (C, tile_height, tile_width); the edges are reflected."""
     rows = _reflected(layout.height, layout.tops[-1] + layout.tile_height, image.device)
     columns = _reflected(layout.width, layout.lefts[-1] + layout.tile_width, image.device)
     padded = image.index_select(1, rows).index_select(2, columns)
@@ -60,7 +60,7 @@ def split(image: Tensor, layout: Layout) -> list[Tensor]:
 
 
 def join(tiles: list[Tensor], layout: Layout) -> Tensor:
-    """The inverse of `split`: (C, height, width), neighbours faded into each other across their overlap."""
+    """The inverse of `split`: (C, height, width); neighbouring tiles fade into each other across their overlap."""
     if len(tiles) == 1:
         return tiles[0][:, : layout.height, : layout.width]
     shape = (layout.tops[-1] + layout.tile_height, layout.lefts[-1] + layout.tile_width)
@@ -79,7 +79,7 @@ def join(tiles: list[Tensor], layout: Layout) -> Tensor:
 
 
 def _reflected(length: int, padded: int, device: torch.device) -> Tensor:
-    """Indices 0 … padded-1 folded back into 0 … length-1 as often as it takes, the edge pixel not repeated."""
+    """Indices 0 … padded-1, reflected into 0 … length-1 as often as needed; edge pixels are not repeated."""
     if length == 1:
         return torch.zeros(padded, dtype=torch.long, device=device)
     period = 2 * (length - 1)
@@ -88,7 +88,7 @@ def _reflected(length: int, padded: int, device: torch.device) -> Tensor:
 
 
 def _feather(size: int, starts: tuple[int, ...]) -> list[Tensor]:
-    """One weight profile a tile: 1 inside, a linear ramp across each overlap, which sums to 1 with its neighbour's."""
+    """One weight profile per tile: 1 inside, and a linear ramp across each overlap; the two ramps there sum to 1."""
     profiles = []
     for index, start in enumerate(starts):
         profile = torch.ones(size)
