@@ -1,1 +1,1 @@
-"""What `import imagewizard` offers: images in memory, and jobs with the runs they leave."""
+"""The public API of `import imagewizard`: functions for images in memory, jobs, and their runs."""

@@ -1,8 +1,8 @@
-"""Noise, denoising and scores of images in memory.
+"""Adds noise to images in memory, denoises and scores them.
 
 An image is an array or a PIL image. An array is uint8 (0-255), uint16 (0-65535) or float (0-255 scale, unclipped) of
 shape (H, W, 3), (H, W, 1) or (H, W). A PIL image has mode L, RGB or I;16. Noise levels, sigma, are on the 0-255 scale
-whatever the type of the image. Everything else raises UserError.
+for every type of image. Any other input raises UserError.
 """
 
 import functools
@@ -28,10 +28,9 @@ Mode = Literal["mmse", "ddim", "blend"]
 def add_noise(
     image: "np.ndarray | PILImage", sigma: float, seed: int = 0, key: str = "", mean: float = 0.0
 ) -> np.ndarray:
-    """`image` + Gaussian noise: float32, of the image's shape, 0-255 scale, neither clipped nor rounded.
+    """`image` plus Gaussian noise: float32, with the image's shape, 0-255 scale, neither clipped nor rounded.
 
-    The noise is a function of (seed, key, sigma), the same on every machine. With the image id as `key` it is the
-    noise that a bulk job adds to that image.
+    The noise is a function of (seed, key, sigma), the same on every machine. A bulk job uses the image id as `key`.
     """
     from imagewizard.noise import synthetic
 
@@ -42,7 +41,7 @@ def add_noise(
 def estimate_sigma(image: "np.ndarray | PILImage") -> float:
     """Standard deviation of the white Gaussian noise in `image`, 0-255 scale; 0 for a constant image.
 
-    The estimate is of the noise before clipping. It is 0 where a side is shorter than 3 pixels.
+    This is the noise before any clipping. The estimate is 0 if a side is shorter than 3 pixels.
     """
     from imagewizard.noise import level
 
@@ -50,7 +49,7 @@ def estimate_sigma(image: "np.ndarray | PILImage") -> float:
 
 
 def psnr(image: "np.ndarray | PILImage", reference: "np.ndarray | PILImage") -> float:
-    """Peak signal-to-noise ratio in dB over all pixels and channels; at most 100. Neither clips nor rounds.
+    """Peak signal-to-noise ratio in dB over all pixels and channels, at most 100. Does not clip or round.
 
     The peak is 255. Raises ValueError if the shapes differ.
     """
@@ -60,9 +59,9 @@ def psnr(image: "np.ndarray | PILImage", reference: "np.ndarray | PILImage") -> 
 
 
 def ssim(image: "np.ndarray | PILImage", reference: "np.ndarray | PILImage") -> float | None:
-    """Structural similarity in scikit-image's default form (7x7 window, mean over channels). Neither clips nor rounds.
+    """Structural similarity in scikit-image's default form (7x7 window, mean over channels). Does not clip or round.
 
-    None where a side is shorter than the window. Raises ValueError if the shapes differ.
+    None if a side is shorter than the window. Raises ValueError if the shapes differ.
     """
     from imagewizard import metrics
 
@@ -70,17 +69,17 @@ def ssim(image: "np.ndarray | PILImage", reference: "np.ndarray | PILImage") -> 
 
 
 def denoise(image: Image, sigma: float | None = None) -> Image:
-    """`image` without its noise of level `sigma` (None: estimated), by the embedded model: the posterior mean.
+    """Denoises `image` of noise level `sigma` (None: estimated) with the embedded model; returns the posterior mean.
 
-    What comes back is of the type and shape that went in: integers are rounded and clipped to their range, a float
-    array becomes float32, neither clipped nor rounded. The model is loaded once and kept. Raises UserError for
-    something that is no image, or a level beyond the model's.
+    The result has the type and shape of `image`. Integers are rounded and clipped to their range; a float array becomes
+    float32, neither clipped nor rounded. The model is loaded once and kept. Raises UserError if `image` is no image, or
+    if the level is too high for the model.
     """
     return _embedded()(image, sigma)
 
 
 class Denoiser:
-    """A model, loaded on a device. Call it with noisy images; it may be called from several threads, one at a time."""
+    """A model, loaded on a device. Call it with noisy images. Several threads may share it; calls run one at a time."""
 
     def __init__(self, denoiser: Callable[..., "list[torch.Tensor]"]) -> None:
         """`denoiser`: a diffusion.denoiser.Denoiser; users call `from_pretrained`."""
@@ -102,10 +101,10 @@ class Denoiser:
     ) -> "Denoiser":
         """Loads `model`: `embedded`, a folder in diffusers' layout (local or s3://) or a hub id.
 
-        `mode`: mmse is one step to the posterior mean, the best PSNR; ddim takes `steps` steps towards a sample, which
-        is sharper; blend mixes the two. `device`: cuda, cpu, …; None: a GPU where there is one. `batch_size`: images a
-        forward. `options`: the other keys of a config's section `denoise` (steps, blend_lambda, ensemble, tile,
-        overlap). Raises UserError if the model or the device cannot be used, or an option is wrong.
+        `mode`: mmse computes the posterior mean in one step, for the best PSNR; ddim takes `steps` steps to a sample,
+        which is sharper; blend mixes the two. `device`: cuda, cpu, …; None: a GPU if there is one. `batch_size`: images
+        per forward pass. `options`: other keys of the config section `denoise` (steps, blend_lambda, ensemble, tile,
+        overlap). Raises UserError if the model or the device cannot be used, or if an option is wrong.
         """
         section = config.check(DenoiseSection, {"mode": mode, **options})
 
@@ -123,7 +122,7 @@ class Denoiser:
     def __call__(self, image: Sequence[Image], sigma: float | Sequence[float | None] | None = None) -> list[Image]: ...
 
     def __call__(self, image: Any, sigma: Any = None) -> Any:
-        """The image, or each of a list, without its noise; as `denoise`.
+        """Denoises an image, or each image of a list. Results are as in `denoise`.
 
         `sigma`: the noise level, or one for each image of a list; None: estimated. Images of one size share batches.
         """
@@ -141,7 +140,7 @@ class Denoiser:
         return found if several else found[0]
 
     def _estimate(self, noisy: list[np.ndarray], sigmas: list[float | None]) -> "list[torch.Tensor]":
-        """float32 (3, H, W) in [-1, 1], unclipped, of (H, W, 3) on the 0-255 scale."""
+        """Images (H, W, 3) on the 0-255 scale → estimates, float32 (3, H, W) on the [-1, 1] scale, unclipped."""
         from imagewizard.diffusion import pixels
         from imagewizard.noise import level
 
@@ -183,7 +182,7 @@ def _embedded() -> Denoiser:
 
 
 def _array(image: "np.ndarray | PILImage") -> np.ndarray:
-    """The pixels of an image, as in the module's docstring. Raises UserError for something else."""
+    """The pixels of an image as the module's docstring defines it. Raises UserError for anything else."""
     if not isinstance(image, np.ndarray):
         from PIL import Image
 
@@ -207,24 +206,24 @@ def _no_image(what: str) -> UserError:
 
 
 def _scaled(array: np.ndarray) -> np.ndarray:
-    """On the 0-255 scale: uint8 as it is, everything else float32."""
+    """The array on the 0-255 scale: uint8 unchanged, other types as float32."""
     if array.dtype == np.uint16:
         return array / np.float32(257)
     return array if array.dtype == np.uint8 else array.astype(np.float32)
 
 
 def _rgb(array: np.ndarray) -> np.ndarray:
-    """(H, W, 3) on the 0-255 scale; a grey image three times over."""
+    """(H, W, 3) on the 0-255 scale; a grey image is repeated in all three channels."""
     planes = array[:, :, None] if array.ndim == 2 else array
     return np.broadcast_to(_scaled(planes), (*planes.shape[:2], 3))
 
 
 def _pixels(estimate: "torch.Tensor", source: np.ndarray) -> np.ndarray:
-    """An estimate (3, H, W) as an array of the source's shape, and of its type but for floats of other sizes."""
+    """Converts an estimate (3, H, W) to the source's shape and integer type; floats become float32."""
     from imagewizard.diffusion import pixels
 
     grey = source.ndim == 2 or source.shape[2] == 1 or not np.ptp(source, axis=2).any()
-    if grey:  # the network saw one plane three times over, and may see colours in it
+    if grey:  # the network saw three equal planes, but may estimate colours
         estimate = estimate.mean(0, keepdim=True)
     integer = source.dtype in (np.uint8, np.uint16)
     found = pixels.to_pixels(estimate, source.dtype) if integer else pixels.to_float(estimate)
@@ -232,7 +231,7 @@ def _pixels(estimate: "torch.Tensor", source: np.ndarray) -> np.ndarray:
 
 
 def _like(image: Any, array: np.ndarray) -> Any:
-    """The array as the type that the user gave."""
+    """The array as the type that the user passed."""
     if isinstance(image, np.ndarray):
         return array
     from PIL import Image

@@ -1,4 +1,4 @@
-"""Jobs, and the runs that they leave. A job prints nothing: it tells a reporter how far it is, as `reporter=print`."""
+"""Jobs and their runs. A job prints nothing; its `reporter` receives progress lines, for example `reporter=print`."""
 
 from collections.abc import Sequence
 from os import PathLike, fspath
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """The folder that a bulk job or a training has left, or is writing; local or s3://. Reads what lies there now."""
+    """The folder of a bulk job or a training, finished or not; local or s3://. Each call reads its current state."""
 
     def __init__(self, uri: str | PathLike[str]) -> None:
         self.uri = fspath(uri)
@@ -28,13 +28,13 @@ class Run:
 
     @property
     def is_training(self) -> bool:
-        """Whether this is a training's run, which has no result rows."""
+        """Whether this is the run of a training, which has no result rows."""
         from imagewizard.runs import job
 
         return job.kind(self.uri) == "train"
 
     def status(self) -> "Status | TrainingStatus":
-        """How far the run is. Raises UserError if the folder is no run."""
+        """The run's progress. Raises UserError if the folder is no run."""
         from imagewizard.runs import status
         from imagewizard.tracking import status as training_status
 
@@ -47,9 +47,9 @@ class Run:
         return summary.read(self.uri)
 
     def results(self, columns: Sequence[str] | None = None) -> "pa.Table":
-        """The current row of each image and noise level, in no order; all columns, or those named.
+        """The current row of each image and noise level, in arbitrary order; all columns, or only `columns`.
 
-        The columns are explained in schema.RESULT_SCHEMA. Raises UserError for an unknown column.
+        schema.RESULT_SCHEMA explains the columns. Raises UserError for an unknown column.
         """
         from imagewizard.schema import RESULT_SCHEMA
 
@@ -60,18 +60,18 @@ class Run:
         return self.query(f"SELECT {', '.join(names)} FROM results")
 
     def dataset(self) -> "ds.Dataset":
-        """All committed rows as a pyarrow data set, for tools that read one. Rows of earlier attempts are among them.
+        """All committed rows as a pyarrow dataset, including rows of earlier attempts.
 
-        Where nothing was retried these are the rows of `results`.
+        Without retries these are the rows of `results`.
         """
         from imagewizard.runs import results
 
         return results.dataset(self.uri, results.result_files(self.uri))
 
     def query(self, sql: str) -> "pa.Table":
-        """The rows of a query: SQL (DuckDB) over the table `results`, or the name of a canned query, as `summary`.
+        """The rows of a query: SQL (DuckDB) over the table `results`, or the name of a canned query such as `summary`.
 
-        Raises UserError for wrong SQL, or for a training's run.
+        Raises UserError for wrong SQL, or for the run of a training.
         """
         from imagewizard.query import sql as query_sql
 
@@ -79,18 +79,18 @@ class Run:
             return query_sql.select(connection, sql).to_arrow_table()
 
     def report(self) -> str:
-        """Writes the run as one self-contained HTML page, and returns where it lies."""
+        """Writes a report of the run, one self-contained HTML page, and returns its path."""
         from imagewizard.report import run, training
 
         return training.write_report(self.uri) if self.is_training else run.write_report(self.uri)
 
 
 def run_denoise_job(job: DenoiseConfig, reporter: Reporter = silent) -> Run:
-    """Runs a bulk job, or what is left of it, as `imagewizard denoise` does; returns its run.
+    """Runs a bulk job, or the rest of it, like `imagewizard denoise`; returns its run.
 
-    Joins the Ray that this process has, else the cluster of `resources.address`, else starts a local one, which stays
-    for the next job until `ray.shutdown()`. Raises UserError, RunLockedError if another driver holds the run, and
-    JobError if a disk, a server or a node fails; the same job again goes on from what is committed.
+    Uses the Ray of this process if it runs, else joins the cluster of `resources.address`, else starts a local one. Ray
+    stays up for the next job until `ray.shutdown()`. Raises UserError; RunLockedError if another driver holds the run;
+    JobError if a disk, a server or a node fails. The same job again resumes from the committed blocks.
     """
     from imagewizard.distributed import denoise_job
 
@@ -99,9 +99,9 @@ def run_denoise_job(job: DenoiseConfig, reporter: Reporter = silent) -> Run:
 
 
 def run_train_job(job: TrainConfig, reporter: Reporter = silent) -> Run:
-    """Trains, or goes on training, as `imagewizard train` does; returns the run. Ray and errors: see run_denoise_job.
+    """Starts or resumes a training, like `imagewizard train`; returns its run. Ray and errors: see run_denoise_job.
 
-    A run that is finished is left as it is.
+    A finished run stays unchanged.
     """
     from imagewizard.distributed import train_job
 
