@@ -1,1 +1,1 @@
-"""What the pipeline makes of a machine."""
+"""Benchmarks of the pipeline, the models and the training."""

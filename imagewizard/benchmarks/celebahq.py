@@ -1,4 +1,4 @@
-"""The architecture of google/ddpm-celebahq-256 with random weights, and its published recipe of fine-tuning."""
+"""The architecture of google/ddpm-celebahq-256 with random weights, and its published fine-tuning recipe."""
 
 import time
 from importlib import resources
@@ -33,7 +33,7 @@ NETWORK: dict[str, Any] = {
     "sample_size": 256,
     "up_block_types": ["UpBlock2D", "AttnUpBlock2D", *["UpBlock2D"] * 4],
 }
-"""Arguments of UNet2DModel as its config.json has them, without defaults: 113,673,219 parameters."""
+"""Arguments of UNet2DModel from its config.json, without defaults: 113,673,219 parameters."""
 SCHEDULE: dict[str, Any] = {
     "beta_schedule": "linear",
     "beta_start": 1e-4,
@@ -51,7 +51,7 @@ def unet(seed: int = 0) -> UNet2DModel:
 
 
 def recipe_config(changes: list[str] | None = None) -> TrainConfig:
-    """The recipe from random weights; `changes` are key=value words on top."""
+    """The recipe, starting from random weights; `changes` are key=value words that override it."""
     words = ["model=null", f"network={NETWORK}".replace("None", "null").replace("False", "false"), *(changes or [])]
     recipe = resources.files("imagewizard.config") / "examples" / "finetune-celebahq.yaml"
     with resources.as_file(recipe) as path:
@@ -59,29 +59,29 @@ def recipe_config(changes: list[str] | None = None) -> TrainConfig:
 
 
 class Recipe:
-    """The published recipe on BSDS500, from random weights to its last epoch, in memory and without checkpoints."""
+    """Runs the published recipe on BSDS500, from random weights to the last epoch, in memory, without checkpoints."""
 
     def __init__(self, bsds500: Path, vgg19: str, device: torch.device, changes: list[str] | None = None) -> None:
         """`bsds500`: a folder with train/, test/ and val/; `changes`: as in `recipe_config`."""
         self._config = recipe_config([f"loss.perceptual.weights={vgg19}", *(changes or [])])
         self._train = _images(bsds500, "train") + _images(bsds500, "test")
-        # CBSD68 lies in val, whole: it is never trained on, nor looked at while training.
+        # val contains all of CBSD68. Training and validation must not see it.
         names = set(cbsd68.names())
         self._validation = [pair for pair in _images(bsds500, "val") if Path(pair[0]).stem not in names]
         self._device = device
 
     def seconds(self, steps_a_second: float) -> float:
-        """What it will take, by the speed of steps without the perceptual loss."""
+        """Estimated duration of `run` in seconds, from the speed of steps without the perceptual loss."""
         steps = self._config.steps(len(self._train))
         return 1.3 * steps / steps_a_second + 25.0 if steps_a_second else float("inf")
 
     def run(self) -> dict[str, Any]:
-        """The loss by epoch, and PSNR and SSIM on the 32 images of val at epochs 1, 10 and the last."""
+        """Returns the loss by epoch, and PSNR and SSIM on 32 images of val after epochs 1, 10 and the last."""
         config = self._config
-        assert config.loss.perceptual is not None  # it is part of the recipe
+        assert config.loss.perceptual is not None  # the recipe has one
         steps = config.steps(len(self._train))
         torch.manual_seed(config.seed)
-        assert config.network is not None  # recipe_config has put it there
+        assert config.network is not None  # recipe_config sets it
         trainer = Trainer(
             config,
             network.build_unet(config.network),

@@ -1,14 +1,14 @@
-"""What a GPU makes of both networks, in one go: `python -m imagewizard.benchmarks.gpu_check`, without Ray.
+"""Measures a GPU with both networks, without Ray: `python -m imagewizard.benchmarks.gpu_check`.
 
 It needs torch, diffusers, numpy, Pillow, pyarrow, safetensors, pydantic and PyYAML. Options:
 
---minutes M     the whole time, imports included (4); what it does not allow is shown as `not run`
---bsds500 DIR   BSDS500's images, in train/, val/ and test/: for the published recipe of fine-tuning
---vgg19 FILE    weights of torchvision's vgg19 up to relu3_1: for the recipe's perceptual loss
---out FILE      a JSON file, written anew after each step
+--minutes M     total time, imports included (default 4); steps that do not fit are shown as `not run`
+--bsds500 DIR   BSDS500's images in train/, val/ and test/, for the published fine-tuning recipe
+--vgg19 FILE    weights of torchvision's vgg19 up to relu3_1, for the recipe's perceptual loss
+--out FILE      a JSON file, rewritten after each step
 
-The steps come in a fixed order, the dear ones last. An error ends it: what stands by then is written, and the exit code
-is 1. On a machine without a GPU the same steps run on small images.
+The steps run in a fixed order, the slow ones last. An error ends the check: results so far are written, and the exit
+code is 1. Without a GPU, the same steps run on small images.
 """
 
 import argparse
@@ -24,19 +24,19 @@ from typing import Any
 from imagewizard.benchmarks.step import Step
 from imagewizard.training.budget import process_started
 
-# What is left undone for the last of the time: writing the table.
+# Time reserved at the end for writing the table.
 MARGIN_SECONDS = 3.0
 
 
 @dataclass
 class Results:
-    """What was found, in the order of the steps."""
+    """Results so far, in the order of the steps."""
 
     out: Path | None
     found: dict[str, Any] = field(default_factory=dict)
 
     def add(self, name: str, values: dict[str, Any]) -> None:
-        """Prints the values of a step and writes the file anew."""
+        """Prints the values of a step and rewrites the file."""
         self.found[name] = values
         for key, value in values.items():
             if not isinstance(value, list):
@@ -51,16 +51,16 @@ def _text(value: object) -> str:
 
 
 def run_all(steps: list[Step], results: Results, deadline: float, clock: Callable[[], float] = time.time) -> bool:
-    """Runs the steps that fit before `deadline` (of `clock`); False if one failed, which ends it."""
+    """Runs the steps that fit before `deadline` (a time of `clock`). Returns False if a step failed, which ends it."""
     for step in steps:
         left, wanted = deadline - MARGIN_SECONDS - clock(), step.seconds()
         if wanted > left:
-            results.add(step.name, {"not run": f"takes some {wanted:.0f} s, {max(0.0, left):.0f} are left"})
+            results.add(step.name, {"not run": f"takes about {wanted:.0f} s, {max(0.0, left):.0f} s are left"})
             continue
         started = clock()
         try:
             values = step.run()
-        except Exception:  # whatever it is, what was found so far must be told
+        except Exception:  # any error: the results so far must be kept
             results.add(step.name, {"failed": traceback.format_exc(limit=-3)})
             return False
         results.add(step.name, values | {"seconds": round(clock() - started, 1)})
@@ -68,7 +68,7 @@ def run_all(steps: list[Step], results: Results, deadline: float, clock: Callabl
 
 
 def main(words: list[str]) -> int:
-    """Runs the check; 1 if a step failed."""
+    """Runs the check and returns the exit code: 1 if a step failed, else 0."""
     parser = argparse.ArgumentParser(prog="python -m imagewizard.benchmarks.gpu_check", description=__doc__)
     parser.add_argument("--minutes", type=float, default=4.0)
     parser.add_argument("--bsds500", type=Path)
@@ -77,7 +77,7 @@ def main(words: list[str]) -> int:
     options = parser.parse_args(words)
     if (options.bsds500 is None) != (options.vgg19 is None):
         parser.error("--bsds500 and --vgg19 go together")
-    from imagewizard.benchmarks import gpu_steps  # torch takes seconds that --help need not wait for
+    from imagewizard.benchmarks import gpu_steps  # imports torch, too slow for --help
 
     deadline = process_started() + 60.0 * options.minutes
     steps = gpu_steps.steps(options.bsds500, options.vgg19)

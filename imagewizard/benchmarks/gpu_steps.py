@@ -1,4 +1,4 @@
-"""The steps of gpu_check: is a device exact enough, and how fast is it beside its own limit?"""
+"""The steps of gpu_check: is a device exact enough, and how fast is it compared with its own limit?"""
 
 import time
 from collections.abc import Callable
@@ -28,12 +28,12 @@ from imagewizard.training.batches import DecodedImages, Sampler
 from imagewizard.training.budget import Steps
 from imagewizard.training.trainer import Trainer
 
-# Forward and backward cost three times the forward: each product has two gradients.
+# Forward and backward pass together cost three times the forward pass, because each product has two gradients.
 BACKWARD = 3
 
 
 class Bench:
-    """What the steps share: the device, its sizes, and its rates as they become known."""
+    """State that the steps share: the device, problem sizes, and rates measured so far."""
 
     def __init__(self) -> None:
         self.device = default_device()
@@ -41,10 +41,10 @@ class Bench:
         self.gpu = self.device.type == "cuda"
         self.side = 256 if self.gpu else 64
         self.matrix_rate = 0.0
-        """Floating-point operations a second of a large bfloat16 matrix product."""
+        """Floating-point operations per second of a large bfloat16 matrix product."""
 
     def rate(self, work: Callable[[], object], seconds: float) -> float:
-        """Calls a second, measured for so long after a warm-up; without a GPU for an eighth of it."""
+        """Calls per second, measured for `seconds` after a warm-up; without a GPU for an eighth of that."""
         seconds = seconds if self.gpu else seconds / 8
         for _ in range(2):
             work()
@@ -58,13 +58,13 @@ class Bench:
         return calls / spent if spent else 0.0
 
     def wait(self) -> None:
-        """Until the device has done what it was given."""
+        """Waits until the device has finished its queue."""
         if self.gpu:
             torch.cuda.synchronize()
 
 
 def steps(bsds500: Path | None, vgg19: str | None) -> list[Step]:
-    """All of them, in their order."""
+    """All steps in order. The recipe is among them if both paths are given."""
     bench = Bench()
     recipe = celebahq.Recipe(bsds500, vgg19, bench.device) if bsds500 and vgg19 else None
     celebahq_training = _Training(bench, celebahq.recipe_config(), 8 if bench.gpu else 1, "celebahq-256")
@@ -87,7 +87,7 @@ def steps(bsds500: Path | None, vgg19: str | None) -> list[Step]:
 
 
 def _device(bench: Bench) -> dict[str, Any]:
-    """The limits against which all else is to be seen."""
+    """The device's name and its matrix product rate, the limit for the other steps."""
     size = 8192 if bench.gpu else 1024
     a, b = (torch.randn(size, size, device=bench.device, dtype=torch.bfloat16) for _ in range(2))
     bench.matrix_rate = bench.rate(lambda: a @ b, 1.0) * 2 * size**3
@@ -96,13 +96,13 @@ def _device(bench: Bench) -> dict[str, Any]:
 
 
 def _generator(bench: Bench) -> dict[str, Any]:
-    """The device's random numbers against numpy's, and how fast it draws them, as kernels one by one and compiled."""
+    """Compares the device's random numbers with numpy's, and measures how fast it draws them, eagerly and compiled."""
     count, words = (256, 13824) if bench.gpu else (4, 256)
     keys = [seeding.key("gpu_check", i) for i in range(count)]
     sent = device_noise.key_tensor(keys).to(bench.device), torch.arange(count, device=bench.device)
     found: dict[str, Any] = {}
     for name in ("eager", "compiled") if bench.gpu else ("eager",):
-        for size in (4, words):  # of a crop's place, and of its noise
+        for size in (4, words):  # words of a crop's place, and of its noise
             counters = device_noise.counters(size, bench.device)
 
             def draw(keys: torch.Tensor, epochs: torch.Tensor, counters: torch.Tensor) -> torch.Tensor:
@@ -122,7 +122,7 @@ def _embedded() -> UNet2DModel:
 
 
 def _forward(bench: Bench, unet: UNet2DModel, batch: int) -> dict[str, Any]:
-    """Images a second of the bare network in the precision of a bulk job, and its share of the matrix rate."""
+    """Images per second of the bare network in a bulk job's precision, and its share of the matrix product rate."""
     flop = network.gflop_per_megapixel(unet) * 1e9 * bench.side**2 / 1e6
     torch.nn.Module.to(unet, bench.device, bench.dtype)
     unet.to(memory_format=torch.channels_last).eval().requires_grad_(False)
@@ -138,8 +138,8 @@ def _forward(bench: Bench, unet: UNet2DModel, batch: int) -> dict[str, Any]:
 
 
 def _bfloat16(bench: Bench) -> dict[str, Any]:
-    """What the embedded model loses by the precision of a bulk job: mean PSNR at three levels, dB."""
-    # Smooth shading and fine texture: as much is lost of a photograph, while shading alone comes out far cleaner.
+    """The change in the embedded model's mean PSNR by a bulk job's precision, in dB, the greatest of three levels."""
+    # Smooth shading plus fine texture loses as much as a photograph; shading alone would come out far cleaner.
     rng = np.random.default_rng(0)
     count = 8 if bench.gpu else 1
     coarse = torch.from_numpy(rng.uniform(30, 225, (count, 3, 16, 16)).astype(np.float32))
@@ -167,7 +167,7 @@ def _bfloat16(bench: Bench) -> dict[str, Any]:
 
 
 def _embedded_config(compile: bool) -> TrainConfig:
-    """The embedded model's recipe, as far as a step depends on it."""
+    """The parts of the embedded model's recipe that affect the cost of a step."""
     return TrainConfig.model_validate(
         {
             "output": "unused",
@@ -180,7 +180,7 @@ def _embedded_config(compile: bool) -> TrainConfig:
 
 
 class _Training:
-    """Steps of a network on random images, drawn as the loop draws them."""
+    """Training steps of a network on random images, with samples drawn as in the training loop."""
 
     def __init__(self, bench: Bench, config: TrainConfig, batch: int, name: str) -> None:
         self._bench, self._batch, self._name = bench, batch, name
@@ -194,7 +194,7 @@ class _Training:
         self.steps_a_second = 0.0
 
     def measure(self) -> dict[str, Any]:
-        """Steps and crops a second, drawing of samples included, and their share of the matrix rate."""
+        """Steps and crops per second, including drawing samples, and their share of the matrix product rate."""
         bench, config = self._bench, self._config
         if self._name == "embedded":
             unet, schedule = network.load(model_files.find("embedded"))
@@ -216,7 +216,7 @@ class _Training:
 
 
 def _draw(bench: Bench, config: TrainConfig, trainer: Trainer) -> Callable[[], Any]:
-    """Batches of crops of random images."""
+    """A function that draws batches of crops from random images."""
     rng = np.random.default_rng(0)
     side = max(512 if bench.gpu else 128, config.data.crop)
     images = [rng.integers(0, 256, (side, side, 3), np.uint8) for _ in range(16)]
@@ -229,7 +229,7 @@ def _draw(bench: Bench, config: TrainConfig, trainer: Trainer) -> Callable[[], A
 
 
 def _loop(bench: Bench) -> dict[str, Any]:
-    """The share of a step of 1 ms, a stand-in for a fast network's, that goes into drawing its 8 crops."""
+    """Overhead of drawing 8 crops beside a step of 1 ms, which stands in for a step of a fast network."""
     config = _embedded_config(compile=False)
     config = config.model_copy(update={"optimizer": config.optimizer.model_copy(update={"batch_size": 8})})
     unet, schedule = network.load(model_files.find("embedded"))

@@ -1,6 +1,6 @@
-"""What the system around the model costs, and how that grows with the number of images.
+"""Measures the cost of the system around the model, and how it grows with the number of images.
 
-A job over tiny images, without the network: all the rest, from the manifest to the summary, is the bulk job's own.
+It runs a bulk job over tiny images without the network; all other parts, from manifest to summary, are real.
 """
 
 import os
@@ -33,48 +33,48 @@ from imagewizard.schema import IMAGE_ID, URI
 from imagewizard.storage import Folder
 
 SIDE = 16  # pixels of an image
-FILES = 1000  # that the manifest's images share
-LEFT = 0.01  # of the images, for the time to find out what is left
-SAMPLE_SECONDS = 2.0  # a look at all processes takes a tenth of a second
+FILES = 1000  # image files that the ids of the manifest share
+LEFT = 0.01  # fraction of the images left to do when the time of a resume is measured
+SAMPLE_SECONDS = 2.0  # between samples; one sample of all processes takes 0.1 s
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One job's."""
+    """The cost of one job."""
 
     images: int
     manifest_seconds: float
-    """To take over the manifest, its ids checked to be unique."""
+    """Time to read the input manifest and check that its ids are unique."""
     seconds: float
-    """From the start of the chain to its end."""
+    """From the start of the pipeline to its end."""
     milliseconds_per_image: float
-    """In steady state, from the first committed block on; wall clock, all cores together."""
+    """In steady state, from the first committed block on; wall-clock time with all cores."""
     driver_milliseconds_per_block: float
-    """CPU time of the driver, its start included: what all workers of a cluster wait for."""
+    """CPU time of the driver, including its start. It limits the rate of the whole cluster."""
     driver_megabytes: float
     """Peak resident memory of the driver."""
     workers_megabytes: float
-    """Peak resident memory of Ray's processes together, shared memory included."""
+    """Peak resident memory of all Ray processes together, including shared memory."""
     most_files: int
-    """Result files, at most, while it ran."""
+    """Greatest number of result files during the job."""
     files: int
     megabytes: float
-    """Result files in the end."""
+    """Size of the result files at the end."""
     resume_seconds: float
-    """To find out what is left of a job of which 1 % is."""
+    """Time to find the remaining images of a job that has 1 % left."""
     again_seconds: float
-    """The same job, done already, run once more."""
+    """Duration of a rerun of the finished job."""
 
 
 class StandInActor(pipeline.DenoiseActor):
-    """A DenoiseActor without a network, and without torch: the noisy image stands for its own estimate."""
+    """A DenoiseActor without network or torch. The noisy image serves as its own estimate."""
 
     def load(self, config: ActorConfig) -> Callable[[Block], Block]:
         return partial(denoise_nothing, config)
 
 
 def denoise_nothing(config: ActorConfig, block: Block) -> Block:
-    """A block of decoded images → its rows, as BlockDenoiser makes them: noise is added, and scored twice."""
+    """A block of decoded images → its rows, as BlockDenoiser makes them. Adds noise and scores it twice."""
     assert config.noise is not None, "the benchmark's job adds noise"
     noise = synthetic.make(config.noise.kind, config.noise.params)
     rows = []
@@ -114,7 +114,7 @@ def _row(config: ActorConfig, image: dict[str, Any], noise: synthetic.Noise) -> 
 
 
 def measure(images: int, scratch: Path, start: cluster.Start = cluster.start) -> Cost:
-    """Runs a job over so many images below the empty folder `scratch`. `start` joins or starts Ray."""
+    """Runs a job over `images` images in the empty folder `scratch`. `start` joins or starts Ray."""
     config = _job(images, scratch)
     sampler = _Sampler(config.output)
     started = time.perf_counter()
@@ -146,7 +146,7 @@ def measure(images: int, scratch: Path, start: cluster.Start = cluster.start) ->
 
 
 def _job(images: int, scratch: Path) -> DenoiseConfig:
-    """A job over a manifest of so many ids, which share FILES images."""
+    """A job over a manifest of `images` ids, which share FILES image files."""
     rng = np.random.default_rng(0)
     files = [scratch / f"{number}.png" for number in range(min(images, FILES))]
     for file in files:
@@ -158,7 +158,7 @@ def _job(images: int, scratch: Path) -> DenoiseConfig:
 
 
 def _resume(config: DenoiseConfig, index: shards.ManifestIndex) -> float:
-    """Seconds to list what is left of the finished run, the last rows of whose last shard are taken away first."""
+    """Removes the last rows of the finished run's last shard, and returns the seconds to list them as pending."""
     run, shard = config.output, len(index.blocks) - 1
     whole = results.listing(run).shards[shard]
     table, _ = results.read(run, whole.name)
@@ -183,11 +183,11 @@ def _resume(config: DenoiseConfig, index: shards.ManifestIndex) -> float:
 
 
 class _Sampler:
-    """Looks at this process, its descendants and a run's result files while it is entered as a context."""
+    """A context manager that samples this process, its descendants and the run's result files."""
 
     def __init__(self, run: str) -> None:
         self.driver = self.workers = self.files = 0
-        """Peaks: bytes of resident memory, and the number of files."""
+        """Peaks: bytes of resident memory of the driver and of the workers, number of result files."""
         self._folder = Path(run) / "results"
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample_often, name="sampler", daemon=True)
@@ -213,12 +213,12 @@ class _Sampler:
 
 
 def _descendants() -> list[int]:
-    """Ray's processes: those that this one has started, and theirs. Linux only."""
+    """All child processes of this one, and their children; these are Ray's processes. Linux only."""
     parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             parents[int(stat.parent.name)] = int(stat.read_text().rsplit(")", 1)[1].split()[1])
-        except OSError:  # it has ended meanwhile
+        except OSError:  # the process has ended
             continue
     found: list[int] = []
     generation = {os.getpid()}
@@ -229,7 +229,7 @@ def _descendants() -> list[int]:
 
 
 def _resident(pid: int) -> int:
-    """Bytes of a process's memory; of what it shares with others, its share (proportional set size)."""
+    """Bytes of a process's memory, as its proportional set size: shared memory counts by the process's share."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""A step of gpu_check; apart from gpu_steps, which imports torch, for the sake of --help."""
+"""A step of gpu_check. It is not in gpu_steps, because that imports torch, which would slow down --help."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to find out."""
+    """One measurement."""
 
     name: str
     run: Callable[[], dict[str, Any]]
-    """Returns what it found, by name: numbers, or texts."""
+    """Returns its results by name: numbers or texts."""
     seconds: Callable[[], float]
-    """What it takes, as far as that can be told before."""
+    """Returns its estimated duration."""

@@ -1,4 +1,4 @@
-"""Images a second of the bulk pipeline, beside the bare model on the same cores and a plain loop."""
+"""Images per second of the bulk pipeline, compared with the bare model on the same cores and with a plain loop."""
 
 import multiprocessing
 import tempfile
@@ -27,25 +27,25 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Rates:
-    """Images a second of the same work, done in three ways."""
+    """Images per second of the same work, done in three ways."""
 
     pipeline: float
-    """A bulk job, from its first committed block on; of the whole job where it has but one block."""
+    """A bulk job, from its first committed block on; the whole job if it has only one block."""
     pipeline_with_start: float
-    """The same, with the start of the actors and, where it does not run yet, of Ray."""
+    """The same, including the start of the actors, and of Ray if it does not run yet."""
     bare: float
-    """The loaded model in a hot loop on tensors in memory, a process a core (or one on a GPU)."""
+    """The loaded model in a hot loop on tensors in memory, with one process per core (or one for a GPU)."""
     plain: float
-    """One process that reads, adds noise, denoises and scores with scikit-image, image by image."""
+    """One process that reads, adds noise, denoises, and scores with scikit-image, image by image."""
 
 
 def measure(
     folder: str, sigma: float, model_name: str, report: Reporter, start: cluster.Start = cluster.start
 ) -> Rates:
-    """Denoises the image files of a local `folder` in all three ways, one after the other, at the level `sigma`.
+    """Denoises the image files of a local `folder` at level `sigma` in all three ways, one after the other.
 
-    `report` is told which way is next. `start` joins or starts Ray. Raises UserError if the model or the folder cannot
-    be used.
+    `report` receives a line before each way. `start` joins or starts Ray. Raises UserError if the model or the folder
+    cannot be used.
     """
     paths = sorted(path for path in Path(folder).iterdir() if formats.is_image_name(path.name))
     if not paths:
@@ -70,7 +70,7 @@ def _load(model_name: str, batch_size: int) -> Denoiser:
 
 
 def _bare_rate(paths: list[Path], sigma: float, model_name: str) -> float:
-    """A process a core, as the pipeline has an actor a core, each denoising its share of the images."""
+    """Runs one process per core, like the pipeline's one actor per core; each denoises a share of the images."""
     processes = 1 if default_device().type == "cuda" else cluster.available_cpus()
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(processes)
@@ -104,7 +104,7 @@ def _bare_loop(paths: list[Path], sigma: float, model_name: str, barrier, spans)
 
 
 def _plain_rate(paths: list[Path], sigma: float, model_name: str) -> float:
-    """What a script would do: Pillow, the model image by image, scikit-image; all cores are the model's."""
+    """Works like a simple script: Pillow, the model image by image, scikit-image. The model uses all cores."""
     from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
     denoiser = _load(model_name, 1)

@@ -39,7 +39,7 @@ def test_steps_run_in_order_and_what_does_not_fit_is_told(tmp_path: Path, capsys
     found = json.loads(out.read_text())
     assert list(found) == ["first", "long", "short"]
     assert found["first"] == {"rate": 10, "curve": [1, 2], "seconds": 10.0}
-    assert found["long"] == {"not run": "takes some 50 s, 20 are left"}
+    assert found["long"] == {"not run": "takes about 50 s, 20 s are left"}
     printed = capsys.readouterr().out
     assert "not run" in printed and "curve" not in printed
 
