@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
         _print_summary(job.output, train_job.execute(plan, Printer(), cluster.start_quietly))
     else:
         _print_summary(job.output, plan.summary)
-        print("this run was finished before; nothing was done")
+        print("this run is already finished; nothing was done")
     return shell.DONE
 
 
@@ -45,7 +45,7 @@ def _print_summary(output: str, summary: dict[str, Any]) -> None:
         psnrs = " / ".join(f"{row[f'psnr_{level}']:.2f}" for level in levels)
         ssims = " / ".join(f"{row[f'ssim_{level}']:.4f}" for level in levels)
         print(f"{name:<5} step {row['step']}: PSNR {psnrs} dB, SSIM {ssims} at sigma {' / '.join(levels)}")
-    print(f"finished after {summary['steps']} steps; the model lies in {output}/model")
+    print(f"finished after {summary['steps']} steps; the model is in {output}/model")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ class DenoisePlan:
         steps = "one step" if options.mode == "mmse" else f"{options.steps} steps"
         lines = {
             "input": self._input(),
-            "output": f"{config.output}{' (goes on from what is there)' if self.resumed else ''}",
+            "output": f"{config.output}{' (resumes)' if self.resumed else ''}",
             "model": f"{config.model} ({self.fingerprint})",
             "noise": self._noise(),
             "sigma": levels,

@@ -1,4 +1,4 @@
-"""Ray Train's part of a training job: a fit, another after each death of a worker, and what is printed meanwhile."""
+"""Ray Train's part of a training job: runs a fit, restarts it after a worker's death, and reports progress."""
 
 import time
 from functools import partial
@@ -20,17 +20,18 @@ from imagewizard.storage.lease import Lease
 from imagewizard.tracking import checkpoints, curves, history
 from imagewizard.tracking.history import VALIDATION
 
-# Ray Train's own files of a run; nothing of ours is in them.
+# Folder for Ray Train's own files; Image Wizard stores nothing there.
 RAY_FOLDER = "ray"
-# How often the driver looks for new lines to print, and says that it waits for the first one.
+# The driver looks for new rows every FOLLOW_SECONDS. Until the first one, it reports every WAITING_SECONDS that workers
+# are starting.
 FOLLOW_SECONDS = 2.0
 WAITING_SECONDS = 15.0
-# A stream has an end, a run that ends by the clock has none that is known: no GPU takes more crops than this.
+# The stream needs an end, but a run with a time limit has no known number of steps. No GPU trains faster than this.
 MOST_CROPS_A_SECOND = 20_000
 
 
 class Attempts:
-    """The fits of a run, one after another where workers die."""
+    """The fits of a run: one, and another one after each worker's death."""
 
     def __init__(
         self,
@@ -40,7 +41,7 @@ class Attempts:
         lease: Lease,
         report: Reporter,
     ) -> None:
-        """`images`: those of `training.job.begin`. Ray must run, and the run be held by `lease`."""
+        """`images`: those of `training.job.begin`. Ray must be running, and `lease` must hold the run."""
         self._task, self._allocation, self._lease, self._run = task, allocation, lease, task.config.output
         self._report = report
         self._samples = train_stream.StreamSamples(
@@ -53,7 +54,7 @@ class Attempts:
         )
 
     def run(self) -> None:
-        """Fits until the last step is done."""
+        """Runs fits until the last step is done. Raises a worker's UserError, or WorkerGroupError after too many."""
         failures = 0
         while (error := self._fit()) is not None:
             for failure in error.worker_failures.values():
@@ -65,10 +66,10 @@ class Attempts:
             self._report_failure(error)
 
     def _fit(self) -> WorkerGroupError | None:
-        """One go of Ray Train, whose worker group lives as long as all of its workers do; prints as it goes. Returns
-        what a worker died of."""
-        # In a task of its own: in our main thread Ray takes Ctrl-C for itself, and ends the program with success; from
-        # another thread it ends, at times, with exit code 1.
+        """Runs one fit of Ray Train and reports its progress. Returns the error of a worker that died, which ends the
+        whole worker group; None if all finished."""
+        # The fit runs in its own Ray task. In the driver's main thread Ray would handle Ctrl-C itself and exit with
+        # success; in another thread the program would sometimes exit with code 1.
         fit = ray.remote(num_cpus=0, max_retries=0)(_fit).remote(self._trainer())
         follower = Follower(self._run, self._task.epochs, self._report)
         while not ray.wait([fit], timeout=FOLLOW_SECONDS)[0]:
@@ -80,7 +81,7 @@ class Attempts:
 
     def _trainer(self) -> TorchTrainer:
         allocation = self._allocation
-        # Ray sends it to where it runs, so it holds nothing of ours that lives on the driver.
+        # Ray pickles it and sends it to another process, so it must not capture driver state.
         stream = {} if self._task.in_memory else {"train": partial(_rows_left, self._task, self._samples)}
         filesystem, path = storage.resolve(self._run)
         workers = allocation.most if allocation.least == allocation.most else (allocation.least, allocation.most)
@@ -101,7 +102,7 @@ class Attempts:
                     name=RAY_FOLDER,
                     storage_path=path,
                     storage_filesystem=filesystem,
-                    # A worker's death ends the fit, so that the reason can be told; then `run` starts the next.
+                    # A worker's death ends the fit, so that `run` can report the reason and start the next fit.
                     failure_config=FailureConfig(max_failures=0),
                 ),
                 datasets=stream,
@@ -111,30 +112,32 @@ class Attempts:
             context.execution_options = usual
 
     def _report_failure(self, error: WorkerGroupError) -> None:
-        # The others' collective operations fail with it, as RuntimeErrors: the one who died is whom to name.
+        # When a worker dies, the collective operations of the others fail with RuntimeError. Name the one that died.
         rank, failure = min(error.worker_failures.items(), key=lambda pair: isinstance(pair[1], RuntimeError))
         step = checkpoints.latest_step(self._run)
         reason = one_line(failure)[:200]
-        text = f"worker {rank} died ({type(failure).__name__}: {reason}); going on from step {step}"
+        text = f"worker {rank} died ({type(failure).__name__}: {reason}); resuming from step {step}"
         self._report(text)
         history.add_event(self._run, step, text)
 
 
 def _rows_left(task: TrainTask, samples: train_stream.StreamSamples) -> Dataset:
-    """The rows to train on; called at each start of a worker group. One batch more than is taken, because a split
-    into equal parts drops the remainder."""
+    """The rows still to train on. Ray calls it at each start of a worker group.
+
+    It has one batch more than the workers take, because a split into equal parts drops the remainder.
+    """
     first = checkpoints.latest_step(task.config.output)
     return train_stream.build(samples, first * task.rows_per_step, (_most_steps(task) + 1) * task.rows_per_step)
 
 
 def _most_steps(task: TrainTask) -> int:
-    """Steps in the whole run, at most where it ends by the clock."""
+    """Steps in the whole run; an upper bound if the run has a time limit."""
     minutes = task.config.optimizer.minutes
     return task.steps or round(60.0 * (minutes or 0.0) * MOST_CROPS_A_SECOND / task.config.optimizer.batch_size)
 
 
 def _fit(trainer: TorchTrainer) -> WorkerGroupError | None:
-    """What a worker of the fit died of, if one did."""
+    """Runs the fit. Returns the error if a worker died."""
     try:
         trainer.fit()
     except WorkerGroupError as error:
@@ -143,7 +146,7 @@ def _fit(trainer: TorchTrainer) -> WorkerGroupError | None:
 
 
 def _train(config: dict[str, Any]) -> None:
-    """What a worker runs; imports diffusers, and its ten seconds, only there."""
+    """Runs in each worker. It imports diffusers, which takes ten seconds, only there."""
     from imagewizard.distributed import train_worker
     from imagewizard.images.decoding import quiet
 
@@ -152,10 +155,10 @@ def _train(config: dict[str, Any]) -> None:
 
 
 class Follower:
-    """Reports what the first worker writes into metrics.jsonl, from wherever it does so, and draws the curves."""
+    """Reports the rows that the first worker, on any node, writes to metrics.jsonl, and draws the curves."""
 
     def __init__(self, run: str, epochs: float | None, report: Reporter) -> None:
-        """`epochs`: how many there will be, where that is known."""
+        """`epochs`: epochs in the whole run, if known."""
         self._run, self._epochs, self._report = run, epochs, report
         self._reader = history.Reader(run)
         self._newest = max((row["time"] for row in self._reader.news()), default=0.0)
@@ -163,7 +166,7 @@ class Follower:
         self._silent = True
 
     def report_news(self) -> None:
-        """What is new since the last call; that workers are starting, where for long there was nothing."""
+        """Reports rows since the last call. Before the first row, it reports now and then that workers are starting."""
         news = [row for row in self._reader.news() if row["time"] > self._newest]
         for row in news:
             self._report(history.line(row, self._epochs))
@@ -178,7 +181,7 @@ class Follower:
 
 
 def _user_error(error: BaseException | None) -> UserError | None:
-    """The UserError in a worker's failure, which Ray wraps."""
+    """Finds the UserError inside a worker's failure, which Ray wraps; None if there is none."""
     while error is not None and not isinstance(error, UserError):
         error = getattr(error, "cause", None) or error.__cause__
     return error

@@ -1,4 +1,4 @@
-"""A training job spread over a Ray cluster, from its checked plan to its summary."""
+"""Runs a training job on a Ray cluster, from its checked plan to its summary."""
 
 from typing import Any
 
@@ -11,9 +11,10 @@ from imagewizard.training.job import prepare as prepare
 
 
 def execute(plan: TrainingPlan, report: Reporter, start: cluster.Start = cluster.start) -> dict[str, Any]:
-    """Trains what is left, and returns the summary; `report` gets a line now and then. `start` joins or starts Ray.
+    """Trains the remaining steps and returns the summary.
 
-    Raises UserError for data or options that do not work, RunLockedError if another driver is at it.
+    `report` receives progress lines. `start` joins or starts Ray. Raises UserError if data or options do not work,
+    RunLockedError if another driver holds the run.
     """
     config = plan.config
     with Lease(config.output) as lease:

@@ -1,8 +1,8 @@
-"""The training samples of a whole run as one Ray Data chain: tasks → their rows, loaded and cropped.
+"""The training samples of a whole run as one Ray Data pipeline: tasks → their rows, loaded and cropped.
 
 A row is a micro-batch: `micro_batch_size` consecutive places of the endless stream of samples (samples.places).
-Row r goes to worker r mod N, for rows are Ray blocks of their own, in order, and Ray deals equal blocks out in turns.
-So a step's rows, and with them its gradient, are the same for any number of workers.
+Row r goes to worker r mod N, because each row is its own Ray block, blocks stay in order, and Ray deals equal blocks to
+the workers in turn. So the rows of a step, and its gradient, are the same for any number of workers.
 """
 
 import math
@@ -21,34 +21,34 @@ from imagewizard.schema import IMAGE_ID, URI
 from imagewizard.training import samples as training_samples
 from imagewizard.training.image_store import BenchmarkImageError, ImageStore, UnusableImageError
 
-# Rows of a task: a loader works ahead of the workers by as many, and a task's own cost is shared by them.
+# Rows per task. They share the fixed cost of a task, and a loader works this many rows ahead of the workers.
 TASK_ROWS = 8
-# No more tasks than this, however long the run: the driver holds an entry for each.
+# Greatest number of tasks, however long the run, because the driver holds an entry for each.
 MAX_TASKS = 10_000
-# A loader's share of a CPU: on a machine of few cores the workers take most of them.
+# A loader's share of a CPU. On a machine with few cores, the workers take most of them.
 LOADER_CPUS = 0.5
-# Micro-batches that wait for a worker. A step takes longer than its loading, or no number of them would do.
+# Micro-batches that may wait for a worker. Loading must be faster than training; otherwise no buffer helps.
 ROWS_AHEAD = 16
-# An image that cannot be used is replaced by the next in the epoch's order, but not without end.
+# An unusable image is replaced by the next one in the epoch's order, up to this many times.
 MAX_REPLACEMENTS = 1000
 
 
 @dataclass(frozen=True)
 class StreamSamples:
-    """What the rows of a run are made from; all they depend on."""
+    """Everything that the rows of a run depend on."""
 
     images: "ray.ObjectRef[pa.Table]"
-    """The training manifest, image_id and uri."""
+    """The training manifest: image_id and uri."""
     count: int
     seed: int
     crop: int
     small: str
-    """pad | skip: images with a side below `crop`."""
+    """pad | skip: how to treat images with a side below `crop`."""
     micro_batch_size: int
 
 
 def build(samples: StreamSamples, first_row: int, rows: int) -> Dataset:
-    """Rows [first_row, rows) of a run, in order, each by `load_row`."""
+    """Rows [first_row, rows) of a run, in order, each made by `load_row`."""
     size = max(TASK_ROWS, math.ceil((rows - first_row) / MAX_TASKS))
     tasks = [{"start": start, "stop": min(start + size, rows)} for start in range(first_row, rows, size)]
     dataset = ray.data.from_items(tasks, override_num_blocks=len(tasks)).flat_map(
@@ -59,7 +59,7 @@ def build(samples: StreamSamples, first_row: int, rows: int) -> Dataset:
 
 
 def execution_options(samples: StreamSamples, workers: int) -> ExecutionOptions:
-    """In order, and not further ahead of the workers than helps."""
+    """Keeps rows in order, and limits how far loading runs ahead of the workers."""
     row = samples.micro_batch_size * samples.crop**2 * 3
     return ExecutionOptions(
         preserve_order=True, resource_limits=ExecutionResources(object_store_memory=workers * ROWS_AHEAD * row)
@@ -73,14 +73,14 @@ def load_task(task: dict[str, int], samples: StreamSamples) -> Iterator[dict[str
         yield load_row(row, samples)
 
 
-_store = ImageStore()  # of this process, over all of its tasks
+_store = ImageStore()  # shared by all tasks of this process
 
 
 def load_row(number: int, samples: StreamSamples) -> dict[str, Any]:
-    """A micro-batch: row, clean (uint8 crops, one after another), epochs and image_ids; what is wrong with the data.
+    """A micro-batch: row, clean (bytes of the uint8 crops), epochs, image_ids, and problems with the data.
 
-    skipped: `image id: reason` of images that others stand in for. refused: why the data must not or cannot be trained
-    on and what to do about it, or nothing.
+    skipped: `image id: reason` of each replaced image. refused: [what, fix] if the data must not or cannot be used for
+    training, else [].
     """
     loaded: dict[str, Any] = {"row": number, "epochs": [], "image_ids": [], "skipped": [], "refused": []}
     crops = []
@@ -99,7 +99,7 @@ def load_row(number: int, samples: StreamSamples) -> dict[str, Any]:
 def _load(
     table: pa.Table, samples: StreamSamples, position: int, loaded: dict[str, Any]
 ) -> tuple[int, str, np.ndarray]:
-    """(epoch, image id, image) of a position, or of the first one after it whose image can be used."""
+    """(epoch, image id, image) of a position, or of the next position with a usable image."""
     for replacement in range(min(samples.count, MAX_REPLACEMENTS)):
         (epoch,), (index,) = training_samples.places(samples.seed, samples.count, position + replacement, 1)
         image_id, uri = table[IMAGE_ID][int(index)].as_py(), table[URI][int(index)].as_py()

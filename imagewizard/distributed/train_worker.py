@@ -1,4 +1,4 @@
-"""What each worker of a training job runs: the loop, fed from memory or by its part of the Ray Data stream."""
+"""Runs the training loop in a Ray Train worker, with samples from memory or from the Ray Data stream."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -19,21 +19,21 @@ from imagewizard.training.batches import Batch, Sampler
 from imagewizard.training.loop import Worker
 from imagewizard.training.trainer import Trainer
 
-# Rows that are unpacked, in threads beside the training, before they are needed.
+# Rows that background threads unpack ahead of training.
 PREFETCHED = 4
 
 
 def run(task: TrainTask) -> None:
-    """Trains from the last checkpoint to the end; raises as `loop.run`."""
+    """Trains from the last checkpoint to the end. Raises the errors of `loop.run`."""
     context = ray.train.get_context()
     worker = Worker(context.get_world_rank(), context.get_world_size(), get_device())
     shares = partial(in_memory.shares if task.in_memory else _shares, task, worker)
-    # The driver follows metrics.jsonl, from wherever the first worker writes it.
+    # No reporter: the driver follows metrics.jsonl, which the first worker writes on whatever node it runs.
     loop.run(task, worker, shares, lambda row: None)
 
 
 class _Unpack(ArrowBatchCollateFn):
-    """A row of the stream as crops, keys and epochs, in Ray's threads; its errors are for the loop to raise."""
+    """Unpacks a row of the stream into crops, keys and epochs, in Ray's threads. The loop raises a row's errors."""
 
     def __init__(self, task: TrainTask) -> None:
         self._seed, self._size = task.config.seed, task.config.data.crop
@@ -48,7 +48,7 @@ class _Unpack(ArrowBatchCollateFn):
 
 
 def _shares(task: TrainTask, worker: Worker, trainer: Trainer, skipped: set[str]) -> Iterator[list[Batch]]:
-    """`loop.Shares`: this worker's rows of the stream, of which there is at least one a step."""
+    """`loop.Shares`: this worker's rows of the stream, at least one per step."""
     rows = iter(
         ray.train.get_dataset_shard("train").iter_torch_batches(
             batch_size=1, prefetch_batches=PREFETCHED, collate_fn=_Unpack(task)

@@ -1,1 +1,1 @@
-"""A training step and what surrounds it. Knows no Ray."""
+"""Training: samples, losses, steps, validation, checkpoints and export. Does not import Ray."""

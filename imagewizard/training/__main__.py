@@ -1,8 +1,8 @@
 """`python -m imagewizard.training CONFIG [key=value …]`: trains in this process, without Ray.
 
-The same config, files and checkpoints as `imagewizard train`, on a machine that has only torch, diffusers, numpy,
-Pillow, pyarrow, safetensors, pydantic and PyYAML. Exit codes as everywhere: 0 done, 2 wrong input, 4 another holds the
-run, 130 stopped by Ctrl-C.
+It uses the same config, files and checkpoints as `imagewizard train`, and needs only torch, diffusers, numpy, Pillow,
+pyarrow, safetensors, pydantic and PyYAML. Exit codes: 0 done, 2 wrong input, 4 another process holds the run, 130
+stopped by Ctrl-C.
 """
 
 import sys
@@ -26,9 +26,9 @@ def main(words: list[str]) -> int:
         report(str(plan))
         if plan.summary is None:
             done = run.execute(plan, report)
-            report(f"finished after {done['steps']} steps; the model lies in {done['model']}")
+            report(f"finished after {done['steps']} steps; the model is in {done['model']}")
         else:
-            report("this run was finished before; nothing was done")
+            report("this run is already finished; nothing was done")
         return 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -37,7 +37,7 @@ def main(words: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 4
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("stopped; the same command resumes from the last checkpoint", file=sys.stderr)
         return 130
 
 

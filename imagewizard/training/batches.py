@@ -1,4 +1,4 @@
-"""The samples of `samples`, drawn on the device that trains."""
+"""Draws the samples that samples.py defines on the training device."""
 
 from typing import NamedTuple
 
@@ -16,23 +16,23 @@ _LUMA, _HALF = (19595, 38470, 7471), 0x8000
 
 
 class Batch(NamedTuple):
-    """Clean crops with the noise and the level that belong to them, on one device."""
+    """Clean crops with their noise and levels, on one device."""
 
     clean: Tensor
     """float32 (N, 3, H, W), [-1, 1]."""
     eps: Tensor
     """Standard normal, float32 (N, 3, H, W)."""
     alpha_bar: Tensor
-    """Signal fraction of the level, float32 (N, 1, 1, 1)."""
+    """Signal fraction at each crop's level, float32 (N, 1, 1, 1)."""
     timesteps: Tensor
     """float32 (N,)."""
 
 
 class DecodedImages:
-    """Images in the memory of a device, and random crops of them drawn there."""
+    """Images in a device's memory, from which it cuts random crops."""
 
     def __init__(self, images: list[np.ndarray], keys: list[int], size: int, device: torch.device) -> None:
-        """`images`: uint8 (H, W, 3) of any sizes; `keys`: those of `samples.key`; `size`: side of the crops."""
+        """`images`: uint8 (H, W, 3) of any size; `keys`: their `samples.key`; `size`: side of the crops."""
         images = [padded(image, size) for image in images]
         areas = [image.shape[0] * image.shape[1] for image in images]
         self._size = size
@@ -46,15 +46,15 @@ class DecodedImages:
         self._counters = noise.counters(1, device)
 
     def __call__(self, indices: Tensor, epochs: Tensor) -> tuple[Tensor, Tensor]:
-        """Crops as `samples.crop` cuts them: uint8 (N, size, size, 3), and their keys, int64 (N, 2).
+        """The crops that `samples.crop` cuts, uint8 (N, size, size, 3), and their keys, int64 (N, 2).
 
-        `indices` of the images and `epochs`: int64 (N,).
+        `indices` of the images, and `epochs`: int64 (N,).
         """
         keys, layout = self._keys[indices], self._layout[indices]
         words = noise.words(keys, epochs, PLACE, self._counters)
         room = layout[:, :2] - self._size + 1
         corner = (noise.halves(words[:, :1]) * room) >> 32
-        # row = r0 + ri*i + rj*j of the patch, column likewise; i and j are the places in the crop.
+        # The patch's row = r0 + ri*i + rj*j, its column likewise; (i, j) is the position in the crop.
         turns = self._turns[words[:, 1] & 7]
         row, column = (
             turns[:, axis, 0, None, None]
@@ -67,7 +67,7 @@ class DecodedImages:
 
 
 def _turns(size: int) -> Tensor:
-    """int64 (8, 2, 3): where in the patch a place of the turned crop lies; index: quarter turns + 4 * flip."""
+    """int64 (8, 2, 3): maps positions of the turned crop to the patch; first index: quarter turns + 4 * flip."""
     ends = np.array([[0, 0], [0, size - 1], [size - 1, 0]])
     numbers = np.stack(np.meshgrid(np.arange(size), np.arange(size), indexing="ij"), axis=-1)
     table = []
@@ -81,7 +81,7 @@ def _turns(size: int) -> Tensor:
 
 
 class Sampler:
-    """Puts noise on crops, on their device."""
+    """Adds noise to crops, on their device."""
 
     def __init__(self, config: TrainConfig, schedule: NoiseSchedule, device: torch.device) -> None:
         sigmas = levels(config.sigma, schedule if config.draw == "timestep" else None)
@@ -92,13 +92,13 @@ class Sampler:
         self._noise = noise.counters(-(-(config.data.crop**2) * 3 // 2), device)
 
     def __call__(self, clean: Tensor, keys: Tensor, epochs: Tensor) -> Batch:
-        """The batch of crops (uint8 (N, H, W, 3)) with their keys (int64 (N, 2)) in their epochs (int64 (N,)).
+        """Makes a batch of crops (uint8 (N, H, W, 3)) from their keys (int64 (N, 2)) and epochs (int64 (N,)).
 
-        A share `data.grey` of them is grey, and its noise is one plane for all three channels.
+        A share `data.grey` of the crops becomes grey, with the same noise in all three channels.
         """
         count, height, width, _ = clean.shape
         words = noise.words(keys, epochs, PLACE, self._place)
-        drawn = noise.halves(words[:, 1:3])  # the lowest bits of the first say how the crop is turned
+        drawn = noise.halves(words[:, 1:3])  # the lowest bits of the first half turn the crop
         level = (drawn[:, 2] * LEVELS) >> 32
         eps = noise.standard_normal(noise.words(keys, epochs, NOISE, self._noise))[:, : height * width * 3]
         eps = eps.view(count, height, width, 3)

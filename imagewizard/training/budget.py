@@ -1,4 +1,4 @@
-"""How long a training goes on: for so many steps, or until a time."""
+"""The length of a training: a number of steps, or a time limit."""
 
 import time
 from collections.abc import Callable
@@ -7,18 +7,18 @@ from typing import Protocol
 
 
 class Budget(Protocol):
-    """What a run may spend, and how much of it is spent."""
+    """How much a run may spend, and how much it has spent."""
 
     def progress(self, step: int, start: int = 0) -> float:
-        """The part that is spent when `step` steps are done, in [0, 1], counted from step `start` on."""
+        """Share of the budget spent after `step` steps, in [0, 1], counted from step `start`."""
         ...
 
     def is_spent(self, step: int) -> bool:
-        """Whether a run ends that has done so many steps."""
+        """Whether the run ends after `step` steps."""
         ...
 
     def steps(self, step: int) -> int:
-        """Steps in the whole run; an estimate where that depends on its speed."""
+        """Steps in the whole run; an estimate if they depend on its speed. `step`: steps done so far."""
         ...
 
 
@@ -39,7 +39,7 @@ class Steps:
 
 
 class Deadline:
-    """Steps until a time of `time.time`. What comes after them (validation, weights) is to be left out of it."""
+    """A time, as `time.time` counts, at which the steps end. Validation and export come after it."""
 
     def __init__(self, deadline: float, clock: Callable[[], float] = time.time) -> None:
         self.deadline, self._clock = deadline, clock
@@ -58,9 +58,9 @@ class Deadline:
 
 
 def process_started() -> float:
-    """When this process began, by `time.time`: imports and compilation count too."""
+    """Start time of this process, as `time.time` counts. A time limit from then on includes imports and compilation."""
     try:
-        # Field 22, in clock ticks since the machine started; the second field, a name in brackets, may hold spaces.
+        # Field 22: clock ticks since the machine started. The second field is a name in brackets and may hold spaces.
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
         uptime = float(Path("/proc/uptime").read_text().split()[0])
     except (OSError, ValueError):  # not Linux

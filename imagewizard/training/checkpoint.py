@@ -1,4 +1,4 @@
-"""A trainer's state as files: weights, their average and the optimizer's moments as safetensors, the rest as JSON."""
+"""Saves and loads a trainer's state: weights, averages and optimizer moments as safetensors, the rest as JSON."""
 
 import json
 import tempfile
@@ -21,19 +21,19 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def save(trainer: Trainer, run: str, psnr: float, facts: dict[str, Any]) -> str:
-    """Adds a checkpoint to a run's and returns its name. `psnr`, `facts`: as in `checkpoints.Checkpoint`."""
+    """Adds a checkpoint to a run and returns its name. `psnr`, `facts`: as in `checkpoints.Checkpoint`."""
     name = checkpoints.folder_name(trainer.step)
     with tempfile.TemporaryDirectory(prefix="imagewizard-") as scratch:
         write(trainer, Path(scratch), psnr, facts)
         filesystem, path = storage.resolve(checkpoints.folder_of(run).uri_of(name))
         filesystem.create_dir(path)
-        for file in (TENSORS, NUMBERS):  # in this order: with the second the checkpoint is whole
+        for file in (TENSORS, NUMBERS):  # in this order: the second completes the checkpoint
             fs.copy_files(f"{scratch}/{file}", f"{path}/{file}", fs.LocalFileSystem(), filesystem)
     return name
 
 
 def write(trainer: Trainer, folder: Path, psnr: float, facts: dict[str, Any]) -> None:
-    """Writes the state into a local folder. All else a step depends on is drawn from (seed, epoch, image id, step)."""
+    """Writes the state into a local folder. (seed, epoch, image id, step) determine everything else in a step."""
     parameters = dict(trainer.unet.named_parameters())
     tensors = {f"unet.{name}": parameter.detach() for name, parameter in parameters.items()}
     tensors |= {f"ema.{name}": tensor for name, tensor in trainer.ema.items()}
@@ -52,7 +52,7 @@ def write(trainer: Trainer, folder: Path, psnr: float, facts: dict[str, Any]) ->
 
 
 def resume(trainer: Trainer, run: str) -> str | None:
-    """Puts the newest checkpoint of a run into a new trainer; its name, or None if there is none."""
+    """Loads the newest checkpoint of a run into a new trainer. Returns its name, or None if there is none."""
     found = checkpoints.kept(run)
     if not found:
         return None
@@ -65,9 +65,10 @@ def resume(trainer: Trainer, run: str) -> str | None:
 
 
 def load(trainer: Trainer, folder: Path, name: str) -> None:
-    """Puts the state of `folder` into a new trainer. Raises UserError, by `name`, if it is broken or another network's.
+    """Loads the state in `folder` into a new trainer. Raises UserError, with key `name`, if it is broken or belongs to
+    another network.
 
-    Read to the CPU first: a GPU that trains has no room for everything twice.
+    Tensors are read to the CPU first, because a training GPU has no room for two copies.
     """
     try:
         tensors = load_file(folder / TENSORS)
@@ -77,18 +78,18 @@ def load(trainer: Trainer, folder: Path, name: str) -> None:
         trainer.watch.least.fill_(float(numbers["least_loss"]))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"cannot be read ({one_line(error)})", "bring it back, or start anew in another output", name
+            f"cannot be read ({one_line(error)})", "restore it, or start again in another output", name
         ) from None
     parameters = dict(trainer.unet.named_parameters())
     expected = {f"{kind}.{key}": p.shape for kind in ("unet", "ema", *_MOMENTS) for key, p in parameters.items()}
     if {key: tensor.shape for key, tensor in tensors.items()} != expected:
-        raise UserError("holds another architecture than model or network says", "give another output", name)
+        raise UserError("holds another architecture than model or network", "give another output", name)
     with torch.no_grad():
         for key, parameter in parameters.items():
             parameter.copy_(tensors[f"unet.{key}"])
             trainer.ema[key].copy_(tensors[f"ema.{key}"])
             trainer.optimizer.state[parameter] = {
                 "step": torch.tensor(float(trainer.step), device=parameter.device),
-                # Strided as the parameter, or the optimizer takes the slow way from here on.
+                # With the strides of the parameter, or else the optimizer takes a slow path from here on.
                 **{kind: torch.empty_like(parameter).copy_(tensors[f"{kind}.{key}"]) for kind in _MOMENTS},
             }

@@ -1,4 +1,4 @@
-"""The model that a training run is for: a plain diffusers folder with its card, of the averaged weights."""
+"""Exports the averaged weights of a training as a plain diffusers folder with a model card."""
 
 import tempfile
 from pathlib import Path
@@ -15,7 +15,7 @@ from imagewizard.training import model_card
 
 
 def export(task: TrainTask, weights: dict[str, Tensor], scores: dict[str, Any]) -> None:
-    """Writes <output>/model. `weights`: float32, by parameter name; `scores`: their validation row."""
+    """Writes <output>/model. `weights`: float32 by parameter name; `scores`: their validation row."""
     config = task.config
     network, schedule = _configs(config)
     unet = model.build_unet(network)
@@ -43,7 +43,7 @@ def export(task: TrainTask, weights: dict[str, Tensor], scores: dict[str, Any]) 
 
 
 def _configs(config: TrainConfig) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Arguments of the run's UNet2DModel, and of its DDIMScheduler."""
+    """(arguments of the run's UNet2DModel, arguments of its DDIMScheduler)."""
     if config.model is None:
         assert config.network is not None  # the config has one of the two
         return config.network, config.schedule.model_dump()

@@ -1,4 +1,4 @@
-"""Training images from storage: decoded, kept while there is room, and kept apart from the benchmark's."""
+"""Reads and decodes training images, caches them in memory, and refuses images of the benchmark."""
 
 import time
 from collections import OrderedDict
@@ -12,24 +12,24 @@ from imagewizard.images.errors import ImageError
 from imagewizard.images.picture import decode_rgb
 
 MAX_TRAINING_PIXELS = 100_000_000
-# Decoded pixels that a process keeps: some 300 photographs of 0.25 megapixels, so that a small set is decoded once.
+# Decoded pixels that a process keeps: about 300 photographs of 0.25 megapixels, so that a small set is decoded once.
 KEPT_BYTES = 256 << 20
 
 
-# Pauses between attempts to read; boto's and pyarrow's own retries come before.
+# Pauses between attempts to read. Each attempt includes the retries of boto or pyarrow.
 RETRY_SECONDS = (1.0, 5.0, 15.0)
 
 
 class UnusableImageError(Exception):
-    """An image that training goes on without; says why."""
+    """An image that training skips; the message is the reason."""
 
 
 class BenchmarkImageError(Exception):
-    """An image of the benchmark, which a model that is to be measured on it must never see."""
+    """An image of the benchmark. A model measured on the benchmark must never train on it."""
 
 
 class ImageStore:
-    """Decoded images by URI, the last used ones kept in memory."""
+    """Decoded images by URI; the most recently used ones stay in memory."""
 
     def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
         self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
@@ -58,7 +58,7 @@ class ImageStore:
 
 
 def _read(uri: str) -> bytes:
-    """The file, for which storage that fails gets some seconds to recover: an outage must not change the samples."""
+    """Reads a file. A failing storage gets some seconds to recover, because an outage must not change the samples."""
     for pause in RETRY_SECONDS:
         try:
             return storage.read_bytes(uri)

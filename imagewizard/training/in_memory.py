@@ -1,4 +1,4 @@
-"""The samples of a run from images that are held decoded in the memory of the device that trains."""
+"""Draws the samples of a run from decoded images in the training device's memory."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,14 +17,14 @@ from imagewizard.training.loop import Worker
 from imagewizard.training.trainer import Trainer
 
 READ_THREADS = 8
-# Places of the stream that are worked out, and sent to the device, at a time: a GPU takes a step in milliseconds.
+# Steps for which places are computed and sent to the device at once, because a GPU takes only milliseconds for a step.
 STEPS_AHEAD = 64
 
 Images = tuple[tuple[str, str], ...]
 
 
 def shares(task: TrainTask, worker: Worker, trainer: Trainer, skipped: set[str]) -> Iterator[list[Batch]]:
-    """`loop.Shares` of the task's images. Raises UserError if one is CBSD68's, or none can be used."""
+    """`loop.Shares` over the task's images. Raises UserError if an image belongs to CBSD68, or if none can be used."""
     config, device, images = task.config, worker.device, task.in_memory
     loaded = _load(config.data.crop, config.data.small, images, skipped)
     usable = np.array([image is not None for image in loaded])
@@ -35,7 +35,7 @@ def shares(task: TrainTask, worker: Worker, trainer: Trainer, skipped: set[str])
         config.data.crop,
         device,
     )
-    numbers = np.cumsum(usable) - 1  # of the image among those that can be used
+    numbers = np.cumsum(usable) - 1  # each image's number among the usable ones
     draw = drawing(decoded, Sampler(config, trainer.schedule, device), device)
     per_step, size = task.rows_per_step, task.micro_batch_size
     step = trainer.step
@@ -57,7 +57,7 @@ def shares(task: TrainTask, worker: Worker, trainer: Trainer, skipped: set[str])
 
 
 def _load(size: int, small: str, images: Images, skipped: set[str]) -> list[np.ndarray | None]:
-    """uint8 (H, W, 3) each; None for those that cannot be used, which are added to `skipped`."""
+    """Each image as uint8 (H, W, 3), or None if it cannot be used; `skipped` then gets the reason."""
     store = ImageStore(kept_bytes=0)
     with ThreadPoolExecutor(READ_THREADS) as pool:
         found = list(pool.map(partial(_load_one, store), images))
@@ -75,7 +75,7 @@ def _load(size: int, small: str, images: Images, skipped: set[str]) -> list[np.n
 
 
 def _load_one(store: ImageStore, image: tuple[str, str]) -> np.ndarray | str:
-    """The pixels, or why they cannot be used."""
+    """The pixels, or the reason why they cannot be used."""
     image_id, uri = image
     try:
         return store.load(uri)
@@ -86,7 +86,7 @@ def _load_one(store: ImageStore, image: tuple[str, str]) -> np.ndarray | str:
 
 
 def _places(seed: int, usable: np.ndarray, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """`samples.places`, but an image that cannot be used gives its place to the next in the epoch's order that can."""
+    """`samples.places`, with each unusable image replaced by the next usable one in the epoch's order."""
     epochs, indices = samples.places(seed, len(usable), first, count)
     for at in np.flatnonzero(~usable[indices]):
         position = first + int(at)
@@ -97,7 +97,7 @@ def _places(seed: int, usable: np.ndarray, first: int, count: int) -> tuple[np.n
 
 
 def drawing(decoded: DecodedImages, sampler: Sampler, device: torch.device) -> Callable[[Tensor, Tensor], Batch]:
-    """(indices, epochs) → Batch; on a GPU compiled, so that some 400 operations on integers are a few kernels."""
+    """(indices, epochs) → Batch. Compiled on a GPU, which fuses about 400 integer operations into a few kernels."""
 
     def draw(indices: Tensor, epochs: Tensor) -> Batch:
         clean, keys = decoded(indices, epochs)

@@ -1,5 +1,7 @@
-"""A training job without what trains: the plan, the run's files before and after. Both ways to train, with Ray
-(distributed/train_job.py) and without (`python -m imagewizard.training`), go through here."""
+"""The parts of a training job before and after training: the plan, and the run's files.
+
+Both ways to train use this module: with Ray (distributed/train_job.py) and without (`python -m imagewizard.training`).
+"""
 
 import json
 from collections.abc import Callable
@@ -27,21 +29,21 @@ from imagewizard.tracking.history import VALIDATION
 from imagewizard.training import vgg19
 from imagewizard.training.budget import process_started
 
-# Images that were not used, named in the summary.
+# The summary names at most this many unused images.
 EXAMPLES = 10
-# Decoded bytes for each byte of an image file: those of a JPEG of good quality, 1.5 bits for 24.
+# Decoded bytes per byte of an image file: a JPEG of good quality stores a pixel of 24 bits in 1.5 bits.
 DECODED_BYTES = 16
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A job that can run: everything that is cheap to check has been."""
+    """A job that can run: all cheap checks have passed."""
 
     config: TrainConfig
     fingerprint: str | None
     resumed: bool
     summary: dict[str, Any] | None
-    """Of a run that is finished already."""
+    """The summary of a finished run; None if the run is not finished."""
 
     def __str__(self) -> str:
         config, optimizer, loss = self.config, self.config.optimizer, self.config.loss
@@ -55,7 +57,7 @@ class TrainingPlan:
             *(["gradient checkpointing"] if config.gradient_checkpointing else []),
             *(["compiled"] if config.compile else []),
         ]
-        state = " (finished)" if self.summary else " (goes on from what is there)" if self.resumed else ""
+        state = " (finished)" if self.summary else " (resumes)" if self.resumed else ""
         validation = config.validation
         how = "one step" if validation.mode == "mmse" else f"{validation.steps} DDIM steps"
         levels = f"sigma {', '.join(f'{sigma:g}' for sigma in validation.sigma)}"
@@ -79,7 +81,7 @@ def _named(source: str | list[str]) -> str:
 
 
 def prepare(config: TrainConfig) -> TrainingPlan:
-    """Checks all that can be checked without starting anything or writing a byte. Raises UserError."""
+    """Runs all checks that need neither workers nor a write. Raises UserError."""
     fingerprint = None
     most = max(config.sigma[1], *config.validation.sigma)
     if config.model is not None:
@@ -112,10 +114,10 @@ def prepare(config: TrainConfig) -> TrainingPlan:
 
 
 def begin(plan: TrainingPlan, check: Callable[[], None], report: Reporter) -> pa.Table:
-    """Writes job.yaml and the manifest if they are not there yet; image_id, uri and bytes of the training images.
+    """Writes job.yaml and the manifest unless they exist. Returns image_id, uri and bytes of the training images.
 
-    To be called by whoever holds the lease; `check` is called before each write of the listing, and `report` told how
-    far it is. Raises UserError, also if the images of a run that goes on are not those it began with.
+    The caller must hold the lease. `check` is called before each write of the listing; `report` receives its progress.
+    Raises UserError, also if a resumed run began with other images.
     """
     config, run = plan.config, plan.config.output
     Folder(run).sweep()
@@ -133,7 +135,7 @@ def begin(plan: TrainingPlan, check: Callable[[], None], report: Reporter) -> pa
 
 
 def _moved(images: pa.Table, config: TrainConfig) -> pa.Table:
-    """The run's images where `data.train` says now that they lie. Raises UserError unless they are the same ids."""
+    """The run's images at their new places in `data.train`. Raises UserError unless the ids are the same."""
     listed = _listed(config.data.train, "data.train")
     before, now = (set(table[IMAGE_ID].to_pylist()) for table in (images, listed))
     if before != now:
@@ -154,7 +156,7 @@ def _listed(source: str | list[str], key: str) -> pa.Table:
 
 
 def task(config: TrainConfig, images: pa.Table, workers: int, threads: int) -> TrainTask:
-    """What each of up to so many workers, of so many threads, is told. `images`: those of `begin`."""
+    """The task of each of up to `workers` workers with `threads` threads. `images`: those of `begin`."""
     minutes, kept = config.optimizer.minutes, checkpoints.kept(config.output)
     spent = kept[-1].facts["seconds"] if kept else 0.0
     decoded = DECODED_BYTES * (pc.sum(images[BYTES]).as_py() or 0)
@@ -182,7 +184,7 @@ def task(config: TrainConfig, images: pa.Table, workers: int, threads: int) -> T
 
 
 def is_done(task: TrainTask) -> bool:
-    """Whether nothing is left to train, only the summary to write."""
+    """Whether all steps are done, so that only the summary is missing."""
     step = checkpoints.latest_step(task.config.output)
     return task.steps is not None and step >= task.steps
 
@@ -199,7 +201,7 @@ def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
 
 
 def write_summary(task: TrainTask) -> dict[str, Any]:
-    """Writes the summary, last: where it is, the run is finished. The model is that of the best checkpoint kept."""
+    """Writes the summary, as the last file: it marks the run as finished. The model is that of the best checkpoint."""
     run = task.config.output
     kept = checkpoints.kept(run)
     best = max(kept, key=lambda checkpoint: checkpoint.psnr)

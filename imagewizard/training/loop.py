@@ -1,7 +1,6 @@
-"""A training from its last checkpoint to its end: steps, validations, checkpoints, and what is told of them.
+"""The training loop, from the last checkpoint to the end: steps, validations, checkpoints and log rows.
 
-One of the processes that train together runs this; whoever started it says which of them it is (`Worker`) and brings
-the batches.
+Each process of a training runs this loop. Its caller passes its rank (`Worker`) and the batches.
 """
 
 import time
@@ -30,22 +29,22 @@ from imagewizard.training.losses import VGG19Features
 from imagewizard.training.trainer import StepResult, Trainer
 
 STATUS_SECONDS = 10.0
-# In a run that ends by the clock, validations may take a twentieth of the time, and so may checkpoints.
+# In a run with a time limit, validations may take a twentieth of the time, and checkpoints another twentieth.
 PAUSE_SHARE = 0.05
-# What is left of the time for the last validation, beside what the first one took: writing weights and card.
+# Time reserved at the end for writing weights and card, in addition to that of the last validation.
 EXPORT_SECONDS = 4.0
 
 
 @dataclass(frozen=True)
 class Worker:
-    """One of the processes that train together; torch.distributed is initialised where there are several."""
+    """One of the processes that train together; if there are several, torch.distributed is initialised."""
 
     rank: int
     workers: int
     device: torch.device
 
     def from_first(self, value: float) -> float:
-        """The first worker's value, at all of them; a collective call."""
+        """Returns the first worker's value on every worker; a collective call."""
         if self.workers == 1:
             return value
         shared = torch.tensor(value, dtype=torch.float64, device=self.device)
@@ -57,13 +56,13 @@ class Worker:
         return self.from_first(time.time())
 
 
-# This worker's micro-batches of one step after the other, from the trainer's step on; it adds what it had to skip,
-# `image id: reason`, to the set.
+# Yields this worker's micro-batches step by step, from the trainer's step on, and adds each skipped image to the set,
+# as `image id: reason`.
 Shares = Callable[[Trainer, set[str]], Iterator[list[Batch]]]
 
 
 def build(config: TrainConfig) -> tuple[torch.nn.Module, NoiseSchedule]:
-    """The network that a run starts from, and its schedule."""
+    """The initial network of a run, and its schedule."""
     if config.model is not None:
         return network.load(model_files.find(config.model))
     assert config.network is not None  # the config has one of the two
@@ -72,9 +71,9 @@ def build(config: TrainConfig) -> tuple[torch.nn.Module, NoiseSchedule]:
 
 
 def run(task: TrainTask, worker: Worker, shares: Shares, report: Callable[[Row], None]) -> None:
-    """Trains from the last checkpoint to the end; the first worker gives the rows of metrics.jsonl to `report` too.
+    """Trains from the last checkpoint to the end. On the first worker, `report` receives each row of metrics.jsonl.
 
-    Raises UserError, on one worker or all, where the config or the data is wrong; it names the last checkpoint.
+    Raises UserError, on one worker or on all, if the config or the data is wrong; its text names the last checkpoint.
     """
     torch.set_num_threads(task.threads)
     config = task.config
@@ -106,7 +105,7 @@ def _budget(task: TrainTask, worker: Worker) -> Budget:
 
 
 class _Loop:
-    """The steps of one worker, and what it tells of them."""
+    """The steps, validations and checkpoints of one worker."""
 
     def __init__(
         self, task: TrainTask, trainer: Trainer, worker: Worker, before: dict[str, Any], log: TrainingLog | None
@@ -121,11 +120,11 @@ class _Loop:
         self._validating, self._saving = _Pauses(), _Pauses()
 
     def run(self, shares: Shares) -> None:
-        """All steps that are left, and one in any case: where it ends by the clock, something must come of it."""
+        """Runs all remaining steps, at least one, so that a run whose time is already up still ends with a model."""
         trainer, budget = self.trainer, self.trainer.budget
         batches = shares(trainer, self._skipped)
         if not trainer.step:
-            self._pause(self._validate, self._validating)  # what fine-tuning starts from
+            self._pause(self._validate, self._validating)  # the scores that fine-tuning starts from
         if isinstance(budget, Deadline):
             budget.deadline -= 1.5 * self._validating.seconds + EXPORT_SECONDS
         budget.progress(trainer.step)
@@ -141,7 +140,7 @@ class _Loop:
                 window = _Window(trainer, self.task)
 
     def _end_step(self, done: bool) -> bool:
-        """Validates and saves where it is time for it; whether it was."""
+        """Validates and saves if either is due. Returns whether it was."""
         step, config = self.trainer.step, self.task.config
         validates = self._epochs(step) > self._epochs(step - 1)
         saves = step % config.checkpoints.every_steps == 0
@@ -156,7 +155,7 @@ class _Loop:
         return True
 
     def _pause(self, work: Callable[[], float], pauses: "_Pauses") -> float:
-        """Does what is no training, and takes account of its time; its result."""
+        """Runs `work` outside of training time, records its duration, and returns its result."""
         self.trainer.settle()
         started = self.worker.clock()
         result = work()
@@ -166,7 +165,7 @@ class _Loop:
         return result
 
     def gather_facts(self) -> dict[str, Any]:
-        """What the summary is to say of the run so far. A collective call: all workers must come here at once."""
+        """Facts of the run so far, for the summary. A collective call: all workers must make it together."""
         if self.worker.workers > 1:
             everyones: list[set[str]] = [set() for _ in range(self.worker.workers)]
             dist.all_gather_object(everyones, self._skipped)
@@ -186,12 +185,12 @@ class _Loop:
         }
 
     def _epochs(self, step: int) -> int:
-        """How often validation was due by then."""
+        """Number of validations due by `step`."""
         epochs = step * self.task.config.optimizer.batch_size / self.task.images
         return int(epochs / self.task.config.validation.every_epochs)
 
     def _validate(self) -> float:
-        """Scores the averaged weights, every worker its part of the images; PSNR in dB, mean over all levels."""
+        """Scores the averaged weights, each worker on its part of the images. Returns mean PSNR over levels, in dB."""
         options, trainer, worker = self.task.config.validation, self.trainer, self.worker
         started = time.perf_counter()
         mine = np.array_split(np.arange(len(self.task.validation)), worker.workers)[worker.rank]
@@ -228,7 +227,7 @@ class _Loop:
                 ) from None
 
     def _save(self, psnr: float, done: bool) -> float:
-        """A checkpoint from the first worker, and the model where it is the best so far."""
+        """Saves a checkpoint on the first worker, and exports the model if it is the best so far. Returns `psnr`."""
         facts, run = self.gather_facts(), self.task.config.output
         self.last_checkpoint = checkpoints.folder_name(self.trainer.step)
         is_best = psnr != NOT_VALIDATED and psnr > self._best
@@ -242,7 +241,7 @@ class _Loop:
 
 
 class _Pauses:
-    """What pauses of one kind have taken, and whether there may be another."""
+    """Tracks the pauses of one kind, and decides whether another may start."""
 
     def __init__(self) -> None:
         self.seconds, self._ended = 0.0, -np.inf

@@ -1,4 +1,4 @@
-"""What a training minimises: the error of the estimated noise or image, and of VGG19's features of it."""
+"""The training loss: the error of the estimated noise or image, plus the error of its VGG19 features."""
 
 import io
 import textwrap
@@ -16,7 +16,7 @@ from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.errors import UserError
 from imagewizard.training import vgg19
 
-# Means and standard deviations of ImageNet's channels, RGB in [0, 1], with which torchvision's weights were trained.
+# Channel means and standard deviations of ImageNet, RGB in [0, 1]; torchvision's weights were trained with them.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -25,8 +25,8 @@ class VGG19Features(nn.Module):
     """Torchvision's `vgg19().features` up to the deepest of `layers`, frozen.
 
     `weights`: `torchvision` (downloaded once), or a local or s3:// file, .safetensors or .pth, that holds at least the
-    parameters `features.N.weight` and `.bias` that are built. `layers`: of relu1_1 ... relu5_4. Raises UserError, in
-    seconds where it cannot be downloaded.
+    parameters `features.N.weight` and `.bias` of these layers. `layers`: any of relu1_1 ... relu5_4. Raises UserError,
+    within seconds if the download fails.
     """
 
     mean: Tensor
@@ -39,10 +39,10 @@ class VGG19Features(nn.Module):
         vgg19.check_shapes(weights, {name: tuple(tensor.shape) for name, tensor in state.items()}, layers)
         indices = vgg19.layer_indices()
         self._wanted = {indices[layer] for layer in layers}
-        # What torchvision.models.vgg19().features is, without half a gigabyte of classifier beside it.
+        # The same as torchvision.models.vgg19().features, but without half a gigabyte of classifier.
         self.features = vgg.make_layers(vgg.cfgs["E"], batch_norm=False)[: max(self._wanted) + 1]
         self.load_state_dict({name: state[name].float() for name in shapes})
-        # Not part of the weights' file, but of what moves to the device.
+        # Buffers move to the device with the module, but are not part of the weights file.
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         self.eval().requires_grad_(False)
@@ -70,7 +70,7 @@ def _read(weights: str, layers: list[str]) -> dict[str, Tensor]:
         elif weights.endswith(".safetensors"):
             state = safetensors.load(storage.read_bytes(weights))
         else:
-            # weights_only: what a pickle would run on loading is refused.
+            # weights_only refuses code that a pickle would run on loading.
             state = torch.load(io.BytesIO(storage.read_bytes(weights)), "cpu", weights_only=True)
         return {name: tensor.detach() for name, tensor in state.items()}
     except Exception as error:  # a broken file makes torch.load raise exceptions of all kinds
@@ -79,10 +79,10 @@ def _read(weights: str, layers: list[str]) -> dict[str, Tensor]:
 
 
 def perceptual_loss(features: VGG19Features, estimate: Tensor, clean: Tensor) -> Tensor:
-    """Mean over the layers of the mean squared difference of features (Johnson et al. 2016, eq. 2): float32 (N,).
+    """Mean squared difference of features, averaged over layers (Johnson et al. 2016, eq. 2): float32 (N,).
 
-    Both images are (N, 3, H, W) in [-1, 1]; the gradient goes to `estimate` alone. It is clamped: at a high noise level
-    and early in training x0 lies far out of range, where VGG19 never was and its features' error would drown the rest.
+    Both images are (N, 3, H, W) in [-1, 1]. The gradient goes to `estimate` alone, which is clamped: at high noise
+    levels and early in training, x0 is far out of VGG19's range, and its feature error would dominate the loss.
     """
     with torch.no_grad():
         targets = features(clean)
@@ -95,7 +95,7 @@ def perceptual_loss(features: VGG19Features, estimate: Tensor, clean: Tensor) ->
 
 
 class Objective(nn.Module):
-    """The network with its loss, as one module, so that DistributedDataParallel sees the forward of both."""
+    """The network and its loss as one module, so that DistributedDataParallel wraps the forward pass of both."""
 
     def __init__(self, unet: UNet2DModel, loss: LossSection, features: VGG19Features | None, bf16: bool) -> None:
         super().__init__()
@@ -106,13 +106,13 @@ class Objective(nn.Module):
 
     @property
     def terms(self) -> list[str]:
-        """Names of the rows of what `forward` returns."""
+        """Names of the rows that `forward` returns."""
         return ["loss", "mse", "perceptual"] if self.features is not None else ["loss", "mse"]
 
     def forward(self, clean: Tensor, eps: Tensor, alpha_bar: Tensor, timesteps: Tensor) -> Tensor:
-        """Losses (len(terms), N) of images `clean` ((N, 3, H, W), [-1, 1]) with the noise `eps` at levels `alpha_bar`.
+        """Losses, (len(terms), N), of images `clean` ((N, 3, H, W), [-1, 1]) with noise `eps` at levels `alpha_bar`.
 
-        mse: mean square over an image of the error of eps (Ho et al. 2020, eq. 14) or of x0. `alpha_bar`: (N, 1, 1, 1).
+        mse: squared error of eps (Ho et al. 2020, eq. 14) or of x0, averaged over an image. `alpha_bar`: (N, 1, 1, 1).
         """
         x_t = alpha_bar.sqrt() * clean + (1.0 - alpha_bar).sqrt() * eps
         with torch.autocast(clean.device.type, torch.bfloat16, enabled=self._bf16):

@@ -1,4 +1,4 @@
-"""The README.md of an exported model: what it is, what it was trained on, how well it does, how to use it."""
+"""Writes the README.md of an exported model: its architecture, training, scores and use."""
 
 import re
 from dataclasses import dataclass
@@ -9,22 +9,22 @@ from imagewizard.diffusion.architecture import size_multiple, unshuffle_factor
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a training run knows of its model."""
+    """Facts of a training run for its model card."""
 
     network: dict[str, Any]
     """Arguments of UNet2DModel."""
     parameters: int
     start: str | None
-    """The model whose weights training began with; None: random weights."""
+    """The model that training started from; None: random weights."""
     sigma: tuple[float, float]
-    """Least and greatest noise level trained on, 0-255 scale."""
+    """Lowest and highest noise level of training, 0-255 scale."""
     images: int
     epochs: float
     steps: int
     loss: str
     """Its terms, in words."""
     validation: dict[str, float]
-    """psnr_15 (dB), ssim_15, psnr_noisy_15, ssim_noisy_15, and so on for each level; other keys are left out."""
+    """psnr_15 (dB), ssim_15, psnr_noisy_15, ssim_noisy_15, and so on for each level; other keys are ignored."""
     config_yaml: str
     """The run's whole config."""
     gflop_per_megapixel: float
@@ -90,7 +90,7 @@ outside the range above were not trained.
 
 
 def _table(scores: dict[str, float]) -> str:
-    """PSNR and SSIM by noise level, of the noisy images where that is known, and of the denoised ones."""
+    """PSNR and SSIM by noise level, of the noisy images if known, and of the denoised ones."""
     levels = sorted({float(found[1]) for key in scores if (found := re.fullmatch(r"psnr_([0-9.]+)", key))})
     lines = ["| σ | noisy PSNR / SSIM | denoised PSNR / SSIM |", "|---|---|---|"]
     for level in levels:
@@ -103,7 +103,7 @@ def _table(scores: dict[str, float]) -> str:
 
 
 def render(facts: ModelFacts) -> str:
-    """The card, Markdown with YAML front matter. The licence is left to whoever publishes the model."""
+    """The card: Markdown with YAML front matter. The publisher of the model fills in the licence."""
     channels = facts.network.get("in_channels", 3)
     multiple = size_multiple(facts.network)
     k = unshuffle_factor(facts.network)

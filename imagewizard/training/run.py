@@ -1,4 +1,4 @@
-"""A training job in this process alone, without Ray: on one GPU, or on the processor's cores."""
+"""Runs a training job in this process, without Ray, on one GPU or on the CPU cores."""
 
 import os
 from functools import partial
@@ -14,11 +14,11 @@ from imagewizard.training.job import TrainingPlan
 
 
 def execute(plan: TrainingPlan, report: Reporter) -> dict[str, Any]:
-    """Trains what is left, and returns the summary; `report` gets a line now and then.
+    """Trains the remaining steps and returns the summary; `report` receives progress lines.
 
-    Raises UserError for data or options that do not work, RunLockedError if another process is at it.
+    Raises UserError if data or options do not work, RunLockedError if another process holds the run.
     """
-    from imagewizard.diffusion.denoiser import default_device  # torch, which a wrong config need not wait for
+    from imagewizard.diffusion.denoiser import default_device  # imports torch, too slow for a config error
     from imagewizard.training import in_memory, loop
 
     config = plan.config

@@ -1,7 +1,7 @@
-"""Training samples that depend on (seed, epoch, image id) alone: no device, resume or number of workers changes them.
+"""Training samples are a function of (seed, epoch, image id) alone, whatever the device, resume or number of workers.
 
-An image's key (`key`) and an epoch give random words: those of the stream PLACE decide where the crop lies, how it is
-turned and how noisy it becomes; those of the stream NOISE are its noise.
+An image's key (`key`) and an epoch give random words. Words of the stream PLACE decide the crop's position, turn and
+noise level; words of the stream NOISE are its noise.
 """
 
 import functools
@@ -12,20 +12,20 @@ from imagewizard import seeding
 from imagewizard.diffusion.schedule import NoiseSchedule
 
 PLACE, NOISE = 0, 1
-# Noise levels are drawn from a table of so many: a step of 0.02 grey levels between 2 and 75, far below what can be
-# told apart, and no device has to compute a schedule.
+# Noise levels are drawn from a table of this size, so that no device has to compute a schedule. Between 2 and 75 the
+# table has steps of 0.02 grey levels, far below any visible difference.
 LEVELS = 4096
 
 
 def key(seed: int, image_id: str) -> int:
-    """The 128 bits from which all samples of an image are drawn."""
+    """The 128-bit key from which all samples of an image are drawn."""
     return seeding.key(seed, image_id, "sample")
 
 
 def places(seed: int, images: int, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """(epochs, indices of images), int64 (count,), from a position of the endless stream of samples on.
+    """(epochs, image indices), int64 (count,) each, of the endless sample stream from position `first` on.
 
-    Every epoch draws each of the `images` once, in an order of its own.
+    Every epoch draws each of the `images` images once, in its own order.
     """
     epochs, offsets = np.divmod(np.arange(first, first + count), images)
     indices = np.empty(count, np.int64)
@@ -40,7 +40,7 @@ def _order(seed: int, images: int, epoch: int) -> np.ndarray:
 
 
 def padded(image: np.ndarray, size: int) -> np.ndarray:
-    """`image` (H, W, 3), reflected at the bottom and at the right where a side is shorter than `size`."""
+    """`image` (H, W, 3), with sides shorter than `size` reflect-padded at the bottom or right."""
     height, width = image.shape[:2]
     if height >= size and width >= size:
         return image
@@ -67,5 +67,5 @@ def levels(sigma: tuple[float, float], timesteps_of: NoiseSchedule | None = None
         return sigma[0] + share * (sigma[1] - sigma[0])
     first, last = (timesteps_of.timestep(level) for level in sigma)
     alpha_bar = np.array([timesteps_of.alpha_bar(t) for t in first + share * (last - first)])
-    # Clipped: the way there and back rounds, and ends at the schedule's least level.
+    # Clipped, because the conversion to timesteps and back rounds, and stops at the schedule's lowest level.
     return np.clip(127.5 * np.sqrt((1.0 - alpha_bar) / alpha_bar), *sigma)

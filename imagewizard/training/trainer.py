@@ -1,4 +1,4 @@
-"""The state of a training run, and the step that moves it on: one process of one or more that average gradients."""
+"""The state of a training and its update step, in one process or in several that average their gradients."""
 
 import math
 import time
@@ -22,18 +22,19 @@ from imagewizard.training.batches import Batch
 from imagewizard.training.budget import Budget
 from imagewizard.training.losses import Objective, VGG19Features
 
-# A smoothed loss so many times its least stands for a run that has blown up. The error of eps is 1 for a network that
-# finds nothing, so that a good one (0.1) cannot rise tenfold; that of x0 differs 900-fold between levels of 2 and 60.
+# A run has exploded if its smoothed loss is this many times its minimum. The error of eps is 1 for a network that finds
+# no noise, so that of a good network (0.1) never rises more than tenfold. The error of x0 differs 900-fold between
+# levels 2 and 60.
 EXPLODED = {"eps": 4.0, "x0": 10.0}
-# Smoothed over some fifty steps, because a batch of few crops may happen to hold only noisy or only clean ones.
+# Smoothing over about fifty steps, because a small batch may happen to hold only very noisy or only nearly clean crops.
 SMOOTHING = 0.98
-# A GPU works behind the process that feeds it. To ask it whether all is well is to wait for it, so that is done once in
-# so many steps; a step that failed changes nothing, nor do those that follow it.
+# Steps between checks for a failed step. A GPU runs asynchronously, and a check waits for it. A failed step does not
+# change the weights, nor does any later step, so a late check does no harm.
 CHECK_STEPS = 100
 
 
 def learning_rate(step: int, budget: Budget, config: OptimizerSection) -> float:
-    """Linear warm-up, then half a cosine down to zero at the end of the budget, or a constant."""
+    """The rate at `step`: linear warm-up, then half a cosine down to zero at the end of the budget, or a constant."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     if config.decay == "constant":
@@ -42,7 +43,7 @@ def learning_rate(step: int, budget: Budget, config: OptimizerSection) -> float:
 
 
 class StepResult:
-    """One update, seen from any of the workers. Its numbers are those of the device: to read them is to wait for it."""
+    """The result of one update, the same on all workers. Its numbers are on the device; reading them waits for it."""
 
     def __init__(self, names: list[str], values: Tensor, learning_rate: float) -> None:
         self.names = names
@@ -61,10 +62,10 @@ class StepResult:
 
 
 class Trainer:
-    """Network, averaged weights, optimizer and step. All workers hold the same, for they apply the same gradients.
+    """Network, averaged weights, optimizer and step. All workers hold the same, because they apply the same gradients.
 
-    With torch.distributed initialised, its processes share each batch. Raises UserError if network, schedule, crop and
-    noise levels cannot go together.
+    If torch.distributed is initialised, its processes share each batch. Raises UserError if the network or the schedule
+    does not fit the crop or the noise levels.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Trainer:
         features: VGG19Features | None = None,
     ) -> None:
         self.config, self.schedule, self.budget, self.device = config, schedule, budget, device
-        schedule.timestep(max(config.sigma[1], *config.validation.sigma))  # fails here rather than in some later step
+        schedule.timestep(max(config.sigma[1], *config.validation.sigma))  # fails early if the schedule is too short
         if config.data.crop % (multiple := size_multiple(unet.config)):
             raise UserError(
                 f"the network takes multiples of {multiple} pixels (got {config.data.crop})",
@@ -101,17 +102,17 @@ class Trainer:
         )
         self.step = 0
         self.watch = LossWatch(config, device)
-        # Masks of dropout are drawn from the step, so that a resume draws the same; most networks have none.
+        # The step seeds the dropout masks, so that a resume draws the same ones; most networks have no dropout.
         self._has_dropout = any(isinstance(module, nn.Dropout) and module.p for module in self.unet.modules())
         self.busy_seconds = 0.0
-        """Time spent so far in forward, backward and update; the rest is waiting for data and talking about it."""
+        """Seconds spent so far in forward pass, backward pass and update; the rest is waiting for data or reporting."""
         self._clock = _DeviceClock(device)
 
     def train_step(self, micro_batches: Sequence[Batch]) -> StepResult:
-        """One update from this worker's share of the batch.
+        """Makes one update from this worker's share of the batch.
 
-        Raises UserError, with the weights as they were, if loss or gradient is not finite or the loss has exploded (on
-        a GPU up to CHECK_STEPS later), or if a micro-batch does not fit into memory.
+        Raises UserError, and leaves the weights unchanged, if the loss or gradient is not finite or the loss has
+        exploded (on a GPU up to CHECK_STEPS steps later), or if a micro-batch does not fit into memory.
         """
         self._clock.start()
         options = self.config.optimizer
@@ -128,7 +129,7 @@ class Trainer:
         if self.workers > 1:
             dist.all_reduce(totals)
         norm = torch.nn.utils.clip_grad_norm_(self.unet.parameters(), options.clip_norm)
-        # What fused optimizers ask of torch.amp's GradScaler: where this is 1, they leave all as it was.
+        # Fused optimizers skip an update if found_inf, which torch.amp's GradScaler usually sets, is 1.
         self.optimizer.found_inf = self.watch.add(totals[0], norm, self.step)  # type: ignore[attr-defined]
         if self.device.type == "cpu" or self.step % CHECK_STEPS == 0:
             self.watch.check()
@@ -139,13 +140,13 @@ class Trainer:
         return StepResult(self.objective.terms, torch.cat([totals, norm.reshape(1)]), rate)
 
     def settle(self) -> None:
-        """Waits for the device, and takes account of it: `busy_seconds` is up to date. Raises UserError as a step."""
+        """Waits for the device and updates `busy_seconds`. Raises UserError if a step has failed."""
         self.watch.check()
         self.busy_seconds += self._clock.take()
 
     def _forward_backward(self, batch: Batch, synchronise: bool) -> Tensor:
-        """Adds a micro-batch's part of the gradient; its part of the batch's mean loss terms."""
-        # Gradients are averaged over the workers where sums over the batch are wanted: hence times their number.
+        """Adds a micro-batch's part of the gradient. Returns its part of the batch's mean loss terms."""
+        # DistributedDataParallel averages gradients over the workers, but the step needs their sum: hence the factor.
         size = self.config.optimizer.batch_size
         parallel = self._parallel
         wait = nullcontext() if synchronise or not isinstance(parallel, DistributedDataParallel) else parallel.no_sync()
@@ -157,11 +158,11 @@ class Trainer:
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-        # Outside of `except`, which would keep the failed attempt's tensors alive.
+        # Outside of `except`: its traceback would keep the failed attempt's tensors alive.
         raise UserError(*self._size_that_fits(batch), key="resources.micro_batch_size")
 
     def _size_that_fits(self, batch: Batch) -> tuple[str, str]:
-        """What to say of a micro-batch that is too large: tries smaller ones that divide the batch."""
+        """(what, fix) for a micro-batch that is too large; tries smaller sizes that divide the batch."""
         crops, side = len(batch.timesteps), self.config.data.crop
         what = f"{crops} crops of {side} x {side} do not fit into memory"
         for size in (size for size in range(crops - 1, 0, -1) if self.config.optimizer.batch_size % size == 0):
@@ -172,12 +173,13 @@ class Trainer:
                 if not is_out_of_memory(error):
                     raise
                 continue
-            return what, f"{size} do: resources.micro_batch_size={size}"
-        return what, "not even one does: lower data.crop"
+            return what, f"{size} fit: resources.micro_batch_size={size}"
+        return what, "not even one fits: lower data.crop"
 
     @torch.no_grad()
     def _average_weights(self) -> None:
-        # Ramped up as in Karras et al. 2024 (the power-function idea): the first averages forget the start.
+        # The decay ramps up (compare the power-function EMA of Karras et al. 2024), so that early averages soon
+        # forget the initial weights.
         decay = min(self.config.optimizer.ema_decay, self.step / (self.step + 10))
         torch._foreach_lerp_(list(self.ema.values()), list(self.unet.parameters()), 1.0 - decay)
 
@@ -189,20 +191,21 @@ class Trainer:
 
 
 class LossWatch:
-    """Sees when a run has blown up, on the device, so that no step has to wait for its numbers."""
+    """Detects failed and exploded runs on the device, so that no step has to wait for its numbers."""
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
-        # What a network that finds no noise would get: the first batch may be of clean crops.
+        # Highest loss of a network that finds no noise. It bounds the first loss from below, because the first batch
+        # may hold only nearly clean crops.
         self._blind = sigma_to_std(config.sigma[1]) ** 2 if config.loss.mse == "x0" else 1.0
         self._exploded = EXPLODED[config.loss.mse]
         self.smoothed = torch.full((), math.inf, device=device)
         self.least = torch.full((), math.inf, device=device)
         self._failed = torch.zeros((), dtype=torch.bool, device=device)
         self._seen = torch.zeros(5, dtype=torch.float64, device=device)
-        """Of the newest step, or of the one that failed: step, loss, gradient's norm, least and smoothed loss."""
+        """Step, loss, gradient norm, minimum and smoothed loss of the newest step, or of the one that failed."""
 
     def add(self, loss: Tensor, norm: Tensor, step: int) -> Tensor:
-        """Takes note of a step; 1.0 (shape ()) if its update, or one before, would spoil the weights, else 0.0."""
+        """Records a step. Returns 1.0 (shape ()) if it or an earlier step has failed, else 0.0."""
         previous = torch.where(self.smoothed.isfinite(), self.smoothed, loss.clamp(min=self._blind))
         self.smoothed = SMOOTHING * previous + (1.0 - SMOOTHING) * loss
         self.least = torch.minimum(self.least, self.smoothed)
@@ -213,7 +216,7 @@ class LossWatch:
         return self._failed.float()
 
     def check(self) -> None:
-        """Raises UserError if a step has failed; every worker has seen the same numbers."""
+        """Raises UserError if a step has failed, on every worker alike, because all see the same numbers."""
         if not self._failed:
             return
         step, loss, norm, least, smoothed = self._seen.tolist()
@@ -225,7 +228,7 @@ class LossWatch:
 
 
 class _DeviceClock:
-    """Seconds that a device spends between `start` and `stop`, measured by itself where it works behind us."""
+    """Seconds that a device spends between `start` and `stop`; CUDA events measure an asynchronous device."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
@@ -244,7 +247,7 @@ class _DeviceClock:
             self._spans[-1][1].record()
 
     def take(self) -> float:
-        """What has come together since the last call; waits for the device."""
+        """Seconds since the last call; waits for the device."""
         if self._cuda:
             torch.cuda.synchronize()
             self._seconds = sum(begin.elapsed_time(end) for begin, end in self._spans) / 1e3

@@ -1,4 +1,4 @@
-"""How well the averaged weights denoise: PSNR and SSIM on fixed images with fixed noise, and panels to look at."""
+"""Scores the averaged weights: PSNR and SSIM on fixed images with fixed noise, and panels to look at."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from imagewizard.tracking.panels import ValidationPanel
 
 @dataclass
 class ValidationScores:
-    """Sums over images, so that those of several workers can be added up."""
+    """Sums of scores over images, so that the sums of several workers can be added."""
 
     sums: np.ndarray
     """float64, (levels, len(SCORES))."""
@@ -36,9 +36,9 @@ def score(
     images: Iterable[tuple[str, np.ndarray]],
     seed: int,
 ) -> ValidationScores:
-    """Denoises (id, uint8 (H, W, 3)) images at every level; panels of the first ones at the middle level.
+    """Denoises and scores images (id, uint8 (H, W, 3)) at every level; panels show the first ones at the middle level.
 
-    The noise depends on (seed, image id, level) alone; the protocol is the bulk job's (float noise, rounded output).
+    The noise depends on (seed, image id, level) alone. As in a bulk job, noise is float and the output is rounded.
     """
     section = DenoiseSection(mode=options.mode, steps=options.steps)
     denoiser = Denoiser(DDPM(unet, schedule, section), section, len(options.sigma))
@@ -50,7 +50,7 @@ def score(
         restored = [pixels.to_uint8(x) for x in denoiser([pixels.to_tensor(y) for y in noisy], options.sigma)]
         for level, (y, x) in enumerate(zip(noisy, restored, strict=True)):
             row = {}
-            for name, metric in METRICS.items():  # an image that is smaller than SSIM's window has none: 0 counts
+            for name, metric in METRICS.items():  # an image smaller than SSIM's window has no SSIM and counts as 0
                 row[noisy_column(name)] = metric.measure(reference, y) or 0.0
                 row[name] = metric.measure(reference, x) or 0.0
             scores.sums[level] += [row[column] for column in SCORES]

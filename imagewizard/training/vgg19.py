@@ -1,4 +1,4 @@
-"""VGG19's layers and its weights file, checked as far as that goes without torch: for the driver."""
+"""VGG19's layers, and the checks of its weights file that need no torch, so that the driver can run them."""
 
 import os
 import urllib.request
@@ -19,7 +19,7 @@ BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
 
 
 def layer_indices() -> dict[str, int]:
-    """Where relu1_1 ... relu5_4 stand in torchvision's `vgg19().features`: convolution, ReLU, ..., pooling a block."""
+    """Index of relu1_1 ... relu5_4 in torchvision's `vgg19().features`; a block is convolution, ReLU, ..., pooling."""
     indices, index = {}, 0
     for block, (_, convolutions) in enumerate(BLOCKS, start=1):
         for number in range(1, convolutions + 1):
@@ -49,7 +49,7 @@ def parameter_shapes(layers: list[str]) -> dict[str, tuple[int, ...]]:
 
 
 def check_shapes(weights: str, found: dict[str, tuple[int, ...]], layers: list[str]) -> None:
-    """Raises UserError naming the first parameter that `layers` need and that is missing or has another shape."""
+    """Raises UserError, which names the first parameter for `layers` that is missing or has a wrong shape."""
     for name, shape in parameter_shapes(layers).items():
         if name not in found:
             raise UserError(
@@ -62,9 +62,9 @@ def check_shapes(weights: str, found: dict[str, tuple[int, ...]], layers: list[s
 
 
 def check(weights: str, layers: list[str]) -> None:
-    """Raises UserError unless `weights` can be had and, as far as can be seen without torch, hold what `layers` need.
+    """Raises UserError unless `weights` exist and hold the parameters of `layers`, as far as visible without torch.
 
-    `weights`: `torchvision`, or a local or s3:// file, .safetensors or .pth; of a .pth only its being there is checked.
+    `weights`: `torchvision`, or a local or s3:// file, .safetensors or .pth. For a .pth only existence is checked.
     """
     parameter_shapes(layers)
     suffix = PurePosixPath(weights).suffix
@@ -91,7 +91,7 @@ def _check_file(weights: str, suffix: str, layers: list[str]) -> None:
 
 
 def _check_download() -> None:
-    """Raises UserError unless torchvision's weights are in torch.hub's cache, or their server answers in seconds."""
+    """Raises UserError unless torchvision's weights are in torch.hub's cache or their server answers within seconds."""
     caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     cache = Path(os.environ.get("TORCH_HOME") or caches / "torch").expanduser()
     if (cache / "hub" / "checkpoints" / PurePosixPath(TORCHVISION_URL).name).is_file():
@@ -102,6 +102,6 @@ def _check_download() -> None:
     except OSError as error:
         raise UserError(
             f"{TORCHVISION_URL} cannot be reached ({one_line(error)})",
-            f"where it can, download it, and give that file instead of `{TORCHVISION}`",
+            f"download it on another machine, and give that file instead of `{TORCHVISION}`",
             KEY,
         ) from None

@@ -103,7 +103,7 @@ def test_training_resumes_after_a_killed_driver(undisturbed: Path) -> None:
     job.communicate()
     assert not (run / "summary.json").exists()
     assert checkpoints.latest_step(str(run)) < STEPS
-    assert "goes on from what is there" in end(start(undisturbed, "driver"))
+    assert "(resumes)" in end(start(undisturbed, "driver"))
     assert_equal_end(undisturbed, run)
 
 

@@ -32,7 +32,7 @@ def test_train_in_s3_then_denoise_with_the_trained_model(bucket: str, tmp_path: 
     data["data"]["validation"] = f"{bucket}/validation"
     (tmp_path / "train.yaml").write_text(json.dumps(data))  # JSON is YAML
 
-    assert f"the model lies in {bucket}/run/model" in run("train", str(tmp_path / "train.yaml"))
+    assert f"the model is in {bucket}/run/model" in run("train", str(tmp_path / "train.yaml"))
     assert checkpoints.latest_step(f"{bucket}/run") == 7
     steps = [row["step"] for row in history.of_kind(history.read(f"{bucket}/run"), "validation")]
     assert steps == [0, 4, 7]

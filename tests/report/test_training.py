@@ -51,7 +51,7 @@ def test_the_tables_hold_validations_and_events(whole_page: Page) -> None:
         expected += [f"{row['psnr']:.2f}{' ★' if row['step'] == 1500 else ''}"]
         expected += [f"{row[f'ssim_{sigma}']:.4f}" for sigma in (15, 25, 50)]
         assert whole_page.rows[1 + number] == expected
-    assert whole_page.rows[-1] == ["430", "worker 1 died (actor unexpectedly exited); going on from step 375"]
+    assert whole_page.rows[-1] == ["430", "worker 1 died (actor unexpectedly exited); resuming from step 375"]
 
 
 def test_what_was_run(whole_run: Path, whole_page: Page) -> None:

@@ -59,7 +59,7 @@ def rows_until(last: int, every: int = 10, steps: int = 1500, perceptual: bool =
     for step in range(every, last + 1, every):
         rows.append(train_row(step, steps, perceptual))
         if step == 430:
-            rows.append(event_row(step, "worker 1 died (actor unexpectedly exited); going on from step 375"))
+            rows.append(event_row(step, "worker 1 died (actor unexpectedly exited); resuming from step 375"))
         if step % (STEPS_AN_EPOCH * 2) == 0:
             rows.append(validation_row(step))
     return rows

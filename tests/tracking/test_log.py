@@ -104,11 +104,11 @@ def test_resume_after_a_half_written_line(tmp_path: Path) -> None:
 
 def test_event_of_a_run_whose_workers_are_gone(run: str) -> None:
     logged(run, 0, [train_row(10), train_row(20), train_row(30)])
-    add_event(run, 10, "worker 0 died (killed); going on from step 10")
+    add_event(run, 10, "worker 0 died (killed); resuming from step 10")
     found = lines(run)
     assert [(row["kind"], row["step"]) for row in found] == [("train", 10), ("train", 20), ("train", 30), ("event", 10)]
-    assert found[-1]["text"] == "worker 0 died (killed); going on from step 10" and found[-1]["time"] > 1.7e9
-    assert history.line(found[-1]) == "step 10  worker 0 died (killed); going on from step 10"
+    assert found[-1]["text"] == "worker 0 died (killed); resuming from step 10" and found[-1]["time"] > 1.7e9
+    assert history.line(found[-1]) == "step 10  worker 0 died (killed); resuming from step 10"
 
 
 def test_event_before_anything_else(run: str) -> None:

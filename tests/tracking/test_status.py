@@ -63,7 +63,7 @@ def test_the_text_of_a_stopped_run(run: Path) -> None:
     )
     assert lines[2] == "  33.3 % done, 3.0 % overhead"
     assert lines[3].startswith("  step 450  validation  psnr ") and lines[4].startswith("  best: step 300  validation")
-    assert lines[5] == "  step 430  worker 1 died (actor unexpectedly exited); going on from step 375"
+    assert lines[5] == "  step 430  worker 1 died (actor unexpectedly exited); resuming from step 375"
     assert lines[-3] == f"  checkpoint {run}/checkpoints/step-00000450"
     assert lines[-1] == "  run the same `imagewizard train` command again to resume"
 

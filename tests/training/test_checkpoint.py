@@ -140,7 +140,7 @@ def test_broken_checkpoint_is_named(tmp_path: Path, name: str, damage: str) -> N
         path.mkdir()
     line = refusal(tmp_path)
     assert line.startswith(f"{NAME}: cannot be read (")
-    assert line.endswith("); bring it back, or start anew in another output")
+    assert line.endswith("); restore it, or start again in another output")
 
 
 @pytest.mark.parametrize("numbers", ["[]", "{}", '{"step": null, "smoothed_loss": 1, "least_loss": 1}', "3"])
@@ -165,7 +165,7 @@ def test_checkpoint_of_another_architecture(tmp_path: Path, network: dict) -> No
     (tmp_path / "other").mkdir()
     saved(tmp_path / "one")
     saved(tmp_path / "other", network=network)
-    line = f"{NAME}: holds another architecture than model or network says; give another output"
+    line = f"{NAME}: holds another architecture than model or network; give another output"
     assert refusal(tmp_path / "one", network=network) == line
     assert refusal(tmp_path / "other") == line
 

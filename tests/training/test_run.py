@@ -39,7 +39,7 @@ def test_training_without_ray_and_the_like(photographs: Path, tmp_path: Path) ->
     recipe.write_text(json.dumps(train_config(photographs, tmp_path / "run").model_dump(mode="json")))  # JSON is YAML
     done = command(recipe, program=("-c", WITHOUT))
     assert done.returncode == 0, done.stderr
-    assert f"finished after 7 steps; the model lies in {tmp_path}/run/model" in done.stdout
+    assert f"finished after 7 steps; the model is in {tmp_path}/run/model" in done.stdout
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names >= {"job.yaml", "manifest", "metrics.jsonl", "checkpoints", "panels", "model", "summary.json"}
     assert yaml.safe_load((tmp_path / "run/job.yaml").read_text())["kind"] == "train"

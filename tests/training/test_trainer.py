@@ -282,12 +282,12 @@ def full_above(run: Trainer, crops: int) -> None:
 @pytest.mark.parametrize(
     ("crops", "room", "hint"),
     [
-        (4, 3, "2 do: resources.micro_batch_size=2"),
-        (4, 1, "1 do: resources.micro_batch_size=1"),
-        (14, 5, "2 do: resources.micro_batch_size=2"),  # 3 would not divide the batch
-        (15, 14, "5 do: resources.micro_batch_size=5"),
-        (4, 0, "not even one does: lower data.crop"),
-        (1, 0, "not even one does: lower data.crop"),
+        (4, 3, "2 fit: resources.micro_batch_size=2"),
+        (4, 1, "1 fit: resources.micro_batch_size=1"),
+        (14, 5, "2 fit: resources.micro_batch_size=2"),  # 3 would not divide the batch
+        (15, 14, "5 fit: resources.micro_batch_size=5"),
+        (4, 0, "not even one fits: lower data.crop"),
+        (1, 0, "not even one fits: lower data.crop"),
     ],
 )
 def test_batch_that_does_not_fit_is_told_the_size_that_does(crops: int, room: int, hint: str) -> None:

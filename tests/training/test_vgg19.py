@@ -100,7 +100,7 @@ def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(vgg19, "TORCHVISION_URL", url)
     line = refusal("torchvision")
-    assert url in line and "download it, and give that file" in line
+    assert url in line and "download it on another machine, and give that file" in line
 
 
 # --- what is refused
