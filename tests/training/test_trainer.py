@@ -305,6 +305,9 @@ def test_other_errors_are_not_taken_for_full_memory() -> None:
         train(run, 1)
 
 
+LOWER = "give a lower level or another model"
+
+
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
@@ -312,11 +315,14 @@ def test_other_errors_are_not_taken_for_full_memory() -> None:
             {"network": tiny_network(8), "data": {"crop": 24}},
             "data.crop: the network takes multiples of 16 pixels (got 24); give one of them",
         ),
-        ({"sigma": [2.0, 30_000.0]}, "sigma: 30000 is beyond the model's schedule, which ends at 20069"),
-        ({"schedule": {"num_train_timesteps": 10}}, "sigma: 60 is beyond the model's schedule, which ends at 42"),
+        ({"sigma": [2.0, 30_000.0]}, f"sigma: 30000 is beyond the model's schedule, which ends at 20069; {LOWER}"),
+        (
+            {"schedule": {"num_train_timesteps": 10}},
+            f"sigma: 60 is beyond the model's schedule, which ends at 42; {LOWER}",
+        ),
         (
             {"sigma": [2.0, 30.0], "schedule": {"num_train_timesteps": 10}},  # validation is at 50
-            "sigma: 50 is beyond the model's schedule, which ends at 42",
+            f"sigma: 50 is beyond the model's schedule, which ends at 42; {LOWER}",
         ),
     ],
 )
