@@ -1,4 +1,4 @@
-"""The published recipe, in a small form: a tiny network on a tiny BSDS500, from its first step to its last."""
+"""The published recipe in small: a tiny network on a tiny BSDS500, from first step to last."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def _arguments(config: dict) -> dict:
     return {key: value for key, value in config.items() if not key.startswith("_")}
 
 
-def test_recipe_is_the_configs_from_random_weights() -> None:
+def test_recipe_is_that_of_the_config_with_random_weights() -> None:
     config = celebahq.recipe_config(["optimizer.epochs=3"])
     assert config.model is None and config.network == celebahq.NETWORK
     assert (config.loss.mse, config.optimizer.batch_size, config.optimizer.epochs) == ("x0", 8, 3)

@@ -1,4 +1,4 @@
-"""gpu_check runs its steps in order, leaves out what the time does not allow, and writes what it has."""
+"""gpu_check runs its steps in order, skips steps that do not fit in the time, and writes its results."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from imagewizard.benchmarks.step import Step
 
 
 class Clock:
-    """Goes on by what a step says that it takes."""
+    """A clock that advances by each step's estimated duration."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -32,7 +32,7 @@ class Clock:
         return Step(name, run, lambda: seconds)
 
 
-def test_steps_run_in_order_and_what_does_not_fit_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_steps_run_in_order_and_skipped_ones_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clock, out = Clock(), tmp_path / "out" / "check.json"
     steps = [clock.step("first", 10), clock.step("long", 50), clock.step("short", 5)]
     assert run_all(steps, Results(out), deadline=30.0 + MARGIN_SECONDS, clock=clock)
@@ -44,7 +44,7 @@ def test_steps_run_in_order_and_what_does_not_fit_is_told(tmp_path: Path, capsys
     assert "not run" in printed and "curve" not in printed
 
 
-def test_error_ends_it_and_what_was_found_is_kept(tmp_path: Path) -> None:
+def test_error_ends_the_check_and_results_are_kept(tmp_path: Path) -> None:
     clock, out = Clock(), tmp_path / "check.json"
     steps = [clock.step("first", 1), clock.step("second", 1, fails=True), clock.step("third", 1)]
     assert not run_all(steps, Results(out), deadline=100.0, clock=clock)
@@ -59,7 +59,7 @@ def test_options_that_go_together(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_small_form_without_a_gpu(tmp_path: Path) -> None:
-    """As a user runs it, for half a minute: the dear steps are left out, and named."""
+    """Runs it like a user, for half a minute: slow steps are skipped and shown."""
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     out = tmp_path / "check.json"

@@ -1,4 +1,4 @@
-"""The steps of gpu_check in their small form; figures of a GPU are not to be had here."""
+"""The steps of gpu_check in their small form, without a GPU."""
 
 import pytest
 
@@ -15,13 +15,13 @@ def bench() -> Bench:
     return found
 
 
-def test_rate_is_calls_a_second(bench: Bench) -> None:
+def test_rate_is_in_calls_per_second(bench: Bench) -> None:
     calls: list[int] = []
-    rate = bench.rate(lambda: calls.append(1), 0.8)  # a tenth of a second here
+    rate = bench.rate(lambda: calls.append(1), 0.8)  # an eighth of this without a GPU
     assert rate == pytest.approx((len(calls) - 2) / 0.1, rel=0.5)
 
 
-def test_precision_of_a_bulk_job_loses_next_to_nothing(bench: Bench) -> None:
+def test_precision_of_a_bulk_job_loses_almost_nothing(bench: Bench) -> None:
     assert abs(gpu_steps._bfloat16(bench)["greatest difference, dB"]) < 0.1
 
 

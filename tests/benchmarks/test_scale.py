@@ -1,4 +1,4 @@
-"""The scale benchmark measures a real job without its network, and leaves its run whole."""
+"""The scale benchmark measures a real job without its network; the run is complete."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ def test_a_job_with_the_stand_in_is_measured(tmp_path: Path) -> None:
     blocks = len(list((tmp_path / "run" / "results").iterdir()))
     assert (cost.images, cost.files) == (IMAGES, 1)
     assert 1 <= cost.most_files <= IMAGES
-    # The steady part of the job, from its first commit on, is a part of the whole.
+    # The steady part, from the first commit on, is shorter than the whole job.
     assert 0 < cost.milliseconds_per_image * IMAGES / 2 / 1000 < cost.seconds
     assert cost.driver_megabytes > 50 and cost.workers_megabytes > 100, "an interpreter; Ray and its workers"
     assert 0 < cost.megabytes < 1 and cost.driver_milliseconds_per_block > 0
@@ -40,12 +40,12 @@ def test_a_job_with_the_stand_in_is_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_the_stand_ins_rows_are_whole(tmp_path: Path) -> None:
+def test_the_stand_ins_rows_are_complete(tmp_path: Path) -> None:
     scale.measure(100, tmp_path)
     rows = sql.records_of(str(tmp_path / "run"), "SELECT * FROM results")
     for row in rows:
         assert (row[schema.STATUS], row[schema.WIDTH], row[schema.SIGMA]) == ("ok", scale.SIDE, 25.0)
-        # The noisy image, clipped and rounded: what clipping takes from the noise is all that it gains.
+        # The output is the noisy image, clipped and rounded; it gains only by clipping.
         assert 0 < row["psnr"] - row["psnr_noisy"] < 3.0
 
 

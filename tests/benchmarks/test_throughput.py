@@ -1,4 +1,4 @@
-"""The throughput benchmark does the same work in three ways, and its rates are what a clock beside it shows."""
+"""The throughput benchmark does the same work in three ways, and its rates match an independent clock."""
 
 import queue
 import threading
@@ -43,7 +43,7 @@ def test_the_plain_loop_scores_every_image_before_and_after(
     assert len(scored) == 4 * IMAGES
 
 
-def test_the_bare_loop_denoises_its_share_between_the_times_that_it_tells(
+def test_the_bare_loop_denoises_its_share_between_its_reported_times(
     photos: list[Path], model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     denoised: list[int] = []
@@ -54,7 +54,7 @@ def test_the_bare_loop_denoises_its_share_between_the_times_that_it_tells(
         return lambda noisy, sigmas: (denoised.append(len(noisy)), denoiser(noisy, sigmas))[1]
 
     monkeypatch.setattr(throughput, "_load", counting)
-    monkeypatch.setattr(throughput.torch, "set_num_threads", lambda threads: None)  # of this process, for good
+    monkeypatch.setattr(throughput.torch, "set_num_threads", lambda threads: None)  # this process keeps it
     spans: queue.Queue = queue.Queue()
     before = time.time()
     throughput._bare_loop(photos, 25.0, model, threading.Barrier(1), spans)
@@ -67,7 +67,7 @@ def test_the_bare_loop_denoises_its_share_between_the_times_that_it_tells(
 def test_the_pipelines_rates_are_those_of_a_bulk_job_on_the_same_images(
     photos: list[Path], model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The two other ways, which the tests above run, are left out."""
+    """Skips the other two ways, which the tests above run."""
     monkeypatch.setattr(throughput, "_bare_rate", lambda paths, sigma, name: 2.0 * len(paths))
     monkeypatch.setattr(throughput, "_plain_rate", lambda paths, sigma, name: 1.0 * len(paths))
     summaries: list[dict] = []

@@ -35,7 +35,7 @@ class Scaled(Section):
 
 
 class Kinds(Section):
-    """A union of sections that `kind` tells apart."""
+    """A union of sections, selected by `kind`."""
 
     noise: Annotated[Fixed | Scaled, Field(discriminator="kind")] | None = None
 
@@ -50,7 +50,7 @@ def complaint(model: type[Section], data: dict) -> str:
 # --- reading
 
 
-def test_file_then_words_on_top(tmp_path: Path) -> None:
+def test_words_override_the_file(tmp_path: Path) -> None:
     path = tmp_path / "job.yaml"
     path.write_text("input: photos\noutput: run\ndenoise: {steps: 3, lambda: 0.25}\nnoise:\n  sigma: [15, 25]\n")
     job = load(DenoiseConfig, str(path), [])
@@ -58,7 +58,7 @@ def test_file_then_words_on_top(tmp_path: Path) -> None:
     assert job.noise == NoiseSection(sigma=[15.0, 25.0])
     changed = load(DenoiseConfig, str(path), ["denoise.steps=5", "noise.sigma=50", "denoise.steps=6", "input=other"])
     assert changed.denoise.steps == 6  # the last word wins
-    assert changed.denoise.blend_lambda == 0.25  # what stands beside it in the file stays
+    assert changed.denoise.blend_lambda == 0.25  # other keys of the file stay
     assert changed.noise == NoiseSection(sigma=[50.0])
     assert changed.input == "other"
 
@@ -82,7 +82,7 @@ def test_words_hold_yaml_values() -> None:
         assert read == value and type(read) is type(value), text
 
 
-def test_null_takes_a_section_away_and_a_key_brings_it_back(tmp_path: Path) -> None:
+def test_null_removes_a_section_and_a_key_restores_it(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text("noise: {kind: scaled, peak: 4}\n")
     assert load(Kinds, str(tmp_path / "job.yaml"), ["noise=null"]).noise is None
     again = load(Kinds, str(tmp_path / "job.yaml"), ["noise=null", "noise.kind=scaled"])
@@ -94,7 +94,7 @@ def test_config_is_fixed_once_checked() -> None:
         DenoiseSection().mode = "ddim"  # type: ignore[misc]
 
 
-def test_words_that_are_wrong() -> None:
+def test_wrong_words_are_refused() -> None:
     for word in ("sigma", "=3", ".a=3", "a..b=3", "a.=3"):
         with pytest.raises(UserError, match=r"is no key=value; write it as e.g. noise.sigma=25"):
             load(Anything, None, [word])
@@ -103,7 +103,7 @@ def test_words_that_are_wrong() -> None:
             load(Anything, None, [word])
 
 
-def test_files_that_are_no_config(tmp_path: Path) -> None:
+def test_files_other_than_configs_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     for content, reason in {
         b"a: [1\nb: 2": "cannot be read as YAML: ",
@@ -210,14 +210,14 @@ def test_complaints_about_a_training(change: dict, line: str) -> None:
     ("noise", "line"),
     [
         ({"kind": "fixed", "sgma": 1}, "noise.sgma: unknown key; did you mean sigma?"),
-        ({"kind": "fixed", "peak": 1}, "noise.peak: unknown key; known keys: kind, sigma"),  # of the other kind
+        ({"kind": "fixed", "peak": 1}, "noise.peak: unknown key; known keys: kind, sigma"),  # a key of the other kind
         ({"kind": "fixed", "sigma": "x"}, "noise.sigma: must be a valid number (got 'x')"),
         ({"kind": "scaled", "peak": 0}, "noise.peak: must be greater than 0 (got 0)"),
         *[(noise, "noise: ") for noise in ({}, {"kind": "salt"}, {"kind": None}, 3, [1])],
     ],
     ids=str,
 )
-def test_complaints_about_a_section_that_has_several_kinds(noise: object, line: str) -> None:
+def test_complaints_about_a_section_with_several_kinds(noise: object, line: str) -> None:
     assert complaint(Kinds, {"noise": noise}).startswith(line)
 
 

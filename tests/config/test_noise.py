@@ -18,13 +18,13 @@ def noise(*words: str) -> NoiseSection:
 
 
 @pytest.mark.parametrize("kind", synthetic.KINDS)
-def test_parameters_of_a_section_are_those_of_its_kind(kind: str) -> None:
+def test_parameters_of_a_section_match_its_kind(kind: str) -> None:
     section = noise(f"noise.kind={kind}")
     assert section.kind == kind
     assert section.params.keys() == inspect.signature(synthetic.KINDS[kind]).parameters.keys()
 
 
-def test_without_a_kind_it_is_the_default_of_the_code() -> None:
+def test_section_without_a_kind_is_the_default_noise() -> None:
     section = noise("noise.sigma=30")
     assert synthetic.make(section.kind, section.params) == synthetic.DEFAULT
     assert section.sigma == [30.0]
@@ -37,6 +37,6 @@ def test_parameters_of_gaussian_noise() -> None:
 
 
 @pytest.mark.parametrize("levels", ["[]", "[25,25]", "-1", "1001"])
-def test_levels_that_cannot_be_are_refused(levels: str) -> None:
+def test_impossible_levels_are_refused(levels: str) -> None:
     with pytest.raises(UserError, match=r"^noise\.sigma"):
         noise(f"noise.sigma={levels}")

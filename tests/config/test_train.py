@@ -31,7 +31,7 @@ def refusal(*words: str) -> str:
     return str(error.value)
 
 
-def test_least_config_has_the_documented_defaults() -> None:
+def test_minimal_config_has_the_documented_defaults() -> None:
     config = least()
     assert (config.sigma, config.draw, config.loss.mse, config.loss.perceptual) == ((2.0, 60.0), "sigma", "eps", None)
     assert (config.data.crop, config.data.small, config.precision) == (96, "pad", "bf16")
@@ -69,7 +69,7 @@ def test_recipe_of_the_embedded_model() -> None:
 
 
 def test_recipe_of_the_fine_tuning() -> None:
-    """As the contract states it, and as the file's comments say."""
+    """The published values, and those in the file's comments."""
     config = load(TrainConfig, str(CONFIGS / "finetune-celebahq.yaml"), [])
     assert (config.model, config.network) == ("google/ddpm-celebahq-256", None)
     assert config.loss.mse == "x0" and config.loss.perceptual is not None
@@ -90,7 +90,7 @@ def test_recipe_of_the_fine_tuning() -> None:
     )
 
 
-# --- how a batch is spread
+# --- splitting a batch
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_automatic_micro_batch_divides_the_batch_with_one_for_each_worker(batch:
     assert config.micro_batch_size(config.most_workers) == size
 
 
-def test_micro_batch_that_is_given_is_taken() -> None:
+def test_configured_micro_batch_is_used() -> None:
     config = least("resources.micro_batch_size=2", "resources.workers=4")
     assert [config.micro_batch_size(workers) for workers in (1, 4, 8)] == [2, 2, 2]
     assert TrainTask(config, images=10, validation=[], micro_batch_size=2, threads=1).rows_per_step == 8
@@ -122,7 +122,7 @@ def test_steps_are_those_of_the_epochs_rounded_up(epochs: float, images: int, st
     assert TrainTask(config, images, validation=[], micro_batch_size=16, threads=1).steps == steps
 
 
-# --- what is refused
+# --- refusals
 
 
 @pytest.mark.parametrize("missing", ["output", "data.train", "data.validation", "optimizer.epochs"])
@@ -180,7 +180,7 @@ WORKERS = "resources.workers: must be a number or [least, greatest] with 1 <= le
         ("resources.gpus_per_worker=2", "resources.gpus_per_worker: must be less than or equal to 1 or 'auto' (got 2)"),
     ],
 )
-def test_values_that_cannot_be(word: str, line: str) -> None:
+def test_impossible_values_are_refused(word: str, line: str) -> None:
     assert refusal(word) == line
 
 
@@ -197,5 +197,5 @@ def test_values_that_cannot_be(word: str, line: str) -> None:
         ),
     ],
 )
-def test_batch_with_less_than_a_piece_for_each_worker(words: list[Any], line: str) -> None:
+def test_batch_with_fewer_pieces_than_workers_is_refused(words: list[Any], line: str) -> None:
     assert refusal(*words) == f"{line}; raise it, or lower micro_batch_size or resources.workers"

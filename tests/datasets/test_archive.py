@@ -1,4 +1,4 @@
-"""Archives good and bad: what is wanted comes out, and nothing is written anywhere else."""
+"""Archives good and bad: the wanted files are extracted, and nothing else is written."""
 
 import gzip
 import io
@@ -42,7 +42,7 @@ MEMBERS = {"BSR/data/train/a.jpg": b"a" * 9, "BSR/train/Thumbs.db": b"x", "./val
 
 
 @pytest.mark.parametrize("kind", ["gz", "plain", "zip"])
-def test_what_is_wanted_comes_out_under_its_own_name(tmp_path: Path, kind: str) -> None:
+def test_wanted_files_are_extracted_under_their_names(tmp_path: Path, kind: str) -> None:
     if kind == "zip":
         path = zip_of(tmp_path / "a", MEMBERS)
     else:
@@ -60,7 +60,7 @@ def test_zip_names_with_backslashes_are_paths(tmp_path: Path) -> None:
     "name", ["../train/a.jpg", "x/../../train/a.jpg", "/train/a.jpg", "..\\train\\a.jpg", "../b.mat"]
 )
 @pytest.mark.parametrize("make", [tar_of, zip_of])
-def test_a_path_that_leads_out_is_refused(tmp_path: Path, name: str, make: object) -> None:
+def test_a_path_out_of_the_folder_is_refused(tmp_path: Path, name: str, make: object) -> None:
     path = make(tmp_path / "a", {name: b"evil"})  # type: ignore[operator]
     with pytest.raises(archive.ArchiveError, match="points outside"):
         archive.unpack(path, tmp_path / "in" / "out", place)
@@ -68,7 +68,7 @@ def test_a_path_that_leads_out_is_refused(tmp_path: Path, name: str, make: objec
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
-def test_links_and_devices_are_refused_where_an_image_should_be(tmp_path: Path, kind: bytes) -> None:
+def test_links_and_devices_in_place_of_an_image_are_refused(tmp_path: Path, kind: bytes) -> None:
     info = tarfile.TarInfo("train/a.jpg")
     info.type, info.linkname = kind, "/etc/passwd"
     with pytest.raises(archive.ArchiveError, match=r"'train/a.jpg' is a link"):
@@ -76,7 +76,7 @@ def test_links_and_devices_are_refused_where_an_image_should_be(tmp_path: Path, 
     assert not (tmp_path / "out").exists()
 
 
-def test_a_name_that_no_disk_can_hold_is_refused(tmp_path: Path) -> None:
+def test_a_name_with_a_null_byte_is_refused(tmp_path: Path) -> None:
     info = tarfile.TarInfo("train/a.jpg")
     info.pax_headers = {"path": "train/a\0.jpg"}
     with pytest.raises(archive.ArchiveError, match="embedded null"):
@@ -102,7 +102,7 @@ def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [tar_of, zip_of])
-def test_two_files_of_one_name_and_bombs_are_refused(tmp_path: Path, make: object) -> None:
+def test_duplicate_names_and_bombs_are_refused(tmp_path: Path, make: object) -> None:
     path = make(tmp_path / "a", {"x/train/a.jpg": b"1", "y/train/a.jpg": b"2"})  # type: ignore[operator]
     with pytest.raises(archive.ArchiveError, match=r"'y/train/a.jpg' is there twice"):
         archive.unpack(path, tmp_path / "out", place)
@@ -113,7 +113,7 @@ def test_two_files_of_one_name_and_bombs_are_refused(tmp_path: Path, make: objec
 
 
 @pytest.mark.parametrize("make", [tar_of, zip_of])
-def test_many_files_that_are_too_large_together_are_refused(
+def test_files_with_too_large_a_total_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: object
 ) -> None:
     monkeypatch.setattr(archive, "MAX_BYTES", 25)
@@ -157,7 +157,7 @@ def broken_archives() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", broken_archives())
-def test_a_broken_archive_is_an_archive_error_of_one_line(tmp_path: Path, kind: str) -> None:
+def test_a_broken_archive_gives_a_one_line_error(tmp_path: Path, kind: str) -> None:
     (tmp_path / "a").write_bytes(broken_archives()[kind])
     with pytest.raises(archive.ArchiveError) as caught:
         archive.unpack(tmp_path / "a", tmp_path / "out", place)

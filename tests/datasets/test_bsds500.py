@@ -1,4 +1,4 @@
-"""BSDS500 into manifests: from folders, archives and a server, and what is no BSDS500 is refused."""
+"""BSDS500 becomes manifests, from folders, archives and a server; other data is refused."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def source(original: Path, tmp_path: Path) -> Path:
-    """A copy that a test may spoil: its files are links, to be replaced and not written to."""
+    """A copy that a test may change; its files are links, so replace them, do not write to them."""
     return Path(shutil.copytree(original, tmp_path / "source", copy_function=os.link))
 
 
@@ -64,7 +64,7 @@ def replace(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def test_a_folder_is_listed_where_it_lies(original: Path, tmp_path: Path) -> None:
+def test_a_folder_is_listed_in_place(original: Path, tmp_path: Path) -> None:
     assert prepare(original, tmp_path / "out") == COUNTS
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(f"{name}.parquet" for name in COUNTS)
     for name, count in COUNTS.items():
@@ -79,7 +79,7 @@ def test_a_folder_is_listed_where_it_lies(original: Path, tmp_path: Path) -> Non
     assert ids["train"][0] == "train/train-000.jpg" and ids["finetune"] == ids["train"] + ids["test"]
 
 
-def test_a_manifest_is_one_that_a_job_reads(original: Path, tmp_path: Path) -> None:
+def test_a_job_reads_the_manifest(original: Path, tmp_path: Path) -> None:
     prepare(original, tmp_path / "out")
     shards.check_source(str(tmp_path / "out" / "benchmark.parquet"))
     index = shards.write(str(tmp_path / "run"), str(tmp_path / "out" / "benchmark.parquet"), None)
@@ -111,7 +111,7 @@ def test_an_archive_is_unpacked_beside_the_manifests(original: Path, tgz: Path, 
     assert tgz.is_file()
 
 
-def test_a_zip_file_made_on_a_mac_is_one_too(original: Path, tmp_path: Path) -> None:
+def test_a_zip_file_made_on_a_mac_is_accepted(original: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as zipped:
         for path in original.rglob("*.jpg"):
             name = path.relative_to(original).as_posix()
@@ -122,7 +122,7 @@ def test_a_zip_file_made_on_a_mac_is_one_too(original: Path, tmp_path: Path) -> 
 
 @pytest.fixture
 def served(tgz: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URL of the folder that the archive lies in."""
+    """The URL of the archive's folder."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
     class Quiet(SimpleHTTPRequestHandler):
@@ -144,7 +144,7 @@ def test_a_url_is_downloaded_and_unpacked(served: str, tmp_path: Path) -> None:
     assert len(list((tmp_path / "out" / "images" / "val").iterdir())) == 100
 
 
-def test_a_url_that_fails_leaves_nothing_behind(served: str, tmp_path: Path) -> None:
+def test_a_failed_download_leaves_nothing_behind(served: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"BSR.zip: HTTP 404 File not found; .* --from FILE"):
         prepare(f"{served}/BSR.zip", tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
@@ -212,7 +212,7 @@ def spoil_twice(source: Path) -> None:
 
 
 def spoil_train(source: Path) -> None:
-    """Under another name, as it would come from elsewhere."""
+    """A training image that is a benchmark image under another name."""
     replace(source / "train" / "train-003.jpg", (source / "val" / "102061.jpg").read_bytes())
 
 
@@ -237,9 +237,7 @@ def spoil_benchmark(source: Path) -> None:
         (spoil_benchmark, r"val has 67 of CBSD68's 68 images, 102061 is missing"),
     ],
 )
-def test_what_is_no_bsds500_is_one_line_and_no_manifest(
-    source: Path, tmp_path: Path, spoil: object, complaint: str
-) -> None:
+def test_other_data_gives_one_line_and_no_manifest(source: Path, tmp_path: Path, spoil: object, complaint: str) -> None:
     spoil(source)  # type: ignore[operator]
     with pytest.raises(UserError, match=complaint) as caught:
         prepare(source, tmp_path / "out")
@@ -268,7 +266,7 @@ def test_an_archive_with_an_image_missing_leaves_no_images(source: Path, tmp_pat
         ("source", "source/val/101085.jpg", "dest: .*101085.jpg is a file; give a folder"),
     ],
 )
-def test_what_cannot_be_is_said_before_anything_is_done(
+def test_impossible_requests_fail_before_any_work(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, origin: str, destination: str, complaint: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Whether the 68 images of CBSD68 are recognised, and nothing else is."""
+"""The 68 images of CBSD68 are recognised, and no others."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +30,7 @@ def resized(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def turned(image: np.ndarray, way: int) -> np.ndarray:
-    """One of the 8 ways to turn and flip it."""
+    """One of the 8 turns and flips of an image."""
     return np.rot90(image if way < 4 else image[:, ::-1], way % 4)
 
 
@@ -48,7 +48,7 @@ COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def test_a_fingerprint_tells_the_signs_of_the_lowest_cosines() -> None:
+def test_a_fingerprint_holds_the_signs_of_the_lowest_cosines() -> None:
     digits = FINGERPRINTS["101085"]
     assert cbsd68.fingerprint(picture(digits)) == digits
     assert cbsd68.fingerprint(picture(digits, 700, 900)) == digits
@@ -75,11 +75,11 @@ def test_a_copy_of_a_benchmark_picture_is_recognised(copy: Callable[[np.ndarray]
 
 @pytest.mark.parametrize("value", [0, 1, 127, 255])
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (321, 481), (512, 512)])
-def test_flat_pictures_of_any_size_are_none_of_them(value: int, size: tuple[int, int]) -> None:
+def test_flat_pictures_of_any_size_are_not_recognised(value: int, size: tuple[int, int]) -> None:
     assert cbsd68.match(np.full((*size, 3), value, np.uint8)) is None
 
 
-def test_other_pictures_are_none_of_them() -> None:
+def test_other_pictures_are_not_recognised() -> None:
     ramp = np.broadcast_to(np.linspace(0, 255, 481).astype(np.uint8)[None, :, None], (321, 481, 3))
     noise = np.random.default_rng(0).integers(0, 256, (321, 481, 3), dtype=np.uint8)
     dead_leaves = [photo(96, 144, seed) for seed in range(8)]
@@ -87,24 +87,24 @@ def test_other_pictures_are_none_of_them() -> None:
         assert cbsd68.match(image) is None
 
 
-def test_a_picture_between_two_is_none_of_them() -> None:
+def test_a_mixture_of_two_is_not_recognised() -> None:
     """Half of the bits of one, half of another: 48 or more away from both."""
     first, second = list(FINGERPRINTS.values())[:2]
     assert cbsd68.match(picture(first[:32] + second[32:])) is None
 
 
-def test_scikit_images_samples_are_none_of_them() -> None:
+def test_scikit_images_samples_are_not_recognised() -> None:
     samples = sorted(p for p in (Path(data.__file__).parent).iterdir() if formats.is_image_name(p.name))
     assert len(samples) > 10
     for path in samples:
         try:
             image = decoded(path)
-        except ImageError:  # some hold floating point, to test readers
+        except ImageError:  # some samples are floating-point images for testing readers
             continue
         assert cbsd68.match(image) is None, path
 
 
-def test_the_stored_fingerprints_are_those_of_cbsd68(shared_data: Path) -> None:
+def test_the_stored_fingerprints_match_cbsd68(shared_data: Path) -> None:
     found = {path.stem: cbsd68.fingerprint(decoded(path)) for path in sorted((shared_data / "cbsd68").iterdir())}
     assert found == FINGERPRINTS
 
@@ -126,7 +126,7 @@ def test_every_copy_of_every_image_is_recognised(shared_data: Path, quality: int
 
 @pytest.mark.long
 @pytest.mark.parametrize("folder", ["bsds500/train", "bsds500/test", "photos", "kodak24"])
-def test_no_other_photo_is_taken_for_one(shared_data: Path, folder: str) -> None:
+def test_no_other_photo_is_recognised(shared_data: Path, folder: str) -> None:
     paths = [path for path in (shared_data / folder).rglob("*") if formats.is_image_name(path.name)]
     assert len(paths) >= 24
     assert [path for path in paths if cbsd68.match(decoded(path))] == []

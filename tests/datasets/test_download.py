@@ -1,4 +1,4 @@
-"""Downloads from a real HTTP server that behaves, and from ones that do not."""
+"""Downloads from real HTTP servers, well-behaved and faulty."""
 
 import hashlib
 import re
@@ -17,7 +17,7 @@ BODY = np.random.default_rng(0).bytes(1_500_000)
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `body` at every path; `behaviour` has a word for each request to come, after which it is "well"."""
+    """Serves `body` at every path; `behaviour` has a word for each coming request; later ones are "well"."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -74,7 +74,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     thread.join()
 
 
-def test_a_file_comes_whole_and_says_how_far_it_is(server: Server, tmp_path: Path) -> None:
+def test_a_file_is_downloaded_with_progress(server: Server, tmp_path: Path) -> None:
     reported: list[str] = []
     download.fetch(server.url, tmp_path / "set.tgz", report=reported.append)
     assert (tmp_path / "set.tgz").read_bytes() == BODY
@@ -83,7 +83,7 @@ def test_a_file_comes_whole_and_says_how_far_it_is(server: Server, tmp_path: Pat
 
 
 @pytest.mark.parametrize("behaviour", [["no length"], ["cut"], ["cut and stall"], ["503"], ["cut", "changed"]], ids=str)
-def test_errors_that_pass_are_outlasted(
+def test_transient_errors_are_retried(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behaviour: list[str]
 ) -> None:
     monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.3)
@@ -93,7 +93,7 @@ def test_errors_that_pass_are_outlasted(
     assert server.requests == len(behaviour) + (behaviour != ["no length"] and "changed" not in behaviour)
 
 
-def test_the_published_file_is_known_by_its_hash(server: Server, tmp_path: Path) -> None:
+def test_the_published_file_is_checked_by_its_hash(server: Server, tmp_path: Path) -> None:
     download.fetch(server.url, tmp_path / "a", hashlib.sha256(BODY).hexdigest())
     assert (tmp_path / "a").read_bytes() == BODY
     with pytest.raises(UserError, match=r"^from: http[^\n]*hash[^\n]*; fetch the archive by hand"):
@@ -101,7 +101,7 @@ def test_the_published_file_is_known_by_its_hash(server: Server, tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_a_file_that_is_far_too_large_is_given_up(
+def test_download_of_a_far_too_large_file_is_aborted(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "MAX_BYTES", 1 << 20)
@@ -147,7 +147,7 @@ def test_a_failure_names_the_url_and_what_to_do(
         ("http://nowhere.invalid/set.tgz", "http://nowhere.invalid/set.tgz: "),
     ],
 )
-def test_a_url_that_leads_nowhere_is_one_line(
+def test_a_dead_url_gives_a_one_line_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, reason: str
 ) -> None:
     monkeypatch.setenv("no_proxy", "*")

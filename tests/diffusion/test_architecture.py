@@ -1,4 +1,4 @@
-"""What a network's config says of it is what the network then does."""
+"""The facts read from a config are those of the network built from it."""
 
 import inspect
 
@@ -34,6 +34,6 @@ def test_each_block_but_the_last_halves_the_sides() -> None:
         ({"num_class_embeds": 10}, "wants class labels"),
     ],
 )
-def test_networks_that_are_no_image_ddpms(changes: dict, reason: str) -> None:
+def test_networks_other_than_image_ddpms_are_refused(changes: dict, reason: str) -> None:
     with pytest.raises(UserError, match=reason):
         check_network(tiny_network() | changes)

@@ -1,4 +1,4 @@
-"""What a DDPM estimates in each mode."""
+"""The estimate of a DDPM in each mode."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Any size, any mixture, any batch: the denoiser gives each image what it would have got alone."""
+"""The denoiser's result for an image does not depend on its size, its neighbours or the batch."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def psnr(image: Tensor, clean: Tensor) -> float:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (3, 2), (8, 8), (37, 61), (130, 64)])
-def test_any_size_comes_back_in_its_size(embedded, size: tuple[int, int]) -> None:
+def test_output_has_the_size_of_the_input(embedded, size: tuple[int, int]) -> None:
     _, noisy = noisy_photo(*size, sigma=25)
     (result,) = denoiser(embedded)([noisy], [25.0])
     assert result.shape == noisy.shape
@@ -49,7 +49,7 @@ def test_the_embedded_model_removes_most_of_the_noise(embedded, sigma: float) ->
 
 
 def test_an_image_does_not_depend_on_its_batch(embedded) -> None:
-    """Sizes, levels and neighbours are mixed; each image is what it is alone, to a hundredth of a grey level."""
+    """In a batch of mixed sizes and levels, each result equals that of the image alone, within 0.01 grey levels."""
     levels = [15.0, 50.0, 25.0, 25.0, 0.0, 5.0]
     sizes = [(64, 48), (64, 48), (31, 90), (64, 48), (16, 16), (150, 40)]
     noisy = [noisy_photo(*size, sigma, seed)[1] for seed, (size, sigma) in enumerate(zip(sizes, levels, strict=True))]
@@ -67,7 +67,7 @@ def test_sigma_zero_returns_the_input(embedded) -> None:
 
 
 def test_tiles_leave_no_seam(embedded) -> None:
-    """Tile against whole image: a fraction of a grey level in the mean (and no jump along the tiles' borders)."""
+    """Tiled and whole image differ by a fraction of a grey level in the mean, without a jump at tile borders."""
     _, noisy = noisy_photo(820, 300, 25)
     (whole,) = denoiser(embedded, tile=1024)([noisy], [25.0])
     (tiled,) = denoiser(embedded)([noisy], [25.0])

@@ -1,4 +1,4 @@
-"""Value ranges: what goes to the network comes back."""
+"""Value ranges: conversion to tensors and back keeps pixel values."""
 
 import numpy as np
 import torch
@@ -8,14 +8,14 @@ from imagewizard.diffusion.pixels import to_pixels, to_tensor, to_uint8
 GREYS = np.arange(256, dtype=np.uint8)
 
 
-def test_ends_of_the_range() -> None:
+def test_range_ends_map_to_minus_one_and_one() -> None:
     tensor = to_tensor(np.array([[[0, 255, 51]]], np.uint8))
     assert tensor.shape == (3, 1, 1) and tensor.dtype == torch.float32
     torch.testing.assert_close(tensor.flatten(), torch.tensor([-1.0, 1.0, -0.6]))
     assert tensor[0].item() == -1.0 and tensor[1].item() == 1.0
 
 
-def test_all_values_come_back_from_any_float() -> None:
+def test_all_values_survive_the_round_trip_in_any_float_type() -> None:
     image = np.stack([GREYS.reshape(16, 16), GREYS[::-1].reshape(16, 16), np.full((16, 16), 7, np.uint8)], axis=-1)
     for dtype in (torch.float32, torch.float64):
         np.testing.assert_array_equal(to_uint8(to_tensor(image).to(dtype)), image)
@@ -31,7 +31,7 @@ def test_axes_keep_their_places() -> None:
     np.testing.assert_array_equal(back, image)
 
 
-def test_batches_are_images_one_by_one() -> None:
+def test_batch_is_converted_like_single_images() -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 3), dtype=np.uint8)
     batch = to_tensor(images)
     assert batch.shape == (2, 3, 4, 5)
@@ -46,7 +46,7 @@ def test_noisy_images_stay_unclipped_and_unchanged() -> None:
     np.testing.assert_array_equal(noisy, kept)
 
 
-def test_views_and_read_only_images_are_taken() -> None:
+def test_views_and_read_only_images_are_accepted() -> None:
     image = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
     image.flags.writeable = False
     for view in (image[::-1], image[:, ::-1], np.rot90(image), image[1:3, 2:4]):

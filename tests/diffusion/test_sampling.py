@@ -1,4 +1,4 @@
-"""One-step and DDIM estimates against diffusers' scheduler, naive loops and networks whose answer is known."""
+"""One-step and DDIM estimates against diffusers' scheduler, naive loops and networks with a known answer."""
 
 import math
 
@@ -26,7 +26,7 @@ CLIPPING = NoiseSchedule.from_config(LINEAR | {"clip_sample": True})
 
 
 class Oracle(torch.nn.Module):
-    """A network that knows the clean image: it returns the noise that is in x_t at the levels `alpha_bar`."""
+    """A network that knows the clean image: it returns the noise in x_t at the levels `alpha_bar`."""
 
     config = {"in_channels": 3, "time_embedding_type": "positional"}
     dtype = torch.float32
@@ -41,7 +41,7 @@ class Oracle(torch.nn.Module):
 
 
 class Recorder(torch.nn.Module):
-    """A network that predicts `eps` everywhere and remembers the timesteps it was asked for."""
+    """A network that predicts `eps` everywhere and records the timesteps of its calls."""
 
     config = {"in_channels": 3, "time_embedding_type": "positional"}
     dtype = torch.float32
@@ -117,7 +117,7 @@ def test_ddim_from_mid_schedule_equals_a_naive_loop(schedule: NoiseSchedule) -> 
 
 
 @torch.inference_mode()
-def test_each_image_goes_its_own_way_in_a_batch() -> None:
+def test_each_image_of_a_batch_follows_its_own_levels() -> None:
     unet, clean, sigmas = tiny_unet(), images(3), [0.7, 20.0, 90.0]
     noisy = clean + noise(clean) * torch.tensor(sigmas).view(-1, 1, 1, 1) * 2 / 255
     for estimate in (lambda n, s: posterior_mean(unet, SCHEDULE, n, s), lambda n, s: ddim(unet, SCHEDULE, n, s, 3)):
@@ -125,7 +125,7 @@ def test_each_image_goes_its_own_way_in_a_batch() -> None:
         torch.testing.assert_close(estimate(noisy, sigmas), alone, rtol=1e-4, atol=1e-5)
 
 
-# --- limits in which the two agree
+# --- limits in which DDIM and posterior mean agree
 
 
 @pytest.mark.parametrize("sigma", [0.5, 15.0, 25.0, 100.0])
@@ -137,19 +137,19 @@ def test_one_ddim_step_is_the_posterior_mean(sigma: float) -> None:
     torch.testing.assert_close(ddim(unet, SCHEDULE, noisy, [sigma, sigma], 1), expected)
     clipped = ddim(unet, CLIPPING, noisy, [sigma, sigma], 1)
     torch.testing.assert_close(clipped, expected.clamp(-1, 1))
-    assert expected.abs().max() > 1  # so that clipping had something to do
+    assert expected.abs().max() > 1  # so that clipping had an effect
 
 
 @torch.inference_mode()
-def test_no_step_adds_noise_where_the_image_is_below_the_least_level() -> None:
+def test_no_step_adds_noise_to_an_image_below_the_lowest_level() -> None:
     unet, clean, sigma = tiny_unet(), images(), 0.5  # the schedule begins at 1.28
     noisy = clean + 2 * sigma / 255 * noise(clean)
-    # All steps stand at t = 0 and the image's own level, where going on from x0 and eps leads to the same x_t.
+    # All steps are at t = 0 and the image's own level, so that each DDIM step leads to the same x_t.
     expected = posterior_mean(unet, SCHEDULE, noisy, [sigma, sigma])
     torch.testing.assert_close(ddim(unet, SCHEDULE, noisy, [sigma, sigma], 5), expected, rtol=0, atol=1e-5)
 
 
-def test_ddim_timesteps_fall_evenly_and_leave_zero_out() -> None:
+def test_ddim_timesteps_fall_evenly_without_reaching_zero() -> None:
     np.testing.assert_allclose(ddim_timesteps(56.2, 4), [56.2, 42.15, 28.1, 14.05])
     np.testing.assert_allclose(ddim_timesteps(56.2, 1), [56.2])
     np.testing.assert_allclose(ddim_timesteps(0.0, 2), [0.0, 0.0])
@@ -177,7 +177,7 @@ def test_no_noise_predicted_gives_the_noisy_image(sigma: float) -> None:
 
 
 @pytest.mark.parametrize(("sigma", "timestep"), [(0.5, 0.0), (25.0, 56.3), (50.0, 114.2)])
-def test_formula_has_the_true_sigma_and_the_network_its_timestep(sigma: float, timestep: float) -> None:
+def test_formula_uses_the_true_sigma_and_the_network_its_timestep(sigma: float, timestep: float) -> None:
     noisy, network = images(), Recorder(eps=1.0)
     estimate = posterior_mean(network, SCHEDULE, noisy, [sigma, sigma])
     # x0 = (sqrt(abar)*y - sqrt(1 - abar)*eps)/sqrt(abar) = y - s*eps. 1 - abar has 0.2 % error in float32 at 0.5.
@@ -185,7 +185,7 @@ def test_formula_has_the_true_sigma_and_the_network_its_timestep(sigma: float, t
     assert network.seen == [[pytest.approx(timestep, abs=0.5)] * 2]
 
 
-# --- what reaches the network
+# --- the network's inputs
 
 
 @torch.inference_mode()
@@ -219,7 +219,7 @@ def test_network_on_unshuffled_pixels_sees_every_kth(k: int) -> None:
         torch.testing.assert_close(eps[:, c, i::k, j::k], raw[:, channel])
 
 
-def test_size_multiple_is_the_least_that_the_network_takes() -> None:
+def test_size_multiple_is_the_smallest_that_the_network_accepts() -> None:
     blocks = {"down_block_types": ["DownBlock2D"] * 3, "up_block_types": ["UpBlock2D"] * 3}
     unet: UNet2DModel = tiny_unet(2, block_out_channels=[8, 8, 8], **blocks)
     assert size_multiple(unet.config) == 8
@@ -229,7 +229,7 @@ def test_size_multiple_is_the_least_that_the_network_takes() -> None:
 
 
 @torch.inference_mode()
-def test_half_precision_network_takes_and_gives_float32() -> None:
+def test_half_precision_network_accepts_and_returns_float32() -> None:
     unet, x = tiny_unet(), images()
     expected = predict_eps(unet, x, torch.full((2,), 56.25))
     eps = predict_eps(unet.to(torch.bfloat16), x, torch.full((2,), 56.25))

@@ -1,4 +1,4 @@
-"""The noise schedule against diffusers' own numbers and the table that the project's documents give."""
+"""The noise schedule against diffusers' numbers and the documented table."""
 
 import numpy as np
 import pytest
@@ -47,10 +47,10 @@ def test_betas_are_diffusers_own(betas: dict) -> None:
     expected = DDPMScheduler(**betas).alphas_cumprod.numpy()
     np.testing.assert_allclose(
         NoiseSchedule.from_config(betas).alphas_cumprod, expected, rtol=2e-5
-    )  # theirs is float32
+    )  # diffusers computes in float32
 
 
-def test_steps_of_the_schedule_are_met_exactly(betas: dict) -> None:
+def test_steps_of_the_schedule_are_reproduced_exactly(betas: dict) -> None:
     schedule = NoiseSchedule.from_config(betas)
     for step, sigma in enumerate(levels(schedule)):
         assert schedule.timestep(sigma) == pytest.approx(step, abs=1e-6)
@@ -58,7 +58,7 @@ def test_steps_of_the_schedule_are_met_exactly(betas: dict) -> None:
         assert alpha_bar_of_sigma(sigma) == pytest.approx(schedule.alphas_cumprod[step], rel=1e-9)
 
 
-def test_between_steps_timestep_rises_and_alpha_bar_inverts_it(betas: dict) -> None:
+def test_timestep_rises_between_steps_and_alpha_bar_inverts_it(betas: dict) -> None:
     schedule = NoiseSchedule.from_config(betas)
     own = levels(schedule)
     sigmas = np.geomspace(own[0], own[-1], 2000)
@@ -71,13 +71,13 @@ def test_between_steps_timestep_rises_and_alpha_bar_inverts_it(betas: dict) -> N
     np.testing.assert_allclose(inverse, [1 / (1 + (2 * s / 255) ** 2) for s in sigmas], rtol=1e-9)
 
 
-def test_below_the_least_level_is_step_zero(betas: dict) -> None:
+def test_level_below_the_lowest_is_step_zero(betas: dict) -> None:
     schedule = NoiseSchedule.from_config(betas)
     least = levels(schedule)[0]
     assert [schedule.timestep(least * factor) for factor in (0.999, 0.1, 1e-6)] == [0.0, 0.0, 0.0]
 
 
-def test_beyond_the_schedule_is_refused(betas: dict) -> None:
+def test_level_beyond_the_schedule_is_refused(betas: dict) -> None:
     schedule = NoiseSchedule.from_config(betas)
     assert schedule.max_sigma == pytest.approx(levels(schedule)[-1])
     assert schedule.timestep(schedule.max_sigma) == pytest.approx(len(schedule.alphas_cumprod) - 1)
@@ -97,15 +97,15 @@ def test_only_epsilon_is_accepted(prediction: str) -> None:
     [
         {"beta_schedule": "nonesuch"},
         {"beta_start": "small"},
-        {"beta_end": 2.0},  # abar would turn negative
-        {"beta_start": 0.0},  # the first step would be without noise
-        LINEAR | {"rescale_betas_zero_snr": True},  # the last one without signal
+        {"beta_end": 2.0},  # abar would become negative
+        {"beta_start": 0.0},  # the first step would add no noise
+        LINEAR | {"rescale_betas_zero_snr": True},  # the last step would have no signal
         {"num_train_timesteps": 0},
         {"_class_name": "ScoreSdeVeScheduler", "sigma_min": 0.01, "sigma_max": 1348.0},
     ],
     ids=lambda config: str(next(iter(config.items()))),
 )
-def test_what_is_no_ddpm_schedule_is_refused_in_one_line(config: dict) -> None:
+def test_schedules_other_than_a_ddpms_are_refused_in_one_line(config: dict) -> None:
     with pytest.raises(UserError) as error:
         NoiseSchedule.from_config(config)
     assert str(error.value).startswith("model: ")
@@ -113,11 +113,11 @@ def test_what_is_no_ddpm_schedule_is_refused_in_one_line(config: dict) -> None:
 
 
 @pytest.mark.parametrize(("changes", "clips"), [({}, True), ({"clip_sample": False}, False)])
-def test_clipping_is_what_the_scheduler_says(changes: dict, clips: bool) -> None:
+def test_clipping_follows_the_scheduler_config(changes: dict, clips: bool) -> None:
     assert NoiseSchedule.from_config(LINEAR | changes).clip_sample is clips
 
 
-def test_configs_of_other_schedulers_of_a_ddpm_are_read() -> None:
-    config = dict(DDPMScheduler(**LINEAR).config)  # the reference models' scheduler: has keys that DDIM does not know
+def test_configs_of_other_ddpm_schedulers_are_read() -> None:
+    config = dict(DDPMScheduler(**LINEAR).config)  # the reference models' scheduler, which has keys unknown to DDIM
     expected = NoiseSchedule.from_config(dict(DDIMScheduler(**LINEAR).config))
     np.testing.assert_array_equal(NoiseSchedule.from_config(config).alphas_cumprod, expected.alphas_cumprod)

@@ -1,4 +1,4 @@
-"""Tiles cover every pixel once in weight, whatever the size, and come back together as the image they were."""
+"""Tile weights sum to 1 at every pixel for any image size, and joined tiles give the image back."""
 
 import itertools
 
@@ -21,7 +21,7 @@ def test_split_and_join_give_the_image_back(height: int, width: int) -> None:
 
 
 @pytest.mark.parametrize("length", [65, 100, 127, 500, 2001])
-def test_neighbours_overlap_by_what_was_asked_and_tiles_are_as_few_as_possible(length: int) -> None:
+def test_neighbours_overlap_as_configured_with_the_fewest_tiles(length: int) -> None:
     layout = tiling.plan(length, 1, multiple=8, tile=64, overlap=16)
     for first, second in itertools.pairwise(layout.tops):
         assert first + layout.tile_height - second >= 16
@@ -40,11 +40,11 @@ def test_edges_are_reflected_without_repeating_the_edge_pixel() -> None:
     image = torch.arange(3.0).view(1, 1, 3)
     (tile,) = tiling.split(image, tiling.plan(1, 3, multiple=8, tile=64, overlap=0))
     assert tile[0, 0].tolist() == [0, 1, 2, 1, 0, 1, 2, 1]
-    assert (tile[0] == tile[0, 0]).all()  # a single row has nothing to reflect but itself
+    assert (tile[0] == tile[0, 0]).all()  # a single row reflects itself
 
 
 def test_tiles_fade_into_each_other() -> None:
-    """Two constant tiles of different value meet in a ramp, never in a step."""
+    """Two constant tiles of different values blend in a ramp, without a step."""
     layout = tiling.plan(8, 112, multiple=8, tile=64, overlap=16)
     tiles = [torch.full((1, layout.tile_height, layout.tile_width), value) for value in (0.0, 1.0)]
     row = tiling.join(tiles, layout)[0, 0]

@@ -1,4 +1,4 @@
-"""UNet2DModel is diffusers' own, imported without the rest of diffusers, which stays importable."""
+"""UNet2DModel is imported without the rest of diffusers, which stays importable."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ def run(program: str) -> str:
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_import_leaves_out_what_the_network_never_uses() -> None:
+def test_import_skips_unused_modules() -> None:
     program = """
 import sys
 import torch
@@ -35,7 +35,7 @@ print("fine")
     assert run(program) == "fine"
 
 
-def test_diffusers_that_is_loaded_already_stays_as_it_is() -> None:
+def test_already_loaded_diffusers_is_not_replaced() -> None:
     program = """
 import diffusers.models.transformers, torch._dynamo
 before = diffusers.models.transformers, torch._dynamo, diffusers.UNet2DModel

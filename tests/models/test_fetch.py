@@ -1,4 +1,4 @@
-"""Models from elsewhere: s3:// folders (a real server, moto's) and hub ids (a local HTTP server stands for the hub)."""
+"""Remote models: s3:// folders (moto's real server) and hub ids (a local HTTP server stands in for the hub)."""
 
 import json
 import os
@@ -30,7 +30,7 @@ COMMIT = "0123456789" * 4
 
 
 def pickle_weights(folder: Path) -> Path:
-    """Turns the folder's safetensors into what older publishers have."""
+    """Replaces the folder's safetensors by a pickle, as in older models."""
     weights = next(folder.rglob(WEIGHTS))
     torch.save(load_file(weights), weights.with_name(PICKLED))
     weights.unlink()
@@ -81,12 +81,12 @@ def test_s3_copy_is_used_until_the_model_changes(tmp_path: Path, bucket: str) ->
     upload(tiny_model(tmp_path / "new", seed=1), bucket, "model/")
     new = model_files.find(uri)
     assert new.fingerprint == model_files.find(str(tmp_path / "new")).fingerprint
-    assert old.weights.read_bytes() == marked  # whoever is reading it still can
+    assert old.weights.read_bytes() == marked  # a process that is reading it still can
     upload(tmp_path / "new", bucket, "other/model/")
     assert model_files.find(f"s3://{bucket}/other/model").weights != new.weights
 
 
-def test_s3_pickled_weights_only_where_there_are_no_others(tmp_path: Path, bucket: str) -> None:
+def test_s3_pickled_weights_are_a_fallback(tmp_path: Path, bucket: str) -> None:
     folder = tiny_model(tmp_path / "model")
     upload(folder, bucket, "both/")
     upload(pickle_weights(folder), bucket, "both/")
@@ -96,7 +96,7 @@ def test_s3_pickled_weights_only_where_there_are_no_others(tmp_path: Path, bucke
     assert model_files.find(f"s3://{bucket}/pickled").weights.name == PICKLED
 
 
-def test_s3_model_is_fetched_once_for_all_who_want_it(
+def test_s3_model_is_fetched_once_for_concurrent_processes(
     tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload(tiny_model(tmp_path / "model"), bucket, "model/")
@@ -115,7 +115,7 @@ def test_s3_model_is_fetched_once_for_all_who_want_it(
     network.load(found.pop())
 
 
-def test_half_fetched_s3_model_is_no_model(tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_fetched_s3_model_is_not_used(tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     upload(tiny_model(tmp_path / "model"), bucket, "model/")
     uri = f"s3://{bucket}/model"
 
@@ -156,7 +156,7 @@ def test_cache_that_cannot_be_written(tmp_path: Path, bucket: str, monkeypatch: 
         model_files.find(f"s3://{bucket}")
 
 
-# --- what is a hub id
+# --- recognising hub ids
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_other_schemes_are_refused() -> None:
 
 
 class Hub(BaseHTTPRequestHandler):
-    """What huggingface_hub asks of the hub for one model, `publisher/denoiser`, whose files lie in `folder`."""
+    """Answers huggingface_hub's requests for one model, `publisher/denoiser`, with the files in `folder`."""
 
     folder: Path
     log: list[str]
@@ -234,7 +234,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[str]:
-    """The address of a hub; its model's files lie in tmp_path/published."""
+    """The address of a hub with a model's files from tmp_path/published."""
     Hub.folder, Hub.log = tmp_path / "published", []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -244,7 +244,7 @@ def hub(tmp_path: Path) -> Iterator[str]:
 
 
 def find(tmp_path: Path, name: str, hub_seconds: float = fetch.HUB_SECONDS, **environment: str) -> tuple[str, str]:
-    """(weights, error) of a fresh process: huggingface_hub reads its environment once, when it is imported."""
+    """(weights, error) of a fresh process: huggingface_hub reads its environment only once, on import."""
     code = (
         "import sys; from imagewizard.models import files as model_files; from imagewizard.errors import UserError\n"
         f"from imagewizard.models import fetch; fetch.HUB_SECONDS = {hub_seconds}\n"
@@ -261,7 +261,7 @@ def find(tmp_path: Path, name: str, hub_seconds: float = fetch.HUB_SECONDS, **en
 
 
 def fix(error: str) -> bool:
-    """Whether an error is the one line that says how to go on without the hub."""
+    """Whether an error is one line with the way to proceed without the hub."""
     command = "`hf download publisher/denoiser --local-dir DIR`, and give model=DIR"
     return error.startswith("model: publisher/denoiser ") and "\n" not in error and command in error
 
@@ -285,7 +285,7 @@ def test_hub_model_is_fetched_once_and_found_offline(tmp_path: Path, hub: str, n
     assert find(tmp_path, "publisher/denoiser", HF_ENDPOINT="http://127.0.0.1:9")[0] == weights
 
 
-def test_hub_model_that_is_only_pickled(tmp_path: Path, hub: str) -> None:
+def test_hub_model_with_only_pickled_weights(tmp_path: Path, hub: str) -> None:
     pickle_weights(tiny_model(tmp_path / "published"))
     weights, error = find(tmp_path, "publisher/denoiser", HF_ENDPOINT=hub)
     assert not error and Path(weights).name == PICKLED
@@ -293,7 +293,7 @@ def test_hub_model_that_is_only_pickled(tmp_path: Path, hub: str) -> None:
     assert find(tmp_path, "publisher/denoiser", HF_HUB_OFFLINE="1")[0] == weights
 
 
-def test_hub_model_that_is_none(tmp_path: Path, hub: str) -> None:
+def test_hub_models_that_are_incomplete_or_missing(tmp_path: Path, hub: str) -> None:
     (tmp_path / "published").mkdir()
     (tmp_path / "published" / "pytorch_model.bin").touch()
     _, error = find(tmp_path, "publisher/denoiser", HF_ENDPOINT=hub)
@@ -317,8 +317,8 @@ def test_hub_out_of_reach(tmp_path: Path) -> None:
     assert all(fix(error) for _, error in found), found
 
 
-def test_silent_hub_is_not_waited_for(tmp_path: Path) -> None:
+def test_silent_hub_times_out(tmp_path: Path) -> None:
     assert fetch.HUB_SECONDS <= 5
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts connections, and that is all
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts connections but never answers
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
         assert fix(find(tmp_path, "publisher/denoiser", hub_seconds=0.5, HF_ENDPOINT=endpoint)[1])

@@ -1,4 +1,4 @@
-"""What is seen of a model folder without torch: its files, its fingerprint, and what is refused."""
+"""Checks of a model folder without torch: its files, its fingerprint, and refusals."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ def test_fingerprint_depends_on_content_alone(tmp_path: Path) -> None:
     moved = model_files.find(str(shutil.copytree(tmp_path / "root", tmp_path / "elsewhere" / "copy")))
     for path in (moved.config, moved.scheduler):
         turned = dict(reversed(json.loads(path.read_text()).items()))
-        # diffusers notes these; neither where a model came from nor who wrote the file changes what it computes.
+        # diffusers adds these keys; origin and writer of a file do not change what the model computes.
         turned |= {"_diffusers_version": "0.1.0", "_name_or_path": "/somewhere/else"}
         path.write_text(json.dumps(turned, indent=7))
     assert moved.fingerprint == root.fingerprint
@@ -50,7 +50,7 @@ def test_fingerprint_changes_with_each_file(tmp_path: Path, change: str) -> None
     assert files.fingerprint != before
 
 
-# --- folders that are refused
+# --- refused folders
 
 
 def test_missing_folder(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_missing_file(tmp_path: Path, name: str, nested: bool) -> None:
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.ckpt", "diffusion_pytorch_model.fp16.safetensors"])
-def test_weights_by_other_names_are_not_read(tmp_path: Path, name: str) -> None:
+def test_weights_with_other_names_are_not_read(tmp_path: Path, name: str) -> None:
     folder = tiny_model(tmp_path)
     (folder / WEIGHTS).rename(folder / name)
     assert name in refusal(folder, WEIGHTS)
@@ -84,7 +84,7 @@ def test_truncated_weights(tmp_path: Path, kept: int) -> None:
 
 
 @pytest.mark.parametrize("content", [b"\xff" * 1000, b"version https://git-lfs.github.com/spec/v1\n", b"{}" * 500])
-def test_weights_that_are_something_else(tmp_path: Path, content: bytes) -> None:
+def test_weights_with_other_content(tmp_path: Path, content: bytes) -> None:
     weights = tiny_model(tmp_path) / WEIGHTS
     weights.write_bytes(content)
     refusal(tmp_path, weights)
@@ -123,10 +123,10 @@ def test_bad_json(tmp_path: Path, name: str, content: bytes) -> None:
         ({"class_embed_type": "timestep"}, "class labels"),
     ],
 )
-def test_networks_that_are_no_image_ddpms(tmp_path: Path, changes: dict, reason: str) -> None:
+def test_networks_other_than_image_ddpms_are_refused(tmp_path: Path, changes: dict, reason: str) -> None:
     edit_json(tiny_model(tmp_path) / "config.json", **changes)
     assert reason in refusal(tmp_path, "")
-    with pytest.raises(UserError, match=reason):  # the driver, which loads no network, sees it too
+    with pytest.raises(UserError, match=reason):  # the driver detects it too, without loading the network
         model_files.find(str(tmp_path)).check(max_sigma=25)
 
 

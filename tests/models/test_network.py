@@ -1,4 +1,4 @@
-"""Networks written, loaded and counted (`model`); what is seen without loading them is in test_model_files."""
+"""Networks are saved, loaded and counted; test_files.py covers the checks without loading."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ PICKLED = "diffusion_pytorch_model.bin"
 ATTENTION = {"down_block_types": ["DownBlock2D", "AttnDownBlock2D"], "up_block_types": ["AttnUpBlock2D", "UpBlock2D"]}
 
 
-# --- what is written is read
+# --- saving and loading
 
 
 @pytest.mark.parametrize("k", [1, 2])
@@ -50,7 +50,7 @@ def test_saved_folder_is_found_and_loaded(tmp_path: Path, k: int) -> None:
 
 
 @torch.inference_mode()
-def test_diffusers_reads_what_is_saved(tmp_path: Path) -> None:
+def test_diffusers_reads_a_saved_model(tmp_path: Path) -> None:
     unet = tiny_unet(2)
     weights = {name: tensor + 0.125 for name, tensor in unet.named_parameters()}
     network.save(unet, weights, LINEAR, tmp_path)
@@ -59,13 +59,13 @@ def test_diffusers_reads_what_is_saved(tmp_path: Path) -> None:
     ours, schedule = network.load(model_files.find(str(tmp_path)))
     x = torch.rand(1, 3, 16, 16)
     torch.testing.assert_close(predict_eps(theirs, x, torch.tensor([40.5])), predict_eps(ours, x, torch.tensor([40.5])))
-    for name, parameter in theirs.named_parameters():  # the weights that were given, not the network's own
+    for name, parameter in theirs.named_parameters():  # the passed weights, not the network's own
         torch.testing.assert_close(parameter, weights[name].half().float(), rtol=0, atol=0)
     np.testing.assert_allclose(scheduler.alphas_cumprod, schedule.alphas_cumprod, rtol=2e-5)
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_what_diffusers_saves_is_read(tmp_path: Path, nested: bool) -> None:
+def test_models_saved_by_diffusers_are_read(tmp_path: Path, nested: bool) -> None:
     folder = tiny_model(tmp_path / "a model", nested=nested)
     files = model_files.find(str(folder))
     files.check(max_sigma=100)
@@ -75,7 +75,7 @@ def test_what_diffusers_saves_is_read(tmp_path: Path, nested: bool) -> None:
     assert schedule.timestep(25) == pytest.approx(56, abs=0.5)
 
 
-def test_half_precision_weights_are_widened(tmp_path: Path) -> None:
+def test_half_precision_weights_become_float32(tmp_path: Path) -> None:
     folder = tiny_model(tmp_path)
     weights = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(folder / WEIGHTS).items()}
     save_file(weights, folder / WEIGHTS)
@@ -93,18 +93,18 @@ def test_any_ddpms_scheduler_is_saved(tmp_path: Path, fields: dict) -> None:
     model_files.find(str(tmp_path)).check(max_sigma=50)
 
 
-# --- weights as older publishers have them
+# --- weights in older formats
 
 
 def pickled_model(folder: Path, **changes: object) -> Path:
-    """A model folder with nothing but a pickle for its weights."""
+    """A model folder whose only weights are a pickle."""
     weights = tiny_model(folder, **changes) / WEIGHTS  # type: ignore[arg-type]
     torch.save(load_file(weights), folder / PICKLED)
     weights.unlink()
     return folder
 
 
-def test_pickled_weights_are_read_where_there_are_no_others(tmp_path: Path) -> None:
+def test_pickled_weights_are_read_if_there_are_no_others(tmp_path: Path) -> None:
     files = model_files.find(str(pickled_model(tmp_path)))
     files.check(max_sigma=50)
     assert files.weights.name == PICKLED and len(files.fingerprint) == 16
@@ -116,7 +116,7 @@ def test_pickled_weights_are_read_where_there_are_no_others(tmp_path: Path) -> N
 
 
 class Code:
-    """What a pickle can hold: it runs when it is unpickled."""
+    """A malicious pickle's content: it runs when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -133,7 +133,7 @@ def test_code_in_a_pickle_is_not_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 1000, b"version https://git-lfs.github.com/spec/v1\n"])
-def test_pickles_that_are_something_else(tmp_path: Path, content: bytes) -> None:
+def test_files_other_than_pickles(tmp_path: Path, content: bytes) -> None:
     path = pickled_model(tmp_path) / PICKLED
     path.write_bytes(content)
     refusal(tmp_path, path)
@@ -157,7 +157,7 @@ def test_pickles_of_other_things(tmp_path: Path, content: object) -> None:
 
 @torch.inference_mode()
 def test_attentions_old_names(tmp_path: Path) -> None:
-    """As in the DDPM authors' models; diffusers itself is the judge."""
+    """The DDPM authors' models use them; the result must match diffusers."""
     folder = tiny_model(tmp_path, attention_head_dim=None, add_attention=True, **ATTENTION)
     weights = published_form(load_file(folder / WEIGHTS))
     assert {"down_blocks.1.attentions.0.query.bias", "mid_block.attentions.0.proj_attn.weight"} <= weights.keys()
@@ -190,7 +190,7 @@ def test_the_published_celebahq_model(tmp_path: Path) -> None:
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in unet.parameters())
 
 
-# --- what a forward costs
+# --- cost of a forward pass
 
 
 def test_cost_is_that_of_a_real_forward() -> None:

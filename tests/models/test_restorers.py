@@ -1,4 +1,4 @@
-"""The class name in a model's config says what restores with it."""
+"""The class name in a model's config selects its restorer."""
 
 import json
 from pathlib import Path
@@ -33,11 +33,11 @@ def test_a_unet_is_a_ddpm_also_without_a_class_name(tmp_path: Path, class_name: 
     assert restorer.estimate(torch.zeros(2, 3, 8, 8), [25.0, 50.0]).shape == (2, 3, 8, 8)
 
 
-def test_another_class_is_refused_by_its_name(tmp_path: Path) -> None:
+def test_unknown_class_is_refused_by_name(tmp_path: Path) -> None:
     rename(tiny_model(tmp_path), "UNet3DModel")
     with pytest.raises(UserError, match=r"^model: .* holds a UNet3DModel, .*; give a folder of one of UNet2DModel"):
         model_files.find(str(tmp_path))
 
 
-def test_every_kind_of_files_has_its_restorer() -> None:
+def test_every_kind_of_model_files_has_a_restorer() -> None:
     assert restorers.KINDS.keys() == model_files.NEEDED.keys()

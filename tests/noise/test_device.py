@@ -1,4 +1,4 @@
-"""Random numbers of torch against numpy's own Philox, to the bit."""
+"""torch's random numbers equal numpy's Philox, bit for bit."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ EPOCHS = [0, 1, 2, 3, 7, 0, 100_000, 5, 2**40, 1]
 
 @pytest.mark.parametrize("stream", [0, 1, 9])
 @pytest.mark.parametrize("count", [1, 4, 400, 13824])
-def test_words_are_numpys(count: int, stream: int) -> None:
+def test_words_equal_numpys(count: int, stream: int) -> None:
     counters = device.counters(count, torch.device("cpu"))
     found = device.words(device.key_tensor(KEYS), torch.tensor(EPOCHS), stream, counters)
     blocks = -(-count // 4) * 4
@@ -22,7 +22,7 @@ def test_words_are_numpys(count: int, stream: int) -> None:
     assert np.array_equal(found.numpy().view(np.uint64), np.stack(expected))
 
 
-def test_normals_are_numpys_without_numpys_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_normals_equal_numpys_without_numpys_generator(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = np.stack(
         [normal.standard_normal(seeding.words(k, 4000, 1, e)) for k, e in zip(KEYS, EPOCHS, strict=True)]
     )

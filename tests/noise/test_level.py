@@ -1,4 +1,4 @@
-"""imagewizard.noise.level on drawn images whose noise is known."""
+"""Estimates of the noise level on drawn images with known noise."""
 
 import io
 
@@ -56,7 +56,7 @@ def test_grey_images_stored_as_rgb_have_the_noise_of_one_channel(sigma):
     assert estimate_sigma(to_uint8(image)) == pytest.approx(sigma, rel=0.15)
 
 
-def test_more_noise_is_a_greater_estimate():
+def test_more_noise_gives_a_higher_estimate():
     levels = [0, 2, 4, 7, 10, 15, 20, 30, 40, 50, 60, 80]
     for make in (noisy, lambda clean, sigma: to_uint8(noisy(clean, sigma))):
         estimates = [estimate_sigma(make(scene(), sigma)) for sigma in levels]
@@ -77,7 +77,7 @@ def test_an_image_that_is_white_all_over_still_shows_its_noise():
 
 
 @pytest.mark.parametrize("sigma", [10, 25])
-def test_noise_that_jpeg_took_out_of_the_colours_is_seen_in_the_brightness(sigma):
+def test_noise_that_jpeg_removed_from_the_colours_is_found_in_the_brightness(sigma):
     """Subsampled chroma leaves nearly no noise that the channels do not share."""
     file = io.BytesIO()
     Image.fromarray(to_uint8(noisy(scene(), sigma))).save(file, "JPEG", quality=95, subsampling="4:2:0")
@@ -128,7 +128,7 @@ def test_padding_does_not_hide_the_noise_but_a_drawing_has_none():
 
 
 @pytest.mark.parametrize("shape", [(3000, 400), (400, 3000)])
-def test_a_large_image_costs_no_more_patches_and_is_seen_to_its_end(shape):
+def test_a_large_image_takes_no_more_patches_and_is_covered_to_its_edges(shape):
     far = np.add.outer(np.arange(shape[0]), np.arange(shape[1]))[:, :, None].astype(np.float32)
     patches = level._patches(far, 8) + 127.5
     assert 7_500 < len(patches) <= level.MAX_PATCHES

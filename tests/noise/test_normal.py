@@ -1,4 +1,4 @@
-"""The normal transform: exact in integers, close to the true inverse, the same table on every machine."""
+"""The normal transform: exact integers, close to the true inverse, and the same table on every machine."""
 
 import hashlib
 from statistics import NormalDist
@@ -17,8 +17,8 @@ def test_table_is_the_same_on_every_machine() -> None:
     assert np.array_equal(np.cumsum(differences[:-1]) + values[0], values[1:])
 
 
-def test_values_are_those_of_the_inverse_distribution() -> None:
-    """Over all magnitudes of the tail's probability, both signs."""
+def test_values_match_the_inverse_distribution() -> None:
+    """For all magnitudes of the tail probability and both signs."""
     tails = np.unique(np.geomspace(1, 2**31 - 1, 2000).astype(np.uint32))
     bits = np.concatenate([tails, tails | np.uint32(1 << 31)])
     bits = bits[: len(bits) // 2 * 2]

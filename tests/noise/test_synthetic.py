@@ -1,4 +1,4 @@
-"""Synthetic noise: the same bits everywhere, and of the level asked for."""
+"""Synthetic noise: the same bits everywhere, with the given level."""
 
 import hashlib
 import json
@@ -22,8 +22,8 @@ def sha256(array: np.ndarray) -> str:
     return hashlib.sha256(array.tobytes()).hexdigest()
 
 
-def test_the_noise_is_the_one_that_rows_were_made_with():
-    """A change of this hash makes old and new rows of one run incomparable: change the schema version."""
+def test_noise_bits_have_not_changed():
+    """If this hash changes, old and new rows of a run are not comparable: change the schema version."""
     assert sha256(noise_of()) == "e961b9b05490327b3b29d48fdc638457ef8a977c4f007704deec362b96428d6f"
 
 
@@ -32,12 +32,12 @@ def test_another_process_draws_the_same_bits():
         assert np.array_equal(pool.apply(noise_of), noise_of())
 
 
-def test_whole_numbers_and_floats_are_one_level():
+def test_integer_and_float_levels_give_the_same_noise():
     assert np.array_equal(noise_of(sigma=25), noise_of(sigma=25.0))
     assert np.array_equal(noise_of(seed=3), Gaussian().add(GREY, "a/b.png", 25, 3.0))
 
 
-def test_nothing_drawn_before_matters():
+def test_noise_does_not_depend_on_earlier_draws():
     first = noise_of("x.png")
     np.random.seed(1)
     noise_of("y.png")
@@ -45,20 +45,20 @@ def test_nothing_drawn_before_matters():
 
 
 @pytest.mark.parametrize("other", [{"image_id": "a/b.jpg"}, {"sigma": 25.5}, {"seed": 1}], ids=str)
-def test_each_part_of_the_key_gives_noise_of_its_own(other):
+def test_each_part_of_the_key_changes_the_noise(other):
     ours = (noise_of() - 128).ravel() / 25
     theirs = (noise_of(**other) - 128).ravel() / other.get("sigma", 25)
     correlation = float(np.corrcoef(ours, theirs)[0, 1])
     assert abs(correlation) < 5 / np.sqrt(GREY.size)
 
 
-def test_a_mean_shifts_the_noise_and_draws_it_alike():
+def test_a_mean_only_shifts_the_noise():
     assert np.allclose(noise_of(mean=10) - noise_of(), 10, atol=1e-4)
 
 
 @pytest.mark.parametrize("sigma", [1, 25, 100])
 @pytest.mark.parametrize("mean", [0, -20.5])
-def test_the_noise_has_the_mean_and_deviation_asked_for(sigma, mean):
+def test_the_noise_has_the_given_mean_and_deviation(sigma, mean):
     noise = noise_of(sigma=sigma, mean=mean).astype(float) - 128
     count = noise.size
     assert noise.mean() == pytest.approx(mean, abs=5 * sigma / np.sqrt(count))
@@ -83,7 +83,7 @@ def test_the_noisy_image_is_float_neither_clipped_nor_rounded():
     assert (noisy != np.rint(noisy)).mean() > 0.99
 
 
-def test_no_noise_is_the_image_itself_and_the_input_stays_as_it_was():
+def test_level_zero_returns_the_image_and_the_input_is_unchanged():
     clean = np.arange(30, dtype=np.uint8).reshape(2, 5, 3)
     before = clean.copy()
     assert np.array_equal(Gaussian().add(clean, "x", 0, 0), clean)
@@ -92,7 +92,7 @@ def test_no_noise_is_the_image_itself_and_the_input_stays_as_it_was():
 
 
 @pytest.mark.parametrize("kind", synthetic.KINDS)
-def test_every_kind_has_a_config_section_and_is_made_again_from_its_row(kind):
+def test_every_kind_has_a_config_section_and_is_rebuilt_from_its_row(kind):
     section = DenoiseConfig.model_validate({"input": "in", "output": "out", "noise": {"kind": kind}}).noise
     noise = synthetic.make(section.kind, section.params)
     assert type(noise) is synthetic.KINDS[kind]

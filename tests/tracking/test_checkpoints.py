@@ -1,4 +1,4 @@
-"""Which of a run's folders are checkpoints, and which of them are kept (their content: tests/training)."""
+"""Lists and prunes the checkpoints of a run (tests/training covers their content)."""
 
 import json
 from pathlib import Path

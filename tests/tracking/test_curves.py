@@ -1,4 +1,4 @@
-"""The curves as a PNG: of much, of little and of nothing, with its lines where the rows say."""
+"""The curves as a PNG, for many rows, few and none; the lines are where the rows say."""
 
 import io
 import subprocess
@@ -31,13 +31,13 @@ def test_the_loss_falls_and_the_psnr_rises() -> None:
         loss = places(picture[TOP, 30:500], curves.COLOURS[number])
         assert loss[loss[:, 1] < 100, 0].mean() < loss[loss[:, 1] > 400, 0].mean() - 60
         psnr = places(picture[TOP, RIGHT], curves.COLOURS[number])
-        psnr = psnr[psnr[:, 1] < 560]  # the legend is beyond
+        psnr = psnr[psnr[:, 1] < 560]  # the legend is to the right
         assert psnr[psnr[:, 1] < 120, 0].mean() > psnr[psnr[:, 1] > 440, 0].mean() + 30
     assert len(places(picture[570:, LEFT], curves.COLOURS[3])) > 500
     assert len(places(picture[570:, RIGHT], curves.COLOURS[4])) > 500
 
 
-def test_one_row_is_seen_and_what_is_missing_is_said() -> None:
+def test_a_single_row_is_visible_and_missing_curves_are_noted() -> None:
     nothing, one = drawn([]), drawn([train_row(10)])
     assert len(places(nothing, curves.COLOURS[0])) == 0
     assert len(places(one[TOP, 680:710], curves.COLOURS[1])) > 20
@@ -62,7 +62,7 @@ def test_a_new_networks_first_psnr_does_not_squash_the_rest() -> None:
     assert np.median(last) - np.median(first) > 200
 
 
-def test_events_are_lines_through_all_four() -> None:
+def test_events_are_lines_through_all_four_charts() -> None:
     rows = rows_until(300, perceptual=False)
     difference = (drawn(rows) != drawn([*rows, event_row(150, "a worker died")])).any(axis=2)
     columns = np.flatnonzero(difference.sum(axis=0))

@@ -1,4 +1,4 @@
-"""The rows of metrics.jsonl as crashes and resumes leave them, and the lines that say them."""
+"""The rows of metrics.jsonl after crashes and resumes, and their lines of text."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ VALIDATION = {
 }  # fmt: skip
 
 
-def test_rows_are_read_in_order_and_half_a_line_is_not_there(tmp_path: Path) -> None:
+def test_rows_are_read_in_order_and_half_a_line_is_ignored(tmp_path: Path) -> None:
     rows = [validation_row(0), train_row(10), event_row(15, "a worker died"), train_row(20)]
     write_metrics(tmp_path, rows, cut=b'{"kind": "train", "step": 3')
     assert history.read(str(tmp_path)) == rows
@@ -30,7 +30,7 @@ def test_a_run_without_rows(tmp_path: Path) -> None:
     assert history.read(str(tmp_path)) == []
 
 
-def test_steps_that_a_resume_undid_are_left_out_and_events_stay(tmp_path: Path) -> None:
+def test_undone_steps_are_left_out_and_events_stay(tmp_path: Path) -> None:
     undone = [train_row(30, seed=1), train_row(40, seed=1), validation_row(40), event_row(45, "died; from step 20")]
     again = [train_row(30), train_row(40), validation_row(40), train_row(50)]
     write_metrics(tmp_path, [train_row(10), train_row(20), validation_row(20), *undone, *again])
@@ -49,7 +49,7 @@ def test_lines() -> None:
     assert len(line(train_row(1490), 20.0)) <= 115
 
 
-def test_values_by_sigma_are_in_its_order_and_those_that_are_missing_are_not_there() -> None:
+def test_values_by_sigma_are_sorted_without_missing_ones() -> None:
     assert list(history.by_sigma(VALIDATION, "psnr").items()) == [(2.5, 40.0), (15.0, 33.1), (50.0, 27.0)]
     assert history.by_sigma(VALIDATION, "psnr_noisy") == {15.0: 24.6}
     assert history.by_sigma(VALIDATION, "ssim") == {15.0: 0.91}
@@ -61,7 +61,7 @@ def test_the_best_validation_is_the_first_of_equals() -> None:
     assert history.best([TRAIN]) is None
 
 
-def test_curves_of_the_loss_hold_what_a_logarithmic_axis_can_show() -> None:
+def test_loss_curves_hold_only_values_for_a_logarithmic_axis() -> None:
     rows = [train_row(10), train_row(20) | {"loss": float("nan")}, train_row(30) | {"mse": 0.0}, validation_row(30)]
     curves = history.loss_curves(rows)
     assert [(name, [step for step, _ in points]) for name, points in curves.items()] == [
@@ -80,7 +80,7 @@ def test_a_chart_of_psnr_begins_below_the_best_of_the_lowest_level() -> None:
     assert history.psnr_floor(curves) == validation_row(150)["psnr_50"] - 4.0
 
 
-def test_smoothing_keeps_lines_and_levels_and_takes_jitter_away() -> None:
+def test_smoothing_keeps_straight_lines_and_removes_jitter() -> None:
     assert history.smoothed([]) == []
     assert history.smoothed([3.0]) == [3.0]
     level = [5.0] * 200
@@ -103,5 +103,5 @@ def test_reader_gives_each_whole_row_once(tmp_path: Path) -> None:
     assert reader.news() == []
     write_metrics(tmp_path, [train_row(10), train_row(20), validation_row(20)])
     assert reader.news() == [train_row(20), validation_row(20)]
-    write_metrics(tmp_path, [train_row(10)])  # a resume dropped what comes again
+    write_metrics(tmp_path, [train_row(10)])  # a resume dropped the repeated rows
     assert reader.news() == [train_row(10)]

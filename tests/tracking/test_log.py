@@ -1,4 +1,4 @@
-"""What a training tells as it goes, read back from its folder, local or on S3 (a real server, moto's)."""
+"""The log of a training, read back from its folder, local or in S3 (moto's real server)."""
 
 import io
 import json
@@ -69,7 +69,7 @@ def test_rows_are_in_the_file_at_once(run: str, monkeypatch: pytest.MonkeyPatch)
     log.close()
 
 
-def test_uploads_take_a_share_of_the_time_and_the_last_rows_come_with_the_end(
+def test_uploads_take_a_share_of_the_time_and_close_uploads_the_rest(
     bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training_log, "UPLOAD_SHARE", 1e-9)
@@ -77,12 +77,12 @@ def test_uploads_take_a_share_of_the_time_and_the_last_rows_come_with_the_end(
     log = TrainingLog(run, 0, nobody)
     log.add(train_row(10))
     log.add(train_row(20))
-    assert [row["step"] for row in lines(run)] == [10]  # nothing has been uploaded before it
+    assert [row["step"] for row in lines(run)] == [10]  # the only upload so far
     log.close()
     assert [row["step"] for row in lines(run)] == [10, 20]
 
 
-def test_resume_drops_what_comes_again(run: str) -> None:
+def test_resume_drops_repeated_rows(run: str) -> None:
     rows = [validation_row(0), train_row(10), train_row(20), validation_row(20), train_row(30), train_row(40)]
     logged(run, 0, rows)
     add_event(run, 20, "worker 1 died")
@@ -102,7 +102,7 @@ def test_resume_after_a_half_written_line(tmp_path: Path) -> None:
     assert [row["step"] for row in lines(str(tmp_path))] == [10, 20, 30]
 
 
-def test_event_of_a_run_whose_workers_are_gone(run: str) -> None:
+def test_event_of_a_run_without_workers(run: str) -> None:
     logged(run, 0, [train_row(10), train_row(20), train_row(30)])
     add_event(run, 10, "worker 0 died (killed); resuming from step 10")
     found = lines(run)
@@ -128,7 +128,7 @@ def test_validation_draws_panels(run: str) -> None:
     log.close()
 
 
-def test_curves_are_drawn_of_what_was_before_a_resume_too(run: str, tmp_path: Path) -> None:
+def test_curves_include_rows_from_before_a_resume(run: str, tmp_path: Path) -> None:
     logged(run, 0, [train_row(step) for step in (10, 20, 30)])
     curve_sheet.write(run)
     first = Folder(run).read("curves.png")

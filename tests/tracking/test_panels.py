@@ -1,4 +1,4 @@
-"""The sheet of clean, noisy and denoised pictures: the very pixels, at their places."""
+"""The sheet of clean, noisy and denoised pictures: exact pixels at their places."""
 
 import io
 
@@ -27,7 +27,7 @@ def caption(sheet: np.ndarray, row: int, column: int) -> np.ndarray:
     return sheet[top : top + CAPTION, left : left + WIDTH]
 
 
-def test_a_row_for_each_panel_and_the_middle_of_each_picture_as_it_is() -> None:
+def test_each_panel_is_a_row_with_the_unscaled_centre_of_each_picture() -> None:
     panels = [panel("a.png", 15.0, 1, (300, 500)), panel("b.png", 50.0, 2, (HEIGHT, WIDTH))]
     sheet = drawn(panels)
     assert sheet.shape == (HEADER + 2 * (HEIGHT + CAPTION + GAP), 2 * MARGIN + 3 * WIDTH + 2 * GAP, 3)
@@ -71,5 +71,5 @@ def test_captions_tell_panels_apart_and_stay_within_their_column() -> None:
     assert (caption(long, 0, 0) < 200).sum() > 300
 
 
-def test_a_sheet_of_nothing_has_its_header() -> None:
+def test_an_empty_sheet_has_a_header() -> None:
     assert drawn([]).shape[0] == HEADER

@@ -1,4 +1,4 @@
-"""The status of a training is computed from its folder alone, local or in S3, and the commands tell kinds apart."""
+"""The status of a training comes from its folder alone, local or in S3; commands distinguish kinds of runs."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from tests.support.training_runs import train_row, validation_row
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run that was stopped at step 500 of 1500, with its best validation before the last."""
+    """A run stopped at step 500 of 1500; its best validation is not the last."""
     run = tmp_path / "run"
     training_runs.write_job(run)
     rows = training_runs.rows_until(500)
@@ -33,7 +33,7 @@ def run(tmp_path: Path) -> Path:
     return run
 
 
-def test_a_run_that_was_stopped(run: Path) -> None:
+def test_a_stopped_run(run: Path) -> None:
     found = training_status.read(str(run))
     assert (found.state, found.epochs, found.driver, found.eta_seconds) == ("stopped", 20.0, None, None)
     assert found.train == train_row(500)
@@ -80,14 +80,14 @@ def test_a_finished_run_names_its_model(tmp_path: Path) -> None:
     assert f"imagewizard denoise model={run}/model" in text and "best:" not in text
 
 
-def test_a_run_that_has_nothing_but_its_job(tmp_path: Path) -> None:
+def test_a_run_with_only_its_job_file(tmp_path: Path) -> None:
     training_runs.write_job(tmp_path)
     found = training_status.read(str(tmp_path))
     assert found == training_status.TrainingStatus("stopped", 20.0, None, None, None, [], None, None, None)
     assert "no step yet" in training_status.text(str(tmp_path), found)
 
 
-def test_the_command_tells_the_kinds_apart(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_status_command_distinguishes_runs(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bulk = tmp_path / "bulk"
     run_folders.write_rows(bulk, [run_folders.row("a.png")])
     run_folders.write_job(bulk, 2)
@@ -102,13 +102,13 @@ def test_the_command_tells_the_kinds_apart(run: Path, tmp_path: Path, capsys: py
     assert "no run folder" in capsys.readouterr().err
 
 
-def test_the_report_command_tells_the_kinds_apart(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_command_distinguishes_runs(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report_command.main([str(run)]) == shell.DONE
     assert capsys.readouterr().out == f"{run}/report.html\n"
     assert "training report" in (run / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_query_says_that_there_is_nothing_to_query(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_query_of_a_training_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert shell.run(query_command.main, [str(run), "summary"]) == shell.WRONG_INPUT
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and f"{run}: a training run has no result rows; see imagewizard status" in error

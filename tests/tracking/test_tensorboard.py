@@ -1,4 +1,4 @@
-"""TensorBoard's event files, read back record by record with their checksums, and by its rules for a restart."""
+"""TensorBoard's event files, read record by record with checksums, and by TensorBoard's rules for a restart."""
 
 import io
 import struct
@@ -37,7 +37,7 @@ def records(path: Path) -> list[Event]:
 
 
 def events(folder: Path) -> list[Event]:
-    """What TensorBoard keeps of a folder: after a restart, nothing from its step on of what came before."""
+    """The records that TensorBoard keeps: a restart discards earlier records from its step on."""
     kept: list[Event] = []
     for path in sorted(folder.iterdir()):
         assert "tfevents" in path.name
@@ -80,7 +80,7 @@ def test_rows_are_scalars_at_once(tmp_path: Path) -> None:
     writer.close()
 
 
-def test_what_is_not_a_number_is_no_point_of_a_curve(tmp_path: Path) -> None:
+def test_nan_is_no_point_of_a_curve(tmp_path: Path) -> None:
     writer = EventWriter(tmp_path, purge_step=None)
     writer.add(validation_row(10) | {"ssim_15": None, "psnr_15": float("nan")})
     writer.close()
@@ -105,7 +105,7 @@ def test_a_resume_has_no_step_twice(tmp_path: Path) -> None:
     assert [step for step, _ in scalars(events(tmp_path))["train/loss"]] == [10]
 
 
-def test_a_file_that_a_crash_cut_off_does_not_touch_the_next(tmp_path: Path) -> None:
+def test_a_truncated_file_does_not_affect_the_next(tmp_path: Path) -> None:
     first = EventWriter(tmp_path, purge_step=None)
     first.add(train_row(10))
     first.close()

@@ -1,4 +1,4 @@
-"""Samples drawn on a device are those of numpy, whatever else is in the batch; noise, levels and grey crops."""
+"""Samples drawn on a device equal numpy's and do not depend on the batch; noise, levels and grey crops."""
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from tests.support.training_parts import CPU, config, picture
 SCHEDULE = NoiseSchedule.from_config(LINEAR)
 
 
-def test_crops_are_those_of_numpy() -> None:
+def test_crops_equal_numpys() -> None:
     shapes = [(20, 33), (16, 16), (10, 40), (50, 17), (5, 3)]
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
@@ -30,14 +30,14 @@ def test_crops_are_those_of_numpy() -> None:
 
 
 def drawn(ids: list[str], epoch: int = 0, **changes: object) -> Batch:
-    """The batch of one grey value an id."""
+    """A batch with one constant grey image per id."""
     job = config(**changes)
     clean = torch.stack([torch.full((16, 16, 3), ord(image_id), dtype=torch.uint8) for image_id in ids])
     keys = key_tensor([samples.key(job.seed, image_id) for image_id in ids])
     return Sampler(job, SCHEDULE, CPU)(clean, keys, torch.full((len(ids),), epoch))
 
 
-def test_sample_does_not_depend_on_what_else_is_in_the_batch() -> None:
+def test_sample_does_not_depend_on_the_rest_of_the_batch() -> None:
     whole = drawn(["a", "b", "c", "d", "e"])
     for others in (["c"], ["e", "c"], ["c", "a", "b"], ["c", "c"]):
         part, at = drawn(others), others.index("c")
@@ -45,13 +45,13 @@ def test_sample_does_not_depend_on_what_else_is_in_the_batch() -> None:
     assert len({eps.numpy().tobytes() for eps in whole.eps}) == len(set(whole.timesteps.tolist())) == 5
 
 
-def test_samples_are_new_for_each_seed_and_epoch() -> None:
+def test_samples_differ_between_seeds_and_epochs() -> None:
     found = [drawn(["a"], epoch, seed=seed) for seed in range(5) for epoch in range(10)]
     assert len({batch.eps.numpy().tobytes() for batch in found}) == 50
     assert len({float(batch.timesteps) for batch in found}) == 50
 
 
-def test_noise_is_numpys_from_the_same_counters() -> None:
+def test_noise_equals_numpys_for_the_same_counters() -> None:
     key = samples.key(0, "a")
     values = normal.standard_normal(seeding.words(key, 16 * 16 * 3 // 2, samples.NOISE, 5))
     expected = values.reshape(16, 16, 3).transpose(2, 0, 1)
@@ -72,7 +72,7 @@ def test_batch_has_the_levels_and_the_range_of_the_network() -> None:
 
 
 def colourful(share: float) -> tuple[Tensor, Batch]:
-    """(the crops as drawn, their batch) of 200 crops of a colour picture."""
+    """(crops, batch) for 200 crops of a colour picture."""
     job = config(data={"grey": share})
     images = DecodedImages([picture(0)], [samples.key(0, "a")], 16, CPU)
     epochs = torch.arange(200)

@@ -1,4 +1,4 @@
-"""A training ends after its steps, or by the clock; its decay follows what is spent."""
+"""A training ends after its steps or at its time limit; the decay follows the spent share."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A trainer's state as files: what is saved is what goes on, to the bit; what is broken is named."""
+"""A trainer's state as files: a resume is bit-identical, and errors name the broken checkpoint."""
 
 import json
 import os
@@ -21,7 +21,7 @@ FACTS = {"workers": 1, "device": "cpu", "seconds": 2.5, "skipped": []}
 
 
 def resumed(folder: Path, **changes: Any) -> Trainer:
-    """A new trainer, of other random weights, with the state of `folder`."""
+    """A new trainer, first with other random weights, then with the state of `folder`."""
     run = trainer(config(**changes), steps=20)
     for parameter in run.unet.parameters():
         torch.nn.init.normal_(parameter)
@@ -44,7 +44,7 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS.keys())
-def test_run_goes_on_as_if_it_had_not_been_stopped(tmp_path: Path, network: dict) -> None:
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, network: dict) -> None:
     run = saved(tmp_path, network=network)
     again = resumed(tmp_path, network=network)
     before, found = state(run), state(again)
@@ -53,7 +53,7 @@ def test_run_goes_on_as_if_it_had_not_been_stopped(tmp_path: Path, network: dict
         assert torch.equal(tensor, before[name]) and tensor.stride() == before[name].stride()
     assert (again.step, again.watch.smoothed, again.watch.least) == (run.step, run.watch.smoothed, run.watch.least)
 
-    torch.rand(7)  # what else happens to draw numbers does not matter
+    torch.rand(7)  # other random draws do not matter
     assert train(again, 3) == train(run, 3)
     expected, found = state(run), state(again)
     assert found.keys() == expected.keys()
@@ -62,8 +62,8 @@ def test_run_goes_on_as_if_it_had_not_been_stopped(tmp_path: Path, network: dict
     assert not any(torch.equal(found[name], before[name]) for name in found if name.startswith("ema."))
 
 
-def test_dropout_draws_anew_each_step() -> None:
-    """Or the test above would say little of it."""
+def test_dropout_draws_new_masks_each_step() -> None:
+    """Otherwise the test above would not cover dropout."""
     losses = {}
     for name in ("plain", "dropout"):
         run = trainer(config(network=NETWORKS[name], optimizer={"learning_rate": 1e-30, "weight_decay": 0}))
@@ -101,18 +101,18 @@ def test_runs_checkpoints_are_listed_resumed_and_pruned(
     assert all(torch.equal(found[name], tensor) for name, tensor in state(run).items() if name in found)
 
 
-def test_half_written_checkpoint_is_none(tmp_path: Path) -> None:
+def test_half_written_checkpoint_is_ignored(tmp_path: Path) -> None:
     run = trainer(config(), steps=20)
     train(run, 1)
     checkpoint.save(run, str(tmp_path), 30.0, FACTS)
     train(run, 1)
     checkpoint.save(run, str(tmp_path), 31.0, FACTS)
-    (tmp_path / "checkpoints/step-00000002/state.json").unlink()  # it is written last
+    (tmp_path / "checkpoints/step-00000002/state.json").unlink()  # the file that is written last
     assert checkpoints.latest_step(str(tmp_path)) == 1
     assert checkpoint.resume(trainer(config(), steps=20), str(tmp_path)) == "step-00000001"
 
 
-# --- what is refused
+# --- refusals
 
 
 def refusal(folder: Path, **changes: Any) -> str:
@@ -124,7 +124,7 @@ def refusal(folder: Path, **changes: Any) -> str:
 
 @pytest.mark.parametrize("name", ["state.safetensors", "state.json"])
 @pytest.mark.parametrize("damage", ["cut", "empty", "missing", "rubbish", "folder"])
-def test_broken_checkpoint_is_named(tmp_path: Path, name: str, damage: str) -> None:
+def test_error_names_the_broken_checkpoint(tmp_path: Path, name: str, damage: str) -> None:
     saved(tmp_path)
     path = tmp_path / name
     match damage:
@@ -144,7 +144,7 @@ def test_broken_checkpoint_is_named(tmp_path: Path, name: str, damage: str) -> N
 
 
 @pytest.mark.parametrize("numbers", ["[]", "{}", '{"step": null, "smoothed_loss": 1, "least_loss": 1}', "3"])
-def test_numbers_that_are_none(tmp_path: Path, numbers: str) -> None:
+def test_invalid_numbers(tmp_path: Path, numbers: str) -> None:
     saved(tmp_path)
     (tmp_path / "state.json").write_text(numbers)
     assert refusal(tmp_path).startswith(f"{NAME}: cannot be read (")

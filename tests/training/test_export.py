@@ -1,4 +1,4 @@
-"""The real trainer's average as a model folder: diffusers and `denoise` read it."""
+"""Averaged weights of a real trainer become a model folder that diffusers and `denoise` read."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def exported(job: TrainConfig) -> Trainer:
-    """Trains three steps and exports their average; the trainer."""
+    """Trains three steps, exports the averaged weights and returns the trainer."""
     run = Trainer(job, *network.load(model_files.find(job.model)), Steps(50), CPU) if job.model else trainer(job)
     train(run, 3)
     found = validation.score(run.averaged_unet(), run.schedule, job.validation, [("v.png", picture(9))], job.seed)
@@ -39,7 +39,7 @@ def exported(job: TrainConfig) -> Trainer:
 
 
 def weights(run: Trainer) -> dict[str, torch.Tensor]:
-    """What must have been written: the averaged weights, in float16."""
+    """The weights that must have been written: the averaged ones in float16."""
     assert any(not torch.equal(tensor, run.ema[name]) for name, tensor in run.unet.named_parameters())
     return {name: tensor.half().float() for name, tensor in run.ema.items()}
 
@@ -64,7 +64,7 @@ def test_new_network(output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert schedule.clip_sample == run.schedule.clip_sample
 
 
-def test_diffusers_reads_it(tmp_path: Path) -> None:
+def test_diffusers_reads_the_model(tmp_path: Path) -> None:
     run = exported(config(tmp_path / "run", network=tiny_network(2)))
     folder = tmp_path / "run" / "model"
     unet = UNet2DModel.from_pretrained(folder)
@@ -93,7 +93,7 @@ def test_fine_tuned_model(tmp_path: Path, nested: bool) -> None:
     for name, parameter in unet.named_parameters():
         assert torch.equal(parameter, expected[name])
     assert not all(torch.equal(before[name], tensor) for name, tensor in expected.items())
-    assert unet.config.freq_shift == 1  # arguments that a network is given, not the defaults
+    assert unet.config.freq_shift == 1  # the network's arguments, not the defaults
     assert schedule_read.alphas_cumprod == pytest.approx(run.schedule.alphas_cumprod)
     assert schedule_read.clip_sample is False
     card = (tmp_path / "run" / "model" / "README.md").read_text()
@@ -105,7 +105,7 @@ def card_of(job: TrainConfig) -> str:
     return Folder(job.output).read("model/README.md").decode()
 
 
-def test_card_tells_of_the_run(tmp_path: Path) -> None:
+def test_card_describes_the_run(tmp_path: Path) -> None:
     job = config(tmp_path / "run", network=tiny_network(2), loss={"mse": "x0"})
     card = card_of(job)
     assert yaml.safe_load(card.split("---\n")[1])["library_name"] == "diffusers"
@@ -130,8 +130,8 @@ def test_card_names_the_terms_of_the_loss() -> None:
     assert export._loss(job) == "MSE of eps + 0.25 x VGG19 feature MSE (relu1_1, relu1_2)"
 
 
-def test_export_again_replaces_what_was_there(tmp_path: Path) -> None:
-    """As each validation that is the best so far does."""
+def test_second_export_replaces_the_first(tmp_path: Path) -> None:
+    """Each new best validation exports again."""
     job = config(tmp_path / "run")
     run = exported(job)
     path = tmp_path / "run" / "model" / "diffusion_pytorch_model.safetensors"

@@ -1,4 +1,4 @@
-"""Training images: decoded once while there is room, broken ones named, the benchmark's recognised."""
+"""Training images are decoded once while memory allows; broken and benchmark images are detected."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from imagewizard.training.image_store import BenchmarkImageError, ImageStore, Un
 from tests.support.bsds500_files import FINGERPRINTS, picture
 from tests.support.sample_files import BROKEN, photo, write_broken_files
 
-SIZE = 20 * 30 * 3  # bytes of one
+SIZE = 20 * 30 * 3  # bytes of one decoded image
 
 
 def write(folder: Path, name: str, seed: int = 0) -> str:
@@ -19,7 +19,7 @@ def write(folder: Path, name: str, seed: int = 0) -> str:
 
 
 def is_kept(store: ImageStore, uri: str) -> bool:
-    """Whether it comes back although its file is gone for the moment."""
+    """Whether the store has the image in memory: its file is gone during the call."""
     path = Path(uri)
     aside = path.rename(path.with_suffix(".aside"))
     try:
@@ -35,25 +35,25 @@ def test_image_is_decoded(tmp_path: Path) -> None:
     assert np.array_equal(ImageStore().load(write(tmp_path, "a.png", 5)), photo(20, 30, 5))
 
 
-def test_images_are_known_by_their_uris(tmp_path: Path) -> None:
+def test_images_are_identified_by_their_uris(tmp_path: Path) -> None:
     store = ImageStore()
     uris = [write(tmp_path, "a.png", 1), f"file://{write(tmp_path, 'b.png', 2)}"]
     for _ in range(2):
         assert [np.array_equal(store.load(uri), photo(20, 30, seed)) for seed, uri in enumerate(uris, 1)] == [True] * 2
 
 
-def test_last_used_images_are_kept_while_there_is_room(tmp_path: Path) -> None:
+def test_recently_used_images_stay_in_memory(tmp_path: Path) -> None:
     store = ImageStore(kept_bytes=2 * SIZE)
     a, b, c = (write(tmp_path, f"{name}.png", seed) for seed, name in enumerate("abc"))
     store.load(a)
     store.load(b)
-    assert is_kept(store, b) and is_kept(store, a)  # which makes b the one that was not used for longest
+    assert is_kept(store, b) and is_kept(store, a)  # now b is the least recently used
     store.load(c)
     assert is_kept(store, a) and is_kept(store, c)
     assert not is_kept(ImageStore(), b)
 
 
-def test_what_was_let_go_is_read_again(tmp_path: Path) -> None:
+def test_evicted_image_is_read_again(tmp_path: Path) -> None:
     store = ImageStore(kept_bytes=2 * SIZE)
     uris = [write(tmp_path, f"{seed}.png", seed) for seed in range(5)]
     for _ in range(2):
@@ -62,17 +62,17 @@ def test_what_was_let_go_is_read_again(tmp_path: Path) -> None:
     assert [is_kept(store, uri) for uri in (uris[3], uris[4], uris[2])] == [True, True, False]
 
 
-def test_image_beyond_the_room_is_used_all_the_same(tmp_path: Path) -> None:
+def test_image_larger_than_the_memory_limit_is_still_loaded(tmp_path: Path) -> None:
     store = ImageStore(kept_bytes=SIZE - 1)
     large = write(tmp_path, "large.png")
     assert np.array_equal(store.load(large), photo(20, 30, 0))
     assert not is_kept(store, large)
     Image.fromarray(photo(8, 8, 1)).save(tmp_path / "small.png")
     store.load(str(tmp_path / "small.png"))
-    assert is_kept(store, str(tmp_path / "small.png"))  # the room is as it was
+    assert is_kept(store, str(tmp_path / "small.png"))  # the free memory is as before
 
 
-def test_broken_images_are_unusable_for_a_reason(tmp_path: Path) -> None:
+def test_broken_images_are_unusable_with_a_reason(tmp_path: Path) -> None:
     for name in write_broken_files(tmp_path, len(BROKEN)):
         with pytest.raises(UnusableImageError) as error:
             ImageStore().load(str(tmp_path / name))
@@ -84,7 +84,7 @@ def test_broken_image_is_remembered(tmp_path: Path) -> None:
     path.write_bytes(b"\x89PNG")
     with pytest.raises(UnusableImageError) as first:
         store.load(str(path))
-    write(tmp_path, "a.png")  # within a run what was skipped stays skipped
+    write(tmp_path, "a.png")  # within a run, a skipped image stays skipped
     with pytest.raises(UnusableImageError) as second:
         store.load(str(path))
     assert str(first.value) == str(second.value)
@@ -94,7 +94,7 @@ def test_image_of_the_benchmark_is_recognised_by_its_content(tmp_path: Path) -> 
     name, digits = next(iter(FINGERPRINTS.items()))
     store, path = ImageStore(), tmp_path / "holiday.jpg"
     Image.fromarray(np.rot90(picture(digits))).save(path, quality=90)
-    for _ in range(2):  # also when it comes again
+    for _ in range(2):  # also at the second load
         with pytest.raises(BenchmarkImageError, match=f"^{name}$"):
             store.load(str(path))
 

@@ -1,4 +1,4 @@
-"""Samples from memory are those that the places of the stream say, for any number of workers; odd images are named."""
+"""Samples from memory follow `samples.places` for any number of workers; unusable images are reported."""
 
 from itertools import islice
 from pathlib import Path
@@ -21,7 +21,7 @@ from tests.support.training_parts import CPU, IMAGES, config, pieces, trainer
 
 @pytest.fixture
 def images(tmp_path: Path) -> tuple[tuple[str, str], ...]:
-    """(image id, path) of the pictures of training_parts."""
+    """(image id, path) of the pictures in training_parts."""
     for i in range(IMAGES):
         Image.fromarray(training_parts.picture(i)).save(tmp_path / f"{i}.png")
     return tuple((f"{i}.png", str(tmp_path / f"{i}.png")) for i in range(IMAGES))
@@ -43,16 +43,16 @@ def assert_equal(found: Batch, expected: Batch) -> None:
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
-def test_batches_are_those_of_the_places(images: tuple[tuple[str, str], ...]) -> None:
+def test_batches_follow_the_places(images: tuple[tuple[str, str], ...]) -> None:
     job = task(images)
-    found, skipped = drawn(job, 0, 1, steps=130)  # more than are worked out at a time
+    found, skipped = drawn(job, 0, 1, steps=130)  # more than are computed at once
     assert skipped == set()
     for step in (0, 1, 63, 64, 129):
         for mine, expected in zip(found[step], pieces(training_parts.batch(job.config, step), 2), strict=True):
             assert_equal(mine, expected)
 
 
-def test_workers_share_the_rows_in_turns(images: tuple[tuple[str, str], ...]) -> None:
+def test_workers_take_the_rows_in_turn(images: tuple[tuple[str, str], ...]) -> None:
     job = task(images, optimizer={"batch_size": 6})  # three rows a step, for two workers
     whole, _ = drawn(job, 0, 1, steps=70)
     halves = [drawn(job, rank, 2, steps=70)[0] for rank in range(2)]
@@ -62,7 +62,7 @@ def test_workers_share_the_rows_in_turns(images: tuple[tuple[str, str], ...]) ->
             assert_equal(mine[[r for r in range(3 * step, 3 * step + 3) if r % 2 == row % 2].index(row)], expected)
 
 
-def test_run_that_goes_on_draws_what_it_would_have_drawn(images: tuple[tuple[str, str], ...]) -> None:
+def test_resumed_run_draws_the_same_samples(images: tuple[tuple[str, str], ...]) -> None:
     whole, _ = drawn(task(images), 0, 1, steps=9)
     rest, _ = drawn(task(images), 0, 1, steps=4, first=5)
     for step in range(4):
@@ -74,7 +74,7 @@ def clean(share: list[Batch]) -> Tensor:
     return torch.cat([batch.clean for batch in share])
 
 
-def test_unusable_images_are_named_and_replaced(images: tuple[tuple[str, str], ...]) -> None:
+def test_unusable_images_are_reported_and_replaced(images: tuple[tuple[str, str], ...]) -> None:
     Path(images[2][1]).write_bytes(b"\x89PNG")
     Image.fromarray(training_parts.picture(4)[:8]).save(images[4][1])
     found, skipped = drawn(task(images, data={"small": "skip"}), 0, 1, steps=30)

@@ -1,4 +1,4 @@
-"""What a training job does before and after its training: plans, the images of a run that goes on, the summary."""
+"""A training job before and after its training: plans, the images of a resumed run, the summary."""
 
 import json
 import shutil
@@ -27,14 +27,14 @@ def begin(config: TrainConfig) -> Any:
     return job.begin(job.prepare(config), lambda: None, silent)
 
 
-def test_plan_says_what_will_be_done(photographs: Path, tmp_path: Path) -> None:
+def test_plan_describes_the_job(photographs: Path, tmp_path: Path) -> None:
     text = str(job.prepare(train_config(photographs, tmp_path / "run")))
     assert "4 epochs, batches of 4" in text and "random weights, seed 0" in text and "MSE of eps" in text
     timed = str(job.prepare(train_config(photographs, tmp_path / "run", optimizer={"minutes": 8})))
     assert "8 minutes, batches of 4" in timed
 
 
-def test_run_begins_with_its_images_and_goes_on_where_they_were_moved(photographs: Path, tmp_path: Path) -> None:
+def test_run_resumes_after_its_images_were_moved(photographs: Path, tmp_path: Path) -> None:
     config = train_config(photographs, tmp_path / "run")
     first = begin(config)
     assert first[IMAGE_ID].to_pylist() == [*(f"{i}.png" for i in range(6)), "broken.png"]
@@ -47,7 +47,7 @@ def test_run_begins_with_its_images_and_goes_on_where_they_were_moved(photograph
 @pytest.mark.parametrize(
     ("change", "told"), [("less", "1 are missing, 0 are new"), ("more", "0 are missing, 1 are new")]
 )
-def test_run_does_not_go_on_with_other_images(photographs: Path, tmp_path: Path, change: str, told: str) -> None:
+def test_resume_with_other_images_is_refused(photographs: Path, tmp_path: Path, change: str, told: str) -> None:
     begin(train_config(photographs, tmp_path / "run"))
     other = shutil.copytree(photographs, tmp_path / "other")
     if change == "less":
@@ -58,14 +58,14 @@ def test_run_does_not_go_on_with_other_images(photographs: Path, tmp_path: Path,
         begin(train_config(other, tmp_path / "run"))
 
 
-def test_time_limit_may_change_and_the_rate_may_not(photographs: Path, tmp_path: Path) -> None:
+def test_resume_may_change_the_time_limit_but_not_the_rate(photographs: Path, tmp_path: Path) -> None:
     begin(train_config(photographs, tmp_path / "run"))
     begin(train_config(photographs, tmp_path / "run", optimizer={"minutes": 3}))
     with pytest.raises(UserError, match=r"^output: .*optimizer\.learning_rate was 0\.003, is 0\.1"):
         begin(train_config(photographs, tmp_path / "run", optimizer={"learning_rate": 0.1}))
 
 
-def test_key_that_an_older_run_lacks_counts_as_its_default(photographs: Path, tmp_path: Path) -> None:
+def test_key_missing_in_an_older_run_counts_as_its_default(photographs: Path, tmp_path: Path) -> None:
     begin(train_config(photographs, tmp_path / "run"))
     path = tmp_path / "run" / "job.yaml"
     stored = yaml.safe_load(path.read_text())
@@ -76,7 +76,7 @@ def test_key_that_an_older_run_lacks_counts_as_its_default(photographs: Path, tm
         begin(train_config(photographs, tmp_path / "run", data={"grey": 0.5}))
 
 
-def test_task_holds_small_sets_in_memory_and_leaves_large_ones_to_the_stream(photographs: Path, tmp_path: Path) -> None:
+def test_task_holds_small_sets_in_memory_and_streams_large_ones(photographs: Path, tmp_path: Path) -> None:
     config = train_config(photographs, tmp_path / "run")
     images = begin(config)
     task = job.task(config, images, workers=2, threads=3)
@@ -95,7 +95,7 @@ def test_images_are_trained_on_or_validated_with(photographs: Path, tmp_path: Pa
         job.task(config, begin(config), 1, 1)
 
 
-def test_summary_is_of_the_best_and_the_newest_checkpoint(photographs: Path, tmp_path: Path) -> None:
+def test_summary_covers_the_best_and_the_newest_checkpoint(photographs: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     config = train_config(photographs, run)
     task = job.task(config, begin(config), 1, 1)

@@ -1,4 +1,4 @@
-"""The loop from its first step to its last: what it tells, saves and refuses; one process and two end alike."""
+"""The loop from first to last step: what it logs, saves and refuses; one process and two give the same result."""
 
 import multiprocessing
 import time
@@ -54,14 +54,14 @@ def state(output: Path, step: int = STEPS) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def finished(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
-    """A run, and the rows that it reported."""
+    """A finished run and its reported rows."""
     output = tmp_path_factory.mktemp("runs") / "one"
     rows: list[dict[str, Any]] = []
     train(task(photographs, output), rows.append)
     return output, rows
 
 
-def test_rows_tell_of_steps_and_validations(finished: tuple[Path, list[dict[str, Any]]]) -> None:
+def test_rows_cover_steps_and_validations(finished: tuple[Path, list[dict[str, Any]]]) -> None:
     validations = [row for row in finished[1] if row["kind"] == "validation"]
     assert [row["step"] for row in validations] == [0, 4, STEPS]  # two epochs are 3.5 steps
     last = [row for row in finished[1] if row["kind"] == "train"][-1]
@@ -86,10 +86,10 @@ def test_best_and_newest_checkpoint_are_kept_and_the_best_is_exported(
 
 
 class StopError(Exception):
-    """Ends a run from its reporter."""
+    """Raised by a reporter to end a run."""
 
 
-def test_interrupted_run_ends_where_an_undisturbed_one_does(
+def test_resumed_run_ends_like_an_uninterrupted_one(
     photographs: Path, tmp_path: Path, finished: tuple[Path, list[dict[str, Any]]]
 ) -> None:
     def stop(row: dict[str, Any]) -> None:
@@ -98,7 +98,7 @@ def test_interrupted_run_ends_where_an_undisturbed_one_does(
 
     with pytest.raises(StopError):
         train(task(photographs, tmp_path), stop)
-    assert checkpoints.latest_step(str(tmp_path)) == 3  # every third step has one
+    assert checkpoints.latest_step(str(tmp_path)) == 3  # every third step saves one
     train(task(photographs, tmp_path))
     expected = state(finished[0])
     for name, tensor in state(tmp_path).items():
@@ -106,7 +106,7 @@ def test_interrupted_run_ends_where_an_undisturbed_one_does(
 
 
 @pytest.mark.parametrize("seconds", [8.0, -1.0])
-def test_run_by_the_clock_ends_in_time_with_weights_and_scores(
+def test_run_with_a_time_limit_ends_in_time_with_weights_and_scores(
     photographs: Path, tmp_path: Path, seconds: float
 ) -> None:
     rows: list[dict[str, Any]] = []
@@ -120,10 +120,10 @@ def test_run_by_the_clock_ends_in_time_with_weights_and_scores(
         assert step == 1
     else:
         rates = [row["learning_rate"] for row in rows if row["kind"] == "train"]
-        assert step > STEPS and rates[-1] < 3e-3 / 2  # the cosine went on with the clock
+        assert step > STEPS and rates[-1] < 3e-3 / 2  # the cosine follows the clock
 
 
-def test_users_mistake_names_the_last_checkpoint(photographs: Path, tmp_path: Path) -> None:
+def test_user_error_names_the_last_checkpoint(photographs: Path, tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"^optimizer\.learning_rate: at step \d+ .*the last good checkpoint is none yet$"
     ):
@@ -149,7 +149,7 @@ def _worker(rank: int, job: TrainTask, meeting: str) -> None:
     dist.destroy_process_group()
 
 
-def test_two_processes_end_where_one_does(
+def test_two_processes_give_the_same_result_as_one(
     photographs: Path, tmp_path: Path, finished: tuple[Path, list[dict[str, Any]]]
 ) -> None:
     multiprocessing.set_forkserver_preload([__name__])

@@ -24,7 +24,7 @@ from tests.support.training_parts import vgg19_file
 from tests.support.vgg19_weights import LAYERS, images, state_dict
 
 SCHEDULE = NoiseSchedule.from_config(LINEAR)
-SIGMAS = np.array([10.0, 55.5, 1.0])  # 1 is below the schedule's least level
+SIGMAS = np.array([10.0, 55.5, 1.0])  # 1 is below the schedule's lowest level
 S = torch.tensor(2 * SIGMAS / 255, dtype=torch.float32).view(3, 1, 1, 1)
 
 
@@ -41,7 +41,7 @@ BATCH = Batch(
 
 
 @torch.no_grad()
-def test_features_are_torchvisions(reference: torch.nn.Sequential, tmp_path: Path) -> None:
+def test_features_equal_torchvisions(reference: torch.nn.Sequential, tmp_path: Path) -> None:
     layers = ["relu1_1", "relu2_2", "relu3_4", "relu5_4"]
     torch.save(state_dict(reference, 37) | {"classifier.0.weight": torch.zeros(2)}, tmp_path / "vgg19.pth")
     # torchvision's transform: to [0, 1], then ImageNet's means and standard deviations
@@ -52,14 +52,14 @@ def test_features_are_torchvisions(reference: torch.nn.Sequential, tmp_path: Pat
         torch.testing.assert_close(features, reference[:index](x), rtol=1e-4, atol=1e-5)
 
 
-def test_built_as_deep_as_needed_and_frozen(weights: Path) -> None:
+def test_network_is_as_deep_as_needed_and_frozen(weights: Path) -> None:
     features = VGG19Features(str(weights), ["relu1_2", "relu2_1"])
     assert list(features.state_dict()) == [f"features.{n}.{kind}" for n in (0, 2, 5) for kind in ("weight", "bias")]
     assert not features.training and not any(p.requires_grad for p in features.parameters())
-    assert features.to(torch.float64).mean.dtype == torch.float64  # it moves with the module
+    assert features.to(torch.float64).mean.dtype == torch.float64  # the buffer moves with the module
 
 
-def test_weights_of_half_precision_are_widened(reference: torch.nn.Sequential, tmp_path: Path) -> None:
+def test_half_precision_weights_become_float32(reference: torch.nn.Sequential, tmp_path: Path) -> None:
     half = {name: tensor.half() for name, tensor in state_dict(reference, 2).items()}
     save_file(half, tmp_path / "half.safetensors")
     features = VGG19Features(str(tmp_path / "half.safetensors"), ["relu1_1"])
@@ -73,7 +73,7 @@ def test_loss_is_the_mean_of_the_layers_mean_squares(reference: torch.nn.Sequent
     estimate, clean = images(3, 32, 1) * 1.5, images(3, 32, 2)
     mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).view(2, 1, 3, 1, 1)
     expected = []
-    for a, b in zip(estimate, clean, strict=True):  # one image at a time, written out
+    for a, b in zip(estimate, clean, strict=True):  # image by image, without vectorising
         pair = (torch.stack([a.clip(-1, 1), b])[None] / 2 + 0.5 - mean) / std
         maps = [reference[:length](pair[0]) for length in (4, 7, 12)]
         expected.append(sum(((m[0] - m[1]) ** 2).sum() / m[0].numel() for m in maps) / 3)
@@ -93,13 +93,13 @@ def test_gradient_goes_to_the_estimate_alone(weights: Path) -> None:
     assert (estimate.grad == 0).sum() == 2 and (estimate.grad[0, 0, 0, :2] == 0).all()
 
 
-def test_equal_images_cost_nothing(weights: Path) -> None:
+def test_loss_of_equal_images_is_zero(weights: Path) -> None:
     features = VGG19Features(str(weights), LAYERS)
     assert perceptual_loss(features, images(), images()).tolist() == [0.0, 0.0]
     assert perceptual_loss(features, images().sign() * 900, images().sign()).tolist() == [0.0, 0.0]
 
 
-def test_loss_in_bfloat16_is_a_float32(weights: Path) -> None:
+def test_loss_in_bfloat16_is_float32(weights: Path) -> None:
     features = VGG19Features(str(weights), LAYERS)
     expected = perceptual_loss(features, images(seed=1), images(seed=2))
     with torch.autocast("cpu", torch.bfloat16):
@@ -111,7 +111,7 @@ def test_loss_in_bfloat16_is_a_float32(weights: Path) -> None:
 # --- real weights
 
 
-def test_real_weights_see_what_eyes_see(shared_data: Path) -> None:
+def test_real_weights_rank_errors_as_eyes_do(shared_data: Path) -> None:
     weights = str(shared_data / "vgg19" / "vgg19-features-to-relu3_1.safetensors")
     vgg19.check(weights, LAYERS)
     features = VGG19Features(weights, LAYERS)
@@ -119,7 +119,7 @@ def test_real_weights_see_what_eyes_see(shared_data: Path) -> None:
     blurred = np.asarray(photo.filter(ImageFilter.GaussianBlur(2)), np.float32)
     clean = np.asarray(photo, np.float32)
     noise = np.random.default_rng(0).standard_normal(clean.shape)
-    # An equally large error that eyes do not mind: all pixels a little brighter.
+    # An equally large error that eyes hardly see: all pixels slightly brighter.
     brighter = np.clip(clean + np.sqrt(np.mean((blurred - clean) ** 2)), 0, 255)
     candidates = np.stack([clean + 3 * noise, clean + 15 * noise, brighter, blurred])
     targets = pixels.to_tensor(np.stack([clean] * 4))
@@ -138,8 +138,8 @@ def test_real_first_layer_by_hand(shared_data: Path) -> None:
     np.testing.assert_allclose(features[0, :, 4, 4].numpy(), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_clean_images_cost_no_graph(weights: Path) -> None:
-    """The clean branch is not recorded, which would hold its activations till the backward pass."""
+def test_clean_images_build_no_graph(weights: Path) -> None:
+    """The clean branch is not recorded; otherwise its activations would stay in memory until the backward pass."""
     recorded = []
     features = VGG19Features(str(weights), LAYERS)
     features.features[0].register_forward_hook(lambda module, inputs, output: recorded.append(output.requires_grad))
@@ -182,7 +182,7 @@ def test_mse_of_eps(k: int) -> None:
 
 
 @pytest.mark.parametrize("k", [1, 2])
-def test_mse_of_x0_is_that_of_the_image_made_from_eps(k: int) -> None:
+def test_mse_of_x0_is_the_error_of_the_image_computed_from_eps(k: int) -> None:
     losses, predicted = measure(objective(k, mse="x0"))
     x0 = X_T * (1 + S**2).sqrt() - S * predicted
     expected = torch.stack([(x0[i] - X0[i]).square().mean() for i in range(3)])
@@ -195,7 +195,7 @@ def test_x0_weights_eps_with_the_noise_to_signal_ratio() -> None:
 
 
 @pytest.mark.parametrize("mse", ["eps", "x0"])
-def test_perceptual_term_is_of_the_estimated_image_and_added_by_its_weight(mse: str, features: VGG19Features) -> None:
+def test_perceptual_term_compares_the_estimated_image_and_has_its_weight(mse: str, features: VGG19Features) -> None:
     module = objective(features=features, mse=mse)
     losses, predicted = measure(module)
     plain, _ = measure(objective(mse=mse))
@@ -227,5 +227,5 @@ def test_bfloat16_is_close_and_its_losses_are_float32(mse: str, features: VGG19F
     expected = objective(features=features, mse=mse)(*BATCH)
     assert not torch.equal(losses, expected)
     torch.testing.assert_close(losses[:, :2], expected[:, :2], rtol=0.02, atol=0)
-    # At sigma = 1 the feature difference is of the size of bfloat16's rounding.
+    # At sigma = 1 the feature difference is as small as bfloat16's rounding.
     torch.testing.assert_close(losses[1], expected[1], rtol=0.02, atol=0)

@@ -1,4 +1,4 @@
-"""The README.md of an exported model: valid front matter, every fact in it, and its commands and code run."""
+"""The README.md of an exported model: valid front matter, every fact, and working commands and code."""
 
 import re
 import subprocess
@@ -52,7 +52,7 @@ def block(card: str, language: str) -> str:
 def test_front_matter() -> None:
     _, front, _ = model_card.render(FACTS).split("---\n", 2)
     assert yaml.safe_load(front) == {"library_name": "diffusers", "tags": ["image-denoising", "ddpm"]}
-    assert "# license: fill in" in front  # ours to remind of, not to choose
+    assert "# license: fill in" in front  # the card reminds of it, the publisher chooses
     assert "the model it began with" not in front
     assert "the model it began with" in model_card.render(replace(FACTS, start="google/ddpm-celebahq-256"))
 
@@ -85,7 +85,7 @@ def test_fine_tuned_plain_network() -> None:
     assert "unshuffled" not in card and "multiples of 32" in card
 
 
-def test_config_is_given_whole() -> None:
+def test_card_contains_the_whole_config() -> None:
     assert block(model_card.render(FACTS), "yaml") == CONFIG
 
 
@@ -111,6 +111,6 @@ def test_its_code_and_command_work(tmp_path: Path) -> None:
     assert model_files.find(job.model).weights.parent == folder
 
 
-def test_needs_no_torch() -> None:
+def test_rendering_needs_no_torch() -> None:
     code = "import sys, imagewizard.training.model_card; assert 'torch' not in sys.modules and 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

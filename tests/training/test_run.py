@@ -1,4 +1,4 @@
-"""`python -m imagewizard.training`: a whole training in one process, on a machine without Ray and much else."""
+"""`python -m imagewizard.training`: a whole training in one process, without Ray and other packages."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import yaml
 from imagewizard.storage.lease import Lease
 from tests.support.training_jobs import train_config, write_photographs
 
-# What a machine that only trains may lack.
+# Packages that a machine that only trains may lack.
 MISSING = ("ray", "boto3", "botocore", "duckdb", "imagecodecs", "matplotlib", "tensorboardX", "markupsafe")
 WITHOUT = f"""
 import runpy, sys
@@ -34,7 +34,7 @@ def command(recipe: Path, *words: str, program: tuple[str, ...]) -> subprocess.C
     )
 
 
-def test_training_without_ray_and_the_like(photographs: Path, tmp_path: Path) -> None:
+def test_training_needs_only_the_documented_packages(photographs: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "train.yaml"
     recipe.write_text(json.dumps(train_config(photographs, tmp_path / "run").model_dump(mode="json")))  # JSON is YAML
     done = command(recipe, program=("-c", WITHOUT))

@@ -1,4 +1,4 @@
-"""Training samples: a function of seed, epoch and image alone, and each image once an epoch."""
+"""Training samples are a function of seed, epoch and image alone; each epoch draws each image once."""
 
 import itertools
 
@@ -17,7 +17,7 @@ def image(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def views(patch: np.ndarray) -> dict[tuple[int, bool], np.ndarray]:
-    """The eight ways to turn and flip it."""
+    """All eight turns and flips of an image."""
     turned = {turns: np.rot90(patch, turns) for turns in range(4)}
     return {(k, flip): view[:, ::-1] if flip else view for k, view in turned.items() for flip in (False, True)}
 
@@ -25,7 +25,7 @@ def views(patch: np.ndarray) -> dict[tuple[int, bool], np.ndarray]:
 # --- order
 
 
-def test_each_epoch_draws_each_image_once_in_an_order_of_its_own() -> None:
+def test_each_epoch_draws_each_image_once_in_its_own_order() -> None:
     numbers, indices = places(0, 10, 0, 60)
     assert numbers.tolist() == [position // 10 for position in range(60)]
     epochs = [tuple(indices[start : start + 10].tolist()) for start in range(0, 60, 10)]
@@ -33,7 +33,7 @@ def test_each_epoch_draws_each_image_once_in_an_order_of_its_own() -> None:
     assert len(set(epochs)) == 6
 
 
-def test_order_depends_on_the_seed_and_not_on_where_one_begins() -> None:
+def test_order_depends_on_the_seed_but_not_on_the_first_position() -> None:
     epochs, indices = places(3, 7, 0, 28)
     for first, count in ((0, 1), (5, 9), (27, 1), (13, 15)):
         found = places(3, 7, first, count)
@@ -45,7 +45,7 @@ def test_order_depends_on_the_seed_and_not_on_where_one_begins() -> None:
 # --- crops
 
 
-def test_crop_is_anywhere_turned_and_flipped() -> None:
+def test_all_positions_turns_and_flips_occur() -> None:
     picture = image(20, 30)
     known = {}
     for top, left in itertools.product(range(5), range(15)):
@@ -54,7 +54,7 @@ def test_crop_is_anywhere_turned_and_flipped() -> None:
     crops = [crop(picture, 16, key(0, "a"), epoch) for epoch in range(500)]
     assert all(patch.shape == (16, 16, 3) and patch.dtype == np.uint8 for patch in crops)
     found = [known[patch.tobytes()] for patch in crops]
-    for what, count in enumerate((5, 15, 4, 2)):  # every row, column, turn and flip comes up, about equally often
+    for what, count in enumerate((5, 15, 4, 2)):  # every row, column, turn and flip occurs about equally often
         times = np.bincount([drawn[what] for drawn in found])
         assert len(times) == count and times.min() > 0.4 * 500 / count
 
@@ -83,14 +83,14 @@ def test_smaller_images_are_reflected(height: int, width: int) -> None:
 
 
 def distance_from_uniform(values: np.ndarray, least: float, greatest: float) -> float:
-    """Kolmogorov-Smirnov's: the greatest difference of the distribution functions."""
+    """Kolmogorov-Smirnov statistic: the greatest difference between the distribution functions."""
     assert least <= values.min() and values.max() <= greatest
     expected = (np.sort(values) - least) / (greatest - least)
     return float(np.abs(expected - np.linspace(0, 1, len(values))).max())
 
 
 def test_levels_are_uniform_in_sigma_or_in_the_timestep() -> None:
-    wide = (2.0, 1000.0)  # up to 60 the two are nearly the same
+    wide = (2.0, 1000.0)  # up to 60 both are nearly the same
     assert distance_from_uniform(levels(wide), *wide) < 1e-3
     sigmas = levels(wide, SCHEDULE)
     assert len(sigmas) == LEVELS and distance_from_uniform(sigmas, *wide) > 0.2
@@ -99,7 +99,7 @@ def test_levels_are_uniform_in_sigma_or_in_the_timestep() -> None:
 
 
 @pytest.mark.parametrize("timesteps_of", [None, SCHEDULE], ids=["sigma", "timestep"])
-@pytest.mark.parametrize("sigma", [(25.0, 25.0), (0.5, 1.0), (0.5, 60.0)])  # the schedule's least level is 1.28
-def test_level_is_never_out_of_its_range(sigma: tuple[float, float], timesteps_of: NoiseSchedule | None) -> None:
+@pytest.mark.parametrize("sigma", [(25.0, 25.0), (0.5, 1.0), (0.5, 60.0)])  # the schedule's lowest level is 1.28
+def test_level_stays_in_its_range(sigma: tuple[float, float], timesteps_of: NoiseSchedule | None) -> None:
     sigmas = levels(sigma, timesteps_of)
     assert sigma[0] <= sigmas.min() and sigmas.max() <= sigma[1]

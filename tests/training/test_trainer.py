@@ -1,4 +1,4 @@
-"""Steps of a tiny network: the gradient is the batch's however it is cut up, and what goes wrong ends in one line."""
+"""Steps of a tiny network: micro-batches do not change the gradient, and errors give one line."""
 
 import json
 import math
@@ -41,7 +41,7 @@ def options(**changes: Any) -> OptimizerSection:
 
 
 def apart(a: dict[str, Tensor], b: dict[str, Tensor], kind: str) -> float:
-    """Norm of the difference over that of `a`, over all tensors of a kind."""
+    """Norm of the difference divided by the norm of `a`, over all tensors of a kind."""
     names = [name for name in a if name.startswith(f"{kind}.")]
     assert names and names == [name for name in b if name.startswith(f"{kind}.")]
     difference = sum((a[name] - b[name]).square().sum().item() for name in names)
@@ -65,7 +65,7 @@ def test_learning_rate_rises_linearly_and_falls_as_a_cosine_to_zero() -> None:
     assert (np.diff(rates[10:]) < 0).all()
 
 
-def test_learning_rate_may_stay() -> None:
+def test_learning_rate_may_be_constant() -> None:
     rates = [learning_rate(step, Steps(110), options(decay="constant")) for step in range(110)]
     assert rates[:2] == [0.05, 0.1] and set(rates[10:]) == {0.5}
 
@@ -92,7 +92,7 @@ def test_step_is_adamw_on_the_mean_over_the_batch() -> None:
         by_hand.param_groups[0]["lr"] = rate = learning_rate(step, Steps(50), job.optimizer)
         by_hand.step()
         result = run.train_step([batch(job, step)])
-        assert norm > 0.05  # so that clipping did something
+        assert norm > 0.05  # so that clipping had an effect
         assert result.terms == {"loss": pytest.approx(losses.mean().item()), "mse": pytest.approx(losses.mean().item())}
         assert (result.grad_norm, result.learning_rate) == (pytest.approx(norm, rel=1e-4), rate)
     run.settle()
@@ -101,7 +101,7 @@ def test_step_is_adamw_on_the_mean_over_the_batch() -> None:
 
 
 @pytest.mark.parametrize("micro", [1, 2])
-def test_gradient_is_the_batchs_in_pieces_of_any_size(micro: int) -> None:
+def test_gradient_does_not_depend_on_the_micro_batch_size(micro: int) -> None:
     whole, cut = trainer(config()), trainer(config())
     for step in range(3):
         expected = whole.train_step([batch(whole.config, step)])
@@ -119,7 +119,7 @@ def test_gradient_checkpointing_changes_nothing() -> None:
     assert apart(state(usual), state(frugal), "grad") < 1e-5
 
 
-def test_average_follows_the_weights() -> None:
+def test_averaged_weights_follow_the_weights() -> None:
     run = trainer(config(optimizer={"ema_decay": 0.2}))
     expected = {name: parameter.detach().clone() for name, parameter in run.unet.named_parameters()}
     for step in range(1, 6):
@@ -137,13 +137,13 @@ def test_average_follows_the_weights() -> None:
 def test_loss_falls() -> None:
     run = trainer(config(optimizer={"learning_rate": 1e-2}), steps=60)
     seen = train(run, 60)
-    assert 0.5 < seen[0] < 2  # a random network predicts nothing of eps, whose variance is 1
+    assert 0.5 < seen[0] < 2  # a random network predicts nothing of eps, and eps has variance 1
     assert np.mean(seen[-10:]) < 0.5 * np.mean(seen[:3])
 
 
 @pytest.mark.long
 def test_published_celebahq_model_is_trained_and_denoises(tmp_path: Path) -> None:
-    """113.7 million random weights in a folder of diffusers' layout, as the recipe's model is given where none is."""
+    """A folder in diffusers' layout with 113.7 million random weights stands in for the recipe's model."""
     unet = UNet2DModel(**model_files.arguments(CELEBAHQ_NETWORK))
     unet.save_pretrained(tmp_path)
     (tmp_path / "scheduler_config.json").write_text(json.dumps(CELEBAHQ_SCHEDULER))
@@ -165,7 +165,7 @@ def test_published_celebahq_model_is_trained_and_denoises(tmp_path: Path) -> Non
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, TrainConfig]]:
-    """Runs of three steps by two processes in micro-batches of one crop, of which a batch has four or three."""
+    """Two processes train three steps, with four or three micro-batches of one crop per batch."""
     folder = tmp_path_factory.mktemp("shared")
     perceptual = {"mse": "x0", "perceptual": {"weight": 0.1, "weights": vgg19_file(folder), "layers": LAYERS}}
     three = {"batch_size": 3}
@@ -175,7 +175,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Tr
 
 
 @pytest.mark.parametrize("name", ["even", "uneven", "perceptual"])
-def test_two_processes_learn_what_one_does(shared: tuple[Path, dict[str, TrainConfig]], name: str) -> None:
+def test_two_processes_learn_the_same_as_one(shared: tuple[Path, dict[str, TrainConfig]], name: str) -> None:
     folder, jobs = shared
     first, second = (torch.load(folder / f"{name}-{rank}.pt") for rank in range(2))
     assert first["results"] == second["results"]
@@ -194,11 +194,11 @@ def test_two_processes_learn_what_one_does(shared: tuple[Path, dict[str, TrainCo
         assert apart(state(alone), first["state"], kind) < 0.01 * apart(state(alone), before, kind)
 
 
-# --- what goes wrong
+# --- errors
 
 
 def line(run: Trainer, micro_batches: list[Batch]) -> str:
-    """The complaint about a step, which changes nothing."""
+    """The error of a failed step, after a check that the step changed nothing."""
     before, step = state(run), run.step
     with pytest.raises(UserError) as error:
         run.train_step(micro_batches)
@@ -236,17 +236,17 @@ def test_loss_that_explodes_stops_the_run() -> None:
     assert str(error.value).endswith("; lower the rate, in another output") and 0 < run.step < 50
 
 
-def test_sudden_rise_is_measured_against_the_least_loss() -> None:
+def test_sudden_rise_is_measured_against_the_minimum_loss() -> None:
     run = trainer(config())
     run.watch.smoothed.fill_(0.001)
-    run.watch.least.fill_(0.001)  # of a run that has come far, before its weights were lost
+    run.watch.least.fill_(0.001)  # as in a long run, before its weights are lost
     assert line(run, [batch(run.config)]).startswith(
         "optimizer.learning_rate: at step 0 the loss has risen from 0.001 to "
     )
 
 
-def test_network_that_loses_all_it_had_learnt_is_seen() -> None:
-    """As a trained one whose rate is too high: its loss rises from 0.12 to 1, that of one that finds nothing."""
+def test_collapse_of_a_trained_network_is_detected() -> None:
+    """As with too high a rate: the loss of a trained network rises from 0.12 to 1, as if it found no noise."""
     watch = LossWatch(config(), CPU)
     for step in range(300):
         assert not watch.add(torch.tensor(0.12), torch.tensor(0.3), step)
@@ -254,12 +254,12 @@ def test_network_that_loses_all_it_had_learnt_is_seen() -> None:
     updates = [float(watch.add(torch.tensor(1.0), torch.tensor(0.3), 300 + step)) for step in range(60)]
     with pytest.raises(UserError, match=r"at step 3\d\d the loss has risen from 0\.12"):
         watch.check()
-    assert updates == sorted(updates) and updates[-1] == 1.0  # no update is made from there on
+    assert updates == sorted(updates) and updates[-1] == 1.0  # no further update
 
 
 @pytest.mark.parametrize(("mse", "usual"), [("eps", 0.5), ("x0", 0.1)])
-def test_first_batch_may_happen_to_be_an_easy_one(mse: str, usual: float) -> None:
-    """A loss that only jitters with the levels drawn, 900-fold on x0, is no explosion."""
+def test_easy_first_batch_is_no_explosion(mse: str, usual: float) -> None:
+    """A loss that only varies with the drawn levels, 900-fold on x0, is no explosion."""
     run = trainer(config(sigma=[2.0, 60.0], loss={"mse": mse}, optimizer={"batch_size": 1}))
     losses = iter([usual / 500, *[usual] * 99])
     zero = sum(parameter.sum() * 0 for parameter in run.unet.parameters())
@@ -270,7 +270,7 @@ def test_first_batch_may_happen_to_be_an_easy_one(mse: str, usual: float) -> Non
     assert run.step == 100
 
 
-# A stand-in for memory that is full: real memory of a test machine is nothing to fill up.
+# A stand-in for full memory, because a test must not fill a machine's real memory.
 def full_above(run: Trainer, crops: int) -> None:
     def stand_in(module: torch.nn.Module, args: tuple[Tensor, ...]) -> None:
         if len(args[0]) > crops:
@@ -290,7 +290,7 @@ def full_above(run: Trainer, crops: int) -> None:
         (1, 0, "not even one fits: lower data.crop"),
     ],
 )
-def test_batch_that_does_not_fit_is_told_the_size_that_does(crops: int, room: int, hint: str) -> None:
+def test_error_about_a_large_batch_names_a_size_that_fits(crops: int, room: int, hint: str) -> None:
     run = trainer(config(optimizer={"batch_size": crops}))
     full_above(run, room)
     assert line(run, [batch(run.config)]) == (
@@ -298,7 +298,7 @@ def test_batch_that_does_not_fit_is_told_the_size_that_does(crops: int, room: in
     )
 
 
-def test_other_errors_are_not_taken_for_full_memory() -> None:
+def test_other_errors_are_not_mistaken_for_full_memory() -> None:
     run = trainer(config())
     run.unet.register_forward_pre_hook(lambda module, args: args[0].view(-1, 7))
     with pytest.raises(RuntimeError, match="shape"):
@@ -326,7 +326,7 @@ LOWER = "give a lower level or another model"
         ),
     ],
 )
-def test_what_cannot_go_together_is_refused(changes: dict[str, Any], line: str) -> None:
+def test_incompatible_settings_are_refused(changes: dict[str, Any], line: str) -> None:
     with pytest.raises(UserError) as error:
         trainer(config(**changes))
     assert str(error.value) == line

@@ -23,7 +23,7 @@ IMAGES = [("a.png", photo(32, 48, 1)), ("b/odd.png", photo(33, 27, 2)), ("c.png"
 
 @pytest.fixture(autouse=True)
 def _in_float32_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What other types and devices do to results is the denoiser's matter, and tested there."""
+    """On the CPU in float32; the denoiser's tests cover other types and devices."""
     monkeypatch.setattr("imagewizard.diffusion.denoiser.default_dtype", lambda device: torch.float32)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
@@ -35,7 +35,7 @@ def score(
 
 
 def test_scores_are_scikit_images() -> None:
-    """On an image that needs no padding, as the network is to see exactly what it is given here."""
+    """The image needs no padding, so that the network sees exactly this image."""
     name, clean = IMAGES[0]
     found = score([IMAGES[0]])
     assert found.images == 1 and found.sums.shape == (2, 4) and found.sums.dtype == np.float64
@@ -62,20 +62,20 @@ def test_noise_is_gaussian_of_the_level_and_neither_clipped_nor_rounded() -> Non
 
 def test_network_that_finds_no_noise_scores_as_the_noisy_image() -> None:
     sums = score([("grey", np.full((65, 50, 3), 128, np.uint8))], zero=True).sums
-    assert sums[0, 1] == pytest.approx(sums[0, 0], abs=0.05)  # but for rounding and clipping
+    assert sums[0, 1] == pytest.approx(sums[0, 0], abs=0.05)  # apart from rounding and clipping
 
 
-def test_noise_is_the_same_every_time_whatever_else_is_validated() -> None:
+def test_noise_does_not_depend_on_other_images_or_runs() -> None:
     whole = score()
     assert whole.images == 3
     assert np.array_equal(score().sums, whole.sums)
     parts = [score([image]).sums for image in reversed(IMAGES)]
     np.testing.assert_allclose(sum(parts), whole.sums, rtol=1e-6)
-    alone = score([IMAGES[1]], ValidationSection(sigma=[50.0]))  # in a batch of its own, which rounds in its own way
+    alone = score([IMAGES[1]], ValidationSection(sigma=[50.0]))  # in its own batch, which rounds differently
     np.testing.assert_allclose(alone.sums[0], score([IMAGES[1]]).sums[1], rtol=1e-4)
 
 
-def test_noise_is_another_for_each_seed_image_and_level() -> None:
+def test_noise_differs_between_seeds_images_and_levels() -> None:
     grey = np.full((20, 20, 3), 128, np.uint8)
     keys = [(15.0, 0, "a"), (15.0, 1, "a"), (15.0, 0, "b"), (50.0, 0, "a")]
     noises = [(synthetic.DEFAULT.add(grey, name, sigma, seed) - 128) / sigma for sigma, seed, name in keys]
@@ -90,7 +90,7 @@ def test_any_size_is_scored() -> None:
     assert (found.sums[:, 2:] == 0).all()  # smaller than SSIM's window
 
 
-def test_ddim_takes_its_steps() -> None:
+def test_ddim_takes_the_configured_steps() -> None:
     options = ValidationSection(sigma=[50.0], mode="ddim", steps=3)
     name, clean = IMAGES[0]
     found = score([IMAGES[0]], options)
@@ -100,7 +100,7 @@ def test_ddim_takes_its_steps() -> None:
     assert found.sums[0, 1] != pytest.approx(score([IMAGES[0]]).sums[1, 1], abs=2e-3)
 
 
-def test_panels_are_of_the_first_images_at_the_middle_level() -> None:
+def test_panels_show_the_first_images_at_the_middle_level() -> None:
     options = ValidationSection(sigma=[15.0, 25.0, 50.0], panels=2)
     found = score(options=options)
     assert [(panel.name, panel.sigma) for panel in found.panels] == [("a.png", 25.0), ("b/odd.png", 25.0)]

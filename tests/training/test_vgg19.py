@@ -1,4 +1,4 @@
-"""Weights of VGG19: where they come from, and what is refused, by the driver's check too if that can see it."""
+"""Weights of VGG19: their sources, and the refusals, also of the driver's check if it can detect the error."""
 
 import hashlib
 import subprocess
@@ -22,7 +22,7 @@ from tests.support.vgg19_weights import LAYERS, images, state_dict
 
 
 def refusal(weights: Path | str, layers: list[str] = LAYERS, driver: bool = True) -> str:
-    """The one line with which weights are refused; by the driver's check too, if that can see it."""
+    """The error line that refuses weights; also checks that of the driver, if it can detect the error."""
     with pytest.raises(UserError) as error:
         VGG19Features(str(weights), layers)
     line = str(error.value)
@@ -44,7 +44,7 @@ def test_layers_are_those_of_torchvision(reference: torch.nn.Sequential) -> None
     assert VGG19_Weights.IMAGENET1K_V1.url == vgg19.TORCHVISION_URL
 
 
-# --- where weights come from
+# --- sources of weights
 
 
 def test_weights_from_s3(weights: Path, bucket: str) -> None:
@@ -58,7 +58,7 @@ def test_weights_from_s3(weights: Path, bucket: str) -> None:
 
 @pytest.fixture
 def download_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Stands for download.pytorch.org: serves tmp_path/served."""
+    """Stands in for download.pytorch.org; serves tmp_path/served."""
     (tmp_path / "served").mkdir()
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     server = ThreadingHTTPServer(
@@ -87,7 +87,7 @@ def test_torchvisions_weights_are_downloaded_once(
     torch.testing.assert_close(again, loss)
 
 
-def test_download_that_is_not_what_it_should_be(
+def test_download_with_wrong_content_is_refused(
     tmp_path: Path, download_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.save({}, tmp_path / "served" / "vgg19-01234567.pth")
@@ -103,7 +103,7 @@ def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -
     assert url in line and "download it on another machine, and give that file" in line
 
 
-# --- what is refused
+# --- refusals
 
 
 @pytest.mark.parametrize(("layers", "named"), [([], "none is given"), (["relu1_2", "relu1_3"], "relu1_3 is none of")])
@@ -121,7 +121,7 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_file_that_does_not_go_deep_enough(reference: torch.nn.Sequential, tmp_path: Path, suffix: str) -> None:
+def test_file_with_too_few_layers(reference: torch.nn.Sequential, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"vgg19{suffix}"
     state = state_dict(reference, 10)
     torch.save(state, path) if suffix == ".pth" else save_file(state, path)
@@ -141,7 +141,7 @@ def test_weights_of_another_network(reference: torch.nn.Sequential, tmp_path: Pa
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 1000, b"<html>not found</html>", b"PK\x03\x04" + b"\0" * 100])
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_files_that_are_something_else(tmp_path: Path, suffix: str, content: bytes) -> None:
+def test_files_with_other_content(tmp_path: Path, suffix: str, content: bytes) -> None:
     path = tmp_path / f"vgg19{suffix}"
     path.write_bytes(content)
     assert str(path) in refusal(path, driver=suffix == ".safetensors")
@@ -158,7 +158,7 @@ def test_truncated_files(weights: Path, kept: int) -> None:
 
 
 class Code:
-    """What a pickle can hold: it runs when it is unpickled."""
+    """A malicious pickle's content: it runs when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -168,7 +168,7 @@ class Code:
 
 
 @pytest.mark.parametrize("content", ["code", "number", "list"])
-def test_pickles_of_other_things_are_not_run(tmp_path: Path, content: str) -> None:
+def test_code_in_a_pickle_is_not_run(tmp_path: Path, content: str) -> None:
     path = tmp_path / "vgg19.pth"
     state = {"code": {"features.0.weight": Code(tmp_path / "ran")}, "number": {"features.0.weight": 1}, "list": [1]}
     torch.save(state[content], path)
