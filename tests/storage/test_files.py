@@ -1,4 +1,4 @@
-"""Files on disk and in S3 (a real server, moto's) through one interface, and writes that are whole or not there."""
+"""Files on disk and in S3 (a real server, moto's) through one interface, and atomic writes."""
 
 import io
 import os
@@ -37,11 +37,11 @@ def exists(uri: str) -> bool:
     return Folder(folder).exists(name)
 
 
-# --- both kinds
+# --- both stores
 
 
 @pytest.mark.parametrize("name", [*NAMES, "deep/er/file"])
-def test_what_is_written_is_read(root: str, name: str) -> None:
+def test_written_files_are_read_back(root: str, name: str) -> None:
     uri = files.join(root, *name.split("/"))
     assert not exists(uri)
     assert write(root, name, b"first") == uri
@@ -58,7 +58,7 @@ def test_any_size_and_buffer(root: str, data: bytes) -> None:
     assert files.read_bytes(write(root, "buffer", pa.py_buffer(data))) == data
 
 
-def test_lists_the_files_right_below(root: str) -> None:
+def test_lists_the_files_directly_below(root: str) -> None:
     folder = Folder(root)
     assert folder.list() == folder.list("none") == []
     for name in [*NAMES, "b.parquet", "a.parquet", "sub/c.parquet", "a.parquet.bak"]:
@@ -78,7 +78,7 @@ def test_folders_exist_too(root: str) -> None:
     assert not exists(files.join(root, "folder", "file", "below"))
 
 
-def test_reading_what_is_not_there(root: str) -> None:
+def test_reading_a_missing_file(root: str) -> None:
     with pytest.raises(FileNotFoundError):
         files.read_bytes(files.join(root, "none"))
     write(root, "folder/file")
@@ -87,7 +87,7 @@ def test_reading_what_is_not_there(root: str) -> None:
 
 
 @pytest.mark.parametrize("data", [None, "text", object()], ids=["None", "text", "object"])
-def test_failed_write_leaves_nothing_and_harms_nothing(root: str, data: object) -> None:
+def test_failed_write_leaves_nothing_and_keeps_the_old_file(root: str, data: object) -> None:
     kept = write(root, "kept", b"as it was")
     for name in ("kept", "new"):
         with pytest.raises(TypeError):
@@ -96,7 +96,7 @@ def test_failed_write_leaves_nothing_and_harms_nothing(root: str, data: object) 
     assert Folder(root).list() == ["kept"]
 
 
-def test_what_is_there_already_stays(root: str) -> None:
+def test_existing_file_is_not_replaced(root: str) -> None:
     folder = Folder(root)
     assert folder.write_new("new/file", b"first")
     for data in (b"second", b"first"):
@@ -107,7 +107,7 @@ def test_what_is_there_already_stays(root: str) -> None:
 
 
 @pytest.mark.parametrize("where", ["local", "s3"])
-def test_of_many_writers_one_wins(where: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_one_of_many_writers_wins(where: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     folder = Folder(str(tmp_path) if where == "local" else request.getfixturevalue("faulty_s3").bucket)
     with ThreadPoolExecutor(8) as pool:
         for turn in range(20):
@@ -179,6 +179,6 @@ def test_s3_addresses(bucket: str) -> None:
 @pytest.mark.parametrize(
     "uri", ["gs://bucket/a", "https://host/a", "s3a://bucket/a", "S3://bucket/a", "s3://", "s3:///a"]
 )
-def test_addresses_that_are_refused(uri: str) -> None:
+def test_invalid_addresses_are_refused(uri: str) -> None:
     with pytest.raises(UserError, match=rf"^{uri}: [^\n]*s3://bucket/prefix$"):
         files.resolve(uri)

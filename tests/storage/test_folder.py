@@ -1,4 +1,4 @@
-"""What may become an output folder, and what a folder sweeps away."""
+"""Which folders may become outputs, and what a folder sweeps away."""
 
 import pickle
 from pathlib import Path
@@ -11,7 +11,7 @@ from imagewizard.storage import Folder
 
 @pytest.fixture(params=["local", "s3"])
 def folder(request: pytest.FixtureRequest) -> Folder:
-    """A folder that is not there yet."""
+    """A folder that does not exist yet."""
     root = request.getfixturevalue("bucket" if request.param == "s3" else "tmp_path")
     return Folder(f"{root}/run")
 
@@ -40,7 +40,7 @@ def test_subfolders_are_written_through_the_scratch_folder_above(tmp_path: Path)
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["_tmp", "manifest", "manifest/a"]
 
 
-def test_a_usable_folder_holds_nothing_but_ours(folder: Folder) -> None:
+def test_a_folder_with_other_files_is_not_usable(folder: Folder) -> None:
     def check() -> None:
         folder.check_usable(lambda name: name in ("_tmp/", "ours"))
 
@@ -52,12 +52,12 @@ def test_a_usable_folder_holds_nothing_but_ours(folder: Folder) -> None:
         check()
 
 
-def test_a_bucket_that_is_not_there_is_not_usable(bucket: str) -> None:
+def test_a_missing_bucket_is_not_usable(bucket: str) -> None:
     with pytest.raises(UserError, match="NoSuchBucket"):
         Folder(f"{bucket}-not/run").check_usable(lambda name: True)
 
 
-def test_a_file_and_a_place_that_cannot_be_written_are_not_usable(tmp_path: Path) -> None:
+def test_a_file_and_a_read_only_place_are_not_usable(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in ("file", "file/below"):
         with pytest.raises(UserError, match=f"^{tmp_path}/file is a file; give a folder$"):

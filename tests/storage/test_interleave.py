@@ -1,4 +1,4 @@
-"""Workers side by side: all their items, their first error, and no thread left behind."""
+"""Parallel workers: all items arrive, the first error is raised, and no thread is left behind."""
 
 import threading
 from collections.abc import Generator
@@ -12,7 +12,7 @@ def merging_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "interleave"]
 
 
-def test_all_items_of_all_workers_come_out() -> None:
+def test_all_items_of_all_workers_are_yielded() -> None:
     def work(first: int) -> Generator[int, None, None]:
         yield from range(first, first + 10)
 
@@ -50,7 +50,7 @@ def test_an_error_reaches_the_consumer_and_ends_the_others() -> None:
     assert not merging_threads()
 
 
-def test_no_more_is_made_than_may_wait_and_a_consumer_that_stops_ends_the_threads() -> None:
+def test_the_buffer_is_bounded_and_closing_ends_the_threads() -> None:
     made = []
 
     def work() -> Generator[int, None, None]:

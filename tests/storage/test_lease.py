@@ -1,4 +1,4 @@
-"""One driver a run: a second is turned away, a dead one's lease passes to exactly one other, and the loser is told."""
+"""One driver per run: a second is refused, a dead driver's lease passes to exactly one other, and losers are told."""
 
 import errno
 import fcntl
@@ -29,7 +29,7 @@ def run(request: pytest.FixtureRequest) -> str:
 
 
 def lock(run: str, **changes: object) -> None:
-    """Makes the lease that of a driver elsewhere, which beats just now; `changes` say what else it is."""
+    """Gives the lease to a driver on another host with a fresh heartbeat; `changes` override its fields."""
     elsewhere = {"host": "elsewhere", "boot_id": "b", "pid_namespace": "n"}
     holder = {"id": "x", **elsewhere, "pid": 1, "started": "1", "heartbeat": 0.0} | changes
     file = lease._lock_file(run)
@@ -41,10 +41,10 @@ def content(run: str) -> dict[str, object]:
     return dict(json.loads(storage.read_bytes(storage.join(run, lease.LOCK))))
 
 
-# --- one driver
+# --- one driver per run
 
 
-def test_a_second_driver_is_turned_away_while_the_first_lives(run: str) -> None:
+def test_a_second_driver_is_refused_while_the_first_lives(run: str) -> None:
     assert lease.holder(run) is None
     with Lease(run):
         assert lease.holder(run) == content(run)
@@ -72,7 +72,7 @@ def test_the_lease_of_a_killed_driver_passes_on_at_once(run: str) -> None:
     with pytest.raises(RunLockedError), Lease(run):
         pass
     driver.kill()
-    os.waitid(os.P_PID, driver.pid, os.WEXITED | os.WNOWAIT)  # dead, but listed until somebody asks after it
+    os.waitid(os.P_PID, driver.pid, os.WEXITED | os.WNOWAIT)  # dead, but listed until its parent reaps it
     with Lease(run):
         pass
     driver.wait()
@@ -93,7 +93,7 @@ for run in sys.stdin:
 """
 
 
-def test_of_drivers_that_race_for_a_dead_lease_one_wins(run: str) -> None:
+def test_one_of_several_drivers_takes_over_a_dead_lease(run: str) -> None:
     racers = [
         subprocess.Popen([sys.executable, "-c", RACER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(4)
@@ -112,7 +112,7 @@ def test_of_drivers_that_race_for_a_dead_lease_one_wins(run: str) -> None:
         racer.wait()
 
 
-def test_a_driver_that_was_overtaken_between_its_look_and_its_write(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_overtaken_between_read_and_write_is_refused(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lock(run, **lease._place(), pid=NOBODYS_PID)
     faster, alive = Lease(run), lease._alive
 
@@ -133,7 +133,7 @@ def test_a_driver_that_was_overtaken_between_its_look_and_its_write(run: str, mo
 
 
 def test_a_lease_from_elsewhere_lives_by_its_age(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the storage's clock: the heartbeat of 1970 is what that other host's clock said."""
+    """The storage's clock decides; the heartbeat of 1970 comes from the other host's clock."""
     lock(run)
     with pytest.raises(RunLockedError, match="elsewhere"), Lease(run):
         pass
@@ -161,7 +161,7 @@ def test_a_reused_pid_does_not_keep_a_lease_alive(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b'{"id": "x", "ho', b"[]", b"{}", b"\xff"])
-def test_a_lock_file_that_a_crash_cut_off_is_nobodys(run: str, data: bytes) -> None:
+def test_a_truncated_lock_file_belongs_to_nobody(run: str, data: bytes) -> None:
     assert lease._lock_file(run).replace(None, data) is not None
     assert lease.holder(run) is None
     with Lease(run):
@@ -191,8 +191,8 @@ def test_the_heartbeat_beats(run: str, fast: None) -> None:
         held.check()
 
 
-def test_a_driver_that_was_suspended_looks_before_it_goes_on(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not at its next beat, which may be 15 seconds off."""
+def test_a_suspended_driver_checks_its_lease_before_it_continues(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not wait for its next heartbeat, which may be 15 seconds away."""
     with Lease(run) as held:
         lock(run)
         held.check()
@@ -202,9 +202,9 @@ def test_a_driver_that_was_suspended_looks_before_it_goes_on(run: str, monkeypat
             held.check()
 
 
-def test_a_driver_learns_that_it_was_taken_over(run: str, fast: None) -> None:
+def test_a_driver_notices_a_takeover(run: str, fast: None) -> None:
     with Lease(run) as held:
-        while True:  # a beat may come between its look and its write
+        while True:  # a heartbeat may come between read and write
             try:
                 lock(run)
                 break
@@ -213,16 +213,16 @@ def test_a_driver_learns_that_it_was_taken_over(run: str, fast: None) -> None:
         wait_for(held._lost.is_set)
         with pytest.raises(RunLockedError, match="another driver has taken this run over"):
             held.check()
-    assert content(run)["host"] == "elsewhere"  # neither a beat nor the end has touched it
+    assert content(run)["host"] == "elsewhere"  # neither a heartbeat nor the release has changed it
 
 
-def test_a_driver_whose_lock_is_deleted_has_lost_it(faulty_s3: FaultyS3, fast: None) -> None:
+def test_a_driver_loses_the_run_if_its_lock_file_is_deleted(faulty_s3: FaultyS3, fast: None) -> None:
     with Lease(faulty_s3.bucket) as held:
         storage.delete_files([storage.join(faulty_s3.bucket, lease.LOCK)])
         wait_for(held._lost.is_set)
 
 
-def test_heartbeats_outlast_an_outage(faulty_s3: FaultyS3, fast: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heartbeats_survive_an_outage(faulty_s3: FaultyS3, fast: None, monkeypatch: pytest.MonkeyPatch) -> None:
     with Lease(faulty_s3.bucket) as held:
         faulty_s3.denied = "_lock"
         wait_for(lambda: faulty_s3.faults["denied"] >= 3)
@@ -233,8 +233,8 @@ def test_heartbeats_outlast_an_outage(faulty_s3: FaultyS3, fast: None, monkeypat
     assert lease.holder(faulty_s3.bucket) is None
 
 
-def test_a_beat_that_only_seemed_to_fail_is_no_loss(faulty_s3: FaultyS3) -> None:
-    """All answers to its tries were lost; what it wrote is there."""
+def test_a_heartbeat_with_a_lost_answer_keeps_the_lease(faulty_s3: FaultyS3) -> None:
+    """All answers were lost, but the write succeeded."""
     with Lease(faulty_s3.bucket) as held:
         faulty_s3.cut_off, faulty_s3.lose_answers = 1.0, True
         with pytest.raises(OSError):
@@ -246,7 +246,7 @@ def test_a_beat_that_only_seemed_to_fail_is_no_loss(faulty_s3: FaultyS3) -> None
     assert lease.holder(faulty_s3.bucket) is None
 
 
-# --- folders that are of no use
+# --- unusable folders
 
 
 def test_a_bucket_that_is_denied_or_missing(faulty_s3: FaultyS3) -> None:
@@ -258,7 +258,7 @@ def test_a_bucket_that_is_denied_or_missing(faulty_s3: FaultyS3) -> None:
         pass
 
 
-def test_a_lease_that_cannot_be_given_back_does_no_harm(faulty_s3: FaultyS3) -> None:
+def test_a_failed_release_does_no_harm(faulty_s3: FaultyS3) -> None:
     with Lease(faulty_s3.bucket):
         faulty_s3.denied = "_lock"
 

@@ -1,4 +1,4 @@
-"""Writes on a disk: whole or not there, even if the disk is full or the process is killed."""
+"""Writes to a disk are atomic, even if the disk is full or the process is killed."""
 
 import resource
 import signal
@@ -38,7 +38,7 @@ for turn in itertools.count():
 """
 
 
-def test_reader_sees_whole_files_while_they_are_written_and_after_a_kill(tmp_path: Path) -> None:
+def test_reader_sees_only_complete_files_during_writes_and_after_a_kill(tmp_path: Path) -> None:
     def whole() -> int:
         data = Folder(str(tmp_path)).read("file")
         assert len(data) == 2_000_000 and data.count(data[:1]) == len(data)

@@ -1,4 +1,4 @@
-"""Replacements of a lock file that only one of several callers gets, on disk and on a real S3 server."""
+"""Compare-and-swap of a lock file: one of several callers wins, on disk and on a real S3 server."""
 
 import os
 import stat
@@ -25,7 +25,7 @@ def uri(request: pytest.FixtureRequest) -> str:
     return f"{folder}/run/lock" if folder else f"{request.getfixturevalue('faulty_s3').bucket}/run/lock"
 
 
-def test_replaced_only_as_it_was_seen(uri: str) -> None:
+def test_replaced_only_if_unchanged_since_it_was_read(uri: str) -> None:
     file, other = at(uri), at(uri)
     assert file.read() is None
     assert file.replace("some version", b"content") is None and file.read() is None
@@ -43,9 +43,9 @@ def test_replaced_only_as_it_was_seen(uri: str) -> None:
     assert other.replace(None, b"fourth") is not None
 
 
-def test_of_many_one_replaces_it(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_of_many_callers_replaces_it(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def slow_write(stream: int, content: bytes, offset: int) -> int:
-        time.sleep(0.02)  # all have looked by then
+        time.sleep(0.02)  # all have read it by then
         return write(stream, content, offset)
 
     write = os.pwrite
@@ -73,7 +73,7 @@ def test_age_by_the_clock_of_the_disk(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
-def test_age_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_age_on_a_read_only_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path) -> None:
         raise PermissionError
 
@@ -92,8 +92,8 @@ def test_age_by_the_clock_of_the_server(faulty_s3: FaultyS3, monkeypatch: pytest
     assert 998 <= file.age() < 1300
 
 
-def test_a_local_file_is_written_over_in_place(tmp_path: Path) -> None:
-    """A rename would leave a waiting process with the flock of a file that is no more; a full disk has no new block."""
+def test_a_local_file_is_overwritten_in_place(tmp_path: Path) -> None:
+    """A rename would leave a waiting process with the flock of a deleted file; a full disk has no free block."""
     file = at(f"{tmp_path}/lock")
     version = file.replace(None, b"content")
     before = (tmp_path / "lock").stat()
@@ -118,7 +118,7 @@ def test_errors_are_os_errors(faulty_s3: FaultyS3, tmp_path: Path) -> None:
             call(at(f"{tmp_path}/file/lock"))
 
 
-def test_brisk_writes_fail_soon(faulty_s3: FaultyS3) -> None:
+def test_brisk_writes_fail_fast(faulty_s3: FaultyS3) -> None:
     faulty_s3.slow_down = 1.0
     with pytest.raises(OSError, match="SlowDown"):
         at(f"{faulty_s3.bucket}/lock").replace(None, b"content", brisk=True)

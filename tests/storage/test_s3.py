@@ -1,4 +1,4 @@
-"""Objects on a real S3 server that fails on demand: bodies that break off, conditions, answers about many objects."""
+"""Objects on a real S3 server that fails on demand: truncated bodies, conditional writes, bulk answers."""
 
 import io
 import os
@@ -27,7 +27,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def uri(faulty_s3: FaultyS3) -> str:
-    """An object that holds CONTENT."""
+    """An object with CONTENT."""
     uri = f"{faulty_s3.bucket}/some folder/ä+b%20"
     s3.put(uri, CONTENT)
     faulty_s3.requests.clear()
@@ -45,20 +45,20 @@ def test_a_read_is_one_request(faulty_s3: FaultyS3, uri: str) -> None:
 
 
 @pytest.mark.parametrize("span", [(len(CONTENT) - 10, 11), (len(CONTENT), 1)])
-def test_a_span_that_ends_too_early(uri: str, span: tuple[int, int]) -> None:
+def test_a_range_beyond_the_end(uri: str, span: tuple[int, int]) -> None:
     with pytest.raises(OSError, match=f"^{uri.replace('+', '.')}: [^\n]*$"):
         s3.get(uri, span=span)
 
 
-def test_what_is_too_large_is_not_read(faulty_s3: FaultyS3, uri: str) -> None:
-    faulty_s3.cut_off, faulty_s3.lose_answers = 1.0, True  # a body that was read would be seen to break off
+def test_too_large_objects_are_not_read(faulty_s3: FaultyS3, uri: str) -> None:
+    faulty_s3.cut_off, faulty_s3.lose_answers = 1.0, True  # reading a body would fail
     with pytest.raises(OSError, match=r": 256000 bytes, more than the 255999 that are allowed$"):
         s3.get(uri, max_bytes=len(CONTENT) - 1)
     assert faulty_s3.requests == {"GET": 1}
 
 
 @pytest.mark.parametrize("cut_at", [0.0, 0.5, 0.999])
-def test_a_body_that_breaks_off_is_read_again(faulty_s3: FaultyS3, uri: str, cut_at: float) -> None:
+def test_a_truncated_body_is_read_again(faulty_s3: FaultyS3, uri: str, cut_at: float) -> None:
     faulty_s3.cut_off, faulty_s3.cut_at = 0.5, cut_at
     for _ in range(20):
         assert s3.get(uri).data == CONTENT
@@ -66,14 +66,14 @@ def test_a_body_that_breaks_off_is_read_again(faulty_s3: FaultyS3, uri: str, cut
     assert faulty_s3.faults["cut_off"] > 10
 
 
-def test_a_body_that_always_breaks_off(faulty_s3: FaultyS3, uri: str) -> None:
+def test_a_body_that_is_always_truncated(faulty_s3: FaultyS3, uri: str) -> None:
     faulty_s3.cut_off = 1.0
     with pytest.raises(OSError, match=r": broke off 10 times, at last with: [^\n]*$"):
         s3.get(uri)
     assert faulty_s3.requests["GET"] == s3_client.TRIES
 
 
-def test_another_object_by_the_same_name(uri: str) -> None:
+def test_replaced_object_is_detected(uri: str) -> None:
     _, etag = s3.head(uri)
     assert s3.get(uri, etag=etag).etag == etag
     s3.put(uri, b"other")
@@ -81,7 +81,7 @@ def test_another_object_by_the_same_name(uri: str) -> None:
         s3.get(uri, etag=etag)
 
 
-def test_age_goes_by_the_clock_of_the_server(faulty_s3: FaultyS3, uri: str) -> None:
+def test_age_uses_the_clock_of_the_server(faulty_s3: FaultyS3, uri: str) -> None:
     faulty_s3.clock_ahead = 1000.0
     assert 1000 - 2 <= s3.get(uri).age_seconds < 1000 + 300
 
@@ -106,7 +106,7 @@ def test_conditions(uri: str) -> None:
         s3.get(f"{uri}2")
 
 
-def test_a_write_whose_answer_is_lost_finds_itself(faulty_s3: FaultyS3) -> None:
+def test_a_write_with_a_lost_answer_recognises_its_own_object(faulty_s3: FaultyS3) -> None:
     faulty_s3.cut_off, faulty_s3.lose_answers = 0.5, True
     for n in range(10):
         etag = s3.put(f"{faulty_s3.bucket}/{n}", b"%d" % n, IfNoneMatch="*")
@@ -117,14 +117,14 @@ def test_a_write_whose_answer_is_lost_finds_itself(faulty_s3: FaultyS3) -> None:
     assert faulty_s3.faults["cut_off"] > 5
 
 
-def test_the_same_written_by_another_is_not_ours(uri: str) -> None:
+def test_equal_content_from_another_writer_is_not_ours(uri: str) -> None:
     assert s3.put(uri, CONTENT, IfNoneMatch="*") is None
 
 
 # --- listing, deleting
 
 
-def test_folder_marks_are_no_files(faulty_s3: FaultyS3) -> None:
+def test_folder_markers_are_not_listed(faulty_s3: FaultyS3) -> None:
     client = boto3.client("s3")
     for key in ("a/", "a/file", "a/b/"):
         client.put_object(Bucket=faulty_s3.bucket.removeprefix("s3://"), Key=key)
@@ -142,7 +142,7 @@ def test_deletes_a_thousand_at_a_time(faulty_s3: FaultyS3) -> None:
 
 
 @pytest.mark.parametrize(("code", "kind"), [("AccessDenied", PermissionError), ("MethodNotAllowed", OSError)])
-def test_what_cannot_be_deleted_is_told(
+def test_failed_deletes_are_reported(
     faulty_s3: FaultyS3, monkeypatch: pytest.MonkeyPatch, code: str, kind: type[OSError]
 ) -> None:
     answer: dict[str, object] = {"Errors": [{"Key": k, "Code": code, "Message": "No."} for k in ("b", "c")]}
@@ -152,7 +152,7 @@ def test_what_cannot_be_deleted_is_told(
     assert requests == [["a", "b", "c"]]
 
 
-def test_what_could_not_be_deleted_for_now_is_tried_again(faulty_s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transient_failures_of_deletes_are_retried(faulty_s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
     requests = answers(monkeypatch, [{"Errors": [{"Key": "b", "Code": "InternalError"}]}, {}])
     s3.delete(["s3://x/a", "s3://x/b"])
     assert requests == [["a", "b"], ["b"]]
@@ -162,7 +162,7 @@ def test_what_could_not_be_deleted_for_now_is_tried_again(faulty_s3: FaultyS3, m
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, given: list[dict[str, object]]) -> list[list[str]]:
-    """What moto never says of single keys; the keys that were asked about."""
+    """Answers with errors for single keys, which moto never gives; returns the requested keys."""
     requests: list[list[str]] = []
 
     def delete_objects(Bucket: str, Delete: dict[str, list[dict[str, str]]]) -> dict[str, object]:
@@ -176,12 +176,12 @@ def answers(monkeypatch: pytest.MonkeyPatch, given: list[dict[str, object]]) -> 
 # --- the bucket
 
 
-def test_a_bucket_that_is_there(faulty_s3: FaultyS3, uri: str) -> None:
+def test_an_existing_bucket(faulty_s3: FaultyS3, uri: str) -> None:
     s3.check_bucket(faulty_s3.bucket)
     s3.check_bucket(f"{faulty_s3.bucket}/nothing/below")
 
 
-def test_buckets_that_are_of_no_use(faulty_s3: FaultyS3) -> None:
+def test_unusable_buckets(faulty_s3: FaultyS3) -> None:
     bucket = faulty_s3.bucket
     with pytest.raises(UserError, match=r"^s3://none-such: NoSuchBucket: [^\n]*; create it, or check its name[^\n]*$"):
         s3.check_bucket("s3://none-such/prefix")
@@ -197,7 +197,7 @@ def test_buckets_that_are_of_no_use(faulty_s3: FaultyS3) -> None:
     assert faulty_s3.requests == {"GET": s3_client.BRISK_TRIES}
 
 
-def test_servers_that_are_of_no_use(faulty_s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusable_servers(faulty_s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         for address in (f"http://127.0.0.1:{taken.getsockname()[1]}", "nonsense"):
@@ -207,7 +207,7 @@ def test_servers_that_are_of_no_use(faulty_s3: FaultyS3, monkeypatch: pytest.Mon
 
 
 def test_no_credentials(faulty_s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", faulty_s3.endpoint + "/")  # another client
+    monkeypatch.setenv("AWS_ENDPOINT_URL", faulty_s3.endpoint + "/")  # a new client
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -259,7 +259,7 @@ def test_a_tar_is_listed(faulty_s3: FaultyS3) -> None:
         assert [(info.name, info.size) for info in tar] == [(f"{n}.png", 1000 * n) for n in range(50)]
 
 
-def test_an_object_that_is_replaced_is_not_read_on(uri: str) -> None:
+def test_reading_stops_if_the_object_is_replaced(uri: str) -> None:
     stream = ObjectFile(uri)
     stream.read(10)
     s3.put(uri, CONTENT[::-1])
@@ -267,7 +267,7 @@ def test_an_object_that_is_replaced_is_not_read_on(uri: str) -> None:
         stream.read(10)
 
 
-def test_files_that_cannot_be_read(faulty_s3: FaultyS3, uri: str) -> None:
+def test_unreadable_files(faulty_s3: FaultyS3, uri: str) -> None:
     with pytest.raises(FileNotFoundError):
         ObjectFile(f"{uri}-not")
     with pytest.raises(OSError, match="before the start"):

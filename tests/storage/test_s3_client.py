@@ -1,4 +1,4 @@
-"""What the client makes of bad answers: it outlasts what passes, and tells of the rest in one line."""
+"""The client and bad answers: it retries transient errors, and reports others in one line."""
 
 import os
 import signal
@@ -19,8 +19,8 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_client, "FIRST_PAUSE_SECONDS", 0.001)
 
 
-def test_every_kind_of_request_outlasts_a_bad_server(faulty_s3: FaultyS3) -> None:
-    """One after the other, so that the server's dice fall alike each time."""
+def test_every_kind_of_request_survives_a_bad_server(faulty_s3: FaultyS3) -> None:
+    """One after the other, so that the server's random failures are the same each time."""
     faulty_s3.slow_down, faulty_s3.cut_off = 0.3, 0.2
     contents = {f"{faulty_s3.bucket}/a/{n:03d}": os.urandom(10 * n) for n in range(100)}
     for uri, content in contents.items():
@@ -37,7 +37,7 @@ def test_every_kind_of_request_outlasts_a_bad_server(faulty_s3: FaultyS3) -> Non
 
 
 def test_threads_share_the_client_on_a_bad_server(faulty_s3: FaultyS3) -> None:
-    """Far more failures than botocore's own retries would put up with in a row (its quota is 500 / 14)."""
+    """Far more consecutive failures than botocore's own retries tolerate (its quota is 500 / 14)."""
     s3.put(f"{faulty_s3.bucket}/a", b"content")
     faulty_s3.slow_down = 0.2
     right = []
@@ -54,7 +54,7 @@ def test_threads_share_the_client_on_a_bad_server(faulty_s3: FaultyS3) -> None:
 
 
 @pytest.mark.parametrize("cut_at", [0.0, 0.5, 0.99])
-def test_listing_that_is_cut_off_is_no_shorter_listing(faulty_s3: FaultyS3, cut_at: float) -> None:
+def test_truncated_listing_is_retried(faulty_s3: FaultyS3, cut_at: float) -> None:
     for n in range(5):
         s3.put(f"{faulty_s3.bucket}/{n}", b"")
     faulty_s3.cut_off, faulty_s3.cut_at = 0.5, cut_at
@@ -73,7 +73,7 @@ def test_gives_up_in_the_end(faulty_s3: FaultyS3) -> None:
     assert faulty_s3.requests["PUT"] == s3_client.BRISK_TRIES
 
 
-def test_what_does_not_pass_is_not_tried_again(faulty_s3: FaultyS3) -> None:
+def test_permanent_errors_are_not_retried(faulty_s3: FaultyS3) -> None:
     with pytest.raises(FileNotFoundError, match=f"^{faulty_s3.bucket}/none: NoSuchKey[^\n]*$"):
         s3.get(f"{faulty_s3.bucket}/none")
     faulty_s3.denied = "secret"
@@ -87,7 +87,7 @@ def test_what_does_not_pass_is_not_tried_again(faulty_s3: FaultyS3) -> None:
 
 
 @pytest.mark.parametrize("code", ["RequestTimeout", "ConditionalRequestConflict", "Nonsense"])
-def test_codes_that_pass_though_their_status_does_not(code: str) -> None:
+def test_transient_codes_with_a_permanent_status(code: str) -> None:
     answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": 400}}
     assert (s3_client._pause(10, 1, (None, answer), None) is None) == (code == "Nonsense")
 
@@ -111,7 +111,7 @@ def no_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_no_server(no_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may be back soon."""
+    """The server may be back soon."""
     pauses: list[int] = []
     monkeypatch.setattr(s3_client, "backoff", lambda attempts: pauses.append(attempts) or 0.0)
     with pytest.raises(OSError, match=f'^s3://bucket/a: Could not connect to the endpoint URL: "http://{no_server}/'):
@@ -120,8 +120,8 @@ def test_no_server(no_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_credentials_in_messages(faulty_s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", faulty_s3.endpoint.replace("127.0.0.1", "localhost"))  # another client
-    monkeypatch.setenv("AWS_SESSION_TOKEN", "a-token\n")  # no header can hold that
+    monkeypatch.setenv("AWS_ENDPOINT_URL", faulty_s3.endpoint.replace("127.0.0.1", "localhost"))  # a new client
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "a-token\n")  # invalid in a header
     with pytest.raises(OSError, match=r"^s3://bucket/a: the request cannot be sent") as raised:
         s3.get("s3://bucket/a")
     assert "token" not in str(raised.value) and "Credential" not in str(raised.value)
@@ -131,7 +131,7 @@ def test_clients_are_kept_and_not_shared_with_a_fork(faulty_s3: FaultyS3) -> Non
     clients = {id(s3_client.client()) for _ in range(3)} | {id(s3_client.client(brisk=True))}
     assert len(clients) == 2
     s3.put(f"{faulty_s3.bucket}/a", b"content")
-    with s3_client._clients_lock:  # as a thread of the parent might at that moment
+    with s3_client._clients_lock:  # as a thread of the parent might do at the fork
         child = os.fork()
         if child == 0:
             signal.alarm(20)
@@ -139,13 +139,13 @@ def test_clients_are_kept_and_not_shared_with_a_fork(faulty_s3: FaultyS3) -> Non
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_the_threads_of_a_reader_have_a_connection_each(faulty_s3: FaultyS3) -> None:
+def test_each_thread_of_a_reader_has_its_own_connection(faulty_s3: FaultyS3) -> None:
     config = s3_client.client().meta.config
     assert config.max_pool_connections >= 32 and config.tcp_keepalive
     assert (config.connect_timeout, config.read_timeout) == (10, 60)
 
 
-def test_the_client_itself_retries_for_those_who_use_it(faulty_s3: FaultyS3) -> None:
+def test_the_client_itself_retries(faulty_s3: FaultyS3) -> None:
     s3.put(f"{faulty_s3.bucket}/a", b"")
     faulty_s3.slow_down = 0.5
     name = faulty_s3.bucket.removeprefix("s3://")

@@ -1,4 +1,4 @@
-"""Listing an S3 prefix with many threads: every key once, wherever the keys lie, and errors at once."""
+"""Listing an S3 prefix with many threads: every key once, however the keys are distributed, and errors at once."""
 
 import random
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def server(
         yield server
 
 
-def test_every_key_comes_once_with_its_size(server: ListingServer) -> None:
+def test_every_key_is_listed_once_with_its_size(server: ListingServer) -> None:
     found = [entry for page in s3_listing.pages("s3://bucket/in/") for entry in page]
     expected = [key for key in server.keys if key.startswith("in/")]
     assert sorted(key for key, _ in found) == expected
@@ -67,7 +67,7 @@ def test_a_refusal_in_the_middle_reaches_the_consumer(credentials: None, monkeyp
             list(s3_listing.pages("s3://bucket/in"))
 
 
-def test_what_a_uri_is(bucket: str) -> None:
+def test_a_uri_is_a_folder_a_file_or_nothing(bucket: str) -> None:
     client, name = boto3.client("s3"), bucket.removeprefix("s3://")
     for key in ("a/b.png", "a.tar", "a.tar.png", "marked/", "x.parquet/part-0.parquet", "both", "both/c.png"):
         client.put_object(Bucket=name, Key=key, Body=b"x")
@@ -79,7 +79,7 @@ def test_what_a_uri_is(bucket: str) -> None:
     assert {path: s3_listing.kind(bucket + path) for path in kinds} == kinds
 
 
-def test_a_bucket_that_is_not_there_or_closed_is_the_users_mistake(
+def test_a_missing_or_forbidden_bucket_is_a_user_error(
     bucket: str, credentials: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UserError, match=r"^s3://no-such-bucket.*NoSuchBucket") as error:
@@ -105,16 +105,16 @@ def test_a_cut_lies_between(low: str, high: str | None) -> None:
     assert low.encode() < middle.encode()
 
 
-def test_where_nothing_lies_between_there_is_no_cut() -> None:
+def test_adjacent_keys_have_no_cut() -> None:
     assert between("in/a", "in/a ", 3) is None
 
 
-def test_cuts_halve_what_can_be_there() -> None:
+def test_cuts_halve_the_possible_keys() -> None:
     assert between("in/0000", "in/9", 3) == "in/4"
     assert between("in/0000", None, 3) == "in/W"
 
 
-def test_other_callers_get_whole_answers(bucket: str) -> None:
+def test_other_callers_get_complete_answers(bucket: str) -> None:
     Folder(bucket).write("a.png", b"x")
     assert [key for page in s3_listing.pages(bucket) for key, _ in page] == ["a.png"]
     answer = s3_client.client().list_objects_v2(Bucket=bucket.removeprefix("s3://"))

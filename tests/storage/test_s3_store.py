@@ -1,4 +1,4 @@
-"""What is true of files in S3 alone."""
+"""Properties of files in S3 alone."""
 
 import os
 
@@ -19,7 +19,7 @@ def test_the_clients_are_kept(bucket: str) -> None:
     assert s3_client.client() is s3_client.client()
 
 
-def test_service_specific_endpoint_goes_first(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_service_specific_endpoint_takes_precedence(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", os.environ["AWS_ENDPOINT_URL"])
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     Folder(bucket).write("file", b"here")
@@ -39,16 +39,16 @@ def test_missing_bucket_is_an_os_error_that_names_the_file(bucket: str) -> None:
 
 
 def test_write_is_one_put(bucket: str) -> None:
-    """A multipart upload, which pyarrow would make, can be cut off between its requests."""
+    """pyarrow would make a multipart upload, which can be interrupted between its requests."""
     Folder(bucket).write("file", os.urandom(12 << 20))
     client = boto3.client("s3")
     name = bucket.removeprefix("s3://")
-    assert "-" not in client.head_object(Bucket=name, Key="file")["ETag"]  # a multipart upload's ends in -parts
+    assert "-" not in client.head_object(Bucket=name, Key="file")["ETag"]  # that of a multipart upload ends in -parts
     assert [entry["Key"] for entry in client.list_objects_v2(Bucket=name)["Contents"]] == ["file"]
 
 
-def test_pyarrow_outlasts_a_bad_server(faulty_s3: FaultyS3) -> None:
-    """It must neither give up nor take what is cut off for the whole: results are read through it."""
+def test_pyarrow_survives_a_bad_server(faulty_s3: FaultyS3) -> None:
+    """It must not give up, and must not accept a truncated file, because results are read through it."""
     table = pa.table({"n": np.random.default_rng(0).random(20_000)})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, row_group_size=5000)

@@ -1,4 +1,4 @@
-"""What every store promises, whatever its scheme."""
+"""The promises that every store keeps, whatever its scheme."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,7 @@ def test_a_scheme_has_one_store(tmp_path: Path) -> None:
         stores.of("gs://bucket/a")
 
 
-def test_a_folder_is_told_from_a_file(folder: Folder) -> None:
+def test_folders_and_files_are_distinguished(folder: Folder) -> None:
     folder.write("below/file", b"data")
     assert [storage.of(folder.uri).kind(folder.uri_of(name)) for name in ("", "below", "below/file", "none")] == [
         "folder", "folder", "file", None
@@ -57,9 +57,9 @@ def test_a_version_changes_with_the_file(folder: Folder) -> None:
         storage.read_bytes(folder.uri_of("a"), version=before["a"])
 
 
-def test_a_stream_becomes_a_file_at_its_end(folder: Folder) -> None:
+def test_a_stream_becomes_a_file_when_it_ends(folder: Folder) -> None:
     folder.write("old", b"old")
-    data = os.urandom(20 << 20)  # S3 takes it in several parts
+    data = os.urandom(20 << 20)  # S3 receives it in several parts
     for name in ("old", "new"):
         before = folder.read_if_there(name)
         with storage.of(folder.uri).writer(folder.uri_of(name)) as stream:
@@ -80,7 +80,7 @@ def test_an_interrupted_stream_leaves_the_old_file(folder: Folder) -> None:
     assert folder.list() == ["old"] and folder.read("old") == b"old"
 
 
-def test_where_no_stream_can_go_is_said_at_once(tmp_path: Path, bucket: str) -> None:
+def test_an_impossible_stream_fails_at_once(tmp_path: Path, bucket: str) -> None:
     for uri in (f"{tmp_path}/none/file", f"{bucket}-not/file"):
         with pytest.raises((OSError, UserError), match=r"none/file|NoSuchBucket"), storage.of(uri).writer(uri):
             pytest.fail("it was entered")
