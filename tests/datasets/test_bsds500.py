@@ -64,27 +64,33 @@ def replace(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def test_a_folder_is_listed_in_place(original: Path, tmp_path: Path) -> None:
-    assert prepare(original, tmp_path / "out") == COUNTS
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(f"{name}.parquet" for name in COUNTS)
+@pytest.fixture(scope="module")
+def listed(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The manifests of `original`, to look at but not to change."""
+    destination = tmp_path_factory.mktemp("listed") / "out"
+    assert prepare(original, destination) == COUNTS
+    return destination
+
+
+def test_a_folder_is_listed_in_place(original: Path, listed: Path) -> None:
+    assert sorted(p.name for p in listed.iterdir()) == sorted(f"{name}.parquet" for name in COUNTS)
     for name, count in COUNTS.items():
-        listed = rows(tmp_path / "out", name)
-        assert len(listed) == count
-        for row in listed:
+        found = rows(listed, name)
+        assert len(found) == count
+        for row in found:
             path = original / str(row["image_id"])
             assert (row["uri"], row["bytes"]) == (str(path), path.stat().st_size)
-    ids = {name: [row["image_id"] for row in rows(tmp_path / "out", name)] for name in COUNTS}
+    ids = {name: [row["image_id"] for row in rows(listed, name)] for name in COUNTS}
     assert ids["benchmark"] == [f"val/{name}.jpg" for name in FINGERPRINTS]
     assert ids["val"] == [f"val/val-{index:03d}.jpg" for index in range(32)]
     assert ids["train"][0] == "train/train-000.jpg" and ids["finetune"] == ids["train"] + ids["test"]
 
 
-def test_a_job_reads_the_manifest(original: Path, tmp_path: Path) -> None:
-    prepare(original, tmp_path / "out")
-    shards.check_source(str(tmp_path / "out" / "benchmark.parquet"))
-    index = shards.write(str(tmp_path / "run"), str(tmp_path / "out" / "benchmark.parquet"), None)
+def test_a_job_reads_the_manifest(listed: Path, tmp_path: Path) -> None:
+    shards.check_source(str(listed / "benchmark.parquet"))
+    index = shards.write(str(tmp_path / "run"), str(listed / "benchmark.parquet"), None)
     assert (index.images, index.skipped) == (68, 0)
-    assert shards.read_shard(str(tmp_path / "run"), 0).to_pylist() == rows(tmp_path / "out", "benchmark")
+    assert shards.read_shard(str(tmp_path / "run"), 0).to_pylist() == rows(listed, "benchmark")
 
 
 def test_a_relative_or_linked_folder_gives_absolute_paths(
