@@ -9,7 +9,7 @@ import sys
 
 from imagewizard import config
 from imagewizard.config.train import TrainConfig
-from imagewizard.errors import RunLockedError, UserError
+from imagewizard.errors import RunLockedError, UserError, one_line
 from imagewizard.progress import Printer
 from imagewizard.training import job, run
 
@@ -33,6 +33,9 @@ def main(words: list[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # a disk or a server
+        print(f"error: {type(error).__name__}: {one_line(error)}; the same command resumes", file=sys.stderr)
+        return 1
     except RunLockedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 4

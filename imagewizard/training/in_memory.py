@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import numpy as np
 import torch
@@ -58,9 +57,8 @@ def shares(task: TrainTask, worker: Worker, trainer: Trainer, skipped: set[str])
 
 def _load(size: int, small: str, images: Images, skipped: set[str]) -> list[np.ndarray | None]:
     """Each image as uint8 (H, W, 3), or None if it cannot be used; `skipped` then gets the reason."""
-    store = ImageStore(kept_bytes=0)
     with ThreadPoolExecutor(READ_THREADS) as pool:
-        found = list(pool.map(partial(_load_one, store), images))
+        found = list(pool.map(_load_one, images))
     loaded: list[np.ndarray | None] = []
     for (image_id, _), image in zip(images, found, strict=True):
         reason = image if isinstance(image, str) else ""
@@ -74,11 +72,11 @@ def _load(size: int, small: str, images: Images, skipped: set[str]) -> list[np.n
     return loaded
 
 
-def _load_one(store: ImageStore, image: tuple[str, str]) -> np.ndarray | str:
+def _load_one(image: tuple[str, str]) -> np.ndarray | str:
     """The pixels, or the reason why they cannot be used."""
     image_id, uri = image
     try:
-        return store.load(uri)
+        return ImageStore(kept_bytes=0).load(uri)
     except UnusableImageError as error:
         return str(error)
     except BenchmarkImageError as error:

@@ -123,8 +123,9 @@ class _Loop:
         """Runs all remaining steps, at least one, so that a run whose time is already up still ends with a model."""
         trainer, budget = self.trainer, self.trainer.budget
         batches = shares(trainer, self._skipped)
-        if not trainer.step:
-            self._pause(self._validate, self._validating)  # the scores that fine-tuning starts from
+        if not trainer.step or isinstance(budget, Deadline):
+            # The scores that fine-tuning starts from; and the time that the last validation will take.
+            self._pause(self._validate, self._validating)
         if isinstance(budget, Deadline):
             budget.deadline -= 1.5 * self._validating.seconds + EXPORT_SECONDS
         budget.progress(trainer.step)
