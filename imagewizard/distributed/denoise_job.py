@@ -15,6 +15,7 @@ from imagewizard import storage
 from imagewizard.bulk import pending
 from imagewizard.config.denoise import RESULT_KEYS, ActorConfig, DenoiseConfig
 from imagewizard.distributed import cluster, pipeline
+from imagewizard.distributed.allocation import Allocation, allocate
 from imagewizard.errors import JobError, UserError, keyed
 from imagewizard.manifest import shards
 from imagewizard.manifest.shards import ManifestIndex
@@ -168,14 +169,14 @@ def _compact_rest(run: str, index: ManifestIndex, levels: int) -> None:
 
 def _run_chain(
     plan: DenoisePlan,
-    chain: Callable[[ActorConfig, cluster.Allocation], Dataset],
+    chain: Callable[[ActorConfig, Allocation], Dataset],
     commits: _Commits,
     progress: Progress,
     lease: Lease,
     report: Reporter,
 ) -> None:
     config = plan.config
-    allocation = cluster.allocate(config.resources)
+    allocation = allocate(config.resources)
     batch = config.resources.images_a_forward(on_gpu=allocation.gpus_per_actor > 0)
     report(f"ray      {allocation}, batches of {batch}")
     report(f"memory   {allocation.memory}")

@@ -22,7 +22,7 @@ from imagewizard.bulk.block import Block
 from imagewizard.bulk.pending import BlockRange
 from imagewizard.config.denoise import ActorConfig, ImagesSection
 from imagewizard.distributed import cluster
-from imagewizard.distributed.cluster import Allocation
+from imagewizard.distributed.allocation import Allocation
 from imagewizard.errors import JobError, one_line
 from imagewizard.images import picture
 from imagewizard.images.decoding import quiet

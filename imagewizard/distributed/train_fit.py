@@ -12,8 +12,8 @@ from ray.train.torch import TorchTrainer
 
 from imagewizard import storage
 from imagewizard.config.train import TrainTask
-from imagewizard.distributed import cluster, train_stream
-from imagewizard.distributed.cluster import TrainingAllocation
+from imagewizard.distributed import train_stream
+from imagewizard.distributed.allocation import WORKER_CPUS, TrainingAllocation
 from imagewizard.errors import UserError, one_line
 from imagewizard.progress import Reporter, clock
 from imagewizard.storage.lease import Lease
@@ -96,7 +96,7 @@ class Attempts:
                 scaling_config=ScalingConfig(
                     num_workers=workers,
                     use_gpu=bool(gpus),
-                    resources_per_worker={"CPU": cluster.WORKER_CPUS, **gpus},
+                    resources_per_worker={"CPU": WORKER_CPUS, **gpus},
                 ),
                 run_config=RunConfig(
                     name=RAY_FOLDER,

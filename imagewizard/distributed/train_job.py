@@ -3,6 +3,7 @@
 from typing import Any
 
 from imagewizard.distributed import cluster, train_fit
+from imagewizard.distributed.allocation import allocate_training
 from imagewizard.progress import Reporter
 from imagewizard.storage.lease import Lease
 from imagewizard.training import job
@@ -20,7 +21,7 @@ def execute(plan: TrainingPlan, report: Reporter, start: cluster.Start = cluster
     with Lease(config.output) as lease:
         images = job.begin(plan, lease.check, report)
         start(config.resources.address)
-        allocation = cluster.allocate_training(config.resources, config.max_micro_batches)
+        allocation = allocate_training(config.resources, config.max_micro_batches)
         task = job.task(config, images, allocation.most, allocation.threads_per_worker)
         length = f"{task.steps} steps" if task.steps else f"{config.optimizer.minutes:g} minutes"
         report(f"ray      {allocation}, micro-batches of {task.micro_batch_size}; {length}")

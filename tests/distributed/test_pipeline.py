@@ -22,7 +22,7 @@ from imagewizard.bulk.block import Block
 from imagewizard.bulk.pending import block_ranges
 from imagewizard.config.denoise import ActorConfig
 from imagewizard.distributed import pipeline
-from imagewizard.distributed.cluster import Allocation
+from imagewizard.distributed.allocation import Allocation
 from imagewizard.manifest import shards
 from imagewizard.runs import results
 from imagewizard.runs.results import ResultFiles
