@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from imagewizard.api.jobs import Run as Run
     from imagewizard.api.jobs import run_denoise_job as run_denoise_job
     from imagewizard.api.jobs import run_train_job as run_train_job
+    from imagewizard.api.jobs import submit as submit
     from imagewizard.config.denoise import DenoiseConfig as DenoiseConfig
     from imagewizard.config.train import TrainConfig as TrainConfig
     from imagewizard.errors import JobError as JobError
@@ -36,6 +37,7 @@ _MODULES = {
     "Run": "api.jobs",
     "run_denoise_job": "api.jobs",
     "run_train_job": "api.jobs",
+    "submit": "api.jobs",
     "DenoiseConfig": "config.denoise",
     "TrainConfig": "config.train",
     "JobError": "errors",

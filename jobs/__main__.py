@@ -15,6 +15,10 @@ COMMANDS = {
     "report": "a run as one self-contained HTML page",
     "prepare": "BSDS500 into manifests, the CBSD68 benchmark set apart",
     "train": "train a model on Ray Train into a run folder; again to resume",
+    "submit": "send a training or a denoise job to a Ray cluster, and follow it",
+    "jobs": "the jobs that were submitted to a cluster",
+    "logs": "what a submitted job prints",
+    "stop": "ask a submitted job to stop",
     "config": "print a commented config to start from",
     "bench": "throughput of the pipeline against the bare model and a plain loop",
 }

@@ -4,8 +4,14 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from imagewizard.distributed import ray_job
 from imagewizard.errors import JobError, RunLockedError, UserError
+from imagewizard.progress import Reporter
+
+if TYPE_CHECKING:  # it imports Ray
+    from imagewizard.distributed.submitted_job import SubmittedJob
 
 DONE = 0
 BROKE = 1
@@ -39,8 +45,10 @@ def run(command: Callable[[list[str]], int], argv: list[str]) -> int:
 def parse(argv: list[str], *, prog: str, description: str, example: str) -> tuple[str | None, list[str], bool]:
     """The words of a command with a config, `[CONFIG] [key.path=value …] [--dry-run]`.
 
-    (config file or None, key=value words, whether to stop at the plan). Raises UserError if there are two files.
+    (config file or None, key=value words, whether to stop at the plan). Raises UserError if there are two files, or if
+    another version has submitted this command to a cluster.
     """
+    ray_job.check_version()
     parser = argparse.ArgumentParser(
         prog=prog,
         usage=f"{prog} [CONFIG] [key.path=value …] [--dry-run]",
@@ -53,3 +61,27 @@ def parse(argv: list[str], *, prog: str, description: str, example: str) -> tupl
     from imagewizard import config  # pydantic takes a moment that commands without a config need not wait for
 
     return *config.split_words(arguments.words), arguments.dry_run
+
+
+def add_address(parser: argparse.ArgumentParser) -> None:
+    """The option of all commands that talk to a cluster's job server."""
+    parser.add_argument(
+        "--address",
+        metavar="URL",
+        help="the cluster's dashboard, as http://HEAD:8265; else RAY_API_SERVER_ADDRESS, else RAY_ADDRESS",
+    )
+
+
+def follow(job: "SubmittedJob", address: str | None, report: Reporter) -> int:
+    """Follows a submitted job to its end and returns its exit code. Ctrl-C leaves it running and says how to return."""
+    try:
+        return job.wait(report)
+    except KeyboardInterrupt:
+        print(f"left {job.current_id} as it is\n{job_hints(job.id, address)}", file=sys.stderr)
+        return INTERRUPTED
+
+
+def job_hints(submission_id: str, address: str | None) -> str:
+    """What to type to get back to a job, or to end it. `address`: as it was given, if it was."""
+    words = f"{submission_id} --address {address}" if address else submission_id
+    return f"to follow it: imagewizard logs --follow {words}\nto stop it:   imagewizard stop {words}"

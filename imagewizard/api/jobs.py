@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as ds
 
+    from imagewizard.distributed.submitted_job import SubmittedJob
     from imagewizard.runs.status import Status
     from imagewizard.tracking.status import TrainingStatus
 
@@ -109,3 +110,30 @@ def run_train_job(job: TrainConfig, reporter: Reporter = silent) -> Run:
     if plan.summary is None:
         train_job.execute(plan, reporter)
     return Run(job.output)
+
+
+def submit(
+    job: DenoiseConfig | TrainConfig,
+    address: str | None = None,
+    *,
+    submission_id: str | None = None,
+    retries: int = 0,
+    reporter: Reporter = silent,
+) -> "SubmittedJob":
+    """Sends a job to a Ray cluster, like `imagewizard submit`, but without a folder; returns a handle at once.
+
+    `address`: of the cluster's dashboard, http://HEAD:8265; None: RAY_API_SERVER_ADDRESS, else RAY_ADDRESS. An id that
+    the cluster knows attaches to that job. The handle's `wait(reporter)` follows the job, sends it again up to `retries`
+    times if the cluster fails, and returns the exit code; `status()`, `logs()` and `stop()` do what they say. Raises
+    UserError for relative paths, no cluster at the address, or a refused token; JobError if the cluster is lost.
+    """
+    from imagewizard.distributed import submission
+    from imagewizard.distributed.job_server import JobServer, find_address
+    from imagewizard.distributed.submitted_job import SubmittedJob
+
+    sent = submission.of_config(job)
+    handle = SubmittedJob(
+        JobServer(find_address(address), reporter), submission_id or submission.new_id(sent.command), sent, retries
+    )
+    handle.start()
+    return handle

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from imagewizard.config.loading import Section
 from imagewizard.config.noise import GaussianNoise, NoiseSection, Sigma
+from imagewizard.config.submit import SubmitSection
 
 Auto = Literal["auto"]
 
@@ -95,6 +96,7 @@ class DenoiseConfig(Section):
     max_failed_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
     """If a larger fraction of the images fails, the job exits with code 3."""
     resources: ResourcesSection = ResourcesSection()
+    submit: SubmitSection = SubmitSection()
 
     @model_validator(mode="before")
     @classmethod

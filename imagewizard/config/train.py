@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from imagewizard.config.denoise import Auto, Sigma
 from imagewizard.config.loading import Section
+from imagewizard.config.submit import SubmitSection
 
 # These keys determine the trained model. A resume with another value is refused. All other keys may change:
 # a time limit, and paths too, because images are identified by their ids.
@@ -170,6 +171,7 @@ class TrainConfig(Section):
     validation: ValidationSection = ValidationSection()
     checkpoints: CheckpointsSection = CheckpointsSection()
     resources: TrainResourcesSection = TrainResourcesSection()
+    submit: SubmitSection = SubmitSection()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of a new network's weights and of all crops, turns, levels and noise."""
 

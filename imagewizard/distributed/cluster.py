@@ -48,6 +48,11 @@ def start(address: str | None) -> None:
         raise UserError(f"no Ray cluster at {address} ({one_line(error)})", fix, "resources.address") from None
 
 
+def is_joined(address: str | None) -> bool:
+    """Whether `start` finds a Ray to use, so that it starts none: then there may be other nodes."""
+    return ray.is_initialized() or address is not None or "RAY_ADDRESS" in os.environ
+
+
 def start_quietly(address: str | None) -> None:
     """As `start`, for a command, whose process is its own: keeps what Ray writes to stderr by itself out of its log."""
     with nullcontext() if ray.is_initialized() else _quiet_core():

@@ -14,8 +14,9 @@ from ray.data import Dataset
 from imagewizard import storage
 from imagewizard.bulk import pending
 from imagewizard.config.denoise import RESULT_KEYS, ActorConfig, DenoiseConfig
-from imagewizard.distributed import cluster, pipeline
+from imagewizard.distributed import cluster, nodes, pipeline
 from imagewizard.distributed.allocation import Allocation, allocate
+from imagewizard.distributed.nodes import Needed
 from imagewizard.errors import JobError, UserError, keyed
 from imagewizard.manifest import shards
 from imagewizard.manifest.shards import ManifestIndex
@@ -104,6 +105,9 @@ def execute(
     config = plan.config
     run = storage.absolute(config.output)  # workers have working folders of their own
     with Lease(run) as lease, _explained():
+        if cluster.is_joined(config.resources.address):
+            start(config.resources.address)
+            nodes.check(_needed(config), run, lease, config.resources.gpus_per_actor, report)
         Folder(run).sweep()
         job.begin("denoise", config, plan.fingerprint, RESULT_KEYS)
         block_rows = None if config.resources.block_rows == "auto" else config.resources.block_rows
@@ -132,6 +136,12 @@ def execute(
         lease.check()
         _compact_rest(run, index, len(config.levels))
         return summary.write(run, index, len(config.levels), progress)
+
+
+def _needed(config: DenoiseConfig) -> list[Needed]:
+    """The local paths of a job, which all nodes of a cluster must see."""
+    model = [config.model] if Path(config.model).expanduser().is_dir() else []
+    return nodes.local_paths("input", config.input) + nodes.local_paths("model", model, by_models=True)
 
 
 class _Commits:

@@ -1,12 +1,16 @@
 """Runs a training job on a Ray cluster, from its checked plan to its summary."""
 
+from pathlib import Path
 from typing import Any
 
-from imagewizard.distributed import cluster, train_fit
+from imagewizard import storage
+from imagewizard.config.train import TrainConfig
+from imagewizard.distributed import cluster, nodes, train_fit
 from imagewizard.distributed.allocation import allocate_training
+from imagewizard.distributed.nodes import Needed
 from imagewizard.progress import Reporter
 from imagewizard.storage.lease import Lease
-from imagewizard.training import job
+from imagewizard.training import job, vgg19
 from imagewizard.training.job import TrainingPlan
 from imagewizard.training.job import prepare as prepare
 
@@ -19,6 +23,11 @@ def execute(plan: TrainingPlan, report: Reporter, start: cluster.Start = cluster
     """
     config = plan.config
     with Lease(config.output) as lease:
+        if cluster.is_joined(config.resources.address):
+            start(config.resources.address)
+            nodes.check(
+                _needed(config), storage.absolute(config.output), lease, config.resources.gpus_per_worker, report
+            )
         images = job.begin(plan, lease.check, report)
         start(config.resources.address)
         allocation = allocate_training(config.resources, config.max_micro_batches)
@@ -28,3 +37,16 @@ def execute(plan: TrainingPlan, report: Reporter, start: cluster.Start = cluster
         if not job.is_done(task):
             train_fit.Attempts(task, images, allocation, lease, report).run()
         return job.write_summary(task)
+
+
+def _needed(config: TrainConfig) -> list[Needed]:
+    """The local paths of a job, which all nodes of a cluster must see."""
+    model = [config.model] if config.model is not None and Path(config.model).expanduser().is_dir() else []
+    perceptual = config.loss.perceptual
+    weights = [] if perceptual is None or perceptual.weights == vgg19.TORCHVISION else [perceptual.weights]
+    return [
+        *nodes.local_paths("data.train", config.data.train),
+        *nodes.local_paths("data.validation", config.data.validation, by_models=True),
+        *nodes.local_paths("model", model, by_models=True),
+        *nodes.local_paths("loss.perceptual.weights", weights, by_models=True),
+    ]

@@ -34,6 +34,11 @@ _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*")
 HUB_SECONDS = 4.0
 
 
+def is_hub_id(model: str) -> bool:
+    """Whether a model is named as on the hub, owner/name. If there is a folder of that name here, that is meant."""
+    return _HUB_ID.fullmatch(model) is not None and not Path(model).exists()
+
+
 def local_folder(model: str) -> Path:
     """A folder on this node with the files of `model`: a local folder itself, else a copy from S3 or the hub.
 
@@ -44,7 +49,7 @@ def local_folder(model: str) -> Path:
         return _copied(model)
     if folder.is_dir():
         return folder
-    if _HUB_ID.fullmatch(model) and not folder.exists():
+    if is_hub_id(model):
         return _from_hub(model)
     raise UserError(
         f"{folder} is no folder", "give `embedded`, a folder in diffusers' layout (local or s3://) or a hub id", "model"

@@ -39,7 +39,7 @@ class Lease:
         self._file = _lock_file(run)
         self._version = ""
         self._renewed = 0.0
-        self._id = uuid.uuid4().hex
+        self.id = uuid.uuid4().hex
         self._lost = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep_beating, name="lease", daemon=True)
@@ -83,7 +83,7 @@ class Lease:
 
     def _content(self) -> bytes:
         pid = os.getpid()
-        holder = {"id": self._id, **_place(), "pid": pid, "started": _start_time(pid), "heartbeat": time.time()}
+        holder = {"id": self.id, **_place(), "pid": pid, "started": _start_time(pid), "heartbeat": time.time()}
         return json.dumps(holder).encode()
 
     def _keep_beating(self) -> None:
@@ -96,7 +96,7 @@ class Lease:
         if version is None:
             # Still ours, if an earlier beat that seemed to fail has written it.
             found = self._file.read()
-            if found is None or (_parse(found[0]) or {}).get("id") != self._id:
+            if found is None or (_parse(found[0]) or {}).get("id") != self.id:
                 self._lost.set()
                 return
             version = found[1]

@@ -1,0 +1,277 @@
+"""A Ray cluster's job server, as `imagewizard submit`, `jobs`, `stop` and `logs` see it: over HTTP, by a token."""
+
+import logging
+import os
+import queue
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+from ray.dashboard.modules.job.pydantic_models import JobDetails
+from ray.dashboard.utils import get_address_for_submission_client
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobSubmissionClient
+
+from imagewizard.config.submit import holds_password
+from imagewizard.errors import JobError, UserError, one_line
+from imagewizard.progress import Reporter, silent
+
+# Where an address may stand, in the order in which they count.
+VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+
+# To connect, and to get an answer. The longest is that to a submission: the server waits 10 s for an agent.
+TIMEOUT_SECONDS = (3.0, 30.0)
+# A server that does not answer at all is no cluster, or one that is just starting: it opens its port within seconds.
+CONNECT_SECONDS = 8.0
+# One that answers, but has no agent for jobs yet, is starting: some seconds, minutes on a busy machine.
+START_SECONDS = 120.0
+PAUSE_SECONDS = 1.0
+
+# They tell the user of each upload and each connection.
+_TALKATIVE = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
+# A server that has answered before may be silent for so long: a head restarts, a network breaks.
+LOST_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a cluster is, and where that was said."""
+
+    text: str
+    source: str
+    """--address, or the name of an environment variable."""
+
+    def __str__(self) -> str:
+        return f"{self.text} (from {self.source})" if self.source in VARIABLES else self.text
+
+
+def find_address(given: str | None) -> Address:
+    """`given`, else RAY_API_SERVER_ADDRESS, else RAY_ADDRESS. Raises UserError if there is none."""
+    named = [(given, "--address"), *((os.environ.get(name), name) for name in VARIABLES)]
+    for text, source in named:
+        if text:
+            if holds_password(text):
+                raise UserError("the address holds a password", "give the token in RAY_AUTH_TOKEN_PATH", source)
+            return Address(text.rstrip("/"), source)
+    raise UserError(
+        "no cluster is named", "give --address http://HEAD:8265, or set RAY_API_SERVER_ADDRESS", "--address"
+    )
+
+
+class _Client(JobSubmissionClient):
+    """Ray's client, with a limit to the time that a request may take."""
+
+    def _do_request(self, method: str, endpoint: str, **options: Any) -> requests.Response:
+        return super()._do_request(method, endpoint, timeout=TIMEOUT_SECONDS, **options)
+
+
+class JobServer:
+    """The job server at an address. Methods raise UserError if it refuses us, JobError if it has gone."""
+
+    def __init__(self, address: Address, report: Reporter = silent) -> None:
+        """Connects. Raises UserError if there is no cluster at the address, or if it refuses the token."""
+        for name in _TALKATIVE:
+            logging.getLogger(name).setLevel(logging.WARNING)
+        self.address = address
+        self._report = report
+        self.url = _url(address)
+        self.client = self._connect()
+
+    def _connect(self) -> _Client:
+        started = time.monotonic()
+        while True:
+            try:
+                with _without_variables():
+                    return _Client(self.url)
+            except AuthenticationError as error:
+                raise _refused(self.address, error) from None
+            except (ConnectionError, requests.Timeout) as error:
+                reason, patience = one_line(error), CONNECT_SECONDS
+            except requests.HTTPError as error:  # its parts start one after the other
+                reason, patience = one_line(error), START_SECONDS
+            except (requests.RequestException, RuntimeError, KeyError, ValueError) as error:
+                raise UserError(
+                    f"what answers at {self.address} is no Ray dashboard ({one_line(error)[:200]})",
+                    "give the address of the cluster's dashboard, as http://HEAD:8265",
+                    self.address.source,
+                ) from None
+            if time.monotonic() - started > patience:
+                raise UserError(
+                    f"no Ray cluster answers at {self.address} ({reason[:200]})",
+                    "start one (`python cluster/local.py 2`), or correct the address of its dashboard",
+                    self.address.source,
+                )
+            time.sleep(PAUSE_SECONDS)
+
+    def submit(self, **job: Any) -> bool:
+        """Submits a job under its `submission_id`; False if there is one of that id already.
+
+        Waits until a head that is still starting takes jobs. `job`: arguments of JobSubmissionClient.submit_job.
+        """
+        started = time.monotonic()
+        told = False
+        while True:
+            try:
+                self.client.submit_job(**job)
+                return True
+            except AuthenticationError as error:
+                raise _refused(self.address, error) from None
+            except (requests.RequestException, OSError) as error:
+                reason, patience = one_line(error), LOST_SECONDS
+            except RuntimeError as error:
+                reason, patience = one_line(error), START_SECONDS
+                if "already exists" in reason:
+                    return False
+                if "status code 500" not in reason:
+                    raise JobError(f"the cluster at {self.address} refuses the job: {_last_line(error)}") from None
+            if time.monotonic() - started > patience:
+                raise JobError(f"the cluster at {self.address} takes no job within {patience:g} s: {reason[-300:]}")
+            if not told:
+                self._report("the cluster is still starting; waiting until it takes jobs")
+                told = True
+            time.sleep(PAUSE_SECONDS)
+
+    def find(self, submission_id: str) -> JobDetails | None:
+        """A job by its id; None if there is none."""
+
+        def ask() -> JobDetails | None:
+            try:
+                return self.client.get_job_info(submission_id)
+            except RuntimeError as error:
+                if "status code 404" in str(error):
+                    return None
+                raise
+
+        return self._patiently(ask)
+
+    def get(self, submission_id: str) -> JobDetails:
+        """A job by its id. Raises UserError if there is none."""
+        found = self.find(submission_id)
+        if found is None:
+            raise UserError(
+                f"the cluster at {self.address} knows no job {submission_id!r}", "`imagewizard jobs` lists them"
+            )
+        return found
+
+    def jobs(self) -> list[JobDetails]:
+        """All submitted jobs, the oldest first."""
+        found = self._patiently(self.client.list_jobs)
+        return sorted((job for job in found if job.submission_id), key=lambda job: job.start_time or 0)
+
+    def logs(self, submission_id: str) -> str:
+        """All that a job has printed; "" while it has no driver."""
+        if self.get(submission_id).driver_agent_http_address is None:
+            return ""
+        return self._patiently(lambda: self.client.get_job_logs(submission_id))
+
+    def stop(self, submission_id: str) -> bool:
+        """Asks a job to stop; False if it has ended already."""
+        self.get(submission_id)
+        return self._patiently(lambda: self.client.stop_job(submission_id))
+
+    def nodes(self) -> list[dict[str, float]]:
+        """The resources of each node that is alive, as {name: amount}."""
+        from ray.util.state import list_nodes
+
+        with _without_variables():
+            found = list_nodes(address=self.url, filters=[("state", "=", "ALIVE")], detail=True, timeout=10)
+        return [node["resources_total"] or {} for node in found]
+
+    def _patiently(self, ask: Callable[[], Any]) -> Any:
+        """What `ask` returns, once the server answers. Raises JobError after LOST_SECONDS."""
+        started = time.monotonic()
+        while True:
+            try:
+                return ask()
+            except AuthenticationError as error:
+                raise _refused(self.address, error) from None
+            except (requests.RequestException, OSError, RuntimeError) as error:
+                if "status code 4" in str(error):
+                    raise UserError(_last_line(error), "`imagewizard jobs` lists the jobs") from None
+                if time.monotonic() - started > LOST_SECONDS:
+                    raise JobError(
+                        f"lost the cluster at {self.address}: {one_line(error)[:300]}. Its jobs go on if it lives"
+                    ) from None
+            time.sleep(PAUSE_SECONDS)
+
+
+@contextmanager
+def _without_variables() -> Iterator[None]:
+    """Takes the variables out of the environment that override the argument of Ray's client, and puts them back."""
+    values = {name: os.environ.pop(name) for name in VARIABLES if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(values)
+
+
+def _refused(address: Address, error: AuthenticationError) -> UserError:
+    """The server's refusal, or Ray's own complaint about our token, as one line."""
+    text = str(error)
+    fix = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE (or RAY_AUTH_TOKEN) as the cluster's owner tells you"
+    if text.startswith("Authentication required"):
+        return UserError(f"the cluster at {address} asks for a token, and none was sent", fix, address.source)
+    if text.startswith("Authentication failed"):
+        return UserError(f"the cluster at {address} refuses the token: it is another cluster's", fix, address.source)
+    return UserError(one_line(text.partition(". Ensure")[0]), fix, "RAY_AUTH_MODE=token")
+
+
+def _last_line(error: Exception) -> str:
+    """The last line of a traceback that the server has sent, without what the exception's class is called."""
+    lines = [line for line in str(error).strip().rstrip(".").splitlines() if line.strip()]
+    return re.sub(r"^[\w.]*(Error|Exception): ", "", lines[-1])
+
+
+def _url(address: Address) -> str:
+    """The address of the dashboard. Raises UserError if it is none and leads to none."""
+    scheme, separator, _ = address.text.partition("://")
+    if scheme in ("http", "https") and separator:
+        return address.text
+    if separator:
+        raise UserError(
+            f"{address} cannot take jobs", "give the address of the dashboard, as http://HEAD:8265", address.source
+        )
+    if _answers(url := f"http://{address.text}"):
+        return url
+    return _url_of_gcs(address)
+
+
+def _answers(url: str) -> bool:
+    try:
+        requests.get(f"{url}/api/version", timeout=TIMEOUT_SECONDS[0])
+    except (requests.RequestException, ValueError):
+        return False
+    return True
+
+
+def _url_of_gcs(address: Address) -> str:
+    """The dashboard of a cluster that is named as `ray.init` takes it: host:port of its GCS, or auto."""
+    answer: queue.Queue[str | Exception] = queue.Queue()
+
+    def ask() -> None:
+        try:
+            with _without_variables():
+                answer.put(get_address_for_submission_client(address.text))
+        except Exception as error:  # Ray has no class for it
+            answer.put(error)
+
+    # In a thread, because Ray asks a dead GCS for minutes.
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        found = answer.get(timeout=CONNECT_SECONDS)
+    except queue.Empty:
+        found = TimeoutError(f"no answer within {CONNECT_SECONDS:g} s")
+    if isinstance(found, AuthenticationError):
+        raise _refused(address, found)
+    if isinstance(found, Exception):
+        raise UserError(
+            f"no Ray cluster answers at {address} ({one_line(found)[:200]})",
+            "give the address of the dashboard, as http://HEAD:8265",
+            address.source,
+        )
+    return found
