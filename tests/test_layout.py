@@ -27,7 +27,7 @@ NO_MODULE = {
 def modules() -> dict[str, str]:
     """{module: where its tests belong, below tests/}."""
     found = {}
-    for package in ("imagewizard", "jobs"):
+    for package in ("imagewizard", "jobs", "cluster"):
         for path in (ROOT / package).rglob("*.py"):
             module = path.relative_to(ROOT).as_posix()
             if path.name != "__init__.py":
