@@ -122,10 +122,11 @@ def submit(
 ) -> "SubmittedJob":
     """Sends a job to a Ray cluster, like `imagewizard submit`, but without a folder; returns a handle at once.
 
-    `address`: of the cluster's dashboard, http://HEAD:8265; None: RAY_API_SERVER_ADDRESS, else RAY_ADDRESS. An id that
-    the cluster knows attaches to that job. The handle's `wait(reporter)` follows the job, sends it again up to `retries`
-    times if the cluster fails, and returns the exit code; `status()`, `logs()` and `stop()` do what they say. Raises
-    UserError for relative paths, no cluster at the address, or a refused token; JobError if the cluster is lost.
+    `address`: of the cluster's dashboard, http://HEAD:8265; None: RAY_API_SERVER_ADDRESS, else RAY_ADDRESS. A
+    `submission_id` that the cluster knows attaches to that job. The handle's `wait(reporter)` follows the job, sends it
+    again up to `retries` times if the cluster fails, and returns the exit code; `status()`, `logs()` and `stop()` do
+    what they say. Raises UserError for relative paths, no cluster at the address, or a refused token; JobError if the
+    cluster is lost.
     """
     from imagewizard.distributed import submission
     from imagewizard.distributed.job_server import JobServer, find_address
