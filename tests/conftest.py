@@ -12,6 +12,8 @@ import ray
 from moto.server import ThreadedMotoServer
 
 from imagewizard.distributed import cluster
+from tests.support import local_cluster
+from tests.support.local_cluster import LocalCluster
 from tests.support.s3_faults import FaultyS3
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -44,6 +46,15 @@ def ray_cluster(faulty_s3_server: FaultyS3) -> Iterator[None]:
         cluster.start(None)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def token_cluster(s3_server: str) -> Iterator[LocalCluster]:
+    """A real cluster with token authentication: a head and one node of two CPUs, which know `s3_server`."""
+    with pytest.MonkeyPatch.context() as patch:
+        _use_s3(s3_server, patch)
+        with local_cluster.running(1, cpus_per_node=2) as running:
+            yield running
 
 
 @pytest.fixture(scope="session")

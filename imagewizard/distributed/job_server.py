@@ -2,9 +2,9 @@
 
 import logging
 import os
-import queue
 import re
-import threading
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +13,6 @@ from typing import Any
 
 import requests
 from ray.dashboard.modules.job.pydantic_models import JobDetails
-from ray.dashboard.utils import get_address_for_submission_client
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
@@ -26,8 +25,9 @@ VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 
 # To connect, and to get an answer. The longest is that to a submission: the server waits 10 s for an agent.
 TIMEOUT_SECONDS = (3.0, 30.0)
+FIRST_TIMEOUT_SECONDS = (3.0, 5.0)
 # A server that does not answer at all is no cluster, or one that is just starting: it opens its port within seconds.
-CONNECT_SECONDS = 8.0
+CONNECT_SECONDS = 10.0
 # One that answers, but has no agent for jobs yet, is starting: some seconds, minutes on a busy machine.
 START_SECONDS = 120.0
 PAUSE_SECONDS = 1.0
@@ -66,8 +66,16 @@ def find_address(given: str | None) -> Address:
 class _Client(JobSubmissionClient):
     """Ray's client, with a limit to the time that a request may take."""
 
+    timeout = FIRST_TIMEOUT_SECONDS
+
+    def __init__(self, url: str) -> None:
+        """Connects to a dashboard."""
+        with _without_variables():
+            super().__init__(url)
+        self.timeout = TIMEOUT_SECONDS
+
     def _do_request(self, method: str, endpoint: str, **options: Any) -> requests.Response:
-        return super()._do_request(method, endpoint, timeout=TIMEOUT_SECONDS, **options)
+        return super()._do_request(method, endpoint, timeout=self.timeout, **options)
 
 
 class JobServer:
@@ -86,8 +94,7 @@ class JobServer:
         started = time.monotonic()
         while True:
             try:
-                with _without_variables():
-                    return _Client(self.url)
+                return _Client(self.url)
             except AuthenticationError as error:
                 raise _refused(self.address, error) from None
             except (ConnectionError, requests.Timeout) as error:
@@ -249,29 +256,40 @@ def _answers(url: str) -> bool:
     return True
 
 
+# What Ray's client does itself with such an address. In a process of its own, because Ray asks a dead GCS for minutes,
+# and its C++ side complains on stderr meanwhile.
+_ASK_GCS = """
+import sys
+from ray.dashboard.utils import get_address_for_submission_client
+from ray.exceptions import AuthenticationError
+try:
+    print(get_address_for_submission_client(sys.argv[1]))
+except AuthenticationError as error:
+    sys.exit(f"token: {error}")
+"""
+
+
 def _url_of_gcs(address: Address) -> str:
     """The dashboard of a cluster that is named as `ray.init` takes it: host:port of its GCS, or auto."""
-    answer: queue.Queue[str | Exception] = queue.Queue()
-
-    def ask() -> None:
-        try:
-            with _without_variables():
-                answer.put(get_address_for_submission_client(address.text))
-        except Exception as error:  # Ray has no class for it
-            answer.put(error)
-
-    # In a thread, because Ray asks a dead GCS for minutes.
-    threading.Thread(target=ask, daemon=True).start()
+    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     try:
-        found = answer.get(timeout=CONNECT_SECONDS)
-    except queue.Empty:
-        found = TimeoutError(f"no answer within {CONNECT_SECONDS:g} s")
-    if isinstance(found, AuthenticationError):
-        raise _refused(address, found)
-    if isinstance(found, Exception):
-        raise UserError(
-            f"no Ray cluster answers at {address} ({one_line(found)[:200]})",
-            "give the address of the dashboard, as http://HEAD:8265",
-            address.source,
+        asked = subprocess.run(  # noqa: S603 - our own program
+            [sys.executable, "-c", _ASK_GCS, address.text],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=CONNECT_SECONDS,
         )
-    return found
+    except subprocess.TimeoutExpired:
+        reason = f"no answer within {CONNECT_SECONDS:g} s"
+    else:
+        if asked.returncode == 0:
+            return asked.stdout.strip().splitlines()[-1]
+        *_, reason = asked.stderr.strip().splitlines() or [f"exit code {asked.returncode}"]
+        if "token: " in asked.stderr:
+            raise _refused(address, AuthenticationError(asked.stderr.partition("token: ")[2]))
+    raise UserError(
+        f"no Ray cluster answers at {address} ({one_line(reason)[:200]})",
+        "give the address of the dashboard, as http://HEAD:8265",
+        address.source,
+    )

@@ -1,0 +1,33 @@
+"""Runs commands that talk to a cluster as a user does: in a process and a folder of their own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+# What would lead a command to another cluster, or past a token.
+_OTHERS = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def start(
+    words: Sequence[str], folder: Path, environment: Mapping[str, str], stderr: int = subprocess.STDOUT
+) -> "subprocess.Popen[str]":
+    """Starts `imagewizard WORDS` in a folder, with an environment that names no cluster but that of `environment`."""
+    kept = {name: value for name, value in os.environ.items() if name not in _OTHERS}
+    return subprocess.Popen(
+        [sys.executable, "-m", "jobs", *words],
+        cwd=folder,
+        env=kept | {"PYTHONPATH": str(ROOT)} | environment,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+    )
+
+
+def run(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> tuple[int, str]:
+    """(exit code, what it printed on both streams) of `imagewizard WORDS`."""
+    process = start(words, folder, environment)
+    output, _ = process.communicate(timeout=300)
+    return process.returncode, output
