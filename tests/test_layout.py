@@ -13,6 +13,7 @@ ELSEWHERE = {
 """Modules without a test file of their own name, each with the reason or the file that tests it."""
 
 NO_MODULE = {
+    "cluster/test_aws.py": "cluster/aws.yaml",
     "jobs/test_main.py": "jobs/__main__.py",
     "jobs/test_start_up.py": "what all commands import",
     "support/test_sample_files.py": "a helper of the tests",
