@@ -1,6 +1,8 @@
 """Checks, before any work, that each node of a cluster has the package, and sees the files of a job."""
 
 import json
+import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,14 @@ from imagewizard.storage.lease import LOCK, Lease
 ANSWER_SECONDS = 120.0
 
 
+# How a task ends whose node dies.
+_GONE = (
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.TaskUnschedulableError,
+    ray.exceptions.WorkerCrashedError,
+)
+
+
 @dataclass(frozen=True)
 class Needed:
     """A local file or folder that nodes will use."""
@@ -25,6 +35,8 @@ class Needed:
     key: str
     """The config key that names it."""
     path: str
+    witness: str
+    """The file itself, or something in the folder: where a disk is not mounted there is often an empty folder."""
     by_models: bool = False
     """Whether only nodes on which models run use it, instead of all that work."""
 
@@ -32,7 +44,15 @@ class Needed:
 def local_paths(key: str, sources: str | Sequence[str] | None, by_models: bool = False) -> list[Needed]:
     """Those of `sources` that are paths on this machine; the others, s3:// for example, look the same from anywhere."""
     found = [sources] if isinstance(sources, str) else sources or []
-    return [Needed(key, storage.absolute(each), by_models) for each in found if storage.local_path(each) is not None]
+    paths = [str(path) for each in found if (path := storage.local_path(storage.absolute(each))) is not None]
+    return [Needed(key, path, _witness(path), by_models) for path in paths]
+
+
+def _witness(path: str) -> str:
+    if not Path(path).is_dir():
+        return path
+    with os.scandir(path) as entries:
+        return next((entry.path for entry in entries), path)
 
 
 def check(
@@ -54,7 +74,7 @@ def check(
     lock = storage.join(run, LOCK) if storage.local_path(run) is not None else None
     asked = {
         _look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-            [each.path for each in _of_node(node, needed, gpus)], lock
+            [each.witness for each in _of_node(node, needed, gpus)], lock
         ): node
         for node in others
     }
@@ -72,29 +92,43 @@ def _of_node(node: dict[str, Any], needed: Sequence[Needed], gpus: bool) -> list
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def _look(paths: list[str], lock: str | None) -> tuple[str, list[bool], str | None]:
-    """(version of this package, whether each path exists, id in the lock file) as this node sees them."""
+def _look(paths: list[str], lock: str | None) -> tuple[str, list[int | None], str | None]:
+    """(version of this package, size of each path, id in the lock file) as this node sees them."""
     try:
         found = None if lock is None else json.loads(Path(lock).read_text())["id"]
     except (OSError, ValueError):
         found = None
-    return __version__, [Path(path).exists() for path in paths], found
+    return __version__, [_size(path) for path in paths], found
+
+
+def _size(path: str) -> int | None:
+    """Bytes of a file, -1 for a folder, None if there is neither."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return -1 if stat.S_ISDIR(found.st_mode) else found.st_size
 
 
 def _check_answer(answer: ray.ObjectRef, node: dict[str, Any], needed: list[Needed], run: str, lease: Lease) -> None:
     name = _name(node)
     fix = f"install imagewizard {__version__} on all nodes, in the same image or environment"
     try:
-        version, exist, lock_id = ray.get(answer)
+        version, sizes, lock_id = ray.get(answer)
+    except _GONE:
+        if node["NodeID"] in {each["NodeID"] for each in ray.nodes() if each["Alive"]}:
+            raise
+        return  # it has died meanwhile, and will not work
     except ray.exceptions.RayTaskError as error:
         if not isinstance(error.cause, ImportError | AttributeError):
             raise
         raise UserError(f"{name} lacks this version of imagewizard ({one_line(error.cause)})", fix) from None
     if version != __version__:
         raise UserError(f"{name} has imagewizard {version}, the driver {__version__}", fix)
-    for each, there in zip(needed, exist, strict=True):
-        if not there:
-            what = f"{each.path} is not on {name}, which will use it"
+    for each, size in zip(needed, sizes, strict=True):
+        if size != _size(each.witness):
+            found = "is not there" if size is None else "is another one"
+            what = f"{each.path} on {name} is not what the driver sees ({Path(each.witness).name} {found})"
             raise UserError(what, "give a path on a disk that all nodes share, or an s3:// URI", each.key)
     if storage.local_path(run) is not None and lock_id != lease.id:
         what = f"{run} on {name} is not the folder that the driver sees"

@@ -1,14 +1,11 @@
 """Jobs that are submitted to a real cluster: what a user sees, and the exit codes."""
 
 import json
-import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
-import imagewizard as iw
 from imagewizard.query.sql import records_of
 from tests.support import submitting
 from tests.support.local_cluster import LocalCluster

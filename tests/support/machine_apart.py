@@ -1,0 +1,78 @@
+"""A node of a cluster with mounts and processes of its own, as on another machine: our files can be hidden from it.
+
+Linux's namespaces stand in for the machine; the node is a real one. Needs the right to mount, as root often has.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import requests
+
+from tests.support.local_cluster import LocalCluster
+
+START_SECONDS = 60.0
+_NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+
+def available() -> bool:
+    """Whether this user may make namespaces and mount in them."""
+    if not shutil.which("unshare"):
+        return False
+    return subprocess.run([*_NAMESPACES, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode == 0
+
+
+@contextmanager
+def joined(
+    cluster: LocalCluster, log: Path, hidden: Sequence[Path] = (), replaced: Mapping[Path, Path] = {}
+) -> Iterator[None]:
+    """A node of one CPU. It has joined when the context begins.
+
+    It sees empty folders where `hidden` are, and, of each pair of files in `replaced`, the second in place of the first.
+    """
+    mounts = 'mount -t tmpfs none "$1" && shift && ' * len(hidden)
+    mounts += 'mount --bind "$2" "$1" && shift 2 && ' * len(replaced)
+    paths = [*hidden, *(path for pair in replaced.items() for path in pair)]
+    start = [
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--address={cluster.gcs_address}"),
+        *("--disable-usage-stats", "--num-cpus=1", "--num-gpus=0", "--object-store-memory=100000000"),
+        *("--dashboard-agent-listen-port=0", "--metrics-export-port=0", "--include-log-monitor=false"),
+    ]
+    before = _alive(cluster)
+    with log.open("wb") as output:
+        node = subprocess.Popen(
+            [*_NAMESPACES, "sh", "-c", f'{mounts}exec "$@"', "sh", *map(str, paths), *start],
+            env=os.environ | cluster.environment,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while _alive(cluster) <= before:
+            if node.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the node has not joined: {log.read_text()[-2000:]}")
+            time.sleep(0.3)
+        yield
+    finally:
+        # `ray start` ends the node's other processes, and takes leave of the cluster.
+        for child in Path(f"/proc/{node.pid}/task/{node.pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGTERM)
+        try:
+            node.wait(20)
+        finally:
+            node.kill()
+
+
+def _alive(cluster: LocalCluster) -> int:
+    """The number of nodes that Ray takes for alive."""
+    secret = Path(cluster.environment["RAY_AUTH_TOKEN_PATH"]).read_text()
+    answer = requests.get(
+        f"{cluster.address}/api/v0/nodes", headers={"Authorization": f"Bearer {secret}"}, timeout=10
+    ).json()
+    return sum(node["state"] == "ALIVE" for node in answer["data"]["result"]["result"])
