@@ -2,8 +2,10 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from imagewizard.distributed import ray_job
@@ -19,10 +21,16 @@ WRONG_INPUT = 2
 TOO_MANY_FAILED = 3
 LOCKED = 4
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 def run(command: Callable[[list[str]], int], argv: list[str]) -> int:
-    """The exit code of `command(argv)`. A user's mistake ends in one line on stderr, a bug in a traceback."""
+    """The exit code of `command(argv)`. A user's mistake ends in one line on stderr, a bug in a traceback.
+
+    SIGTERM, which Kubernetes and `ray job stop` send before they kill, stops a command as Ctrl-C does.
+    """
+    stop = _Stop()
+    signal.signal(signal.SIGTERM, stop)
     try:
         return command(argv)
     except UserError as error:
@@ -34,12 +42,25 @@ def run(command: Callable[[list[str]], int], argv: list[str]) -> int:
     except RunLockedError as error:
         print(f"error: {error}", file=sys.stderr)
         return LOCKED
-    except KeyboardInterrupt:
-        print("stopped; what is committed stays, and the same command goes on from there", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as error:
+        print(
+            str(error) or "stopped; what is committed stays, and the same command goes on from there", file=sys.stderr
+        )
+        return stop.code
     except BrokenPipeError:  # the reader of our output (`head`, for example) has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+
+
+class _Stop:
+    """The handler of SIGTERM; knows the exit code of a command that is stopped."""
+
+    code = INTERRUPTED
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.code = TERMINATED
+        # No class of our own: while Ray waits it hands on nothing but this one, and drops all others.
+        raise KeyboardInterrupt
 
 
 def parse(argv: list[str], *, prog: str, description: str, example: str) -> tuple[str | None, list[str], bool]:
@@ -77,8 +98,7 @@ def follow(job: "SubmittedJob", address: str | None, report: Reporter) -> int:
     try:
         return job.wait(report)
     except KeyboardInterrupt:
-        print(f"left {job.current_id} as it is\n{job_hints(job.id, address)}", file=sys.stderr)
-        return INTERRUPTED
+        raise KeyboardInterrupt(f"left {job.current_id} as it is\n{job_hints(job.id, address)}") from None
 
 
 def job_hints(submission_id: str, address: str | None) -> str:

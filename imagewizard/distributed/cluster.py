@@ -3,8 +3,10 @@
 import gc
 import logging
 import os
+import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -82,13 +84,33 @@ def _sets_bytecode(environment: Mapping[str, str]) -> bool:
 
 def _init(options: dict[str, Any]) -> None:
     """ray.init, a second time where a busy machine has not started its processes within the 30 s that Ray waits."""
+    with _sigterm_is_kept():
+        try:
+            ray.init(**options)
+        except Exception as error:  # Ray has no class for it
+            if "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+            ray.init(**options)
+
+
+@contextmanager
+def _sigterm_is_kept() -> Iterator[None]:
+    """Puts the caller's handler of SIGTERM back, for which ray.init sets others, and calls it for a SIGTERM meanwhile.
+
+    Where the caller has none, Ray's stay: they end its processes with ours.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
     try:
-        ray.init(**options)
-    except Exception as error:  # Ray has no class for it
-        if "timed out during startup" not in str(error):
-            raise
-        ray.shutdown()
-        ray.init(**options)
+        yield
+    except SystemExit:  # raised by Ray's handlers, and by nothing else in ray.init
+        handler(signal.SIGTERM, None)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager

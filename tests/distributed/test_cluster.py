@@ -2,6 +2,8 @@
 
 import logging
 import os
+import signal
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -65,6 +67,31 @@ def test_a_cluster_that_is_not_there_is_named(started: list[dict], monkeypatch: 
     monkeypatch.setattr(ray, "init", refuse)
     with pytest.raises(UserError, match=r"^resources\.address: no Ray cluster at here:1 \(could not connect\); "):
         cluster.start("here:1")
+
+
+def test_sigterm_is_the_callers(started: list[dict], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before, after and within ray.init, which sets a handler of its own."""
+
+    def init(**options: object) -> None:
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+        if options["address"] == "slow:1":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    class Ended(BaseException):
+        pass
+
+    def handler(number: int, frame: object) -> None:
+        raise Ended
+
+    monkeypatch.setattr(ray, "init", init)
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        cluster.start(None)
+        assert signal.getsignal(signal.SIGTERM) is handler
+        with pytest.raises(Ended):
+            cluster.start("slow:1")
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_ray_that_runs_already_is_left_as_it_is() -> None:

@@ -40,10 +40,10 @@ def start(folder: Path, run: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for_checkpoint(run: Path, job: subprocess.Popen[str]) -> int:
-    """The step of the first checkpoint, as soon as it is there."""
+def wait_for_checkpoint(run: Path, job: subprocess.Popen[str], after: int = 0) -> int:
+    """The step of the first checkpoint beyond a step, as soon as it is there."""
     deadline = time.monotonic() + 300
-    while not (step := checkpoints.latest_step(str(run))):
+    while (step := checkpoints.latest_step(str(run))) <= after:
         assert time.monotonic() < deadline and job.poll() is None, "the job ended before it could be killed"
         time.sleep(0.1)
     return step
@@ -107,13 +107,16 @@ def test_training_resumes_after_a_killed_driver(undisturbed: Path) -> None:
     assert_equal_end(undisturbed, run)
 
 
-def test_training_resumes_after_ctrl_c(undisturbed: Path) -> None:
-    run = undisturbed / "interrupted"
-    job = start(undisturbed, "interrupted")
-    wait_for_checkpoint(run, job)
-    job.send_signal(signal.SIGINT)
-    output, _ = job.communicate(timeout=120)
-    assert job.returncode == 130, output
-    assert "Traceback" not in output
-    end(start(undisturbed, "interrupted"))
+def test_training_resumes_after_ctrl_c_and_after_sigterm(undisturbed: Path) -> None:
+    run = undisturbed / "stopped"
+    step = 0
+    for signal_sent, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        job = start(undisturbed, "stopped")
+        step = wait_for_checkpoint(run, job, after=step)
+        job.send_signal(signal_sent)
+        output, _ = job.communicate(timeout=25)  # Kubernetes kills after 30 s
+        assert job.returncode == code, output
+        assert output.endswith("\nstopped; what is committed stays, and the same command goes on from there\n")
+        assert "Traceback" not in output
+    end(start(undisturbed, "stopped"))
     assert_equal_end(undisturbed, run)

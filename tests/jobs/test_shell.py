@@ -1,5 +1,12 @@
 """The words after a command, and the exit code that it ends with."""
 
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
 import pytest
 
 from imagewizard.errors import JobError, RunLockedError, UserError
@@ -62,6 +69,48 @@ def test_each_way_to_end_has_its_exit_code_and_line(
 
     assert shell.run(command, []) == code
     assert capsys.readouterr() == ("", told)
+
+
+@pytest.fixture
+def kept_handler() -> Iterator[None]:
+    """Gives SIGTERM the handler back that it had."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("kept_handler")
+def test_sigterm_stops_as_ctrl_c_does(capsys: pytest.CaptureFixture[str]) -> None:
+    freed = []
+
+    def command(argv: list[str]) -> int:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return 0
+        finally:
+            freed.append("lease")
+
+    assert shell.run(command, []) == 143 and freed == ["lease"]
+    assert capsys.readouterr() == ("", "stopped; what is committed stays, and the same command goes on from there\n")
+
+
+def test_a_command_that_waits_for_storage_ends_by_sigterm() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        environment = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        environment |= {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+        command = subprocess.Popen(
+            [sys.executable, "-m", "jobs.status", "s3://bucket/run"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | environment,
+        )
+        connection, _ = silent.accept()
+        with connection:
+            command.terminate()
+            out, err = command.communicate(timeout=20)
+    assert (command.returncode, out) == (143, "")
+    assert err == "stopped; what is committed stays, and the same command goes on from there\n"
 
 
 def test_a_bug_keeps_its_traceback() -> None:
