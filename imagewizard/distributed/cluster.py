@@ -16,6 +16,7 @@ import ray
 from ray.data import DataContext
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
+from imagewizard.distributed import joining
 from imagewizard.errors import UserError, one_line
 
 Start = Callable[[str | None], None]
@@ -26,33 +27,47 @@ def start(address: str | None) -> None:
     """Joins the Ray cluster at `address` or the one around (RAY_ADDRESS), or starts a local one.
 
     Does nothing where this process has joined or started Ray before. Ray stays for the next job of the process;
-    `ray.shutdown()` ends it. Raises UserError if there is no cluster at the address.
+    `ray.shutdown()` ends it. Raises UserError, within seconds, if there is no cluster at the address.
     """
     if ray.is_initialized():
         # A job of this process that has failed lies in reference cycles, where its actors keep their CPUs: the next
         # job would wait for them for ever.
         gc.collect()
         return
-    local = address is None and "RAY_ADDRESS" not in os.environ
-    options = {
-        "address": address,
-        "num_cpus": available_cpus() if local else None,
-        "include_dashboard": False if local else None,
-        "log_to_driver": False,
-        "logging_level": logging.ERROR,
-        "runtime_env": None if local or _sets_bytecode(os.environ) else {"env_vars": {NO_BYTECODE: ""}},
-    }
+    found = joining.named(address)
+    if found is None:
+        with _variable(NO_BYTECODE, None):
+            _init(address="local", num_cpus=available_cpus(), include_dashboard=False)
+        return
+    joining.check(found)
+    environment = None if _sets_bytecode(os.environ) else {"env_vars": {NO_BYTECODE: ""}}
     try:
-        with _bytecode_is_kept():
-            _init(options)
+        # Should the cluster die now: one try, which takes Ray 40 s, and not twenty.
+        with _variable(TRIES, os.environ.get(TRIES, "1")):
+            _init(address=found.text, runtime_env=environment)
     except ConnectionError as error:
-        fix = "give the address of a running cluster, or null for a local one"
-        raise UserError(f"no Ray cluster at {address} ({one_line(error)})", fix, "resources.address") from None
+        reason = one_line(error.__cause__ or error)
+        if "Version mismatch" in reason:
+            raise found.wrong(f"{found.text}: {reason}", "install the same versions on both sides") from None
+        raise found.wrong(
+            f"the cluster at {found.text} cannot be joined ({reason[-300:]})", "run this on one of its nodes"
+        ) from None
+
+
+# How often ray.init tries to connect (in spite of the name).
+TRIES = "RAY_gcs_server_port_wait_time_s"
+
+
+def check(address: str | None) -> None:
+    """Raises UserError, within seconds, if `start` is to join a cluster and there is none. Starts nothing."""
+    found = joining.named(address)
+    if found is not None and not ray.is_initialized():
+        joining.check(found)
 
 
 def is_joined(address: str | None) -> bool:
     """Whether `start` finds a Ray to use, so that it starts none: then there may be other nodes."""
-    return ray.is_initialized() or address is not None or "RAY_ADDRESS" in os.environ
+    return ray.is_initialized() or joining.named(address) is not None
 
 
 def start_quietly(address: str | None) -> None:
@@ -67,14 +82,17 @@ NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
 
 
 @contextmanager
-def _bytecode_is_kept() -> Iterator[None]:
-    """Takes NO_BYTECODE out of the environment that a local Ray inherits, and puts it back."""
-    value = os.environ.pop(NO_BYTECODE, None)
+def _variable(name: str, value: str | None) -> Iterator[None]:
+    """Sets a variable of the environment, which a local Ray inherits, or takes it out (None); and puts it back."""
+    before = os.environ.pop(name, None)
+    if value is not None:
+        os.environ[name] = value
     try:
         yield
     finally:
-        if value is not None:
-            os.environ[NO_BYTECODE] = value
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
 
 
 def _sets_bytecode(environment: Mapping[str, str]) -> bool:
@@ -82,8 +100,9 @@ def _sets_bytecode(environment: Mapping[str, str]) -> bool:
     return NO_BYTECODE in environment.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "")
 
 
-def _init(options: dict[str, Any]) -> None:
-    """ray.init, a second time where a busy machine has not started its processes within the 30 s that Ray waits."""
+def _init(**options: Any) -> None:
+    """ray.init without its messages; a second time where a busy machine has started nothing within the 30 s of Ray."""
+    options |= {"log_to_driver": False, "logging_level": logging.ERROR}
     with _sigterm_is_kept():
         try:
             ray.init(**options)
@@ -126,6 +145,8 @@ def _quiet_core() -> Iterator[None]:
         os.dup2(diverted.fileno(), 2)
         try:
             yield
+        except UserError:  # says itself all that there is to say
+            raise
         except BaseException:
             diverted.seek(0)
             os.write(stderr, diverted.read())

@@ -73,6 +73,7 @@ class DenoisePlan:
 
 def prepare(config: DenoiseConfig) -> DenoisePlan:
     """Checks all that can be checked without starting anything and without writing a byte. Raises UserError."""
+    cluster.check(config.resources.address)
     model = model_files.find(config.model)
     try:
         restorers.check(model, max_sigma=max(level or 0.0 for level in config.levels))

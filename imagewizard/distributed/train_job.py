@@ -12,7 +12,12 @@ from imagewizard.progress import Reporter
 from imagewizard.storage.lease import Lease
 from imagewizard.training import job, vgg19
 from imagewizard.training.job import TrainingPlan
-from imagewizard.training.job import prepare as prepare
+
+
+def prepare(config: TrainConfig) -> TrainingPlan:
+    """As `training.job.prepare`; also raises UserError if there is no cluster where the config names one."""
+    cluster.check(config.resources.address)
+    return job.prepare(config)
 
 
 def execute(plan: TrainingPlan, report: Reporter, start: cluster.Start = cluster.start) -> dict[str, Any]:

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pytest
 import ray
 from PIL import Image
+from ray._private.utils import check_version_info
 from ray.data import DataContext
 
-from imagewizard.distributed import cluster, train_stream
+from imagewizard.distributed import cluster, joining, train_stream
 from imagewizard.errors import UserError
 from imagewizard.manifest import listing
 from imagewizard.manifest.tally import Tally
@@ -28,6 +29,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     """What ray.init would be given, and NO_BYTECODE in the environment of the Ray that it would start."""
     calls: list[dict] = []
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(joining, "check", lambda address: None)
     monkeypatch.setattr(ray, "init", lambda **options: calls.append(options | {"inherited": os.environ.get(NO)}))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     return calls
@@ -37,7 +39,7 @@ def test_workers_of_a_local_ray_keep_bytecode(started: list[dict], monkeypatch: 
     monkeypatch.setenv(NO, "1")
     cluster.start(None)
     [options] = started
-    assert options["inherited"] is None and options["runtime_env"] is None
+    assert options["inherited"] is None and "runtime_env" not in options
     assert options["num_cpus"] == cluster.available_cpus()
     assert os.environ[NO] == "1", "our own environment is as it was"
 
@@ -50,7 +52,7 @@ def test_workers_of_a_joined_cluster_keep_bytecode(
         monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     cluster.start(address)
     assert started[0]["runtime_env"] == {"env_vars": {NO: ""}}
-    assert started[0]["num_cpus"] is None, "which is the cluster's to know"
+    assert "num_cpus" not in started[0], "which is the cluster's to know"
 
 
 def test_a_ray_jobs_own_setting_of_bytecode_stands(started: list[dict], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,12 +63,39 @@ def test_a_ray_jobs_own_setting_of_bytecode_stands(started: list[dict], monkeypa
 
 
 def test_a_cluster_that_is_not_there_is_named(started: list[dict], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    for ask in (cluster.start, cluster.check, cluster.start_quietly):
+        with pytest.raises(UserError, match=r"^resources\.address: here is no address of a Ray cluster; "):
+            ask("here")
+
+
+def test_a_cluster_of_another_version_is_named(started: list[dict], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**options: object) -> None:
+        assert os.environ[cluster.TRIES] == "1", "Ray's twenty tries take minutes"
+        try:
+            check_version_info({"ray_version": "1.2.3", "python_version": "3.9.0"}, "node 10.0.0.2")
+        except RuntimeError as error:
+            raise ConnectionError("Failed to connect to Ray cluster at here:1") from error
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(UserError) as raised:
+        cluster.start("here:1")
+    message = str(raised.value)
+    assert message.startswith("resources.address: here:1: Version mismatch: The cluster was started with: Ray: 1.2.3 ")
+    assert "; install the same versions on both sides, " in message and cluster.TRIES not in os.environ
+
+
+def test_a_cluster_that_dies_meanwhile_is_named(started: list[dict], monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**options: object) -> None:
         raise ConnectionError("could not\nconnect")
 
     monkeypatch.setattr(ray, "init", refuse)
-    with pytest.raises(UserError, match=r"^resources\.address: no Ray cluster at here:1 \(could not connect\); "):
-        cluster.start("here:1")
+    monkeypatch.setenv("RAY_ADDRESS", "here:1")
+    with pytest.raises(
+        UserError, match=r"^RAY_ADDRESS: the cluster at here:1 cannot be joined \(could not connect\); "
+    ):
+        cluster.start(None)
 
 
 def test_sigterm_is_the_callers(started: list[dict], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import ray
 
 from jobs import query, report, shell, status
 from tests.support.models import tiny_model
@@ -32,6 +33,32 @@ def test_user_mistake_prints_one_line_and_writes_nothing(photos: Path, tmp_path:
     done = imagewizard("denoise", f"input={photos}", f"output={tmp_path}/run", "nosie=3")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: nosie: unknown key; did you mean noise?\n"
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_cluster_that_cannot_be_joined_is_named_in_one_line(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["denoise", f"input={photos}", f"output={tmp_path}/run"]
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "of-another-cluster")
+    there = ray.get_runtime_context().gcs_address
+    done = imagewizard(*words, f"resources.address={there}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: resources.address: the cluster at {there} asks for a token, ")
+    assert done.stderr.count("\n") == 1 and "RAY_AUTH_TOKEN_PATH" in done.stderr
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", f"{tmp_path}/none")
+    done = imagewizard(*words, f"resources.address={there}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: RAY_AUTH_MODE: RAY_AUTH_TOKEN_PATH is set but file cannot be opened ")
+    assert done.stderr.count("\n") == 1
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
+    done = imagewizard(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: RAY_ADDRESS: http://127.0.0.1:8265 is the address of a dashboard, for ")
+    assert done.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
