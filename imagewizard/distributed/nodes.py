@@ -94,6 +94,9 @@ def _of_node(node: dict[str, Any], needed: Sequence[Needed], gpus: bool) -> list
 @ray.remote(num_cpus=0, max_retries=0)
 def _look(paths: list[str], lock: str | None) -> tuple[str, list[int | None], str | None]:
     """(version of this package, size of each path, id in the lock file) as this node sees them."""
+    # Ray sends a decorated function with the values of its globals: the driver's version, but for this import.
+    from imagewizard import __version__
+
     try:
         found = None if lock is None else json.loads(Path(lock).read_text())["id"]
     except (OSError, ValueError):

@@ -34,7 +34,7 @@ def joined(
 ) -> Iterator[None]:
     """A node of one CPU. It has joined when the context begins.
 
-    It sees empty folders where `hidden` are, and, of each pair of files in `replaced`, the second in place of the first.
+    It sees empty folders where `hidden` are, and of each pair of files in `replaced` the second in place of the first.
     """
     mounts = 'mount -t tmpfs none "$1" && shift && ' * len(hidden)
     mounts += 'mount --bind "$2" "$1" && shift 2 && ' * len(replaced)
