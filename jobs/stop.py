@@ -9,6 +9,8 @@ from jobs import shell
 
 # The driver has 30 s to commit what is done (submission.STOP_SECONDS); then Ray kills it.
 STOP_SECONDS = 60.0
+# Ray tells a job to stop when it has a driver, and so has made room for it.
+PENDING_SECONDS = 5.0
 
 
 def main(argv: list[str]) -> int:
@@ -29,9 +31,13 @@ def main(argv: list[str]) -> int:
     if not job.stop():
         print(f"{job.current_id} has ended already: {job.status()}")
         return shell.DONE
-    deadline = time.monotonic() + STOP_SECONDS
+    asked = time.monotonic()
     while (status := job.status()) in ("PENDING", "RUNNING"):
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - asked
+        if status == "PENDING" and waited > PENDING_SECONDS:
+            print(f"{job.current_id} has not begun; it stops when the cluster begins it")
+            return shell.DONE
+        if waited > STOP_SECONDS:
             raise JobError(f"{job.current_id} was asked to stop and has not ended within {STOP_SECONDS:g} s")
         time.sleep(1.0)
     print(f"{job.current_id} {status}")

@@ -1,13 +1,22 @@
 """Jobs that are submitted to a real cluster: what a user sees, and the exit codes."""
 
 import json
+import os
+import shutil
 import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
+import requests
 
 from imagewizard.query.sql import records_of
-from tests.support import submitting
+from imagewizard.storage import lease
+from tests.support import machine_apart, submitting
 from tests.support.local_cluster import LocalCluster
 from tests.support.models import tiny_model
 from tests.support.sample_files import write_photos
@@ -38,7 +47,7 @@ def test_a_job_from_its_submission_to_its_rows(
     model = tiny_model(tmp_path / "model", k=2)
     words = ["my.yaml", f"input={photos}", f"output={tmp_path}/run", f"model={model}", "submit.env=[MY_OPTION]"]
     submit = ["submit", "denoise", *words, "--submission-id", "first"]
-    code, output = user(token_cluster, here, *submit, MY_OPTION="not-shown")
+    code, output = user(token_cluster, here, *submit, MY_OPTION="not-shown", AWS_SECRET_ACCESS_KEY="my-secret")
     assert code == 0, output
     assert f"sends    {here}: 1 file, 0.0 MB" in output
     assert "job      first\n" in output and "3/3 images  0 failed" in output and "3 ok, 0 failed" in output
@@ -55,6 +64,14 @@ def test_a_job_from_its_submission_to_its_rows(
     code, output = user(token_cluster, here, "logs", "first")
     assert code == 0 and "3/3 images  0 failed" in output
     assert "not-shown" not in (tmp_path / "run" / "job.yaml").read_text()
+    # Nor do secrets reach what Ray keeps of the job.
+    secret = Path(token_cluster.environment["RAY_AUTH_TOKEN_PATH"]).read_text()
+    job = requests.get(
+        f"{token_cluster.address}/api/jobs/first", headers={"Authorization": f"Bearer {secret}"}, timeout=10
+    )
+    for text in (job.text, output, (tmp_path / "run" / "job.yaml").read_text()):
+        assert "jobs.denoise" in text or "model" in text
+        assert "my-secret" not in text and secret not in text
     code, output = user(token_cluster, here, "jobs", "--json")
     found = {job["id"]: job for job in map(json.loads, output.splitlines())}["first"]
     assert (found["status"], found["exit_code"], found["output"]) == ("SUCCEEDED", 0, f"{tmp_path}/run")
@@ -94,40 +111,121 @@ def test_a_dry_run_sends_nothing(here: Path) -> None:
     ]
 
 
+API = """
+import imagewizard as iw
+import sys
+job = iw.submit(iw.DenoiseConfig(input="/nowhere", output="/elsewhere/run"), sys.argv[1], submission_id="api")
+code = job.wait(print)
+print(job, job.status(), code, job.stop(), "/nowhere does not exist" in job.logs())
+"""
+
+
+def test_the_same_from_python(token_cluster: LocalCluster, here: Path) -> None:
+    environment = os.environ | token_cluster.environment | {"RAY_ADDRESS": "http://127.0.0.1:1"}
+    command = [sys.executable, "-c", API, token_cluster.address]
+    done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True, timeout=60)
+    *log, last = done.stdout.splitlines()
+    assert last == f"SubmittedJob('api', address='{token_cluster.address}') FAILED 2 False True", done.stderr
+    assert any("error: input: /nowhere does not exist" in line for line in log)
+
+
+def wait_for(words: str, process: "subprocess.Popen[str]") -> None:
+    """Reads a process's output up to a line with these words."""
+    assert process.stdout is not None
+    seen: list[str] = []
+    while words not in (seen or [""])[-1]:
+        seen.append(process.stdout.readline())
+        assert seen[-1], "".join(seen)
+
+
+def job_of(cluster: LocalCluster, folder: Path, submission_id: str) -> dict:
+    """What `imagewizard jobs --json` says of a job."""
+    _, output = user(cluster, folder, "jobs", "--json")
+    return {job["id"]: job for job in map(json.loads, output.splitlines())}[submission_id]
+
+
+@pytest.mark.long
 def test_ctrl_c_leaves_the_job_running_and_stop_ends_it(
     token_cluster: LocalCluster, here: Path, tmp_path: Path
 ) -> None:
-    write_photos(tmp_path / "in", 150, 256)
-    words = [
-        "my.yaml",
-        f"input={tmp_path}/in",
-        f"output={tmp_path}/run",
-        "--submission-id",
-        "long",
-        "noise.sigma=[5,9]",
-    ]
-    submitted = submitting.start(["submit", "denoise", *words], here, token_cluster.environment)
-    assert submitted.stdout is not None
-    seen = []
-    while "workers are starting" not in (seen or [""])[-1]:
-        seen.append(submitted.stdout.readline())
-        assert seen[-1], seen
+    write_photos(tmp_path / "in", 30, 256)
+    words = ["my.yaml", f"input={tmp_path}/in", f"output={tmp_path}/run", "noise.sigma=[5,9,15,20,25,35,50]"]
+    submitted = submitting.start(
+        ["submit", "denoise", *words, "--submission-id", "long"], here, token_cluster.environment
+    )
+    wait_for("workers are starting", submitted)
     submitted.send_signal(signal.SIGINT)
     output, _ = submitted.communicate(timeout=60)
     assert submitted.returncode == 130
     assert "to follow it: imagewizard logs --follow long\nto stop it:   imagewizard stop long\n" in output
-    job = iw_status(token_cluster, here, "long")
-    assert job["status"] == "RUNNING"
+    assert job_of(token_cluster, here, "long")["status"] == "RUNNING"
     code, output = user(token_cluster, here, "stop", "long")
     assert (code, output) == (0, "long STOPPED\n")
     code, output = user(token_cluster, here, "logs", "--follow", "long")
-    assert code == 143
-    assert "stopped" in output and not (tmp_path / "run" / "_lock.json").exists(), output
+    assert code == 143 and "stopped; what is committed stays" in output
+    assert lease.holder(f"{tmp_path}/run") is None, "it had the time to free it"
     code, output = user(token_cluster, here, "stop", "long")
     assert (code, output) == (0, "long has ended already: STOPPED\n")
 
 
-def iw_status(cluster: LocalCluster, folder: Path, submission_id: str) -> dict:
-    """What `imagewizard jobs --json` says of a job."""
-    _, output = user(cluster, folder, "jobs", "--json")
-    return {job["id"]: job for job in map(json.loads, output.splitlines())}[submission_id]
+@pytest.mark.long
+def test_a_killed_driver_is_sent_again_and_a_job_without_room_says_why(
+    token_cluster: LocalCluster, here: Path, tmp_path: Path
+) -> None:
+    paths = ["input=/nowhere", "output=/nowhere/run", "submit.gpus=4", "--submission-id", "large"]
+    waiting = submitting.start(["submit", "denoise", *paths], here, token_cluster.environment)
+    write_photos(tmp_path / "in", 100, 256)
+    paths = [f"input={tmp_path}/in", f"output={tmp_path}/run", "--submission-id", "dies", "--retries", "1"]
+    dying = submitting.start(
+        ["submit", "denoise", "my.yaml", *paths, "resources.block_rows=4"], here, token_cluster.environment
+    )
+    while not list((tmp_path / "run" / "results").glob("*.parquet")):
+        time.sleep(0.2)
+    holder = lease.holder(f"{tmp_path}/run")
+    assert holder is not None
+    os.kill(holder["pid"], signal.SIGKILL)
+    output, _ = dying.communicate(timeout=120)
+    assert dying.returncode == 0, output
+    assert "dies ended with exit code 1; try 2 of 2 in 5 s" in output and "100/100 images  0 failed" in output
+    names = [row["image_id"] for row in records_of(f"{tmp_path}/run", "FROM attempts")]
+    assert len(names) == len(set(names)) == 100, "none lost, none twice"
+    assert job_of(token_cluster, here, "dies-2")["exit_code"] == 0
+    code, output = user(token_cluster, here, "submit", "denoise", "my.yaml", *paths, "resources.block_rows=4")
+    assert code == 0 and "job      dies-2 (attached)" in output
+    wait_for("its driver asks for 4 GPUs, the cluster has 0", waiting)
+    waiting.send_signal(signal.SIGINT)
+    assert waiting.wait(30) == 130
+    code, output = user(token_cluster, here, "stop", "large")
+    assert (code, output) == (0, "large has not begun; it stops when the cluster begins it\n")
+
+
+def listening(port: int) -> bool:
+    """Whether a server has opened a port of the loopback."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.long
+def test_a_head_that_starts_is_waited_for_and_one_that_is_lost_is_told(here: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    (token := tmp_path / "token").write_text("a" * 64)
+    environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    folder = tempfile.mkdtemp(prefix="iw-", dir="/tmp")  # a short path, for Ray's sockets
+    write_photos(tmp_path / "in", 20, 256)
+    paths = [f"input={tmp_path}/in", f"output={tmp_path}/run", "--address", f"http://127.0.0.1:{port}"]
+    head = machine_apart.start_head(Path(folder), port, environment, tmp_path / "head.log")
+    try:
+        while not listening(port):
+            assert head.poll() is None, (tmp_path / "head.log").read_text()
+            time.sleep(0.1)
+        submitted = submitting.start(["submit", "denoise", "my.yaml", *paths], here, environment)
+        wait_for("workers are starting", submitted)
+        head.kill()
+        output, _ = submitted.communicate(timeout=90)
+    finally:
+        head.kill()
+        head.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+    assert submitted.returncode == 1
+    assert f"error: lost the cluster at http://127.0.0.1:{port}: " in output and "Traceback" not in output
