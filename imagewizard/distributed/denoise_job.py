@@ -74,6 +74,7 @@ class DenoisePlan:
 def prepare(config: DenoiseConfig) -> DenoisePlan:
     """Checks all that can be checked without starting anything and without writing a byte. Raises UserError."""
     cluster.check(config.resources.address)
+    job.check_output(config.output, config.input)
     model = model_files.find(config.model)
     try:
         restorers.check(model, max_sigma=max(level or 0.0 for level in config.levels))
@@ -81,7 +82,6 @@ def prepare(config: DenoiseConfig) -> DenoisePlan:
         if error.key != "sigma":
             raise
         raise error.at("denoise.sigma" if config.noise is None else "noise.sigma") from None
-    job.check_output(config.output, config.input)
     stored = job.read_job(config.output)
     if stored is None:
         with keyed("input"):

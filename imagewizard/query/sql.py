@@ -16,6 +16,7 @@ from imagewizard.query.canned import CANNED
 from imagewizard.runs import job, results
 from imagewizard.runs.totals import SUPERSEDED
 from imagewizard.schema import RESULT_SCHEMA
+from imagewizard.storage import Folder
 
 # The statements that a query may be: those that change nothing. The parser calls a PIVOT a MULTI.
 _READING = (
@@ -44,6 +45,7 @@ def connect(runs: list[str]) -> duckdb.DuckDBPyConnection:
 
 def _current(connection: duckdb.DuckDBPyConnection, run: str, number: int) -> list[str]:
     """SELECTs of a run's current rows; registers its files as _run{number}, and parts of them, with `connection`."""
+    Folder(run).check_answers()
     names = results.result_files(run)
     if not names and job.kind(run) == "train":
         raise UserError(f"{run}: a training run has no result rows", "see imagewizard status and imagewizard report")

@@ -31,8 +31,9 @@ def read_job(run: str) -> dict[str, Any] | None:
 def kind(run: str) -> Kind | None:
     """What kind of run job.yaml describes; None without a job.yaml, or for a kind that this version does not know.
 
-    Raises UserError if the storage does not answer.
+    Raises UserError, within seconds, if the storage does not answer.
     """
+    Folder(run).check_answers()
     try:
         job = read_job(run) or {}
     except OSError as error:

@@ -80,6 +80,10 @@ class Folder:
         scratch = Folder(self._scratch)
         scratch.delete(scratch.list())
 
+    def check_answers(self) -> None:
+        """Raises UserError, within seconds, unless what holds the folder answers; all else waits out an outage."""
+        stores.of(self.uri).check_answers(self.uri)
+
     def check_usable(self, is_ours: Callable[[str], bool]) -> None:
         """Raises UserError unless the folder is there, or can be made, can be written, and holds nothing but ours.
 

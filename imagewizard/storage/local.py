@@ -25,6 +25,9 @@ class LocalStore:
     def check_address(self, uri: str) -> None:
         pass
 
+    def check_answers(self, uri: str) -> None:
+        pass
+
     def check_writable(self, uri: str) -> None:
         folder = _path(uri)
         existing = next(path for path in (folder, *folder.parents) if path.exists())

@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, 
 from urllib3.exceptions import HTTPError
 
 from imagewizard.errors import UserError
-from imagewizard.storage.s3_client import TRANSIENT_CODES, TRIES, backoff, client, errors, one_line
+from imagewizard.storage.s3_client import TRANSIENT_CODES, TRIES, backoff, client, endpoint, errors, one_line
 
 _KEYS_PER_DELETE = 1000  # S3's limit
 
@@ -196,7 +196,11 @@ def check_bucket(uri: str) -> None:
     except ParamValidationError as error:
         raise UserError(f"{where}: {one_line(error)}", "write s3://bucket/prefix") from None
     except (BotoCoreError, ValueError) as error:  # ValueError: a malformed address
-        raise UserError(f"{where}: {one_line(error)}", "check AWS_ENDPOINT_URL, AWS_* and the network") from None
+        address = endpoint()
+        fix = "check AWS_DEFAULT_REGION, the credentials and the network (AWS_ENDPOINT_URL is not set)"
+        if address:
+            fix = f"check AWS_ENDPOINT_URL ({one_line(address)}) and the network"
+        raise UserError(f"{uri}: {one_line(error)}", fix) from None
 
 
 class ObjectFile(io.RawIOBase):

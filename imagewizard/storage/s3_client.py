@@ -4,10 +4,12 @@ botocore's own retries draw on a quota that one bad minute exhausts; then they g
 handler decides for every request of the client, including the pages of a listing.
 """
 
+import math
 import os
 import random
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -24,8 +26,10 @@ from imagewizard.errors import one_line as folded
 TRIES = 10
 FIRST_PAUSE_SECONDS = 0.4
 LONGEST_PAUSE_SECONDS = 20.0
-# Where an answer is wanted within seconds, even a bad one: before a job starts, and in heartbeats.
+# Where an answer is wanted within seconds, even a bad one: before a job starts, and in heartbeats. Ten seconds at most,
+# of which the last try may take five.
 BRISK_TRIES = 3
+BRISK_SECONDS = 5.0
 
 TRANSIENT_STATUS = {408, 429, 500, 502, 503, 504}
 # Codes that come with other statuses, or in an answer about many objects: an upload timed out; two conditional writes
@@ -65,7 +69,7 @@ def _new_client(endpoint_url: str | None, brisk: bool, hook: Hook | None) -> Any
     config = Config(
         max_pool_connections=64,  # more than the threads of any reader
         connect_timeout=3 if brisk else 10,
-        read_timeout=10 if brisk else 60,
+        read_timeout=BRISK_SECONDS if brisk else 60,
         tcp_keepalive=True,
         retries={"mode": "standard", "total_max_attempts": 1},
     )
@@ -73,7 +77,9 @@ def _new_client(endpoint_url: str | None, brisk: bool, hook: Hook | None) -> Any
     made.meta.events.register("before-parse.s3", _refuse_cut_off_body)
     if hook is not None:
         made.meta.events.register_last("before-parse.s3", hook)  # the other one needs the body as it came
-    made.meta.events.register_last("needs-retry.s3", partial(_pause, BRISK_TRIES if brisk else TRIES))
+    made.meta.events.register("before-call.s3", _note_start)
+    limits = (BRISK_TRIES, BRISK_SECONDS) if brisk else (TRIES, math.inf)
+    made.meta.events.register_last("needs-retry.s3", partial(_pause, *limits))
     return made
 
 
@@ -96,15 +102,28 @@ def _refuse_cut_off_body(operation_model: Any, response_dict: dict[str, Any], **
         response_dict |= {"status_code": 500, "body": b""}
 
 
-def _pause(tries: int, attempts: int, response: Any, caught_exception: Exception | None, **_: Any) -> float | None:
-    """Seconds to wait before the next try; None if there is none."""
+def _note_start(context: dict[str, Any], **_: Any) -> None:
+    context["first_try"] = time.monotonic()
+
+
+def _pause(
+    tries: int,
+    seconds: float,
+    attempts: int,
+    response: Any,
+    caught_exception: Exception | None,
+    request_dict: dict[str, Any],
+    **_: Any,
+) -> float | None:
+    """Seconds to wait before the next try; None if there is none, because of the error or of one of the limits."""
     if caught_exception is not None:
         passes = isinstance(caught_exception, ConnectionError | HTTPClientError)
     else:
         answer = response[1]
         code = answer.get("Error", {}).get("Code")
         passes = answer["ResponseMetadata"]["HTTPStatusCode"] in TRANSIENT_STATUS or code in TRANSIENT_CODES
-    return backoff(attempts) if passes and attempts < tries else None
+    late = time.monotonic() - request_dict["context"]["first_try"] > seconds
+    return backoff(attempts) if passes and attempts < tries and not late else None
 
 
 def backoff(attempts: int) -> float:
@@ -131,11 +150,14 @@ def errors(uri: str) -> Iterator[None]:
 
 
 def one_line(error: Any) -> str:
-    """One line without credentials: an address may hold them (user:password@), and a refused header does."""
+    """One line without credentials: an address may hold them (user:password@), and a refused header does.
+
+    Nor does it have the parameters of a request.
+    """
     if type(error) is HTTPClientError:
         return f"the request cannot be sent ({type(error.kwargs['error']).__name__})"
     if isinstance(error, ClientError):
         text = f"{error.response['Error']['Code']}: {error.response['Error'].get('Message', '')}"
     else:
         text = str(error)
-    return re.sub(r"//[^/@\s]*@", "//", folded(text))
+    return re.sub(r"//[^/@\s]*@", "//", re.sub(r"(https?://[^\"\s?]*)\?[^\"\s]*", r"\1", folded(text)))

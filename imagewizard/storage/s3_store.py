@@ -29,6 +29,9 @@ class S3Store:
         if not s3.split(uri)[1]:
             raise UserError(f"{uri}: a bucket and no key", "write s3://bucket/key")
 
+    def check_answers(self, uri: str) -> None:
+        s3.check_bucket(uri)
+
     def check_writable(self, uri: str) -> None:
         s3.check_bucket(uri)
 

@@ -22,6 +22,9 @@ class Store(Protocol):
     def check_address(self, uri: str) -> None:
         """Raises UserError if no file can have this address."""
 
+    def check_answers(self, uri: str) -> None:
+        """Raises UserError, within seconds, unless what holds the files answers; all else waits out an outage."""
+
     def check_writable(self, uri: str) -> None:
         """Raises UserError, within seconds, unless this is, or can become, a folder that we may write."""
 

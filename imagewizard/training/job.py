@@ -82,6 +82,7 @@ def _named(source: str | list[str]) -> str:
 
 def prepare(config: TrainConfig) -> TrainingPlan:
     """Runs all checks that need neither workers nor a write. Raises UserError."""
+    job.check_output(config.output, config.data.train)
     fingerprint = None
     most = max(config.sigma[1], *config.validation.sigma)
     if config.model is not None:
@@ -101,7 +102,6 @@ def prepare(config: TrainConfig) -> TrainingPlan:
         )
     if config.loss.perceptual:
         vgg19.check(config.loss.perceptual.weights, config.loss.perceptual.layers)
-    job.check_output(config.output, config.data.train)
     stored = job.read_job(config.output)
     with keyed("data.validation"):
         shards.check_source(config.data.validation)

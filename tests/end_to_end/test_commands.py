@@ -2,10 +2,12 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -14,6 +16,7 @@ import ray
 
 from jobs import query, report, shell, status
 from tests.support.models import tiny_model
+from tests.support.s3_faults import FaultyS3
 from tests.support.sample_files import write_broken_files, write_photos
 
 COMMAND = (sys.executable, "-m", "jobs")
@@ -60,6 +63,25 @@ def test_a_cluster_that_cannot_be_joined_is_named_in_one_line(
     assert done.stderr.startswith("error: RAY_ADDRESS: http://127.0.0.1:8265 is the address of a dashboard, for ")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", [status, query, report])
+def test_storage_that_does_not_answer(
+    command: ModuleType, faulty_s3: FaultyS3, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        started = time.monotonic()
+        words = ["s3://bucket/run", *(["summary"] if command is query else [])]
+        assert shell.run(command.main, words) == shell.WRONG_INPUT
+    assert time.monotonic() - started < 15
+    assert capsys.readouterr() == (
+        "",
+        f'error: s3://bucket/run: Could not connect to the endpoint URL: "{address}/bucket"; '
+        f"check AWS_ENDPOINT_URL ({address}) and the network\n",
+    )
 
 
 def test_job_with_failed_images_exits_3_and_can_be_inspected(

@@ -4,12 +4,14 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import botocore.exceptions
 import pytest
 from botocore.exceptions import ClientError
 
+from imagewizard.errors import UserError
 from imagewizard.storage import s3, s3_client
 from tests.support.s3_faults import FaultyS3
 
@@ -89,7 +91,8 @@ def test_permanent_errors_are_not_retried(faulty_s3: FaultyS3) -> None:
 @pytest.mark.parametrize("code", ["RequestTimeout", "ConditionalRequestConflict", "Nonsense"])
 def test_transient_codes_with_a_permanent_status(code: str) -> None:
     answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": 400}}
-    assert (s3_client._pause(10, 1, (None, answer), None) is None) == (code == "Nonsense")
+    request = {"context": {"first_try": time.monotonic()}}
+    assert (s3_client._pause(10, 60.0, 1, (None, answer), None, request) is None) == (code == "Nonsense")
 
 
 def test_pauses_double_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,6 +120,27 @@ def test_no_server(no_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OSError, match=f'^s3://bucket/a: Could not connect to the endpoint URL: "http://{no_server}/'):
         s3.get("s3://bucket/a")
     assert pauses == list(range(1, s3_client.TRIES))
+
+
+def test_a_brisk_request_to_a_silent_server_is_not_tried_again(
+    faulty_s3: FaultyS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three tries of five seconds are too many for whoever waits."""
+    monkeypatch.setattr(s3_client, "BRISK_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        with pytest.raises(UserError) as raised:
+            s3.check_bucket("s3://bucket/run")
+        silent.accept()[0].close()
+        silent.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+    assert str(raised.value) == (
+        f's3://bucket/run: Read timeout on endpoint URL: "{address}/bucket"; '
+        f"check AWS_ENDPOINT_URL ({address}) and the network"
+    )
+    assert s3_client.client(brisk=True).meta.config.connect_timeout <= 3
 
 
 def test_no_credentials_in_messages(faulty_s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,6 +181,6 @@ def test_the_client_itself_retries(faulty_s3: FaultyS3) -> None:
 
 
 def test_one_line() -> None:
-    error = botocore.exceptions.EndpointConnectionError(endpoint_url="https://me:secret@host/x", error=None)
+    error = botocore.exceptions.EndpointConnectionError(endpoint_url="https://me:secret@host/x?list=2", error=None)
     assert s3_client.one_line(error) == 'Could not connect to the endpoint URL: "https://host/x"'
     assert s3_client.one_line(ValueError("two\n  lines")) == "two lines"
