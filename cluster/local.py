@@ -231,7 +231,15 @@ class Cluster:
         dropped = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "PYTHONDONTWRITEBYTECODE")
         kept = {name: value for name, value in os.environ.items() if name not in dropped}
         path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
-        return kept | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token_path), "PATH": path}
+        return {
+            **kept,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.token_path),
+            "PATH": path,
+            # Beyond one for each CPU, Ray ends workers that have been idle for a second. Where actors have the CPUs, a
+            # new process, which takes seconds to start, would read each block of a bulk job.
+            "RAY_idle_worker_killing_time_threshold_ms": "120000",
+        }
 
 
 def _free_port() -> int:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from imagewizard.config.loading import Section
 from imagewizard.config.noise import GaussianNoise, NoiseSection, Sigma
@@ -54,8 +54,9 @@ class ImagesSection(Section):
 class ResourcesSection(Section):
     """How the work is spread; no key here changes a result."""
 
-    actors: Annotated[int, Field(ge=1)] | Auto = "auto"
-    """Model actors; auto: one per GPU of the cluster, or one per CPU core if it has no GPU."""
+    actors: Annotated[int, Field(ge=1)] | tuple[int, int] | Auto = "auto"
+    """Model actors: a number, or [least, greatest] to grow and shrink with the cluster. auto: one per GPU that the
+    cluster has when the job starts, or one per CPU core if it has no GPU."""
     gpus_per_actor: Annotated[float, Field(ge=0)] | Auto = "auto"
     """auto: 1 if the cluster has GPUs, else 0. A fraction lets actors share a GPU."""
     batch_size: Annotated[int, Field(ge=1)] | Auto = "auto"
@@ -64,6 +65,13 @@ class ResourcesSection(Section):
     """Images that are committed together; an actor's crash loses at most this many. Fixed once a run has begun."""
     address: str | None = None
     """Ray cluster to join; null: the surrounding one (RAY_ADDRESS, or inside a Ray job), else a new local one."""
+
+    @field_validator("actors")
+    @classmethod
+    def _a_range(cls, actors: object) -> object:
+        if isinstance(actors, tuple) and not 1 <= actors[0] <= actors[1]:
+            raise ValueError(f"must be a number or [least, greatest] with 1 <= least <= greatest (got {list(actors)})")
+        return actors
 
     def images_a_forward(self, on_gpu: bool) -> int:
         """`batch_size`, with auto resolved."""

@@ -1,6 +1,8 @@
 """What a job gets of a Ray cluster: how many actors or workers, and how much each."""
 
+import math
 from dataclasses import dataclass
+from typing import NoReturn
 
 import ray
 
@@ -9,6 +11,8 @@ from imagewizard.config.denoise import ResourcesSection
 from imagewizard.config.train import TrainResourcesSection
 from imagewizard.errors import UserError
 from imagewizard.manifest.shards import BLOCK_BYTES
+
+GPUS_PER_ACTOR = "resources.gpus_per_actor"
 
 # Five blocks of the largest kind for each actor: the one it works on, and four that wait for it.
 STORE_BYTES_PER_ACTOR = 5 * (BLOCK_BYTES + PIXEL_BYTES)
@@ -20,23 +24,49 @@ IMAGE_COPIES = 100
 
 
 @dataclass(frozen=True)
+class Node:
+    """What a node of the cluster offers to jobs; a head that only coordinates offers nothing."""
+
+    id: str
+    cpus: float
+    gpus: float
+
+
+def nodes() -> list[Node]:
+    """The living nodes. Ray must run."""
+    resources = [(each["NodeID"], each["Resources"]) for each in ray.nodes() if each["Alive"]]
+    return [Node(name, each.get("CPU", 0.0), each.get("GPU", 0.0)) for name, each in resources]
+
+
+def grows() -> bool:
+    """Whether the cluster may have an autoscaler: KubeRay and Ray's launcher tell each node its group."""
+    return any("ray.io/node-group" in (each.get("Labels") or {}) for each in ray.nodes())
+
+
+@dataclass(frozen=True)
 class Allocation:
     """What a bulk job gets of a cluster: how many model actors, and what each gets."""
 
+    least: int
     actors: int
+    """At the start."""
+    most: int
     threads_per_actor: int
+    cpus_per_actor: float
     gpus_per_actor: float
     readers: int
+    """At the start; `readers` says how many later."""
     store_bytes: int
-    """Of the nodes' shared memory, for images on their way from one process to the next."""
+    """Of the nodes' shared memory, for images on their way from one process to the next, with all `most` actors."""
 
     @property
     def memory(self) -> str:
-        """How many bytes of images may be in flight, for the plan."""
+        """How many bytes of images may be in flight at the start, for the plan."""
         processes = self.readers + self.actors
-        total = self.store_bytes + processes * PROCESS_BYTES
+        store = self.store_bytes * self.actors / self.most
+        total = store + processes * PROCESS_BYTES
         return (
-            f"at most {total / 1e9:.1f} GB in flight: {self.store_bytes / 1e9:.1f} GB of shared memory, and "
+            f"at most {total / 1e9:.1f} GB in flight: {store / 1e9:.1f} GB of shared memory, and "
             f"{PROCESS_BYTES / 1e9:.1f} GB in each of {processes} processes (more for an image of over "
             f"{PROCESS_BYTES // IMAGE_COPIES // 1_000_000} megapixels)"
         )
@@ -44,30 +74,81 @@ class Allocation:
     def __str__(self) -> str:
         gpus = f", {self.gpus_per_actor:g} GPU each" if self.gpus_per_actor else ""
         threads = "1 thread" if self.threads_per_actor == 1 else f"{self.threads_per_actor} threads"
-        return f"{self.actors} actor{'s' if self.actors > 1 else ''} of {threads}{gpus}"
+        growth = f" ({self.least} to {self.most} as the cluster changes)" if self.least < self.most else ""
+        return f"{self.actors} actor{'s' if self.actors > 1 else ''} of {threads}{gpus}{growth}"
 
 
 def allocate(resources: ResourcesSection) -> Allocation:
     """Fits the actors to the cluster. Ray must run. Raises UserError if it cannot hold what was asked for."""
-    total = ray.cluster_resources()
-    cpus, gpus = max(1, int(total.get("CPU", 1))), total.get("GPU", 0.0)
+    cluster = nodes()
+    gpus = sum(node.gpus for node in cluster)
     gpus_per_actor = resources.gpus_per_actor
     if gpus_per_actor == "auto":
         gpus_per_actor = 1.0 if gpus else 0.0
-    # On CPUs an actor a core: one-thread actors waste nothing on waiting for each other.
-    room = int(gpus / gpus_per_actor) if gpus_per_actor else cpus
-    if room < 1:
-        what = f"{gpus_per_actor:g} asked for, but the cluster has {gpus:g}"
-        raise UserError(what, "lower it", "resources.gpus_per_actor")
-    actors = room if resources.actors == "auto" else resources.actors
-    if actors > room:
-        what = f"{actors} asked for, but the cluster has room for {room}"
-        raise UserError(what, "lower it", "resources.actors")
-    # A reader for every two cores that the actors leave, or share.
-    readers = max(1, (cpus - actors if gpus_per_actor else cpus) // 2)
+    # An actor cannot use the GPUs and CPUs of two nodes. On CPUs there is one a core: one-thread actors waste nothing
+    # on waiting for each other.
+    rooms = _rooms(cluster, gpus_per_actor)
+    room = sum(rooms)
+    asked = max(1, room) if resources.actors == "auto" else resources.actors
+    least, most = asked if isinstance(asked, tuple) else (asked, asked)
+    if least > room and not grows():
+        _refuse(cluster, gpus_per_actor, least, room)
+    actors = max(least, min(most, room))
+    return Allocation(
+        least=least,
+        actors=actors,
+        most=most,
+        threads_per_actor=_threads(cluster, rooms, room if least < most else actors),
+        cpus_per_actor=_cpus_per_actor(cluster, rooms) if gpus_per_actor else 1.0,
+        gpus_per_actor=gpus_per_actor,
+        readers=readers(cluster, gpus_per_actor),
+        store_bytes=int(most / actors * min(_store_bytes() / 2, actors * STORE_BYTES_PER_ACTOR)),
+    )
+
+
+def _refuse(cluster: list[Node], gpus_per_actor: float, actors: int, room: int) -> NoReturn:
+    if room:
+        what, fix, key = f"{actors} asked for, but the cluster has room for {room}", "lower it", "resources.actors"
+    elif not gpus_per_actor:
+        what, fix, key = "the cluster has no node with a CPU", "add one", "resources.actors"
+    else:
+        gpus = max(node.gpus for node in cluster)
+        have = f"no node with more than {gpus:g}" if gpus else "0"
+        what, fix, key = f"{gpus_per_actor:g} asked for, but the cluster has {have}", "lower it", GPUS_PER_ACTOR
+    raise UserError(what, fix, key)
+
+
+def _rooms(cluster: list[Node], gpus_per_actor: float) -> list[int]:
+    """How many actors each node has room for."""
+    return [int(node.gpus / gpus_per_actor if gpus_per_actor else node.cpus) for node in cluster]
+
+
+def _threads(cluster: list[Node], rooms: list[int], actors: int) -> int:
+    """Threads of each of so many actors: its share of a node's cores. Ray spreads actors over the nodes with room."""
+    hosts = [(node.cpus, room) for node, room in zip(cluster, rooms, strict=True) if room]
+    per_node = math.ceil(actors / max(1, len(hosts)))
+    return max(1, min((int(cpus // min(room, per_node)) for cpus, room in hosts), default=1))
+
+
+def _cpus_per_actor(cluster: list[Node], rooms: list[int]) -> float:
+    """What an actor with a GPU reserves: a core, but all of a node's actors no more than half of its cores."""
+    shares = [node.cpus / room / 2 for node, room in zip(cluster, rooms, strict=True) if room]
+    return math.floor(1000 * min([1.0, *shares])) / 1000  # Ray counts in thousandths and less
+
+
+def _store_bytes() -> float:
     # The other half of the shared memory is for what Ray and its other users put there.
-    store = min(total.get("object_store_memory", 0.0) / 2, actors * STORE_BYTES_PER_ACTOR)
-    return Allocation(actors, max(1, cpus // actors), gpus_per_actor, readers, int(store))
+    return float(ray.cluster_resources().get("object_store_memory", 0.0))
+
+
+def readers(cluster: list[Node], gpus_per_actor: float) -> int:
+    """How many readers a cluster should have at once, at least 1."""
+    if not gpus_per_actor:  # one for every two cores, which they share with the actors
+        return max(1, int(sum(node.cpus for node in cluster)) // 2)
+    # One for each core of the nodes without GPUs; if there are none, for every two cores that the actors leave.
+    decoding = int(sum(node.cpus for node in cluster if not node.gpus))
+    left = sum(node.cpus - int(node.gpus / gpus_per_actor) for node in cluster if node.gpus)
+    return max(1, decoding or int(left) // 2)
 
 
 # A training worker's reserved share of the CPUs where it has no GPU; the loaders take theirs from what is left.

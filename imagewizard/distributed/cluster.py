@@ -36,7 +36,7 @@ def start(address: str | None) -> None:
         return
     found = joining.named(address)
     if found is None:
-        with _variable(NO_BYTECODE, None):
+        with _variable(NO_BYTECODE, None), _variable(*IDLE_WORKERS):
             _init(address="local", num_cpus=available_cpus(), include_dashboard=False)
         return
     joining.check(found)
@@ -79,6 +79,11 @@ def start_quietly(address: str | None) -> None:
 # Where this variable is set, as in many containers, every worker compiles torch and diffusers anew. An actor's imports
 # take 8 s of CPU then, and 3.6 s with the bytecode that an earlier one left. CPython takes an empty value for none.
 NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
+
+
+# Beyond one for each CPU, Ray ends workers that have been idle for a second. Where actors have the CPUs, a new process
+# would read each block of a bulk job, and take seconds to start.
+IDLE_WORKERS = ("RAY_idle_worker_killing_time_threshold_ms", "120000")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, Dataset, TaskPoolStrategy
+from ray.data import ActorPoolStrategy, Dataset
 from ray.util.annotations import RayDeprecationWarning
 
 from imagewizard.bulk import block as blocks
@@ -21,8 +21,8 @@ from imagewizard.bulk import outputs, pending
 from imagewizard.bulk.block import Block
 from imagewizard.bulk.pending import BlockRange
 from imagewizard.config.denoise import ActorConfig, ImagesSection
-from imagewizard.distributed import cluster
-from imagewizard.distributed.allocation import Allocation
+from imagewizard.distributed import cluster, readers, tries
+from imagewizard.distributed.allocation import Allocation, nodes
 from imagewizard.errors import JobError, one_line
 from imagewizard.images import picture
 from imagewizard.images.decoding import quiet
@@ -36,15 +36,6 @@ from imagewizard.storage import Folder
 MAX_BYTES_PER_PIXEL = 8
 # … plus this for headers and profiles.
 MAX_HEADER_BYTES = 16 << 20
-
-# Shares of a CPU. With shares the actors leave room for readers on any machine, even on one core. With whole CPUs the
-# actors would take them all, and the job would wait for ever without a message.
-ACTOR_CPUS = 0.5
-READER_CPUS = 0.25
-
-# A block whose actor dies goes to another actor. One that kills each of them (it takes too much memory, for example)
-# ends the job with a reason; Ray's default would try it for ever.
-BLOCK_RETRIES = 3
 
 
 @dataclass(frozen=True)
@@ -74,23 +65,26 @@ def build(work: Work, actor: type["DenoiseActor"], config: ActorConfig, allocati
     options.resource_limits = options.resource_limits.copy(object_store_memory=allocation.store_bytes)
     by_block = {"batch_size": 1, "batch_format": "pyarrow"}
     task = {"work": replace(work, ranges=[])}
-    reader = {"num_cpus": READER_CPUS, "compute": TaskPoolStrategy(size=allocation.readers), "fn_kwargs": task}
-    decoded = (
-        ranges.flat_map(list_pending_blocks, **reader)
-        .map_batches(read_images, **reader, **by_block)
-        .map_batches(decode_images, **reader, **by_block)
-    )
+    readers.limit(ranges.context, allocation.gpus_per_actor)
+    reader = {**readers.options(nodes(), allocation.gpus_per_actor), "fn_kwargs": task}
     with warnings.catch_warnings():
-        # Ray deprecates actor options that are no parameters of map_batches, and max_task_retries is none of those.
+        # Ray deprecates options that are no parameters of its maps; scheduling_strategy and max_task_retries are none.
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        return decoded.map_batches(
-            actor,
-            fn_constructor_args=(config, task["work"]),
-            compute=ActorPoolStrategy(size=allocation.actors),
-            num_cpus=ACTOR_CPUS,
-            num_gpus=allocation.gpus_per_actor or None,
-            max_task_retries=BLOCK_RETRIES,
-            **by_block,
+        return (
+            ranges.flat_map(list_pending_blocks, **reader)
+            .map_batches(read_images, **reader, **by_block)
+            .map_batches(decode_images, **reader, **by_block)
+            .map_batches(
+                actor,
+                fn_constructor_args=(config, task["work"]),
+                compute=ActorPoolStrategy(
+                    min_size=allocation.least, max_size=allocation.most, initial_size=allocation.actors
+                ),
+                num_cpus=allocation.cpus_per_actor,
+                num_gpus=allocation.gpus_per_actor or None,
+                max_task_retries=-1,  # `tries` counts
+                **by_block,
+            )
         )
 
 
@@ -168,7 +162,9 @@ class DenoiseActor:
         return BlockDenoiser(config)
 
     def __call__(self, row: pa.Table) -> pa.Table:
-        return write_rows(self._denoise_block(Block.unpack(row)), self._work)
+        block = Block.unpack(row)
+        with tries.counted(self._work.run, block.file.name):
+            return write_rows(self._denoise_block(block), self._work)
 
 
 WRITTEN_SCHEMA = pa.schema([("block", pa.string()), ("rows", pa.int64()), ("failed", pa.int64())])

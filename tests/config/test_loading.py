@@ -151,8 +151,18 @@ def test_words_of_a_command() -> None:
         ({"denoise": 3}, "denoise: must be a section of keys and values (got 3); write denoise.NAME=value"),
         ({"denoise": None}, "denoise: must be a section of keys and values (got None); write denoise.NAME=value"),
         ({"images": [1]}, "images: must be a section of keys and values (got [1]); write images.NAME=value"),
-        ({"resources": {"actors": "x"}}, "resources.actors: must be a valid integer or 'auto' (got 'x')"),
-        ({"resources": {"actors": None}}, "resources.actors: must be a valid integer or 'auto' (got None)"),
+        (
+            {"resources": {"actors": "x"}},
+            "resources.actors: must be a valid integer or a valid list or 'auto' (got 'x')",
+        ),
+        (
+            {"resources": {"actors": [4, 1]}},
+            "resources.actors: must be a number or [least, greatest] with 1 <= least <= greatest (got [4, 1])",
+        ),
+        (
+            {"resources": {"actors": None}},
+            "resources.actors: must be a valid integer or a valid list or 'auto' (got None)",
+        ),
         ({"input": 3}, "input: must be a valid string or a valid list (got 3)"),
         ({"input": ["a", 3]}, "input.1: must be a valid string (got 3)"),
         ({"noise": {"sigma": [1, "b"]}}, "noise.sigma.1: must be a valid number (got 'b')"),
@@ -165,7 +175,7 @@ def test_words_of_a_command() -> None:
         ({"denoise": {"lambda": 1.5}}, "denoise.lambda: must be less than or equal to 1 (got 1.5)"),
         (
             {"resources": {"actors": 0}},
-            "resources.actors: must be greater than or equal to 1 or 'auto' (got 0)",
+            "resources.actors: must be greater than or equal to 1 or a valid list or 'auto' (got 0)",
         ),
         ({"images": {"quality": 101}}, "images.quality: must be less than or equal to 100 (got 101)"),
         ({"images": {"format": "PNG"}}, "images.format: must be 'png', 'jpg', 'webp' or 'tiff' (got 'PNG')"),

@@ -1,11 +1,14 @@
 """What a job gets of a cluster, and what it says where that is too little."""
 
+from collections.abc import Callable
+
 import pytest
 import ray
 
 from imagewizard.config.denoise import ResourcesSection
 from imagewizard.config.train import TrainResourcesSection
 from imagewizard.distributed import allocation, cluster
+from imagewizard.distributed.allocation import Node
 from imagewizard.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -15,32 +18,88 @@ def allocate(**changes: object) -> allocation.Allocation:
     return allocation.allocate(ResourcesSection.model_validate(changes))
 
 
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Stands in for other clusters, what Ray would say of them: (CPUs, GPUs) of each node, and the shared memory."""
+
+    def set_nodes(*sizes: tuple[float, float], store: float = 100e9) -> None:
+        found = [Node(str(number), cpus, gpus) for number, (cpus, gpus) in enumerate(sizes)]
+        monkeypatch.setattr(allocation, "nodes", lambda: found)
+        monkeypatch.setattr(ray, "cluster_resources", lambda: {"object_store_memory": store})
+
+    return set_nodes
+
+
 def test_without_gpus_there_is_an_actor_a_core() -> None:
     cpus = cluster.available_cpus()
-    shared = {"gpus_per_actor": 0.0, "readers": max(1, cpus // 2)}
     auto, one = allocate(), allocate(actors=1)
-    assert auto == allocation.Allocation(cpus, 1, **shared, store_bytes=auto.store_bytes)
-    assert one == allocation.Allocation(1, cpus, **shared, store_bytes=one.store_bytes)
+    assert (auto.actors, auto.threads_per_actor, auto.cpus_per_actor, auto.gpus_per_actor) == (cpus, 1, 1.0, 0.0)
+    assert (one.actors, one.threads_per_actor, one.cpus_per_actor, one.gpus_per_actor) == (1, cpus, 1.0, 0.0)
+    assert auto.readers == one.readers == max(1, cpus // 2)
 
 
-def test_bytes_in_flight_follow_from_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_in_flight_follow_from_the_machine(nodes: Callable[..., None]) -> None:
     store = int(ray.cluster_resources()["object_store_memory"])
     assert allocate(actors=1).store_bytes == min(store // 2, allocation.STORE_BYTES_PER_ACTOR)
-    # Stands in for other machines: what Ray would say of them.
-    small = {"CPU": 4.0, "object_store_memory": 1e9}
-    monkeypatch.setattr(ray, "cluster_resources", lambda: small)
-    assert allocate() == allocation.Allocation(4, 1, 0.0, readers=2, store_bytes=500_000_000)
+    nodes((4, 0), store=1e9)
+    assert allocate().store_bytes == 500_000_000
     assert allocate().memory.startswith("at most 6.5 GB in flight: 0.5 GB of shared memory, and 1.0 GB in each of 6")
-    large = {"CPU": 64.0, "GPU": 8.0, "object_store_memory": 100e9}
-    monkeypatch.setattr(ray, "cluster_resources", lambda: large)
-    assert allocate() == allocation.Allocation(8, 8, 1.0, readers=28, store_bytes=8 * allocation.STORE_BYTES_PER_ACTOR)
+    nodes((64, 8))
+    assert allocate().store_bytes == 8 * allocation.STORE_BYTES_PER_ACTOR
 
 
-def test_more_than_the_cluster_holds_is_refused_with_the_number_that_fits() -> None:
+def test_an_actor_uses_the_cores_of_one_node(nodes: Callable[..., None]) -> None:
+    nodes((0, 0), (4, 0), (4, 0))
+    assert (allocate().actors, allocate().threads_per_actor) == (8, 1)
+    assert allocate(actors=1).threads_per_actor == 4
+    assert allocate(actors=3).threads_per_actor == 2
+    nodes((64, 8))
+    assert (allocate().actors, allocate().threads_per_actor, allocate().cpus_per_actor) == (8, 8, 1.0)
+    assert str(allocate()) == "8 actors of 8 threads, 1 GPU each"
+
+
+def test_an_actor_uses_the_gpus_of_one_node(nodes: Callable[..., None]) -> None:
+    nodes((8, 1), (8, 1), (8, 3))
+    assert allocate(gpus_per_actor=2).actors == 1
+    with pytest.raises(UserError, match=r"gpus_per_actor: 4 asked for, but the cluster has no node with more than 3"):
+        allocate(gpus_per_actor=4)
+    nodes((1, 1))  # half of the core is for readers
+    assert allocate(gpus_per_actor=0.25).cpus_per_actor == 0.125
+
+
+def test_nodes_without_gpus_read_for_those_with_gpus(nodes: Callable[..., None]) -> None:
+    nodes((8, 1), (8, 1))
+    assert (allocate().actors, allocate().readers) == (2, 7)  # one for every two cores that the actors leave
+    nodes((8, 1), (8, 1), (16, 0))
+    assert (allocate().actors, allocate().readers) == (2, 16)
+
+
+def test_a_range_takes_what_there_is_and_grows(nodes: Callable[..., None]) -> None:
+    nodes((1, 0), (1, 0))
+    found = allocate(actors=[1, 64])
+    assert (found.least, found.actors, found.most) == (1, 2, 64)
+    assert found.store_bytes == 32 * allocate(actors=2).store_bytes
+    assert found.memory == allocate(actors=2).memory
+    assert str(found) == "2 actors of 1 thread (1 to 64 as the cluster changes)"
+    with pytest.raises(UserError, match=r"resources\.actors: 3 asked for, but the cluster has room for 2"):
+        allocate(actors=[3, 64])
+
+
+def test_more_than_the_cluster_holds_is_refused_with_the_number_that_fits(nodes: Callable[..., None]) -> None:
     with pytest.raises(UserError, match=r"resources\.actors: 1000 asked for, but the cluster has room for"):
         allocate(actors=1000)
     with pytest.raises(UserError, match=r"resources\.gpus_per_actor: 1 asked for, but the cluster has 0"):
         allocate(gpus_per_actor=1)
+    nodes((0, 0))
+    with pytest.raises(UserError, match=r"resources\.actors: the cluster has no node with a CPU"):
+        allocate()
+
+
+def test_a_cluster_that_grows_may_hold_more_later(nodes: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes((0, 0))
+    monkeypatch.setattr(allocation, "grows", lambda: True)
+    found = allocate(actors=[1, 8], gpus_per_actor=1)
+    assert (found.least, found.actors, found.most, found.threads_per_actor) == (1, 1, 8, 1)
 
 
 def allocate_training(pieces: int = 16, **changes: object) -> allocation.TrainingAllocation:

@@ -33,6 +33,16 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 BLOCK_MEGABYTES = 6  # four images of 700 x 700
 BLOCKS = 12
 STORE_MEGABYTES = 20
+ALLOCATION = Allocation(
+    least=1,
+    actors=1,
+    most=1,
+    threads_per_actor=1,
+    cpus_per_actor=1.0,
+    gpus_per_actor=0.0,
+    readers=1,
+    store_bytes=STORE_MEGABYTES << 20,
+)
 
 
 class SlowActor(pipeline.DenoiseActor):
@@ -81,15 +91,14 @@ def all_work(folder: Path, images: int, side: int) -> pipeline.Work:
 
 def test_an_image_that_kills_its_actor_ends_the_job(tmp_path: Path) -> None:
     """Not only that: it does so after a few tries, and what the others came to is there."""
-    work, allocation = all_work(tmp_path, 16, 8), Allocation(1, 1, 0.0, readers=1, store_bytes=STORE_MEGABYTES << 20)
-    with pytest.raises(ray.exceptions.RayError, match="actor"):
-        list(pipeline.build(work, PoisonedActor, None, allocation).iter_rows())  # type: ignore[arg-type]
+    work = all_work(tmp_path, 16, 8)
+    with pytest.raises(ray.exceptions.RayTaskError, match="has ended 4 actors"):
+        list(pipeline.build(work, PoisonedActor, None, ALLOCATION).iter_rows())  # type: ignore[arg-type]
     assert len(results.result_files(work.run)) < 4
 
 
 def test_a_fast_reader_waits_for_a_slow_model(tmp_path: Path) -> None:
     work = all_work(tmp_path, 4 * BLOCKS, 700)
-    allocation = Allocation(1, 1, 0.0, readers=1, store_bytes=STORE_MEGABYTES << 20)
     before = store_megabytes()
     most, stop = [before], threading.Event()
 
@@ -99,7 +108,7 @@ def test_a_fast_reader_waits_for_a_slow_model(tmp_path: Path) -> None:
 
     sampler = threading.Thread(target=sample)
     sampler.start()
-    written = list(pipeline.build(work, SlowActor, None, allocation).iter_rows())  # type: ignore[arg-type]
+    written = list(pipeline.build(work, SlowActor, None, ALLOCATION).iter_rows())  # type: ignore[arg-type]
     stop.set()
     sampler.join()
     assert sum(each["rows"] for each in written) == 4 * BLOCKS
