@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from imagewizard.bulk.block import PIXEL_BYTES
 from imagewizard.config.denoise import ResourcesSection
@@ -13,6 +14,9 @@ from imagewizard.errors import UserError
 from imagewizard.manifest.shards import BLOCK_BYTES
 
 GPUS_PER_ACTOR = "resources.gpus_per_actor"
+
+# A node that is lost is known to be so after this time at the latest.
+LOSS_SECONDS = 60.0
 
 # Five blocks of the largest kind for each actor: the one it works on, and four that wait for it.
 STORE_BYTES_PER_ACTOR = 5 * (BLOCK_BYTES + PIXEL_BYTES)
@@ -36,6 +40,20 @@ def nodes() -> list[Node]:
     """The living nodes. Ray must run."""
     resources = [(each["NodeID"], each["Resources"]) for each in ray.nodes() if each["Alive"]]
     return [Node(name, each.get("CPU", 0.0), each.get("GPU", 0.0)) for name, each in resources]
+
+
+def notice_losses() -> None:
+    """Returns when each node has answered, or is known to be lost, which takes the cluster some 20 s."""
+    asked = [
+        _answer.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)).remote()
+        for node in nodes()
+    ]
+    ray.wait(asked, num_returns=len(asked), timeout=LOSS_SECONDS)
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _answer() -> None:
+    pass
 
 
 def grows() -> bool:
@@ -131,7 +149,7 @@ def _threads(cluster: list[Node], rooms: list[int], actors: int) -> int:
 
 
 def _cpus_per_actor(cluster: list[Node], rooms: list[int]) -> float:
-    """What an actor with a GPU reserves: a core, but all of a node's actors no more than half of its cores."""
+    """What an actor or worker with a GPU reserves: a core, but all of a node's no more than half of its cores."""
     shares = [node.cpus / room / 2 for node, room in zip(cluster, rooms, strict=True) if room]
     return math.floor(1000 * min([1.0, *shares])) / 1000  # Ray counts in thousandths and less
 
@@ -151,10 +169,6 @@ def readers(cluster: list[Node], gpus_per_actor: float) -> int:
     return max(1, decoding or int(left) // 2)
 
 
-# A training worker's reserved share of the CPUs where it has no GPU; the loaders take theirs from what is left.
-WORKER_CPUS = 0.5
-
-
 @dataclass(frozen=True)
 class TrainingAllocation:
     """What a training job gets of a cluster: how many workers, and what each gets."""
@@ -162,6 +176,7 @@ class TrainingAllocation:
     least: int
     most: int
     threads_per_worker: int
+    cpus_per_worker: float
     gpus_per_worker: float
 
     def __str__(self) -> str:
@@ -177,19 +192,26 @@ def allocate_training(resources: TrainResourcesSection, pieces: int) -> Training
 
     `pieces`: micro-batches of a batch; where the number is left to the cluster, every worker gets one at least.
     """
-    total = ray.cluster_resources()
-    cpus, gpus = max(1.0, total.get("CPU", 1.0)), total.get("GPU", 0.0)
+    cluster = nodes()
+    gpus = sum(node.gpus for node in cluster)
     gpus_per_worker = resources.gpus_per_worker
     if gpus_per_worker == "auto":
         gpus_per_worker = 1.0 if gpus else 0.0
-    room = int(gpus / gpus_per_worker) if gpus_per_worker else int((cpus - WORKER_CPUS) / WORKER_CPUS)
+    rooms = _rooms(cluster, gpus_per_worker)
+    room = sum(rooms)
     workers = resources.workers
     if workers == "auto":
         least = most = max(1, min(room, pieces)) if gpus_per_worker else 1
     else:
         least, most = workers if isinstance(workers, tuple) else (workers, workers)
-    if least > room:
-        have = f"{gpus:g} GPUs" if gpus_per_worker else f"{cpus:g} CPUs"
+    if least > room and not grows():
+        have = f"{gpus:g} GPUs" if gpus_per_worker else f"{sum(node.cpus for node in cluster):g} CPUs"
         what = f"{least} asked for, but the cluster's {have} have room for {room}"
         raise UserError(what, "lower it or gpus_per_worker", "resources.workers")
-    return TrainingAllocation(least, most, max(1, int(cpus // most)), gpus_per_worker)
+    return TrainingAllocation(
+        least=least,
+        most=most,
+        threads_per_worker=_threads(cluster, rooms, max(1, min(most, room))),
+        cpus_per_worker=_cpus_per_actor(cluster, rooms) if gpus_per_worker else 1.0,
+        gpus_per_worker=gpus_per_worker,
+    )

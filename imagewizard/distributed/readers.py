@@ -1,4 +1,4 @@
-"""Where the readers of a bulk job run, and how many at once: tasks that list, read and decode its images."""
+"""Where the readers of a job run, and how many at once: tasks that list, read and decode images."""
 
 import math
 import time
@@ -15,8 +15,8 @@ from ray.data._internal.execution.operators.task_pool_map_operator import TaskPo
 from imagewizard.distributed import allocation
 from imagewizard.distributed.allocation import Node
 
-# What a reader reserves of a core where there are, or may come, nodes without GPUs: Ray fills them up to a half before it takes
-# another one, and so with one reader a core.
+# What a reader reserves of a core where there are, or may come, nodes without GPUs: Ray fills them up to a half before
+# it takes another one, and so with one reader a core.
 CPUS_BESIDE_GPUS = 0.5
 
 # The cluster is looked at anew after so many seconds.

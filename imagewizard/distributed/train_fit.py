@@ -1,6 +1,7 @@
 """Ray Train's part of a training job: runs a fit, restarts it after a worker's death, and reports progress."""
 
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,12 +10,13 @@ import ray
 from ray.data import DataContext, Dataset
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from imagewizard import storage
 from imagewizard.config.train import TrainTask
 from imagewizard.distributed import train_stream
-from imagewizard.distributed.allocation import WORKER_CPUS, TrainingAllocation
-from imagewizard.errors import UserError, one_line
+from imagewizard.distributed.allocation import TrainingAllocation, allocate_training, notice_losses
+from imagewizard.errors import JobError, UserError, one_line
 from imagewizard.progress import Reporter, clock
 from imagewizard.storage.lease import Lease
 from imagewizard.tracking import checkpoints, curves, history
@@ -26,6 +28,8 @@ RAY_FOLDER = "ray"
 # are starting.
 FOLLOW_SECONDS = 2.0
 WAITING_SECONDS = 15.0
+# An autoscaler finds another machine in some minutes, if there is one.
+NODE_SECONDS = 1800.0
 # The stream needs an end, but a run with a time limit has no known number of steps. No GPU trains faster than this.
 MOST_CROPS_A_SECOND = 20_000
 
@@ -64,13 +68,32 @@ class Attempts:
             if failures > self._task.config.resources.max_failures:
                 raise error
             self._report_failure(error)
+            self._allocation = self._allocate_anew()
+
+    def _allocate_anew(self) -> TrainingAllocation:
+        """What the cluster offers now: a node may be lost. Waits for another one if too little is left."""
+        config, waited = self._task.config, 0.0
+        notice_losses()
+        while True:
+            try:
+                return allocate_training(config.resources, config.max_micro_batches)
+            except UserError as error:
+                if waited >= NODE_SECONDS:
+                    reason = f"resources.workers: {error.what}, since a node was lost"
+                    raise JobError(f"{reason}; with workers=[1,N] a training goes on with fewer") from None
+                self._report(f"waiting for a node; resources.workers: {error.what}")
+            time.sleep(WAITING_SECONDS)
+            waited += WAITING_SECONDS
+            self._lease.check()
 
     def _fit(self) -> WorkerGroupError | None:
         """Runs one fit of Ray Train and reports its progress. Returns the error of a worker that died, which ends the
         whole worker group; None if all finished."""
         # The fit runs in its own Ray task. In the driver's main thread Ray would handle Ctrl-C itself and exit with
         # success; in another thread the program would sometimes exit with code 1.
-        fit = ray.remote(num_cpus=0, max_retries=0)(_fit).remote(self._trainer())
+        # On this node, because another one may be lost, with Ray Train's controller, which lives where the task does.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        fit = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=here)(_fit).remote(self._trainer())
         follower = Follower(self._run, self._task.epochs, self._report)
         while not ray.wait([fit], timeout=FOLLOW_SECONDS)[0]:
             follower.report_news()
@@ -82,7 +105,9 @@ class Attempts:
     def _trainer(self) -> TorchTrainer:
         allocation = self._allocation
         # Ray pickles it and sends it to another process, so it must not capture driver state.
-        stream = {} if self._task.in_memory else {"train": partial(_rows_left, self._task, self._samples)}
+        task = replace(self._task, threads=allocation.threads_per_worker)
+        rows_left = partial(_rows_left, task, self._samples, allocation.gpus_per_worker)
+        stream = {} if task.in_memory else {"train": rows_left}
         filesystem, path = storage.resolve(self._run)
         workers = allocation.most if allocation.least == allocation.most else (allocation.least, allocation.most)
         gpus = {"GPU": allocation.gpus_per_worker} if allocation.gpus_per_worker else {}
@@ -92,11 +117,13 @@ class Attempts:
         try:
             return TorchTrainer(
                 _train,
-                train_loop_config={"task": self._task},
+                train_loop_config={"task": task},
                 scaling_config=ScalingConfig(
                     num_workers=workers,
                     use_gpu=bool(gpus),
-                    resources_per_worker={"CPU": WORKER_CPUS, **gpus},
+                    # A worker on CPUs takes its node's cores; those with GPUs are better off side by side.
+                    placement_strategy="PACK" if gpus else "SPREAD",
+                    resources_per_worker={"CPU": allocation.cpus_per_worker, **gpus},
                 ),
                 run_config=RunConfig(
                     name=RAY_FOLDER,
@@ -121,13 +148,14 @@ class Attempts:
         history.add_event(self._run, step, text)
 
 
-def _rows_left(task: TrainTask, samples: train_stream.StreamSamples) -> Dataset:
+def _rows_left(task: TrainTask, samples: train_stream.StreamSamples, gpus_per_worker: float) -> Dataset:
     """The rows still to train on. Ray calls it at each start of a worker group.
 
     It has one batch more than the workers take, because a split into equal parts drops the remainder.
     """
     first = checkpoints.latest_step(task.config.output)
-    return train_stream.build(samples, first * task.rows_per_step, (_most_steps(task) + 1) * task.rows_per_step)
+    rows = (_most_steps(task) + 1) * task.rows_per_step
+    return train_stream.build(samples, first * task.rows_per_step, rows, gpus_per_worker)
 
 
 def _most_steps(task: TrainTask) -> int:

@@ -6,6 +6,7 @@ the workers in turn. So the rows of a step, and its gradient, are the same for a
 """
 
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,10 @@ import numpy as np
 import pyarrow as pa
 import ray
 from ray.data import Dataset, ExecutionOptions, ExecutionResources
+from ray.util.annotations import RayDeprecationWarning
 
-from imagewizard.distributed import cluster
+from imagewizard.distributed import cluster, readers
+from imagewizard.distributed.allocation import nodes
 from imagewizard.images.decoding import quiet
 from imagewizard.schema import IMAGE_ID, URI
 from imagewizard.training import samples as training_samples
@@ -25,8 +28,6 @@ from imagewizard.training.image_store import BenchmarkImageError, ImageStore, Un
 TASK_ROWS = 8
 # Greatest number of tasks, however long the run, because the driver holds an entry for each.
 MAX_TASKS = 10_000
-# A loader's share of a CPU. On a machine with few cores, the workers take most of them.
-LOADER_CPUS = 0.5
 # Micro-batches that may wait for a worker. Loading must be faster than training; otherwise no buffer helps.
 ROWS_AHEAD = 16
 # An unusable image is replaced by the next one in the epoch's order, up to this many times.
@@ -47,13 +48,17 @@ class StreamSamples:
     micro_batch_size: int
 
 
-def build(samples: StreamSamples, first_row: int, rows: int) -> Dataset:
+def build(samples: StreamSamples, first_row: int, rows: int, gpus_per_worker: float) -> Dataset:
     """Rows [first_row, rows) of a run, in order, each made by `load_row`."""
     size = max(TASK_ROWS, math.ceil((rows - first_row) / MAX_TASKS))
     tasks = [{"start": start, "stop": min(start + size, rows)} for start in range(first_row, rows, size)]
-    dataset = ray.data.from_items(tasks, override_num_blocks=len(tasks)).flat_map(
-        load_task, fn_kwargs={"samples": samples}, num_cpus=LOADER_CPUS
-    )
+    with warnings.catch_warnings():
+        # Ray deprecates options that are no parameters of its maps, and scheduling_strategy is none.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        dataset = ray.data.from_items(tasks, override_num_blocks=len(tasks)).flat_map(
+            load_task, fn_kwargs={"samples": samples}, **readers.options(nodes(), gpus_per_worker)
+        )
+    readers.limit(dataset.context, gpus_per_worker)
     cluster.configure(dataset.context)
     return dataset
 

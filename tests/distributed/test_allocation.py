@@ -106,20 +106,21 @@ def allocate_training(pieces: int = 16, **changes: object) -> allocation.Trainin
     return allocation.allocate_training(TrainResourcesSection.model_validate(changes), pieces)
 
 
-def test_training_without_gpus() -> None:
+def test_training_without_gpus(nodes: Callable[..., None]) -> None:
     cpus = cluster.available_cpus()
-    assert allocate_training() == allocation.TrainingAllocation(1, 1, cpus, 0.0)
-    assert allocate_training(workers=[1, 2]) == allocation.TrainingAllocation(1, 2, max(1, cpus // 2), 0.0)
+    assert allocate_training() == allocation.TrainingAllocation(1, 1, cpus, 1.0, 0.0)
+    assert allocate_training(workers=[1, 2]) == allocation.TrainingAllocation(1, 2, max(1, cpus // 2), 1.0, 0.0)
     with pytest.raises(UserError, match=r"resources\.workers: 1000 asked for, but the cluster's .* CPUs have room for"):
         allocate_training(workers=1000)
+    nodes((0, 0), (4, 0), (4, 0))
+    assert allocate_training().threads_per_worker == 4, "a worker cannot use the cores of two nodes"
 
 
-def test_training_takes_all_gpus_but_no_more_than_there_are_micro_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Stands in for a cluster with GPUs: what Ray would say of it.
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 64.0, "GPU": 8.0})
-    assert allocate_training(pieces=16) == allocation.TrainingAllocation(8, 8, 8, 1.0)
+def test_training_takes_all_gpus_but_no_more_than_there_are_micro_batches(nodes: Callable[..., None]) -> None:
+    nodes((64, 8))
+    assert allocate_training(pieces=16) == allocation.TrainingAllocation(8, 8, 8, 1.0, 1.0)
     assert allocate_training(pieces=6).most == 6
     assert allocate_training(gpus_per_worker=0.5).most == 16
-    assert allocate_training(workers=[2, 12]) == allocation.TrainingAllocation(2, 12, 5, 1.0)
+    assert allocate_training(workers=[2, 12]) == allocation.TrainingAllocation(2, 12, 8, 1.0, 1.0)
     with pytest.raises(UserError, match=r"resources\.workers: 9 asked for, but the cluster's 8 GPUs have room for 8"):
         allocate_training(workers=9)

@@ -33,7 +33,7 @@ def samples(folder: Path, **changes: Any) -> StreamSamples:
 
 def shares(wanted: StreamSamples, first_row: int, rows: int, workers: int) -> list[list[int]]:
     """The row numbers that each worker reads, all of them at once, as Ray Train's do."""
-    dataset = train_stream.build(wanted, first_row, rows)
+    dataset = train_stream.build(wanted, first_row, rows, 0.0)
     dataset.context.execution_options = train_stream.execution_options(wanted, workers)
     found: list[list[int]] = [[] for _ in range(workers)]
 
