@@ -52,7 +52,7 @@ class Process(NamedTuple):
 def descendants(ancestor: int) -> list[Process]:
     """The living processes below `ancestor`, which it has started or inherited."""
     children: dict[int, list[Process]] = {}
-    for process in _processes():
+    for process in _processes("DIKRSTtWX"):
         children.setdefault(process.parent, []).append(process)
     found = children.get(ancestor, [])
     for process in found:  # grows meanwhile
@@ -60,7 +60,8 @@ def descendants(ancestor: int) -> list[Process]:
     return found
 
 
-def _processes() -> Iterator[Process]:
+def _processes(states: str) -> Iterator[Process]:
+    """All processes in one of these states, by proc(5)'s letters."""
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
             continue
@@ -69,7 +70,7 @@ def _processes() -> Iterator[Process]:
         except OSError:
             continue
         state, parent, _, session = rest.split()[:4]
-        if state != "Z":
+        if state in states:
             yield Process(int(folder.name), int(parent), int(session), start.split("(", 1)[1])
 
 
@@ -165,6 +166,13 @@ class Cluster:
         for name in dead:
             del self._nodes[name]
         return dead
+
+    def reap(self) -> None:
+        """Lets orphans that have ended go. Until then they count as alive for Ray, which waits for a stopped driver."""
+        nodes = {process.pid for process in self._nodes.values()}
+        for process in _processes("Z"):
+            if process.parent == os.getpid() and process.pid not in nodes:
+                os.waitpid(process.pid, 0)
 
     @property
     def _address_file(self) -> Path:
@@ -284,6 +292,7 @@ def _obey(cluster: Cluster, options: argparse.Namespace, commands: int) -> int:
             *lines, buffer = (buffer + received).split(b"\n")
             for line in lines:
                 print(f"# {_answer(cluster, options, line.decode().split())}", flush=True)
+        cluster.reap()
         for name in cluster.pop_dead():
             print(f"# {name} has died", flush=True)
             if name == "head":
