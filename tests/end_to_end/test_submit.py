@@ -86,31 +86,6 @@ def test_a_users_mistake_on_the_cluster_is_its_one_line_and_2(token_cluster: Loc
     assert not (here / "run").exists()
 
 
-@pytest.mark.parametrize(
-    ("words", "complaint"),
-    [
-        (["denoise", "input=in", "output=/o"], "error: input: in is a relative path"),
-        (["denoise", "input=/in", "output=/o", "nosie=1"], "error: nosie: unknown key"),
-        (["query", "input=/in"], "error: 'query' cannot be submitted"),
-        (["denoise", "input=/in", "output=/o", "--submission-id", "a/b"], "error: --submission-id: 'a/b' is no id"),
-        (["denoise", "input=/in", "output=/o", "--retries", "1", "--detach"], "error: --retries: whoever submits"),
-    ],
-)
-def test_a_mistake_is_told_before_anything_is_sent(here: Path, words: list[str], complaint: str) -> None:
-    code, output = submitting.run(["submit", *words, "--address", "http://127.0.0.1:1"], here, {})
-    assert code == 2 and output.startswith(complaint) and output.count("\n") == 1
-
-
-def test_a_dry_run_sends_nothing(here: Path) -> None:
-    words = ["submit", "denoise", "my.yaml", "input=/in", "output=/o", "--address", "http://127.0.0.1:1", "--dry-run"]
-    code, output = submitting.run(words, here, {})
-    assert code == 0
-    assert output.splitlines()[:2] == [
-        "cluster  http://127.0.0.1:1",
-        "runs     python -m jobs.denoise my.yaml input=/in output=/o",
-    ]
-
-
 API = """
 import imagewizard as iw
 import sys
