@@ -98,6 +98,11 @@ class Progress:
         return self._last - self._started
 
     @property
+    def pending(self) -> int:
+        """Rows that are still to come."""
+        return max(0, self._total - self._done_before - self.rows)
+
+    @property
     def rate(self) -> float:
         """Rows a second of this session, start-up included; 0 if it did nothing."""
         return self.rows / self.seconds if self.rows else 0.0
@@ -106,6 +111,14 @@ class Progress:
     def steady_rate(self) -> float | None:
         """Rows a second from the first commit to the last; None if there was only one."""
         return (self.rows - self._first_rows) / (self._last - self._first) if self.rows > self._first_rows else None
+
+    @property
+    def recent_rate(self) -> float:
+        """Rows a second over the window, or since the first commit; `rate` while there is only one commit."""
+        if len(self._recent) < 2:
+            return self.rate
+        (since, before), (until, now) = self._recent[0], self._recent[-1]
+        return (now - before) / (until - since) if now > before and until > since else self.rate
 
     def add(self, rows: int, failed: int) -> None:
         """Counts a committed block."""
@@ -124,8 +137,8 @@ class Progress:
         if not self.rows:
             seconds = time.monotonic() - self._started
             return f"{done}/{self._total} images  {self._failed} failed  workers are starting, {clock(seconds)}"
-        left = self._total - done
-        rate = self._recent_rate() if left > 0 else self.rate
+        left = self.pending
+        rate = self.recent_rate if left > 0 else self.rate
         eta = f"ETA {clock(left / rate)}" if left > 0 else f"took {clock(self.seconds)}"
         return f"{done}/{self._total} images  {self._failed} failed  {rate:.1f} images/s  {eta}"
 
@@ -135,11 +148,6 @@ class Progress:
         bar = f"{'█' * int(share * BAR_CELLS):░<{BAR_CELLS}} {100 * share:3.0f} %  "
         line = self.line()
         return bar + line if len(bar + line) < shutil.get_terminal_size().columns else line
-
-    def _recent_rate(self) -> float:
-        """Over the window, or since the first commit; of the whole session while there is only one commit."""
-        (since, before), (until, now) = self._recent[0], self._recent[-1]
-        return (now - before) / (until - since) if now > before and until > since else self.rate
 
 
 def clock(seconds: float) -> str:

@@ -17,6 +17,7 @@ from imagewizard.config.denoise import RESULT_KEYS, ActorConfig, DenoiseConfig
 from imagewizard.distributed import cluster, nodes, pipeline
 from imagewizard.distributed.allocation import Allocation, allocate
 from imagewizard.distributed.nodes import Needed
+from imagewizard.distributed.telemetry import Telemetry
 from imagewizard.errors import JobError, UserError, keyed
 from imagewizard.manifest import shards
 from imagewizard.manifest.shards import ManifestIndex
@@ -202,10 +203,13 @@ def _run_chain(
         batch_size=batch,
         threads=allocation.threads_per_actor,
     )
-    with progress, cluster.quiet_data():
+    with progress, cluster.quiet_data(), Telemetry(config.output, "denoise") as telemetry:
+        telemetry.set(pending_rows=progress.pending)
         for block in chain(actor_config, allocation).iter_rows():
             commits.add(block["block"])
             progress.add(block["rows"], block["failed"])
+            telemetry.count(rows=block["rows"], failed_rows=block["failed"])
+            telemetry.set(pending_rows=progress.pending, images_per_second=progress.recent_rate)
             lease.check()
         commits.wait()
 

@@ -16,6 +16,7 @@ from imagewizard import storage
 from imagewizard.config.train import TrainTask
 from imagewizard.distributed import train_stream
 from imagewizard.distributed.allocation import TrainingAllocation, allocate_training, notice_losses
+from imagewizard.distributed.telemetry import Telemetry
 from imagewizard.errors import JobError, UserError, one_line
 from imagewizard.progress import Reporter, clock
 from imagewizard.storage.lease import Lease
@@ -48,6 +49,7 @@ class Attempts:
         """`images`: those of `training.job.begin`. Ray must be running, and `lease` must hold the run."""
         self._task, self._allocation, self._lease, self._run = task, allocation, lease, task.config.output
         self._report = report
+        self._telemetry = Telemetry(self._run, "train")
         self._samples = train_stream.StreamSamples(
             images=ray.put(images),
             count=images.num_rows,
@@ -59,6 +61,10 @@ class Attempts:
 
     def run(self) -> None:
         """Runs fits until the last step is done. Raises a worker's UserError, or WorkerGroupError after too many."""
+        with self._telemetry:
+            self._run_fits()
+
+    def _run_fits(self) -> None:
         failures = 0
         while (error := self._fit()) is not None:
             for failure in error.worker_failures.values():
@@ -96,11 +102,20 @@ class Attempts:
         fit = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=here)(_fit).remote(self._trainer())
         follower = Follower(self._run, self._task.epochs, self._report)
         while not ray.wait([fit], timeout=FOLLOW_SECONDS)[0]:
-            follower.report_news()
+            self._measure(follower.report_news())
             self._lease.check()
-        follower.report_news()
+        self._measure(follower.report_news())
         error: WorkerGroupError | None = ray.get(fit)
         return error
+
+    def _measure(self, news: list[history.Row]) -> None:
+        for row in history.of_kind(news, history.TRAIN):
+            self._telemetry.set(
+                images_per_second=row["images_per_second"],
+                loss=row["loss"],
+                step=row["step"],
+                pending_steps=row["steps"] - row["step"],
+            )
 
     def _trainer(self) -> TorchTrainer:
         allocation = self._allocation
@@ -139,6 +154,7 @@ class Attempts:
             context.execution_options = usual
 
     def _report_failure(self, error: WorkerGroupError) -> None:
+        self._telemetry.count(worker_failures=1)
         # When a worker dies, the collective operations of the others fail with RuntimeError. Name the one that died.
         rank, failure = min(error.worker_failures.items(), key=lambda pair: isinstance(pair[1], RuntimeError))
         step = checkpoints.latest_step(self._run)
@@ -193,8 +209,11 @@ class Follower:
         self._started = self._waited = time.monotonic()
         self._silent = True
 
-    def report_news(self) -> None:
-        """Reports rows since the last call. Before the first row, it reports now and then that workers are starting."""
+    def report_news(self) -> list[history.Row]:
+        """Reports the rows since the last call, and returns them.
+
+        Before the first row, it reports now and then that workers are starting.
+        """
         news = [row for row in self._reader.news() if row["time"] > self._newest]
         for row in news:
             self._report(history.line(row, self._epochs))
@@ -206,6 +225,7 @@ class Follower:
         if self._silent and now - self._waited > WAITING_SECONDS:
             self._waited = now
             self._report(f"workers are starting, {clock(now - self._started)}")
+        return news
 
 
 def _user_error(error: BaseException | None) -> UserError | None:

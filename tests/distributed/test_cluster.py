@@ -168,6 +168,6 @@ def test_a_trainings_stream(tmp_path: Path, pauses: list[float]) -> None:
     Image.fromarray(picture(20, 20, 0)).save(tmp_path / "only.png")
     images = ray.put(pa.concat_tables(listing.batches(str(tmp_path), Tally())))
     samples = train_stream.StreamSamples(images, count=1, seed=0, crop=16, small="pad", micro_batch_size=1)
-    dataset = train_stream.build(samples, 0, 3)
+    dataset = train_stream.build(samples, 0, 3, 0.0)
     assert dataset.context.custom_execution_callback_classes == [cluster.Pace]
     assert len(dataset.take_all()) == 3 and pauses

@@ -20,6 +20,7 @@ from imagewizard.runs.job import read_job
 from imagewizard.storage.lease import Lease
 from imagewizard.tracking import checkpoints, history
 from imagewizard.training import job, run
+from tests.support import metrics_endpoint
 from tests.support.models import tiny_model, tiny_network
 from tests.support.training_jobs import train_config, write_photographs
 
@@ -61,6 +62,17 @@ def finished(
     """A run of two workers, to look at but not to change."""
     output = tmp_path_factory.mktemp("runs") / "two"
     return output, train(recipe(photographs, output, start))
+
+
+def test_its_metrics_are_served(finished: tuple[Path, dict]) -> None:
+    output, _ = finished
+    expected = {
+        "ray_imagewizard_step": float(STEPS),
+        "ray_imagewizard_pending_steps": 0.0,
+        "ray_imagewizard_images_per_second": 0.0,  # it has ended
+        "ray_imagewizard_loss": history.of_kind(history.read(str(output)), history.TRAIN)[-1]["loss"],
+    }
+    assert metrics_endpoint.wait_for(str(output), expected) == pytest.approx(expected)
 
 
 def test_the_summary_tells_what_was_done(finished: tuple[Path, dict]) -> None:
