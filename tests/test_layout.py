@@ -18,6 +18,7 @@ ELSEWHERE = {
 NO_MODULE = {
     "cluster/test_aws.py": "cluster/aws.yaml",
     "cluster/test_dockerfile.py": "cluster/Dockerfile",
+    "cluster/test_kuberay.py": "cluster/kuberay/",
     "jobs/test_main.py": "jobs/__main__.py",
     "jobs/test_start_up.py": "what all commands import",
     "support/test_sample_files.py": "a helper of the tests",

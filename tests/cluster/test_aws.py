@@ -97,7 +97,7 @@ def test_the_launcher_starts_a_machine_of_each_type(
     for name in ("imagewizard-head", "imagewizard-worker"):
         boto3.client("iam").create_instance_profile(InstanceProfileName=name)
     provider_class = _NODE_PROVIDERS["aws"](config["provider"])
-    ready = provider_class.bootstrap_config(provider_class.fillout_available_node_types_resources(config))
+    ready = provider_class.bootstrap_config(config)
     provider = provider_class(ready["provider"], ready["cluster_name"])
     for name, node in types(ready).items():
         tags = {"ray-node-type": "worker", "ray-user-node-type": name, "ray-launch-config": "any"}

@@ -59,7 +59,7 @@ def test_dependencies_are_a_layer_below_the_code() -> None:
 
 
 def test_nodes_run_as_a_user_with_a_home_and_start_no_ray_without_a_token() -> None:
-    assert values("USER") == ["ray"] and any("useradd --create-home --uid 1000" in each for each in values("RUN"))
+    assert values("USER") == ["1000:1000"] and any("useradd --create-home --uid 1000" in each for each in values("RUN"))
     assert values("ENV")[:2] == ["HOME=/home/ray", "RAY_AUTH_MODE=token"]
     assert "PYTHONDONTWRITEBYTECODE" not in TEXT
 
