@@ -1,0 +1,37 @@
+"""python cluster/sizing.py: the rates of a core, and what follows for a GPU."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster import sizing
+
+SCRIPT = Path(__file__).resolve().parents[2] / "cluster" / "sizing.py"
+
+
+def test_a_rate_counts_cpu_time_and_not_waiting() -> None:
+    def work() -> None:
+        time.sleep(0.02)
+        sum(range(20_000))
+
+    assert sizing.rate(work, 0.005) > 100
+
+
+def test_a_row_has_the_rates_and_cores_in_proportion_to_the_pixels() -> None:
+    data = sizing.samples()["500x375.jpg"]
+    name, size, decode, jpg, png, gpu, *cores = sizing.row("a photo.jpg", data, 1000.0, 0.02).rsplit(maxsplit=8)
+    assert (name, int(size)) == ("a photo.jpg", round(len(data) / 1000))
+    images = 1000 * 256 * 256 / (500 * 375)
+    assert int(gpu) == round(images)
+    for rate, needed in zip((decode, jpg, png), cores, strict=True):
+        assert float(needed) == pytest.approx(images / int(rate), rel=0.02, abs=0.06)
+
+
+def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("no image")
+    done = subprocess.run([sys.executable, SCRIPT, tmp_path / "text.jpg"], capture_output=True, text=True)
+    assert done.returncode == 2 and "text.jpg" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
