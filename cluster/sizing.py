@@ -74,9 +74,10 @@ def main() -> None:
     files = [(str(path), path.read_bytes) for path in arguments.images]
     for name, read in files or [(name, lambda data=data: data) for name, data in samples().items()]:
         try:
-            print(row(name, read(), arguments.gpu_rate), flush=True)
+            text = row(name, read(), arguments.gpu_rate)
         except (OSError, ImageError) as error:
             parser.error(f"{name}: {error}")
+        print(text, flush=True)
 
 
 if __name__ == "__main__":
