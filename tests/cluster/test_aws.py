@@ -57,6 +57,8 @@ def test_no_task_runs_on_the_head_and_gpus_are_on_gpu_nodes(config: dict[str, An
     resources = {name: node["resources"] for name, node in types(config).items()}
     assert resources["head"] == {"CPU": 0, "GPU": 0}
     assert resources["gpu"]["GPU"] > 0 and resources["cpu"]["GPU"] == 0 < resources["cpu"]["CPU"]
+    containers = {name: node.get("docker", {}).get("worker_run_options", []) for name, node in types(config).items()}
+    assert [name for name, options in containers.items() if "--gpus all" in options] == ["gpu"]
 
 
 def test_machines_have_roles_and_the_file_has_no_secret(config: dict[str, Any]) -> None:
