@@ -100,6 +100,18 @@ def local_cluster(nodes: int) -> Iterator[tuple[str, dict[str, str]]]:
         process.wait()
 
 
+def report(rates: dict[int, float], seconds: float) -> None:
+    """Prints the table of {number of nodes: images a second}. The efficiency compares each with the first."""
+    first = next(iter(rates))
+    for nodes, rate in rates.items():
+        name, ideal = f"{nodes} node{'s' if nodes > 1 else ''} of 1 CPU:", nodes / seconds
+        efficiency = rate / nodes / (rates[first] / first)
+        print(
+            f"{name:<17} {rate:7.2f} images/s, scaling efficiency {efficiency:.3f}, "
+            f"{rate / ideal:.3f} of the {ideal:g} images/s that the sleep alone allows"
+        )
+
+
 def main(argv: list[str]) -> int:
     """Measures each number of nodes in a process of its own, prints the table and returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m imagewizard.benchmarks.nodes", description=__doc__)
@@ -122,13 +134,7 @@ def main(argv: list[str]) -> int:
                 command, env=os.environ | exports, stdout=subprocess.PIPE, text=True, check=True
             )
         rates[nodes] = float(printed.stdout.splitlines()[-1])
-        efficiency = rates[nodes] / rates[options.nodes[0]] * options.nodes[0] / nodes
-        ideal = nodes / options.seconds
-        print(
-            f"{nodes} nodes of 1 CPU: {rates[nodes]:7.2f} images/s, scaling efficiency {efficiency:.3f}, "
-            f"{rates[nodes] / ideal:.3f} of the {ideal:g} images/s that the sleep alone allows",
-            flush=True,
-        )
+    report(rates, options.seconds)
     return 0
 
 

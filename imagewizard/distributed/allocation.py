@@ -149,8 +149,8 @@ def _threads(cluster: list[Node], rooms: list[int], actors: int) -> int:
 
 
 def _cpus_per_actor(cluster: list[Node], rooms: list[int]) -> float:
-    """What an actor or worker with a GPU reserves: a core, but all of a node's no more than half of its cores."""
-    shares = [node.cpus / room / 2 for node, room in zip(cluster, rooms, strict=True) if room]
+    """What an actor or worker with a GPU reserves: a core, or its share of a node that has fewer."""
+    shares = [node.cpus / room for node, room in zip(cluster, rooms, strict=True) if room]
     return math.floor(1000 * min([1.0, *shares])) / 1000  # Ray counts in thousandths and less
 
 

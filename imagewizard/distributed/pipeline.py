@@ -65,7 +65,7 @@ def build(work: Work, actor: type["DenoiseActor"], config: ActorConfig, allocati
     options.resource_limits = options.resource_limits.copy(object_store_memory=allocation.store_bytes)
     by_block = {"batch_size": 1, "batch_format": "pyarrow"}
     task = {"work": replace(work, ranges=[])}
-    readers.limit(ranges.context, allocation.gpus_per_actor)
+    readers.follow_cluster(ranges.context, allocation.gpus_per_actor)
     reader = {**readers.options(nodes(), allocation.gpus_per_actor), "fn_kwargs": task}
     with warnings.catch_warnings():
         # Ray deprecates options that are no parameters of its maps; scheduling_strategy and max_task_retries are none.

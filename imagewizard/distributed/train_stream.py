@@ -58,7 +58,7 @@ def build(samples: StreamSamples, first_row: int, rows: int, gpus_per_worker: fl
         dataset = ray.data.from_items(tasks, override_num_blocks=len(tasks)).flat_map(
             load_task, fn_kwargs={"samples": samples}, **readers.options(nodes(), gpus_per_worker)
         )
-    readers.limit(dataset.context, gpus_per_worker)
+    readers.follow_cluster(dataset.context, gpus_per_worker)
     cluster.configure(dataset.context)
     return dataset
 

@@ -63,8 +63,8 @@ def test_an_actor_uses_the_gpus_of_one_node(nodes: Callable[..., None]) -> None:
     assert allocate(gpus_per_actor=2).actors == 1
     with pytest.raises(UserError, match=r"gpus_per_actor: 4 asked for, but the cluster has no node with more than 3"):
         allocate(gpus_per_actor=4)
-    nodes((1, 1))  # half of the core is for readers
-    assert allocate(gpus_per_actor=0.25).cpus_per_actor == 0.125
+    nodes((1, 1))
+    assert allocate(gpus_per_actor=0.25).cpus_per_actor == 0.25, "four have one core"
 
 
 def test_nodes_without_gpus_read_for_those_with_gpus(nodes: Callable[..., None]) -> None:

@@ -1,6 +1,6 @@
 """Readers run on the nodes that are for them, and as many as suit the cluster as it is."""
 
-from collections.abc import Callable
+from typing import Any
 
 import pytest
 from ray.data import DataContext
@@ -9,46 +9,63 @@ from ray.data._internal.execution.operators.task_pool_map_operator import TaskPo
 from imagewizard.distributed import allocation, readers
 from imagewizard.distributed.allocation import Node
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
-
 HEAD, CPU, GPU = Node("a", 0, 0), Node("b", 8, 0), Node("c", 8, 1)
 
 
-def test_a_head_without_cpus_is_left_alone() -> None:
-    found = readers.options([HEAD, CPU], gpus_per_actor=0.0)
-    assert found["label_selector"] == {"ray.io/node-id": "!in(a)"}
+def places(cluster: list[Node], gpus_per_actor: float) -> tuple[Any, Any]:
+    """What readers ask of a node, and what they are content with."""
+    found = readers.options(cluster, gpus_per_actor)
     assert found["num_cpus"] == 0, "or readers and actors would wait for each other"
-    assert "label_selector" not in readers.options([CPU], gpus_per_actor=0.0)
+    (fallback,) = found["fallback_strategy"]
+    return found["label_selector"].get("ray.io/node-id"), fallback["label_selector"].get("ray.io/node-id")
 
 
-def test_nodes_without_gpus_come_first_where_actors_have_gpus() -> None:
-    mixed = readers.options([HEAD, CPU, GPU], gpus_per_actor=1.0)
-    assert (mixed["scheduling_strategy"], mixed["num_cpus"]) == ("DEFAULT", 0.5)
-    assert readers.options([GPU, GPU], gpus_per_actor=1.0)["scheduling_strategy"] == "SPREAD"
+@pytest.mark.parametrize(
+    ("cluster", "gpus_per_actor", "expected"),
+    [
+        ([CPU], 0.0, (None, None)),
+        ([HEAD, CPU], 0.0, ("!in(a)", "!in(a)")),
+        ([HEAD, CPU, GPU], 1.0, ("!in(a,c)", "!in(a)")),
+        ([HEAD, CPU, GPU], 0.0, ("!in(a)", "!in(a)")),
+        ([HEAD, GPU], 1.0, ("!in(a)", "!in(a)")),
+        ([GPU], 1.0, (None, None)),
+    ],
+    ids=["one", "head", "mixed", "models-on-cpus", "gpus-alone", "one-gpu"],
+)
+def test_readers_leave_gpus_to_models_and_the_head_alone(
+    cluster: list[Node], gpus_per_actor: float, expected: tuple[str | None, str | None]
+) -> None:
+    assert places(cluster, gpus_per_actor) == expected
 
 
 class Reading(TaskPoolMapOperator):
     """Stands in for the chain's operator: one that has so many tasks."""
 
-    def __init__(self, tasks: int) -> None:
-        self._tasks = tasks
+    def __init__(self) -> None:
+        self.tasks = 0
+        self._ray_remote_args: dict[str, Any] = {}
 
     def num_active_tasks(self) -> int:
-        return self._tasks
+        return self.tasks
 
 
-def test_the_limit_follows_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    context, now = DataContext(), [0.0]
-    readers.limit(context, 0.0)
-    limit = readers.ReaderLimit(context, {}, None)  # type: ignore[arg-type]
+def test_number_and_places_follow_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, cluster, op, context = [0.0], [HEAD, CPU], Reading(), DataContext()
+    readers.follow_cluster(context, 0.0)
+    policy = readers.ReaderPolicy(context, {op: None}, None)  # type: ignore[arg-type,dict-item]
     monkeypatch.setattr(readers.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(allocation, "nodes", lambda: cluster)
 
-    def limit_of(nodes: list[Node], at: float) -> Callable[[int], bool]:
-        monkeypatch.setattr(allocation, "nodes", lambda: nodes)
-        now[0] = at
-        return lambda tasks: limit.can_add_input(Reading(tasks))
+    def most() -> int:
+        op.tasks = 0
+        while policy.can_add_input(op):
+            op.tasks += 1
+        return op.tasks
 
-    four = limit_of([CPU], at=0.0)
-    assert (four(3), four(4)) == (True, False)
-    eight = limit_of([CPU, CPU], at=2 * readers.FRESH_SECONDS)
-    assert (eight(7), eight(8)) == (True, False)
+    assert most() == 4
+    cluster.append(Node("d", 8, 0))
+    cluster.remove(HEAD)
+    assert most() == 4, "it does not look all the time"
+    now[0] += 2 * readers.FRESH_SECONDS
+    assert most() == 8
+    assert op._ray_remote_args["label_selector"] == {}

@@ -14,13 +14,16 @@ SCRIPT = Path(__file__).resolve().parents[2] / "cluster" / "local.py"
 class LocalCluster:
     """A running cluster; its lines are read, and commands are given to it."""
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        """Waits until all nodes have joined. Raises RuntimeError if the process ends before that."""
+    def __init__(self, process: "subprocess.Popen[str]", nodes: int) -> None:
+        """Waits until all `nodes` have joined. Raises RuntimeError if the process ends before that."""
         self.process = process
         self.lines: list[str] = []
         """What it has printed, in order."""
+        self.nodes: list[str] = []
+        """The names of the nodes that it has beside the head, in the order in which they joined."""
         while "RAY_API_SERVER_ADDRESS" not in self._read():
             pass
+        self.nodes += [f"node-{number + 1}" for number in range(nodes)]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -40,15 +43,18 @@ class LocalCluster:
 
     def add_node(self, cpus: int = 1, gpus: int = 0) -> str:
         """Returns the name of the new node, which has joined. The first nodes are called node-1, node-2, …"""
-        return self._ask(f"add {cpus} {gpus}", "has joined").split()[1]
+        self.nodes.append(self._ask(f"add {cpus} {gpus}", "has joined").split()[1])
+        return self.nodes[-1]
 
     def remove_node(self, name: str) -> None:
         """Stops a node as `ray stop` does."""
         self._ask(f"remove {name}", f"{name} has left")
+        self.nodes.remove(name)
 
     def kill_node(self, name: str) -> None:
         """Kills all processes of a node with -9, the raylet first."""
         self._ask(f"kill {name}", f"{name} is killed")
+        self.nodes.remove(name)
 
     def stop(self) -> int:
         """Stops it as SIGTERM does, and returns its exit code."""
@@ -88,7 +94,7 @@ def start(
         env=os.environ | environment,
     )
     try:
-        return LocalCluster(process)
+        return LocalCluster(process, nodes)
     except BaseException:
         process.terminate()
         raise

@@ -53,6 +53,8 @@ class FaultyS3:
         """Seconds that the server's Date is ahead of this machine's clock."""
         self.requests: Counter[str] = Counter()
         """Number of requests by method, failed ones included."""
+        self.reads: Counter[str] = Counter()
+        """Number of GET requests by bucket/key."""
         self.faults: Counter[str] = Counter()
         """How often slow_down, cut_off and denied occurred."""
         self.bucket = ""
@@ -82,6 +84,8 @@ class FaultyS3:
         """(the fault of this request or "", whether it is the upload that is cut off)."""
         with self._drawing:
             self.requests[method] += 1
+            if method == "GET":
+                self.reads[path] += 1
             draw, in_upload = self._random.random(), self._random.random() < 0.5
             fault = ""
             if self.denied is not None and re.search(self.denied, path):

@@ -12,12 +12,19 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def start(
-    words: Sequence[str], folder: Path, environment: Mapping[str, str], stderr: int = subprocess.STDOUT
+    words: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    stderr: int = subprocess.STDOUT,
+    module: str = "jobs",
 ) -> "subprocess.Popen[str]":
-    """Starts `imagewizard WORDS` in a folder, with an environment that names no cluster but that of `environment`."""
+    """Starts `imagewizard WORDS` in a folder, with an environment that names no cluster but that of `environment`.
+
+    module: what runs in the place of imagewizard.
+    """
     kept = {name: value for name, value in os.environ.items() if name not in _OTHERS}
     return subprocess.Popen(
-        [sys.executable, "-m", "jobs", *words],
+        [sys.executable, "-m", module, *words],
         cwd=folder,
         env=kept | {"PYTHONPATH": str(ROOT)} | environment,
         stdout=subprocess.PIPE,
