@@ -1,7 +1,16 @@
-"""The ways a job ends badly that are not bugs; `jobs` turns them into exit codes."""
+"""The ways a job ends badly that are not bugs, and the exit codes of commands, into which `jobs` turns them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+# Exit codes. They are part of the contract: others may depend on them.
+DONE = 0
+BROKE = 1
+WRONG_INPUT = 2
+TOO_MANY_FAILED = 3
+LOCKED = 4
+INTERRUPTED = 130
+TERMINATED = 143
 
 
 class UserError(Exception):

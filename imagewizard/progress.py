@@ -118,7 +118,8 @@ class Progress:
         if len(self._recent) < 2:
             return self.rate
         (since, before), (until, now) = self._recent[0], self._recent[-1]
-        return (now - before) / (until - since) if now > before and until > since else self.rate
+        # Blocks that commit together at first give no rate.
+        return (now - before) / (until - since) if now > before and until - since > 1.0 else self.rate
 
     def add(self, rows: int, failed: int) -> None:
         """Counts a committed block."""

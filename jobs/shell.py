@@ -9,19 +9,18 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from imagewizard.distributed import ray_job
+from imagewizard.errors import BROKE as BROKE
+from imagewizard.errors import DONE as DONE
+from imagewizard.errors import INTERRUPTED as INTERRUPTED
+from imagewizard.errors import LOCKED as LOCKED
+from imagewizard.errors import TERMINATED as TERMINATED
+from imagewizard.errors import TOO_MANY_FAILED as TOO_MANY_FAILED
+from imagewizard.errors import WRONG_INPUT as WRONG_INPUT
 from imagewizard.errors import JobError, RunLockedError, UserError
 from imagewizard.progress import Reporter
 
 if TYPE_CHECKING:  # it imports Ray
     from imagewizard.distributed.submitted_job import SubmittedJob
-
-DONE = 0
-BROKE = 1
-WRONG_INPUT = 2
-TOO_MANY_FAILED = 3
-LOCKED = 4
-INTERRUPTED = 130
-TERMINATED = 143
 
 
 def run(command: Callable[[list[str]], int], argv: list[str]) -> int:

@@ -14,10 +14,9 @@ from ray.job_submission import JobStatus
 from imagewizard.distributed.job_server import JobServer
 from imagewizard.distributed.ray_job import CONFIG_DIGEST
 from imagewizard.distributed.submission import Submission, check_id
-from imagewizard.errors import UserError, one_line
+from imagewizard.errors import BROKE, DONE, INTERRUPTED, LOCKED, TERMINATED, UserError, one_line
 from imagewizard.progress import Reporter, clock, silent
 
-BROKE, LOCKED, INTERRUPTED, TERMINATED = 1, 4, 130, 143
 # Another try may succeed where the driver broke, or where another driver, perhaps a dead one, holds the run. All other
 # codes are the user's doing, or an end.
 RETRIED = (BROKE, LOCKED)
@@ -164,7 +163,7 @@ def exit_code(info: JobDetails) -> int:
         return TERMINATED
     code = info.driver_exit_code
     if info.status == JobStatus.SUCCEEDED:
-        return 0
+        return DONE
     if code is None:
         return BROKE
     signalled = code if code >= 0 else 128 - code  # Popen gives -9 where a shell gives 137
