@@ -101,6 +101,10 @@ class StartError(Exception):
     """A node has not started; the text holds the end of what it printed."""
 
 
+class HeadLostError(StartError):
+    """The head has died while other nodes were starting."""
+
+
 class _Stopped(BaseException):
     """The cluster is to stop."""
 
@@ -203,7 +207,10 @@ class Cluster:
                 return
             self.kill(name)
             print(f"{name} has not started, attempt {attempt + 1} of {START_ATTEMPTS}", file=sys.stderr, flush=True)
-        raise StartError(f"{name} has not started. The end of its log:\n{log.read_text()[-2000:]}")
+        raise StartError(f"{name} has not started. The end of its log:\n{self._log(name)}")
+
+    def _log(self, name: str) -> str:
+        return (self._folder / f"{name}.log").read_text(errors="replace")[-2000:]
 
     def _joins(self, name: str) -> bool:
         """Waits until the node has joined; whether it has."""
@@ -211,6 +218,8 @@ class Cluster:
         while self._nodes[name].poll() is None and time.monotonic() < deadline:
             if self._end.poll(0):
                 raise _Stopped
+            if name != "head" and self._nodes["head"].poll() is not None:
+                raise HeadLostError(f"the head has died. The end of its log:\n{self._log('head')}")
             if name in self._alive() and self._address_file.exists():
                 return True
             time.sleep(0.2)
@@ -261,11 +270,7 @@ def keep(options: argparse.Namespace, commands: int) -> int:
     adopt_orphans()
     folder = Path(tempfile.mkdtemp(prefix="iw-", dir="/tmp"))  # short, and of this user alone
     try:
-        cluster = Cluster(folder, commands)
-        cluster.start_head()
-        for _ in range(options.nodes):
-            name = cluster.add(options.cpus_per_node, options.gpus_per_node)
-            print(f"{name} has joined", file=sys.stderr, flush=True)
+        cluster = _started(folder, options, commands)
         print(f"# GCS address, for resources.address: {cluster.gcs_address}")
         print("export RAY_AUTH_MODE=token")
         print(f"export RAY_AUTH_TOKEN_PATH={cluster.token_path}")
@@ -279,6 +284,27 @@ def keep(options: argparse.Namespace, commands: int) -> int:
     finally:
         kill_descendants()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _started(folder: Path, options: argparse.Namespace, commands: int) -> Cluster:
+    """A cluster whose nodes have joined. Raises StartError.
+
+    A head whose processes start slowly, on a busy machine, may die some seconds after it has answered: it is started
+    anew, with all nodes.
+    """
+    for attempt in range(START_ATTEMPTS):
+        (place := folder / str(attempt)).mkdir()
+        cluster = Cluster(place, commands)
+        try:
+            cluster.start_head()
+            for _ in range(options.nodes):
+                name = cluster.add(options.cpus_per_node, options.gpus_per_node)
+                print(f"{name} has joined", file=sys.stderr, flush=True)
+            return cluster
+        except HeadLostError as error:
+            print(error, file=sys.stderr, flush=True)
+            kill_descendants()
+    raise StartError(f"the head has died {START_ATTEMPTS} times")
 
 
 def _obey(cluster: Cluster, options: argparse.Namespace, commands: int) -> int:

@@ -1,6 +1,7 @@
 """python cluster/local.py: what it prints, who gets in, and that nothing of it is left, however it ends."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -124,3 +125,24 @@ def test_ctrl_c_and_sigterm_stop_it_even_while_it_starts(cluster: LocalCluster) 
     assert len(left_of(folder)) > 5  # the other cluster's
     assert cluster.stop() == 143
     wait_until_gone(folder)
+
+
+@pytest.mark.long
+def test_a_head_that_dies_while_nodes_start_is_started_anew() -> None:
+    process = subprocess.Popen([sys.executable, SCRIPT, "1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while len(starters := starts_of(process.pid)) < 2:
+        time.sleep(0.05)
+    os.kill(starters[0], signal.SIGKILL)
+    cluster = LocalCluster(process, 1)
+    try:
+        assert alive(cluster).keys() == {"head", "node-1"}
+    finally:
+        assert cluster.stop() == 143
+
+
+def starts_of(pid: int) -> list[int]:
+    """The pids of the `ray start` of each node below a process, the head's first."""
+    found = subprocess.run(["ps", "-e", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(maxsplit=2) for line in found.splitlines()]
+    keepers = {row[0] for row in rows if row[1] == str(pid)}
+    return sorted(int(row[0]) for row in rows if row[1] in keepers and "ray.scripts.scripts start" in row[2])
