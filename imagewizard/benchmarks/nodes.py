@@ -24,6 +24,7 @@ from imagewizard.bulk.block import Block
 from imagewizard.config.denoise import ActorConfig, DenoiseConfig
 from imagewizard.distributed import cluster, denoise_job, pipeline
 from imagewizard.progress import Printer
+from imagewizard.query.sql import records_of
 
 LOCAL_CLUSTER = Path(__file__).resolve().parents[2] / "cluster" / "local.py"
 
@@ -31,6 +32,9 @@ LOCAL_CLUSTER = Path(__file__).resolve().parents[2] / "cluster" / "local.py"
 IMAGES = 600
 SECONDS_PER_IMAGE = 0.1
 BLOCK_IMAGES = 10
+
+# The part of a job's blocks that is measured. Before it actors start, one after the other; after it some have no work.
+MIDDLE = (0.25, 0.9)
 
 
 def sleeping(seconds: float) -> type[pipeline.DenoiseActor]:
@@ -59,7 +63,7 @@ def write_images(folder: Path, count: int) -> str:
 
 
 def measure(nodes: int, images: int, seconds: float, address: str) -> float:
-    """Images a second of a job on a running cluster of so many nodes, from its first committed block on.
+    """Images a second of a job on a running cluster of so many nodes, in its middle part, where all actors work.
 
     images: for each node. address: of the cluster's GCS.
     """
@@ -71,10 +75,16 @@ def measure(nodes: int, images: int, seconds: float, address: str) -> float:
                 "resources": {"block_rows": BLOCK_IMAGES, "address": address},
             }
         )
-        session = denoise_job.execute(denoise_job.prepare(config), Printer(), cluster.start_quietly, sleeping(seconds))[
-            "session"
-        ]
-    return float(session["steady_rows_per_second"])
+        denoise_job.execute(denoise_job.prepare(config), Printer(), cluster.start_quietly, sleeping(seconds))
+        # The images of a block end together, and are neighbours by name.
+        blocks = f"CAST(left(image_id, 6) AS INTEGER) // {BLOCK_IMAGES}"
+        ends = records_of(
+            config.output, f"SELECT max(finished_at) AS time FROM attempts GROUP BY {blocks} ORDER BY time"
+        )
+    first, last = (round(share * (len(ends) - 1)) for share in MIDDLE)
+    times = [(end["time"] - ends[0]["time"]).total_seconds() for end in ends[first : last + 1]]
+    # The slope of a line through all, because blocks of several actors may end at once.
+    return BLOCK_IMAGES * float(np.polyfit(times, range(len(times)), 1)[0])
 
 
 @contextmanager

@@ -3,12 +3,21 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pytest
+import ray
 from PIL import Image
 from ray.exceptions import RayTaskError
 
-from imagewizard.distributed import train_fit
-from imagewizard.errors import UserError
+from imagewizard.config.train import TrainTask
+from imagewizard.distributed import allocation, train_fit
+from imagewizard.distributed.allocation import Node, TrainingAllocation
+from imagewizard.errors import JobError, UserError
+from imagewizard.storage.lease import Lease
+from tests.support.training_jobs import train_config
 from tests.support.training_runs import train_row, validation_row
+
+LOST = TrainingAllocation(least=2, most=2, threads_per_worker=1, cpus_per_worker=1.0, gpus_per_worker=0.0)
 
 
 def write(run: Path, *rows: dict) -> None:
@@ -43,3 +52,25 @@ def test_the_users_mistake_is_found_in_what_ray_wraps_it_in() -> None:
     except RuntimeError as error:
         assert train_fit._user_error(error) is mistake
     assert train_fit._user_error(ValueError("a bug")) is None
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_training_waits_until_there_are_enough_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, lines = ray.get_runtime_context().get_node_id(), []
+    config = train_config(tmp_path, tmp_path / "run", resources={"workers": 2})
+    task = TrainTask(config, images=1, validation=[], micro_batch_size=2, threads=1)
+    # Stands in for a cluster that has lost a node, and gets another one a little later.
+    sizes = iter([1.0, 1.0, 1.0])
+    monkeypatch.setattr(allocation, "nodes", lambda: [Node(here, next(sizes, 2.0), 0.0)])
+    monkeypatch.setattr(train_fit, "WAITING_SECONDS", 0.01)
+    with Lease(str(tmp_path / "run")) as lease:
+        attempts = train_fit.Attempts(task, pa.table({}), LOST, lease, lines.append)
+        assert attempts._allocate_anew().most == 2
+        assert (
+            lines
+            == ["waiting for a node; resources.workers: 2 asked for, but the cluster's 1 CPUs have room for 1"] * 2
+        )
+        monkeypatch.setattr(allocation, "nodes", lambda: [Node(here, 1.0, 0.0)])
+        monkeypatch.setattr(train_fit, "NODE_SECONDS", 0.02)
+        with pytest.raises(JobError, match=r"room for 1, since a node was lost; with workers=\[1,N\]"):
+            attempts._allocate_anew()
