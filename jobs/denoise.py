@@ -22,9 +22,10 @@ def main(argv: list[str]) -> int:
     )
     job = config.load(DenoiseConfig, path, overrides)
     # Importing Ray takes seconds: the config is checked before.
-    from imagewizard.distributed import cluster, denoise_job
+    from imagewizard.distributed import cluster, denoise_job, ray_job
 
-    plan = denoise_job.prepare(job)
+    with ray_job.naming_the_node():
+        plan = denoise_job.prepare(job)
     print(plan, flush=True)
     if dry_run:
         return shell.DONE

@@ -53,7 +53,7 @@ class Package:
 
     def __str__(self) -> str:
         number = f"{len(self.files)} file{'s' if len(self.files) != 1 else ''}"
-        return f"{self.folder}: {number}, {self.size / 1e6:.1f} MB, without data, runs and what .gitignore names"
+        return f"{self.folder}: {number}, {_size(self.size)}, without data, runs and what .gitignore names"
 
 
 def collect(folder: Path) -> Package:
@@ -73,13 +73,17 @@ def collect(folder: Path) -> Package:
         size += (length := path.stat().st_size)
         parts[name.partition("/")[0]] += length
         if size > MAX_BYTES or len(files) > MAX_FILES:
-            largest = ", ".join(f"{part} {total / 1e6:.1f} MB" for part, total in parts.most_common(3))
+            largest = ", ".join(f"{part} {_size(total)}" for part, total in parts.most_common(3))
             raise UserError(
                 f"{root} holds more than {MAX_FILES:,} files or {MAX_BYTES / 1e6:.0f} MB, too much to send ({largest} "
                 "among it)",
                 "submit from a folder that holds your configs and code alone, or name the rest in its .rayignore",
             )
     return Package(root, tuple(files), size)
+
+
+def _size(number: int) -> str:
+    return f"{number / 1e6:.1f} MB" if number >= 1e6 else f"{number / 1e3:.1f} kB"
 
 
 Ignores = list[tuple[Path, GitIgnoreSpec]]

@@ -2,6 +2,9 @@
 
 import json
 import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from imagewizard import __version__
@@ -16,6 +19,18 @@ OUTPUT = "imagewizard_output"
 def description() -> dict[str, Any]:
     """The runtime environment and the metadata of the job that this process drives; {} if Ray has not started it."""
     return dict(json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}"))
+
+
+@contextmanager
+def naming_the_node() -> Iterator[None]:
+    """Adds to a UserError about a file where the driver of a submitted job runs, which its user may not know."""
+    try:
+        yield
+    except UserError as error:
+        if not description() or error.key is None:
+            raise
+        what = f"{error.what} (on node {socket.gethostname()}, where the driver runs)"
+        raise UserError(what, error.fix, error.key) from None
 
 
 def check_version() -> None:

@@ -26,7 +26,7 @@ def test_versions_environments_data_runs_and_secrets_stay_at_home(tmp_path: Path
     sent = package.collect(tmp_path)
     assert sent.files == ("code/a.py", "code/data/table.csv", "my.yaml", "notes/runs/b.txt")
     assert sent.size == 12
-    assert str(sent) == f"{tmp_path}: 4 files, 0.0 MB, without data, runs and what .gitignore names"
+    assert str(sent) == f"{tmp_path}: 4 files, 0.0 kB, without data, runs and what .gitignore names"
 
 
 def test_ignore_files_count_from_where_they_lie(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_an_absurd_folder_is_refused_and_names_what_is_large(
     write(tmp_path, "a/1", "a/2", "a/3")
     assert len(package.collect(tmp_path).files) == 3
     write(tmp_path, "z/large", size=40)
-    with pytest.raises(UserError, match=rf"^{tmp_path} holds more than .* too much to send \(z 0.0 MB, a 0.0 MB"):
+    with pytest.raises(UserError, match=rf"^{tmp_path} holds more than .* too much to send \(z 0.0 kB, a 0.0 kB"):
         package.collect(tmp_path)
 
 

@@ -30,3 +30,13 @@ def test_another_version_is_refused_before_its_config_is_read(
     monkeypatch.setenv(VARIABLE, json.dumps({"metadata": {"someone": "else's"}}))
     with pytest.raises(UserError, match=r"is required|must be"):
         command.main(["input.of=another-version"])
+
+
+def test_a_submitted_jobs_error_about_a_file_names_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    with pytest.raises(UserError, match=r"^input: /x is not there; mend it$"), ray_job.naming_the_node():
+        raise UserError("/x is not there", "mend it", "input")
+    monkeypatch.setenv(VARIABLE, '{"metadata": {}}')
+    with pytest.raises(UserError, match=r"^input: /x is not there \(on node \S+, where the driver runs\); mend it$"):
+        with ray_job.naming_the_node():
+            raise UserError("/x is not there", "mend it", "input")

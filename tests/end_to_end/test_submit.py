@@ -49,7 +49,7 @@ def test_a_job_from_its_submission_to_its_rows(
     submit = ["submit", "denoise", *words, "--submission-id", "first"]
     code, output = user(token_cluster, here, *submit, MY_OPTION="not-shown", AWS_SECRET_ACCESS_KEY="my-secret")
     assert code == 0, output
-    assert f"sends    {here}: 1 file, 0.0 MB" in output
+    assert f"sends    {here}: 1 file, 0.0 kB" in output
     assert "job      first\n" in output and "3/3 images  0 failed" in output and "3 ok, 0 failed" in output
     assert "not-shown" not in output
     rows = records_of(f"{tmp_path}/run", "FROM results")
@@ -82,7 +82,8 @@ def test_a_users_mistake_on_the_cluster_is_its_one_line_and_2(token_cluster: Loc
     words = ["input=/nowhere", f"output={here}/run"]
     code, output = user(token_cluster, here, "submit", "denoise", "my.yaml", *words)
     assert code == 2
-    assert "error: input: /nowhere does not exist" in output and "Traceback" not in output
+    assert f"error: input: /nowhere does not exist (on node {socket.gethostname()}, where the driver runs)" in output
+    assert "Traceback" not in output
     assert not (here / "run").exists()
 
 

@@ -43,6 +43,6 @@ def test_a_dry_run_sends_nothing(here: Path, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out.splitlines() == [
         "cluster  http://127.0.0.1:1",
         "runs     python -m jobs.denoise my.yaml input=/in output=/o submit.cpus=2",
-        f"sends    {here}: 1 file, 0.0 MB, without data, runs and what .gitignore names",
+        f"sends    {here}: 1 file, 0.0 kB, without data, runs and what .gitignore names",
         "reserves 2 CPU",
     ]
