@@ -37,6 +37,6 @@ def test_a_submitted_jobs_error_about_a_file_names_the_node(monkeypatch: pytest.
     with pytest.raises(UserError, match=r"^input: /x is not there; mend it$"), ray_job.naming_the_node():
         raise UserError("/x is not there", "mend it", "input")
     monkeypatch.setenv(VARIABLE, '{"metadata": {}}')
-    with pytest.raises(UserError, match=r"^input: /x is not there \(on node \S+, where the driver runs\); mend it$"):
-        with ray_job.naming_the_node():
-            raise UserError("/x is not there", "mend it", "input")
+    complaint = r"^input: /x is not there \(on node \S+, where the driver runs\); mend it$"
+    with pytest.raises(UserError, match=complaint), ray_job.naming_the_node():
+        raise UserError("/x is not there", "mend it", "input")
