@@ -21,7 +21,7 @@ def test_versions_environments_data_runs_and_secrets_stay_at_home(tmp_path: Path
     write(
         tmp_path, ".git/config", ".venv/bin/python", "data/a.png", "runs/x/results/0.parquet", "code/__pycache__/a.pyc"
     )
-    write(tmp_path, ".env", ".env.local", "keys/id.pem", ".aws/credentials", "code/.mypy_cache/x")
+    write(tmp_path, ".env", ".env.local", ".netrc", "keys/id.pem", ".aws/credentials", "code/.mypy_cache/x")
     write(tmp_path, "elsewhere/run/job.yaml", "elsewhere/run/results/0.parquet")
     sent = package.collect(tmp_path)
     assert sent.files == ("code/a.py", "code/data/table.csv", "my.yaml", "notes/runs/b.txt")
