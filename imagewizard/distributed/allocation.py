@@ -1,6 +1,7 @@
 """What a job gets of a Ray cluster: how many actors or workers, and how much each."""
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -49,6 +50,10 @@ def notice_losses() -> None:
         for node in nodes()
     ]
     ray.wait(asked, num_returns=len(asked), timeout=LOSS_SECONDS)
+    # Ray Train asks this actor what there is. It looks every 20 s, and what it has missed costs workers a minute.
+    with suppress(ValueError):  # there is none yet
+        coordinator = ray.get_actor("AutoscalingCoordinator", namespace="AutoscalingCoordinator")
+        ray.get(coordinator.get_reserved_resources.remote("imagewizard", recompute=True), timeout=LOSS_SECONDS)
 
 
 @ray.remote(num_cpus=0, max_retries=0)
