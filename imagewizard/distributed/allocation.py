@@ -50,8 +50,14 @@ def notice_losses() -> None:
         for node in nodes()
     ]
     ray.wait(asked, num_returns=len(asked), timeout=LOSS_SECONDS)
-    # Ray Train asks this actor what there is. It looks every 20 s, and what it has missed costs workers a minute.
-    with suppress(ValueError):  # there is none yet
+
+
+def tell_ray_train() -> None:
+    """Has the actor that Ray Train asks for resources look at the cluster now.
+
+    It looks every 20 s. Workers that are to start on a node that has been lost since then wait for it for a minute.
+    """
+    with suppress(ValueError):  # there is no such actor yet
         coordinator = ray.get_actor("AutoscalingCoordinator", namespace="AutoscalingCoordinator")
         ray.get(coordinator.get_reserved_resources.remote("imagewizard", recompute=True), timeout=LOSS_SECONDS)
 

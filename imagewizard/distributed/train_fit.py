@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from imagewizard import storage
 from imagewizard.config.train import TrainTask
 from imagewizard.distributed import train_stream
-from imagewizard.distributed.allocation import TrainingAllocation, allocate_training, notice_losses
+from imagewizard.distributed.allocation import TrainingAllocation, allocate_training, notice_losses, tell_ray_train
 from imagewizard.distributed.telemetry import Telemetry
 from imagewizard.errors import JobError, UserError, one_line
 from imagewizard.progress import Reporter, clock
@@ -95,6 +95,7 @@ class Attempts:
     def _fit(self) -> WorkerGroupError | None:
         """Runs one fit of Ray Train and reports its progress. Returns the error of a worker that died, which ends the
         whole worker group; None if all finished."""
+        tell_ray_train()
         # The fit runs in its own Ray task. In the driver's main thread Ray would handle Ctrl-C itself and exit with
         # success; in another thread the program would sometimes exit with code 1.
         # On this node, because another one may be lost, with Ray Train's controller, which lives where the task does.
