@@ -1,5 +1,6 @@
 """What a driver tells Ray's metrics endpoints, for Prometheus and Ray's dashboard (docs/monitoring.md)."""
 
+import urllib.parse
 from types import TracebackType
 from typing import Self
 
@@ -28,7 +29,7 @@ class Telemetry:
     """
 
     def __init__(self, run: str, kind: Kind) -> None:
-        tags = {"run": storage.absolute(run), "kind": kind}
+        tags = {"run": _ascii(storage.absolute(run)), "kind": kind}
         self._metrics = {
             name: metric(name, meaning, tuple(tags)).set_default_tags(tags)
             for name, (metric, kinds, meaning) in METRICS.items()
@@ -51,3 +52,8 @@ class Telemetry:
         for name, number in numbers.items():
             if number:
                 self._metrics[f"imagewizard_{name}"].inc(number)
+
+
+def _ascii(address: str) -> str:
+    """The address with all but ASCII as in a URL (é: %C3%A9). Ray takes nothing else, and fails where a tag is used."""
+    return "".join(each if each.isascii() else urllib.parse.quote(each, errors="surrogateescape") for each in address)

@@ -32,7 +32,7 @@ def test_the_page_lists_all_metrics() -> None:
 def test_a_denoise_jobs_metrics_are_served(tmp_path: Path) -> None:
     write_photos(tmp_path / "in", 4, 32)
     write_broken_files(tmp_path / "in" / "broken", 2)
-    words = [f"input={tmp_path}/in", f"output={tmp_path}/run", "resources.actors=1"]
+    words = [f"input={tmp_path}/in", f"output={tmp_path}/rün", "resources.actors=1"]
     denoise_job.execute(denoise_job.prepare(config.load(DenoiseConfig, None, words)), actor=StandInActor)
     expected = {
         "ray_imagewizard_rows_total": 6.0,
@@ -40,4 +40,4 @@ def test_a_denoise_jobs_metrics_are_served(tmp_path: Path) -> None:
         "ray_imagewizard_pending_rows": 0.0,
         "ray_imagewizard_images_per_second": 0.0,
     }
-    assert metrics_endpoint.wait_for(f"{tmp_path}/run", expected) == expected
+    assert metrics_endpoint.wait_for(f"{tmp_path}/r%C3%BCn", expected) == expected
