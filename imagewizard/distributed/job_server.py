@@ -171,10 +171,16 @@ class JobServer:
         return sorted((job for job in found if job.submission_id), key=lambda job: job.start_time or 0)
 
     def logs(self, submission_id: str) -> str:
-        """All that a job has printed; "" while it has no driver."""
+        """All that a job has printed; "" while it has no driver. Also raises JobError if its driver's node is lost."""
         if self.get(submission_id).driver_agent_http_address is None:
             return ""
-        return self._patiently(lambda: self.client.get_job_logs(submission_id))
+        try:
+            return str(self._patiently(lambda: self.client.get_job_logs(submission_id)))
+        except JobError:
+            self.get(submission_id)  # raises another one if it is the cluster that is lost
+            raise JobError(
+                f"the log of {submission_id} cannot be read; it lies on the node of its driver, which may be lost"
+            ) from None
 
     def stop(self, submission_id: str) -> bool:
         """Asks a job to stop; False if it has ended already."""

@@ -14,6 +14,7 @@ from imagewizard.errors import UserError
 VERSION = "imagewizard_version"
 CONFIG_DIGEST = "imagewizard_config"
 OUTPUT = "imagewizard_output"
+TRY_OF = "imagewizard_try_of"
 
 
 def description() -> dict[str, Any]:

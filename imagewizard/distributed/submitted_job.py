@@ -12,9 +12,9 @@ from ray.dashboard.modules.job.pydantic_models import JobDetails
 from ray.job_submission import JobStatus
 
 from imagewizard.distributed.job_server import JobServer
-from imagewizard.distributed.ray_job import CONFIG_DIGEST
+from imagewizard.distributed.ray_job import CONFIG_DIGEST, TRY_OF
 from imagewizard.distributed.submission import Submission, check_id
-from imagewizard.errors import BROKE, DONE, INTERRUPTED, LOCKED, TERMINATED, UserError, one_line
+from imagewizard.errors import BROKE, DONE, INTERRUPTED, LOCKED, TERMINATED, JobError, UserError, one_line
 from imagewizard.progress import Reporter, clock, silent
 
 # Another try may succeed where the driver broke, or where another driver, perhaps a dead one, holds the run. All other
@@ -74,7 +74,7 @@ class SubmittedJob:
                 "give another id, or none",
                 "--submission-id",
             )
-        while self._server.find(f"{self.id}-{self._try + 1}") is not None:
+        while self._is_try(f"{self.id}-{self._try + 1}"):
             self._try += 1
 
     def status(self) -> str:
@@ -98,7 +98,7 @@ class SubmittedJob:
             info = self._follow(report)
             code = exit_code(info)
             if info.driver_exit_code is None and info.status == JobStatus.FAILED:
-                report(f"the driver left no exit code: {one_line(info.message or info.error_type)[-500:]}")
+                report(f"the driver left no exit code: {_last_line(info.message or info.error_type or '')}")
             if code not in RETRIED or self._try > self._retries or self._submission is None:
                 return code
             pause = LOCKED_SECONDS if code == LOCKED else RETRY_SECONDS
@@ -106,13 +106,21 @@ class SubmittedJob:
             report(f"{self.current_id} ended with exit code {code}; {which} in {pause:g} s")
             time.sleep(pause)
             self._try += 1
-            self._send()
+            if not self._send() and not self._is_try(self.current_id):
+                raise UserError(f"{self.current_id} is the id of another job", "give another id", "--submission-id")
 
     def _send(self) -> bool:
         assert self._submission is not None
         with self._submission.write_archive() as folder:
             arguments = self._submission.arguments(Path(folder) / "package.zip")
+            if self._try > 1:
+                arguments["metadata"] |= {TRY_OF: self.id}
             return self._server.submit(submission_id=self.current_id, **arguments)
+
+    def _is_try(self, submission_id: str) -> bool:
+        """Whether there is a job of this id that is a try of this one: people call their jobs a and a-2 too."""
+        found = self._server.find(submission_id)
+        return found is not None and (found.metadata or {}).get(TRY_OF) == self.id
 
     def _follow(self, report: Reporter) -> JobDetails:
         """Reports the log of the current try until it ends; also, every PENDING_SECONDS, why it does not start."""
@@ -126,7 +134,11 @@ class SubmittedJob:
             asked = time.monotonic()
             info = self._server.get(self.current_id)
             if info.status.is_terminal():
-                for line in tail.rest(self.logs()):
+                try:
+                    log, trouble = self.logs(), ""
+                except JobError as error:  # how the job has ended is known all the same
+                    log, trouble = "", str(error)
+                for line in (*tail.rest(log), *filter(None, [trouble])):
                     report(line)
                 return info
             if info.status == JobStatus.PENDING and time.monotonic() - told > PENDING_SECONDS:
@@ -168,6 +180,12 @@ def exit_code(info: JobDetails) -> int:
         return BROKE
     signalled = code if code >= 0 else 128 - code  # Popen gives -9 where a shell gives 137
     return BROKE if signalled > 128 and signalled not in (INTERRUPTED, TERMINATED) else signalled
+
+
+def _last_line(text: str) -> str:
+    """What a traceback, or the output of an installer, comes to."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return one_line(lines[-1])[-500:] if lines else "the cluster does not say why"
 
 
 class _Tail:

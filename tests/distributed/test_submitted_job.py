@@ -17,7 +17,7 @@ from imagewizard.config.denoise import DenoiseConfig
 from imagewizard.distributed import submission, submitted_job
 from imagewizard.distributed.job_server import Address
 from imagewizard.distributed.submitted_job import SubmittedJob, exit_code
-from imagewizard.errors import UserError
+from imagewizard.errors import JobError, UserError
 
 
 def details(status: str, code: int | None = None, **more: Any) -> JobDetails:
@@ -132,6 +132,42 @@ def test_a_known_id_attaches_to_its_latest_try_and_goes_on_counting(pauses: list
     assert more.wait() == 0 and list(server.jobs) == ["id", "id-2", "id-3"]
     with pytest.raises(UserError, match=r"^--submission-id: id is the id of a job with other settings"):
         job(server, "seed=1").start()
+
+
+def test_another_job_whose_id_looks_like_a_try_is_left_alone(pauses: list[float]) -> None:
+    server = StandInServer([1])
+    server.jobs["id-2"] = details("RUNNING", metadata=job(server, "seed=1")._submission.metadata)
+    first = job(server, retries=1)
+    first.start()
+    again = job(server, retries=1)
+    assert not again.start() and again.current_id == "id"
+    with pytest.raises(UserError, match=r"^--submission-id: id-2 is the id of another job"):
+        first.wait()
+
+
+def test_a_driver_whose_node_is_lost_with_its_log_is_sent_again(
+    monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
+    server = StandInServer([None, 0])
+    handle, lines = job(server, retries=1), []
+    handle.start()
+    server.jobs["id"] = details("FAILED", message="Traceback:\n  somewhere\nthe node has died\n")
+    logs = server.logs
+
+    def unreadable(submission_id: str) -> str:
+        if submission_id == "id":
+            raise JobError("its log cannot be read")
+        return logs(submission_id)
+
+    monkeypatch.setattr(server, "logs", unreadable)
+    assert handle.wait(lines.append) == 0
+    assert lines == [
+        "log of id",
+        "its log cannot be read",
+        "the driver left no exit code: the node has died",
+        "id ended with exit code 1; try 2 of 2 in 5 s",
+        "log of id-2",
+    ]
 
 
 @pytest.mark.parametrize(
