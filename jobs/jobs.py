@@ -6,6 +6,7 @@ import sys
 import time
 from datetime import datetime
 
+from imagewizard.errors import one_line
 from jobs import shell
 
 _COLUMNS = ("id", "status", "code", "began", "took", "runs")
@@ -55,8 +56,10 @@ def main(argv: list[str]) -> int:
 
 
 def _print_table(rows: list[tuple[str, ...]]) -> None:
-    widths = [max(map(len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
-    for row in (_COLUMNS, *rows):
+    # Anyone's job may run anything, a script of several lines for example.
+    lines = [_COLUMNS, *(tuple(map(one_line, row)) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for row in lines:
         print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 

@@ -9,7 +9,6 @@ ELSEWHERE = {
     "imagewizard/distributed/train_worker.py": "runs in Ray Train's workers only: tests/distributed/test_train_job.py",
     "imagewizard/training/__main__.py": "runs as a process of its own: tests/training/test_run.py",
     "jobs/__main__.py": "tests/jobs/test_main.py",
-    "jobs/jobs.py": "tests/distributed/test_job_server.py, tests/end_to_end/test_submit.py",
     "jobs/logs.py": "tests/end_to_end/test_submit.py",
     "jobs/stop.py": "tests/end_to_end/test_submit.py",
 }
