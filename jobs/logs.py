@@ -23,7 +23,8 @@ def main(argv: list[str]) -> int:
     job = SubmittedJob(job_server.JobServer(job_server.find_address(arguments.address)), arguments.id)
     job.attach()
     if arguments.follow:
-        return shell.follow(job, arguments.address, Printer())
+        with shell.following(job, arguments.address):
+            return job.wait(Printer())
     print(job.logs(), end="")
     return shell.DONE
 

@@ -4,7 +4,8 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,6 @@ from imagewizard.errors import TERMINATED as TERMINATED
 from imagewizard.errors import TOO_MANY_FAILED as TOO_MANY_FAILED
 from imagewizard.errors import WRONG_INPUT as WRONG_INPUT
 from imagewizard.errors import JobError, RunLockedError, UserError
-from imagewizard.progress import Reporter
 
 if TYPE_CHECKING:  # it imports Ray
     from imagewizard.distributed.submitted_job import SubmittedJob
@@ -47,8 +47,13 @@ def run(command: Callable[[list[str]], int], argv: list[str]) -> int:
         )
         return stop.code
     except BrokenPipeError:  # the reader of our output (`head`, for example) has ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return DONE
+
+
+def _drop_output() -> None:
+    """Lets Python end without a complaint on what nobody reads."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Stop:
@@ -92,12 +97,18 @@ def add_address(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def follow(job: "SubmittedJob", address: str | None, report: Reporter) -> int:
-    """Follows a submitted job to its end and returns its exit code. Ctrl-C leaves it running and says how to return."""
+@contextmanager
+def following(job: "SubmittedJob", address: str | None) -> Iterator[None]:
+    """A context in which Ctrl-C, and the end of the log's reader, leave a submitted job alone and say how to return."""
     try:
-        return job.wait(report)
+        yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"left {job.current_id} as it is\n{job_hints(job.id, address)}") from None
+    except BrokenPipeError:  # success would be a lie: the job has not ended
+        _drop_output()
+        raise JobError(
+            f"nobody reads the log any more; left {job.current_id} as it is\n{job_hints(job.id, address)}"
+        ) from None
 
 
 def job_hints(submission_id: str, address: str | None) -> str:

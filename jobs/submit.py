@@ -41,7 +41,8 @@ def main(argv: list[str]) -> int:
     from imagewizard.distributed import job_server, submission
 
     submitted = submission.prepare(arguments.command, *config.split_words(arguments.words), Path.cwd())
-    submission_id = arguments.submission_id or submission.new_id(arguments.command)
+    given = arguments.submission_id  # an empty one is a mistake, perhaps of a script
+    submission_id = submission.new_id(arguments.command) if given is None else given
     submission.check_id(submission_id)
     address = job_server.find_address(arguments.address)
     print(f"cluster  {address}\n{submitted}", flush=True)
@@ -52,11 +53,12 @@ def main(argv: list[str]) -> int:
     report = Printer()
     job = SubmittedJob(job_server.JobServer(address, report), submission_id, submitted, arguments.retries)
     new = job.start()
-    report(f"job      {job.current_id}{'' if new else ' (attached)'}")
-    if arguments.detach:
-        print(shell.job_hints(job.id, arguments.address))
+    with shell.following(job, arguments.address):
+        report(f"job      {job.current_id}{'' if new else ' (attached)'}")
+        if not arguments.detach:
+            return job.wait(report)
+        print(shell.job_hints(job.id, arguments.address), flush=True)
         return shell.DONE
-    return shell.follow(job, arguments.address, report)
 
 
 if __name__ == "__main__":

@@ -133,8 +133,7 @@ def submit(
     from imagewizard.distributed.submitted_job import SubmittedJob
 
     sent = submission.of_config(job)
-    handle = SubmittedJob(
-        JobServer(find_address(address), reporter), submission_id or submission.new_id(sent.command), sent, retries
-    )
+    new_id = submission.new_id(sent.command) if submission_id is None else submission_id
+    handle = SubmittedJob(JobServer(find_address(address), reporter), new_id, sent, retries)
     handle.start()
     return handle

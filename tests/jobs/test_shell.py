@@ -113,6 +113,33 @@ def test_a_command_that_waits_for_storage_ends_by_sigterm() -> None:
     assert err == "stopped; what is committed stays, and the same command goes on from there\n"
 
 
+FOLLOWING = """
+import types
+from jobs import shell
+job = types.SimpleNamespace(id="a", current_id="a-2")
+def follow(argv):
+    with shell.following(job, None):
+        while True:
+            print("a line", flush=True)
+shell.sys.exit(shell.run(follow, []))
+"""
+
+
+def test_the_end_of_a_logs_reader_is_no_success_of_the_job() -> None:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", FOLLOWING], text=True, **pipes) as command:
+        assert command.stdout is not None and command.stderr is not None
+        command.stdout.readline()
+        command.stdout.close()
+        told = command.stderr.read()
+    assert command.returncode == 1
+    assert told.splitlines() == [
+        "error: nobody reads the log any more; left a-2 as it is",
+        "to follow it: imagewizard logs --follow a",
+        "to stop it:   imagewizard stop a",
+    ]
+
+
 def test_a_bug_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         shell.run(lambda argv: 1 // 0, [])

@@ -26,6 +26,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["denoise", "input=/in", "output=/o", "nosie=1", *NOWHERE], "error: nosie: unknown key; did you mean noise?"),
         (["query", "input=/in", *NOWHERE], "error: 'query' cannot be submitted; give one of denoise, train"),
         (["denoise", "input=/in", "output=/o", "--submission-id", "a/b"], "error: --submission-id: 'a/b' is no id"),
+        (["denoise", "input=/in", "output=/o", "--submission-id", ""], "error: --submission-id: '' is no id"),
+        (["denoise", "input=/in", "output=/o", "--address", ""], "error: --address: the address is empty"),
         (["denoise", "input=/in", "output=/o"], "error: --address: no cluster is named; give --address"),
         (["denoise", "--retries", "1", "--detach"], "error: --retries: whoever submits a job retries it"),
         (["denoise", "--retries", "-1"], "error: --retries: -1 is no number of retries"),
