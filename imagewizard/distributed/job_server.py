@@ -16,7 +16,6 @@ from ray.dashboard.modules.job.pydantic_models import JobDetails
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
-from imagewizard.config.submit import holds_password
 from imagewizard.errors import JobError, UserError, one_line
 from imagewizard.progress import Reporter, silent
 
@@ -37,6 +36,11 @@ _TALKATIVE = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.
 # A server that has answered before may be silent for so long: a head restarts, a network breaks.
 LOST_SECONDS = 30.0
 
+_DASHBOARD = "give the address of the cluster's dashboard, as http://HEAD:8265"
+_AUTHENTICATE = (
+    "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE (or RAY_AUTH_TOKEN) as the cluster's owner tells you"
+)
+
 
 @dataclass(frozen=True)
 class Address:
@@ -52,10 +56,12 @@ class Address:
 
 def find_address(given: str | None) -> Address:
     """`given`, else RAY_API_SERVER_ADDRESS, else RAY_ADDRESS. Raises UserError if there is none."""
+    if given == "":  # a variable that a script has not set, perhaps; the job would go to another cluster
+        raise UserError("the address is empty", "give http://HEAD:8265, or leave the option out", "--address")
     named = [(given, "--address"), *((os.environ.get(name), name) for name in VARIABLES)]
     for text, source in named:
         if text:
-            if holds_password(text):
+            if "@" in text:
                 raise UserError("the address holds a password", "give the token in RAY_AUTH_TOKEN_PATH", source)
             return Address(text.rstrip("/"), source)
     raise UserError(
@@ -101,15 +107,17 @@ class JobServer:
                 reason, patience = one_line(error), CONNECT_SECONDS
             except requests.HTTPError as error:  # its parts start one after the other
                 reason, patience = one_line(error), START_SECONDS
+            except requests.exceptions.InvalidHeader:  # its text holds the token
+                raise UserError("the token holds a line break, or begins with a space", _AUTHENTICATE) from None
             except (requests.RequestException, RuntimeError, KeyError, ValueError) as error:
                 raise UserError(
-                    f"what answers at {self.address} is no Ray dashboard ({one_line(error)[:200]})",
-                    "give the address of the cluster's dashboard, as http://HEAD:8265",
+                    f"what answers at {self.address.text} is no Ray dashboard ({one_line(error)[:200]})",
+                    _DASHBOARD,
                     self.address.source,
                 ) from None
             if time.monotonic() - started > patience:
                 raise UserError(
-                    f"no Ray cluster answers at {self.address} ({reason[:200]})",
+                    f"no Ray cluster answers at {self.address.text} ({reason[:200]})",
                     "start one (`python cluster/local.py 2`), or correct the address of its dashboard",
                     self.address.source,
                 )
@@ -226,12 +234,11 @@ def _without_variables() -> Iterator[None]:
 def _refused(address: Address, error: AuthenticationError) -> UserError:
     """The server's refusal, or Ray's own complaint about our token, as one line."""
     text = str(error)
-    fix = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE (or RAY_AUTH_TOKEN) as the cluster's owner tells you"
     if text.startswith("Authentication required"):
-        return UserError(f"the cluster at {address} asks for a token, and none was sent", fix, address.source)
+        return UserError(f"the cluster at {address} asks for a token, and none was sent", _AUTHENTICATE)
     if text.startswith("Authentication failed"):
-        return UserError(f"the cluster at {address} refuses the token: it is another cluster's", fix, address.source)
-    return UserError(one_line(text.partition(". Ensure")[0]), fix, "RAY_AUTH_MODE=token")
+        return UserError(f"the cluster at {address} refuses the token: it is another cluster's", _AUTHENTICATE)
+    return UserError(one_line(text.partition(". Ensure")[0]), _AUTHENTICATE, "RAY_AUTH_MODE=token")
 
 
 def _last_line(error: Exception) -> str:
@@ -246,9 +253,7 @@ def _url(address: Address) -> str:
     if scheme in ("http", "https") and separator:
         return address.text
     if separator:
-        raise UserError(
-            f"{address} cannot take jobs", "give the address of the dashboard, as http://HEAD:8265", address.source
-        )
+        raise UserError(f"{address.text} cannot take jobs", _DASHBOARD, address.source)
     if _answers(url := f"http://{address.text}"):
         return url
     return _url_of_gcs(address)
@@ -295,7 +300,7 @@ def _url_of_gcs(address: Address) -> str:
         if "token: " in asked.stderr:
             raise _refused(address, AuthenticationError(asked.stderr.partition("token: ")[2]))
     raise UserError(
-        f"no Ray cluster answers at {address} ({one_line(reason)[:200]})",
-        "give the address of the dashboard, as http://HEAD:8265",
+        f"no Ray cluster answers at {address.text} ({one_line(reason)[:200]})",
+        _DASHBOARD,
         address.source,
     )

@@ -61,9 +61,12 @@ def test_the_address_is_the_given_one_else_that_of_the_variables(monkeypatch: py
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://b/")
     assert str(find_address(None)) == "http://b (from RAY_API_SERVER_ADDRESS)"
     assert str(find_address("http://a")) == "http://a"
-    with pytest.raises(UserError, match="holds a password") as error:
-        find_address("http://me:pw@a")
-    assert "pw" not in str(error.value)
+    for address in ("http://me:pw@a", "me:pw@a:8265"):
+        with pytest.raises(UserError, match="holds a password") as error:
+            find_address(address)
+        assert "pw" not in str(error.value)
+    with pytest.raises(UserError, match=r"^--address: the address is empty"):
+        find_address("")
 
 
 def test_the_variables_do_not_override_the_address(
@@ -75,7 +78,7 @@ def test_the_variables_do_not_override_the_address(
     assert not elsewhere.calls
     code, output = jobs(tmp_path, **token(token_cluster), **others)
     assert code == 2 and elsewhere.calls
-    assert f"what answers at {url(elsewhere)} (from RAY_API_SERVER_ADDRESS) is no Ray dashboard" in output
+    assert f"error: RAY_API_SERVER_ADDRESS: what answers at {url(elsewhere)} is no Ray dashboard" in output
     others["RAY_API_SERVER_ADDRESS"] = token_cluster.address
     assert jobs(tmp_path, **token(token_cluster), **others)[0] == 0
 
@@ -102,17 +105,18 @@ def test_a_request_without_the_token_is_refused(token_cluster: LocalCluster) -> 
     [
         ({}, "asks for a token, and none was sent; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE"),
         ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}, "refuses the token: it is another cluster's; set"),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "my\nsecret"}, "the token holds a line break"),
         ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "/nowhere/token"}, "/nowhere/token; set RAY_AUTH_MODE"),
         ({"RAY_AUTH_MODE": "token", "HOME": "/nowhere"}, "couldn't find an authentication token"),
     ],
-    ids=["none", "wrong", "no file", "nothing set"],
+    ids=["none", "wrong", "of two lines", "no file", "nothing set"],
 )
 def test_a_missing_or_wrong_token_is_one_line(
     token_cluster: LocalCluster, tmp_path: Path, environment: Mapping[str, str], complaint: str
 ) -> None:
     code, output = jobs(tmp_path, "--address", token_cluster.address, **environment)
     assert code == 2 and output.startswith("error: ") and output.count("\n") == 1
-    assert complaint in output
+    assert complaint in output and "secret" not in output
 
 
 def test_the_dashboard_is_on_loopback(token_cluster: LocalCluster) -> None:
