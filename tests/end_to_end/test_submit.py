@@ -195,7 +195,8 @@ def test_a_head_that_starts_is_waited_for_and_one_that_is_lost_is_told(here: Pat
         while not listening(port):
             assert head.poll() is None, (tmp_path / "head.log").read_text()
             time.sleep(0.1)
-        submitted = submitting.start(["submit", "denoise", "my.yaml", *paths], here, environment)
+        words = ["submit", "denoise", "my.yaml", *paths]
+        submitted = submitting.start(words, here, environment, module="tests.support.impatient")
         wait_for("workers are starting", submitted)
         head.kill()
         output, _ = submitted.communicate(timeout=90)
