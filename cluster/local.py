@@ -26,7 +26,12 @@ from processes import adopt_orphans, kill_descendants
 
 def keep(options: argparse.Namespace, commands: int) -> int:
     """Runs the cluster until `commands` ends, a file descriptor whose other end the process in the foreground holds."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Stopped
+
     adopt_orphans()
+    signal.signal(signal.SIGTERM, stop)  # `pkill -f cluster/local.py` reaches this process too
     folder = Path(tempfile.mkdtemp(prefix="iw-", dir="/tmp"))  # short, and of this user alone
     try:
         cluster = _started(folder, options, commands)
@@ -41,6 +46,7 @@ def keep(options: argparse.Namespace, commands: int) -> int:
         print(error, file=sys.stderr, flush=True)
         return 1
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         kill_descendants()
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -115,6 +115,17 @@ def test_nothing_is_left_after_kill_9() -> None:
 
 
 @pytest.mark.long
+def test_nothing_is_left_where_each_of_its_own_processes_is_sent_sigterm() -> None:
+    """As `pkill -f cluster/local.py` does."""
+    cluster = local_cluster.start(1)
+    folder = str(Path(cluster.environment["RAY_AUTH_TOKEN_PATH"]).parent)
+    for pid in (*keepers_of(cluster.process.pid), cluster.process.pid):
+        os.kill(int(pid), signal.SIGTERM)
+    assert cluster.process.wait(30) == 143
+    wait_until_gone(folder)
+
+
+@pytest.mark.long
 def test_ctrl_c_and_sigterm_stop_it_even_while_it_starts(cluster: LocalCluster) -> None:
     process = subprocess.Popen([sys.executable, SCRIPT, "3"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -142,7 +153,18 @@ def test_a_head_that_dies_while_nodes_start_is_started_anew() -> None:
 
 def starts_of(pid: int) -> list[int]:
     """The pids of the `ray start` of each node below a process, the head's first."""
+    keepers = keepers_of(pid)
+    return sorted(
+        int(own) for own, parent, words in processes() if parent in keepers and "ray.scripts.scripts start" in words
+    )
+
+
+def keepers_of(pid: int) -> set[str]:
+    """The pid of what keeps the nodes for a process in the foreground, once it is there."""
+    return {own for own, parent, _ in processes() if parent == str(pid)}
+
+
+def processes() -> list[list[str]]:
+    """[pid, pid of the parent, words] of each process."""
     found = subprocess.run(["ps", "-e", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(maxsplit=2) for line in found.splitlines()]
-    keepers = {row[0] for row in rows if row[1] == str(pid)}
-    return sorted(int(row[0]) for row in rows if row[1] in keepers and "ray.scripts.scripts start" in row[2])
+    return [line.split(maxsplit=2) for line in found.splitlines()]
