@@ -52,8 +52,8 @@ def main(argv: list[str]) -> int:
 
     report = Printer()
     job = SubmittedJob(job_server.JobServer(address, report), submission_id, submitted, arguments.retries)
-    new = job.start()
     with shell.following(job, arguments.address):
+        new = job.start()
         report(f"job      {job.current_id}{'' if new else ' (attached)'}")
         if not arguments.detach:
             return job.wait(report)

@@ -3,7 +3,6 @@
 import math
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NoReturn
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -87,6 +86,8 @@ class Allocation:
     """At the start; `readers` says how many later."""
     store_bytes: int
     """Of the nodes' shared memory, for images on their way from one process to the next, with all `most` actors."""
+    shortage: str | None = None
+    """What of it the cluster has no room for, until its autoscaler adds nodes."""
 
     @property
     def memory(self) -> str:
@@ -120,8 +121,9 @@ def allocate(resources: ResourcesSection) -> Allocation:
     room = sum(rooms)
     asked = max(1, room) if resources.actors == "auto" else resources.actors
     least, most = asked if isinstance(asked, tuple) else (asked, asked)
-    if least > room and not grows():
-        _refuse(cluster, gpus_per_actor, least, room)
+    shortage = _shortage(cluster, gpus_per_actor, least, room) if least > room else None
+    if shortage and not grows():
+        raise shortage
     actors = max(least, min(most, room))
     return Allocation(
         least=least,
@@ -132,10 +134,11 @@ def allocate(resources: ResourcesSection) -> Allocation:
         gpus_per_actor=gpus_per_actor,
         readers=readers(cluster, gpus_per_actor),
         store_bytes=int(most / actors * min(_store_bytes() / 2, actors * STORE_BYTES_PER_ACTOR)),
+        shortage=f"{shortage.key}: {shortage.what}" if shortage else None,
     )
 
 
-def _refuse(cluster: list[Node], gpus_per_actor: float, actors: int, room: int) -> NoReturn:
+def _shortage(cluster: list[Node], gpus_per_actor: float, actors: int, room: int) -> UserError:
     if room:
         what, fix, key = f"{actors} asked for, but the cluster has room for {room}", "lower it", "resources.actors"
     elif not gpus_per_actor:
@@ -144,7 +147,7 @@ def _refuse(cluster: list[Node], gpus_per_actor: float, actors: int, room: int) 
         gpus = max(node.gpus for node in cluster)
         have = f"no node with more than {gpus:g}" if gpus else "0"
         what, fix, key = f"{gpus_per_actor:g} asked for, but the cluster has {have}", "lower it", GPUS_PER_ACTOR
-    raise UserError(what, fix, key)
+    return UserError(what, fix, key)
 
 
 def _rooms(cluster: list[Node], gpus_per_actor: float) -> list[int]:
@@ -189,6 +192,8 @@ class TrainingAllocation:
     threads_per_worker: int
     cpus_per_worker: float
     gpus_per_worker: float
+    shortage: str | None = None
+    """As that of Allocation."""
 
     def __str__(self) -> str:
         number = f"{self.most}" if self.least == self.most else f"{self.least} to {self.most}"
@@ -215,9 +220,9 @@ def allocate_training(resources: TrainResourcesSection, pieces: int) -> Training
         least = most = max(1, min(room, pieces)) if gpus_per_worker else 1
     else:
         least, most = workers if isinstance(workers, tuple) else (workers, workers)
+    have = f"{gpus:g} GPUs" if gpus_per_worker else f"{sum(node.cpus for node in cluster):g} CPUs"
+    what = f"{least} asked for, but the cluster's {have} have room for {room}"
     if least > room and not grows():
-        have = f"{gpus:g} GPUs" if gpus_per_worker else f"{sum(node.cpus for node in cluster):g} CPUs"
-        what = f"{least} asked for, but the cluster's {have} have room for {room}"
         raise UserError(what, "lower it or gpus_per_worker", "resources.workers")
     return TrainingAllocation(
         least=least,
@@ -225,4 +230,5 @@ def allocate_training(resources: TrainResourcesSection, pieces: int) -> Training
         threads_per_worker=_threads(cluster, rooms, max(1, min(most, room))),
         cpus_per_worker=_cpus_per_actor(cluster, rooms) if gpus_per_worker else 1.0,
         gpus_per_worker=gpus_per_worker,
+        shortage=f"resources.workers: {what}" if least > room else None,
     )

@@ -10,13 +10,14 @@ from typing import Any
 
 import ray
 from ray.data import Dataset
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from imagewizard import storage
 from imagewizard.bulk import pending
 from imagewizard.config.denoise import RESULT_KEYS, ActorConfig, DenoiseConfig
 from imagewizard.distributed import cluster, nodes, pipeline
 from imagewizard.distributed.allocation import Allocation, allocate
-from imagewizard.distributed.nodes import Needed
+from imagewizard.distributed.nodes import Needed, View
 from imagewizard.distributed.telemetry import Telemetry
 from imagewizard.errors import JobError, UserError, keyed
 from imagewizard.manifest import shards
@@ -106,10 +107,12 @@ def execute(
     """
     config = plan.config
     run = storage.absolute(config.output)  # workers have working folders of their own
-    with Lease(run) as lease, _explained():
+    with Lease(run) as lease, _explained(lease):
+        view = None
         if cluster.is_joined(config.resources.address):
             start(config.resources.address)
-            nodes.check(_needed(config), run, lease, config.resources.gpus_per_actor, report)
+            view = View(_needed(config), run, lease.id)
+            nodes.check(view, config.resources.gpus_per_actor, report)
         Folder(run).sweep()
         job.begin("denoise", config, plan.fingerprint, RESULT_KEYS)
         block_rows = None if config.resources.block_rows == "auto" else config.resources.block_rows
@@ -130,6 +133,7 @@ def execute(
                 max_pixels=config.max_pixels,
                 images=config.images,
                 keep=config.noise is None,
+                view=view,
             )
             start(config.resources.address)
             chain = partial(pipeline.build, work, actor)
@@ -140,10 +144,10 @@ def execute(
         return summary.write(run, index, len(config.levels), progress)
 
 
-def _needed(config: DenoiseConfig) -> list[Needed]:
+def _needed(config: DenoiseConfig) -> tuple[Needed, ...]:
     """The local paths of a job, which all nodes of a cluster must see."""
     model = [config.model] if Path(config.model).expanduser().is_dir() else []
-    return nodes.local_paths("input", config.input) + nodes.local_paths("model", model, by_models=True)
+    return *nodes.local_paths("input", config.input), *nodes.local_paths("model", model, by_models=True)
 
 
 class _Commits:
@@ -154,6 +158,9 @@ class _Commits:
         self._run, self._index, self._levels = run, index, levels
         self._files, self._retried = files, retried
         self._compactions: list[ray.ObjectRef] = []
+        # Here, where the run's folder is sure to be: a head that does no other work may not see it.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._compact = pipeline.compact_shard.options(scheduling_strategy=here)
 
     def add(self, name: str) -> None:
         """Counts a block whose file is committed."""
@@ -163,7 +170,7 @@ class _Commits:
         finished = compaction.is_finished(file.shard, self._index.blocks[file.shard], self._files)
         if finished and file.shard not in self._retried:
             names = self._files.of_shard(file.shard)
-            self._compactions.append(pipeline.compact_shard.remote(self._run, file.shard, names, self._levels))
+            self._compactions.append(self._compact.remote(self._run, file.shard, names, self._levels))
             del self._files.blocks[file.shard]
 
     def wait(self) -> None:
@@ -192,6 +199,8 @@ def _run_chain(
     batch = config.resources.images_a_forward(on_gpu=allocation.gpus_per_actor > 0)
     report(f"ray      {allocation}, batches of {batch}")
     report(f"memory   {allocation.memory}")
+    if allocation.shortage:
+        report(f"waits    for nodes of the cluster's autoscaler; {allocation.shortage}")
     actor_config = ActorConfig(
         model=storage.absolute(config.model) if Path(config.model).expanduser().is_dir() else config.model,
         fingerprint=plan.fingerprint,
@@ -215,11 +224,14 @@ def _run_chain(
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _explained(lease: Lease) -> Iterator[None]:
     """Turns the loss of a disk, a server or a node into a JobError that says what to do; bugs keep their traceback."""
     try:
         yield
     except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            lease.check()  # where another driver has it now, a node sees another lease for this reason alone
+            raise UserError(error.cause.what, error.cause.fix, error.cause.key) from None
         if not isinstance(error.cause, JobError):
             raise
         raise _stopped(str(error.cause).splitlines()[0]) from None  # Ray Data adds lines of advice on retries

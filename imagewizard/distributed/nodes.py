@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from imagewizard import __version__, storage
 from imagewizard.errors import JobError, UserError, one_line
 from imagewizard.progress import Reporter
-from imagewizard.storage.lease import LOCK, Lease
+from imagewizard.storage.lease import LOCK
 
 # A node starts a worker in some seconds, in a minute on a busy machine.
 ANSWER_SECONDS = 120.0
@@ -37,15 +37,27 @@ class Needed:
     path: str
     witness: str
     """The file itself, or something in the folder: where a disk is not mounted there is often an empty folder."""
+    size: int | None
+    """Of the witness, as the driver sees it (`_size`)."""
     by_models: bool = False
     """Whether only nodes on which models run use it, instead of all that work."""
+
+    def trouble(self, later: bool) -> str | None:
+        """What is wrong with it here, if anything is. `later`: while the job runs, in which files may come and go."""
+        if later and _holds_anything(self.path):
+            return None
+        size = _size(self.witness)
+        if size == self.size:
+            return None
+        return f"{Path(self.witness).name} {'is not there' if size is None else 'is another one'}"
 
 
 def local_paths(key: str, sources: str | Sequence[str] | None, by_models: bool = False) -> list[Needed]:
     """Those of `sources` that are paths on this machine; the others, s3:// for example, look the same from anywhere."""
     found = [sources] if isinstance(sources, str) else sources or []
     paths = [str(path) for each in found if (path := storage.local_path(storage.absolute(each))) is not None]
-    return [Needed(key, path, _witness(path), by_models) for path in paths]
+    witnesses = [(path, _witness(path)) for path in paths]
+    return [Needed(key, path, witness, _size(witness), by_models) for path, witness in witnesses]
 
 
 def _witness(path: str) -> str:
@@ -53,55 +65,6 @@ def _witness(path: str) -> str:
         return path
     with os.scandir(path) as entries:
         return next((entry.path for entry in entries), path)
-
-
-def check(
-    needed: Sequence[Needed], run: str, lease: Lease, gpus_per_model: float | Literal["auto"], report: Reporter
-) -> None:
-    """Asks each node that will work for the version of this package, for `needed`, and for the run's lease.
-
-    A node that sees another lease than ours sees another folder: its rows would be lost. Does nothing on a single node.
-    `gpus_per_model`: of the config; models run on nodes with GPUs alone if it is not 0, or auto and the cluster has
-    GPUs. Ray must be running. Raises UserError, which names the node; JobError if a node does not answer.
-    """
-    gpus = ray.cluster_resources().get("GPU", 0) > 0 if gpus_per_model == "auto" else gpus_per_model > 0
-    here = ray.get_runtime_context().get_node_id()
-    working = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]
-    others = [node for node in working if node["NodeID"] != here]
-    if not others:
-        return
-    report(f"nodes    {len(working)} work; asking each for its version and files")
-    lock = storage.join(run, LOCK) if storage.local_path(run) is not None else None
-    asked = {
-        _look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-            [each.witness for each in _of_node(node, needed, gpus)], lock
-        ): node
-        for node in others
-    }
-    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_SECONDS)
-    if silent:
-        raise JobError(f"{_name(asked[silent[0]])} starts no worker within {ANSWER_SECONDS:g} s")
-    for answer in answered:
-        _check_answer(answer, asked[answer], _of_node(asked[answer], needed, gpus), run, lease)
-
-
-def _of_node(node: dict[str, Any], needed: Sequence[Needed], gpus: bool) -> list[Needed]:
-    """What a node will use."""
-    has_models = not gpus or node["Resources"].get("GPU", 0) > 0
-    return [each for each in needed if has_models or not each.by_models]
-
-
-@ray.remote(num_cpus=0, max_retries=0)
-def _look(paths: list[str], lock: str | None) -> tuple[str, list[int | None], str | None]:
-    """(version of this package, size of each path, id in the lock file) as this node sees them."""
-    # Ray sends a decorated function with the values of its globals: the driver's version, but for this import.
-    from imagewizard import __version__
-
-    try:
-        found = None if lock is None else json.loads(Path(lock).read_text())["id"]
-    except (OSError, ValueError):
-        found = None
-    return __version__, [_size(path) for path in paths], found
 
 
 def _size(path: str) -> int | None:
@@ -113,31 +76,105 @@ def _size(path: str) -> int | None:
     return -1 if stat.S_ISDIR(found.st_mode) else found.st_size
 
 
-def _check_answer(answer: ray.ObjectRef, node: dict[str, Any], needed: list[Needed], run: str, lease: Lease) -> None:
-    name = _name(node)
-    fix = f"install imagewizard {__version__} on all nodes, in the same image or environment"
+def _holds_anything(path: str) -> bool:
+    return any(Path(path).iterdir()) if Path(path).is_dir() else Path(path).exists()
+
+
+@dataclass(frozen=True)
+class View:
+    """What the driver sees of a job's files. It travels to where they are used, and is compared there."""
+
+    needed: tuple[Needed, ...]
+    run: str
+    lease: str
+    """The id of the run's lease. A node that sees another one sees another folder: its rows would be lost."""
+
+    def check(self, with_models: bool, later: bool = False) -> None:
+        """Raises UserError, which names this node, if it sees another thing.
+
+        `with_models`: whether models run here. `later`: for nodes that join while the job runs.
+        """
+        for each in self.needed:
+            if (with_models or not each.by_models) and (trouble := each.trouble(later)):
+                what = f"{each.path} on {_here()} is not what the driver sees ({trouble})"
+                raise UserError(what, "give a path on a disk that all nodes share, or an s3:// URI", each.key)
+        if storage.local_path(self.run) is not None and self._lease_here() != self.lease:
+            what = f"{self.run} on {_here()} is not the folder that the driver sees"
+            raise UserError(what, "give a folder on a disk that all nodes share, or an s3:// URI", "output")
+
+    def _lease_here(self) -> str | None:
+        try:
+            return str(json.loads(Path(storage.join(self.run, LOCK)).read_text())["id"])
+        except (OSError, ValueError):
+            return None
+
+
+def _here() -> str:
+    return _name(ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id())
+
+
+def _name(address: str, node_id: str) -> str:
+    """Several nodes may share a machine and its address, but not the id."""
+    return f"node {address} ({node_id[:8]})"
+
+
+def check(view: View, gpus_per_model: float | Literal["auto"], report: Reporter) -> None:
+    """Asks each node that will work for the version of this package, and for the view. Does nothing on a single node.
+
+    `gpus_per_model`: of the config; models run on nodes with GPUs alone if it is not 0, or auto and the cluster has
+    GPUs. Ray must be running. Raises UserError, which names the node; JobError if a node does not answer. Nodes that
+    join later are asked by what runs there.
+    """
+    gpus = ray.cluster_resources().get("GPU", 0) > 0 if gpus_per_model == "auto" else gpus_per_model > 0
+    here = ray.get_runtime_context().get_node_id()
+    working = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]
+    others = [node for node in working if node["NodeID"] != here]
+    if not others:
+        return
+    report(f"nodes    {len(working)} work; asking each for its version and files")
+    asked = {
+        _look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+            view, not gpus or node["Resources"].get("GPU", 0) > 0, __version__
+        ): node
+        for node in others
+    }
+    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_SECONDS)
+    if silent:
+        raise JobError(f"{_name_of(asked[silent[0]])} starts no worker within {ANSWER_SECONDS:g} s")
+    for answer in answered:
+        _check_answer(answer, asked[answer])
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _look(view: View, with_models: bool, version: str) -> None:
+    """Raises UserError if this node has another version of this package, or another view."""
+    # Ray sends a decorated function with the values of its globals: the driver's version, but for this import.
+    from imagewizard import __version__
+
+    if version != __version__:
+        raise UserError(f"{_here()} has imagewizard {__version__}, the driver {version}", _install(version))
+    view.check(with_models)
+
+
+def _check_answer(answer: ray.ObjectRef, node: dict[str, Any]) -> None:
     try:
-        version, sizes, lock_id = ray.get(answer)
+        ray.get(answer)
     except _GONE:
         if node["NodeID"] in {each["NodeID"] for each in ray.nodes() if each["Alive"]}:
             raise
-        return  # it has died meanwhile, and will not work
+        # else it has died meanwhile, and will not work
     except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
         if not isinstance(error.cause, ImportError | AttributeError):
             raise
-        raise UserError(f"{name} lacks this version of imagewizard ({one_line(error.cause)})", fix) from None
-    if version != __version__:
-        raise UserError(f"{name} has imagewizard {version}, the driver {__version__}", fix)
-    for each, size in zip(needed, sizes, strict=True):
-        if size != _size(each.witness):
-            found = "is not there" if size is None else "is another one"
-            what = f"{each.path} on {name} is not what the driver sees ({Path(each.witness).name} {found})"
-            raise UserError(what, "give a path on a disk that all nodes share, or an s3:// URI", each.key)
-    if storage.local_path(run) is not None and lock_id != lease.id:
-        what = f"{run} on {name} is not the folder that the driver sees"
-        raise UserError(what, "give a folder on a disk that all nodes share, or an s3:// URI", "output")
+        what = f"{_name_of(node)} lacks this version of imagewizard ({one_line(error.cause)})"
+        raise UserError(what, _install(__version__)) from None
 
 
-def _name(node: dict[str, Any]) -> str:
-    """Several nodes may share a machine and its address, but not the id."""
-    return f"node {node['NodeManagerAddress']} ({node['NodeID'][:8]})"
+def _name_of(node: dict[str, Any]) -> str:
+    return _name(node["NodeManagerAddress"], node["NodeID"])
+
+
+def _install(version: str) -> str:
+    return f"install imagewizard {version} on all nodes, in the same image or environment"

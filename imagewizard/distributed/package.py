@@ -104,10 +104,14 @@ def _walk(folder: Path, root: Path, ignores: Ignores) -> Iterator[Path]:
         path = Path(entry.path)
         if entry.is_symlink() and not _leads_inside(path, root):
             continue
-        if entry.is_dir() and not _ignored(path, ignores, "/") and not (path / "job.yaml").is_file():
+        if entry.is_dir() and not _ignored(path, ignores, "/") and not _is_run(path):
             yield from _walk(path, root, ignores)
         elif entry.is_file() and not _ignored(path, ignores):
             yield path
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "job.yaml").is_file() and (folder / "manifest").is_dir()
 
 
 def _leads_inside(link: Path, root: Path) -> bool:

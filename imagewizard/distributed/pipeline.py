@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -23,7 +24,8 @@ from imagewizard.bulk.pending import BlockRange
 from imagewizard.config.denoise import ActorConfig, ImagesSection
 from imagewizard.distributed import cluster, readers, tries
 from imagewizard.distributed.allocation import Allocation, nodes
-from imagewizard.errors import JobError, one_line
+from imagewizard.distributed.nodes import View
+from imagewizard.errors import JobError, UserError, one_line
 from imagewizard.images import picture
 from imagewizard.images.decoding import quiet
 from imagewizard.images.errors import ImageError
@@ -51,6 +53,8 @@ class Work:
     images: ImagesSection | None
     keep: bool
     """Whether images are restored: then they keep their bit depth, grey, alpha and metadata."""
+    view: View | None = None
+    """What each node must see, on a cluster. Also those that join later: their rows would be errors, or be lost."""
 
 
 def build(work: Work, actor: type["DenoiseActor"], config: ActorConfig, allocation: Allocation) -> Dataset:
@@ -99,6 +103,7 @@ def storage_needed() -> Iterator[None]:
 
 def list_pending_blocks(block_range: dict[str, Any], work: Work) -> Iterator[dict[str, Any]]:
     """The blocks of a BlockRange (as a dict) that are still to be done."""
+    _check_view(work.view)
     with storage_needed():
         blocks_left = pending.pending_blocks(
             work.run, BlockRange(**block_range), work.sigmas, work.block_rows, work.retry_failed
@@ -107,11 +112,19 @@ def list_pending_blocks(block_range: dict[str, Any], work: Work) -> Iterator[dic
             yield Block(file, table, {}).pack().to_pylist()[0]
 
 
+@cache
+def _check_view(view: View | None) -> None:
+    """Has the first task of each process look for the job's files."""
+    if view is not None:
+        view.check(with_models=False, later=True)
+
+
 _reader = ImageReader()  # of this process, over all of its tasks
 
 
 def read_images(row: pa.Table, work: Work) -> pa.Table:
     """Adds each image's encoded `data`, or the `stage` and `error` of the attempt."""
+    _check_view(work.view)
     block = Block.unpack(row)
     max_bytes = work.max_pixels * MAX_BYTES_PER_PIXEL + MAX_HEADER_BYTES
     with block.timed("read"):
@@ -153,7 +166,14 @@ class DenoiseActor:
     def __init__(self, config: ActorConfig, work: Work) -> None:
         quiet()  # large images are decoded here
         self._work = work
-        self._denoise_block = self.load(config)
+        self._refusal: UserError | None = None
+        try:
+            if work.view is not None:
+                work.view.check(with_models=True, later=True)
+        except UserError as error:  # to be raised by the first call: Ray tells a constructor's errors only as text
+            self._refusal = error
+        else:
+            self._denoise_block = self.load(config)
 
     def load(self, config: ActorConfig) -> Callable[[Block], Block]:
         """A function from a decoded block (blocks.DECODED_SCHEMA) to its result rows (blocks.DENOISED_SCHEMA)."""
@@ -162,6 +182,8 @@ class DenoiseActor:
         return BlockDenoiser(config)
 
     def __call__(self, row: pa.Table) -> pa.Table:
+        if self._refusal is not None:
+            raise self._refusal
         block = Block.unpack(row)
         with tries.counted(self._work.run, block.file.name):
             return write_rows(self._denoise_block(block), self._work)

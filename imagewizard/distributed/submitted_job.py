@@ -14,7 +14,7 @@ from ray.job_submission import JobStatus
 from imagewizard.distributed.job_server import JobServer
 from imagewizard.distributed.ray_job import CONFIG_DIGEST, TRY_OF
 from imagewizard.distributed.submission import Submission, check_id
-from imagewizard.errors import BROKE, DONE, INTERRUPTED, LOCKED, TERMINATED, JobError, UserError, one_line
+from imagewizard.errors import BROKE, DONE, INTERRUPTED, LOCKED, TERMINATED, WRONG_INPUT, JobError, UserError, one_line
 from imagewizard.progress import Reporter, clock, silent
 
 # Another try may succeed where the driver broke, or where another driver, perhaps a dead one, holds the run. All other
@@ -23,6 +23,9 @@ RETRIED = (BROKE, LOCKED)
 RETRY_SECONDS = 5.0
 # A lease whose driver is dead lapses after 60 s without heartbeat (storage/lease.py).
 LOCKED_SECONDS = 75.0
+
+# What Python itself prints where it has no such command.
+_NO_COMMAND = "(ModuleNotFoundError: No module named 'jobs"
 
 POLL_SECONDS = 2.0
 # A driver starts within seconds. Ray never says why one does not.
@@ -95,8 +98,14 @@ class SubmittedJob:
         `report` gets the lines of its log, and why nothing happens.
         """
         while True:
-            info = self._follow(report)
+            info, log = self._follow(report)
             code = exit_code(info)
+            if code == BROKE and _NO_COMMAND in log:
+                report(
+                    "error: Python on the cluster does not find the command; install imagewizard there, and send no "
+                    "folder of the name jobs"
+                )
+                return WRONG_INPUT
             if info.driver_exit_code is None and info.status == JobStatus.FAILED:
                 report(f"the driver left no exit code: {_last_line(info.message or info.error_type or '')}")
             if code not in RETRIED or self._try > self._retries or self._submission is None:
@@ -122,8 +131,11 @@ class SubmittedJob:
         found = self._server.find(submission_id)
         return found is not None and (found.metadata or {}).get(TRY_OF) == self.id
 
-    def _follow(self, report: Reporter) -> JobDetails:
-        """Reports the log of the current try until it ends; also, every PENDING_SECONDS, why it does not start."""
+    def _follow(self, report: Reporter) -> tuple[JobDetails, str]:
+        """Reports the log of the current try until it ends; also, every PENDING_SECONDS, why it does not start.
+
+        Returns how it has ended, and its log.
+        """
         tail = _Tail(self._server, self.current_id)
         started = told = asked = time.monotonic()
         while True:
@@ -140,7 +152,7 @@ class SubmittedJob:
                     log, trouble = "", str(error)
                 for line in (*tail.rest(log), *filter(None, [trouble])):
                     report(line)
-                return info
+                return info, log
             if info.status == JobStatus.PENDING and time.monotonic() - told > PENDING_SECONDS:
                 told = time.monotonic()
                 report(f"pending  {clock(told - started)}: {self._why_pending(info)}")

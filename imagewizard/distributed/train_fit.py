@@ -16,6 +16,7 @@ from imagewizard import storage
 from imagewizard.config.train import TrainTask
 from imagewizard.distributed import train_stream
 from imagewizard.distributed.allocation import TrainingAllocation, allocate_training, notice_losses, tell_ray_train
+from imagewizard.distributed.nodes import View
 from imagewizard.distributed.telemetry import Telemetry
 from imagewizard.errors import JobError, UserError, one_line
 from imagewizard.progress import Reporter, clock
@@ -45,10 +46,14 @@ class Attempts:
         allocation: TrainingAllocation,
         lease: Lease,
         report: Reporter,
+        view: View | None = None,
     ) -> None:
-        """`images`: those of `training.job.begin`. Ray must be running, and `lease` must hold the run."""
+        """`images`: those of `training.job.begin`. Ray must be running, and `lease` must hold the run.
+
+        `view`: what the node of each worker must see, on a cluster; a later fit may have nodes that joined meanwhile.
+        """
         self._task, self._allocation, self._lease, self._run = task, allocation, lease, task.config.output
-        self._report = report
+        self._report, self._view = report, view
         self._telemetry = Telemetry(self._run, "train")
         self._samples = train_stream.StreamSamples(
             images=ray.put(images),
@@ -133,7 +138,7 @@ class Attempts:
         try:
             return TorchTrainer(
                 _train,
-                train_loop_config={"task": task},
+                train_loop_config={"task": task, "view": self._view},
                 scaling_config=ScalingConfig(
                     num_workers=workers,
                     use_gpu=bool(gpus),
@@ -196,6 +201,8 @@ def _train(config: dict[str, Any]) -> None:
     from imagewizard.images.decoding import quiet
 
     quiet()
+    if config["view"] is not None:
+        config["view"].check(with_models=True, later=True)
     train_worker.run(config["task"])
 
 

@@ -7,7 +7,7 @@ from imagewizard import storage
 from imagewizard.config.train import TrainConfig
 from imagewizard.distributed import cluster, nodes, train_fit
 from imagewizard.distributed.allocation import allocate_training
-from imagewizard.distributed.nodes import Needed
+from imagewizard.distributed.nodes import Needed, View
 from imagewizard.progress import Reporter
 from imagewizard.storage.lease import Lease
 from imagewizard.training import job, vgg19
@@ -28,30 +28,32 @@ def execute(plan: TrainingPlan, report: Reporter, start: cluster.Start = cluster
     """
     config = plan.config
     with Lease(config.output) as lease:
+        view = None
         if cluster.is_joined(config.resources.address):
             start(config.resources.address)
-            nodes.check(
-                _needed(config), storage.absolute(config.output), lease, config.resources.gpus_per_worker, report
-            )
+            view = View(_needed(config), storage.absolute(config.output), lease.id)
+            nodes.check(view, config.resources.gpus_per_worker, report)
         images = job.begin(plan, lease.check, report)
         start(config.resources.address)
         allocation = allocate_training(config.resources, config.max_micro_batches)
         task = job.task(config, images, allocation.most, allocation.threads_per_worker)
         length = f"{task.steps} steps" if task.steps else f"{config.optimizer.minutes:g} minutes"
         report(f"ray      {allocation}, micro-batches of {task.micro_batch_size}; {length}")
+        if allocation.shortage:
+            report(f"waits    for nodes of the cluster's autoscaler; {allocation.shortage}")
         if not job.is_done(task):
-            train_fit.Attempts(task, images, allocation, lease, report).run()
+            train_fit.Attempts(task, images, allocation, lease, report, view).run()
         return job.write_summary(task)
 
 
-def _needed(config: TrainConfig) -> list[Needed]:
+def _needed(config: TrainConfig) -> tuple[Needed, ...]:
     """The local paths of a job, which all nodes of a cluster must see."""
     model = [config.model] if config.model is not None and Path(config.model).expanduser().is_dir() else []
     perceptual = config.loss.perceptual
     weights = [] if perceptual is None or perceptual.weights == vgg19.TORCHVISION else [perceptual.weights]
-    return [
+    return (
         *nodes.local_paths("data.train", config.data.train),
         *nodes.local_paths("data.validation", config.data.validation, by_models=True),
         *nodes.local_paths("model", model, by_models=True),
         *nodes.local_paths("loss.perceptual.weights", weights, by_models=True),
-    ]
+    )

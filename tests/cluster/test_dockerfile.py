@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from imagewizard.distributed import submission
+
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = re.sub(r"\\\n\s*", "", (ROOT / "cluster" / "Dockerfile").read_text())
 LINES = [line.split(" ", 1) for line in TEXT.splitlines() if line and not line.startswith("#")]
@@ -61,12 +63,13 @@ def test_dependencies_are_a_layer_below_the_code() -> None:
 def test_nodes_run_as_a_user_with_a_home_and_start_no_ray_without_a_token() -> None:
     assert values("USER") == ["1000:1000"] and any("useradd --create-home --uid 1000" in each for each in values("RUN"))
     assert values("ENV")[:2] == ["HOME=/home/ray", "RAY_AUTH_MODE=token"]
+    assert f"RAY_JOB_STOP_WAIT_TIME_S={submission.STOP_SECONDS}" in values("ENV")
     assert "PYTHONDONTWRITEBYTECODE" not in TEXT
 
 
 def test_it_has_what_the_launcher_and_kuberay_call() -> None:
     packages = next(command for command in values("RUN") if "apt-get install" in command)
-    assert {"openssh-client", "rsync", "wget"} <= set(packages.split())
+    assert {"openssh-client", "procps", "rsync", "wget"} <= set(packages.split())
 
 
 def test_its_python_is_one_that_the_package_allows() -> None:

@@ -173,6 +173,19 @@ def test_pods_have_the_account_with_the_role_a_user_and_time_to_end() -> None:
             assert pod(group)["terminationGracePeriodSeconds"] >= 30
 
 
+def test_a_head_ends_the_driver_before_ray_kills_it() -> None:
+    """tests/end_to_end/test_submit.py runs the command while a job runs."""
+    for file in CLUSTERS:
+        head = pod(groups(file)[0])
+        shell, option, script = head["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+        assert (shell, option) == ("sh", "-c")
+        (seconds,) = re.findall(r"seq (\d+)", script)
+        assert 30 <= int(seconds) <= head["terminationGracePeriodSeconds"] - 30
+        for pattern in re.findall("-f '(.*)'", script):
+            assert all(re.match(pattern, f"python -m jobs.{command} a=b") for command in ("denoise", "train"))
+            assert not re.match(pattern, f"sh -c {script}")
+
+
 @pytest.mark.parametrize("file", JOBS)
 def test_a_jobs_command_is_one_that_the_project_accepts(file: str) -> None:
     spec = manifest(file)["spec"]

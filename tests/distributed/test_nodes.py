@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 import imagewizard
 from imagewizard.distributed import nodes
+from imagewizard.query.sql import records_of
 from tests.support import local_cluster, machine_apart, submitting
 from tests.support.local_cluster import LocalCluster
 from tests.support.models import tiny_model
@@ -69,6 +71,38 @@ def test_what_a_node_does_not_see_is_refused_before_any_work(
     assert code == 2, output
     assert re.search(complaint.replace("DISK", str(disk)), output) and "Traceback" not in output
     assert {path.name for path in (disk / "out" / "run").iterdir()} <= {"_lock.json", "_tmp"}
+
+
+@pytest.mark.long
+def test_a_node_that_joins_later_and_does_not_see_the_input_is_refused(cluster: LocalCluster, tmp_path: Path) -> None:
+    """Its images would be rows of errors."""
+    write_photos(tmp_path / "in", 20, 48)
+    words = [f"input={tmp_path}/in", f"output={tmp_path}/run", "resources.block_rows=2", "resources.actors=[1,8]"]
+    levels = f"noise.sigma={list(range(1, 31))}"
+    words += [levels, f"resources.address={cluster.gcs_address}"]
+    job = submitting.start(words, tmp_path, cluster.environment, module="tests.support.slow_denoise")
+    while not list((tmp_path / "run" / "results").glob("*.parquet")):
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.2)
+    with machine_apart.joined(cluster, tmp_path / "node.log", [tmp_path / "in"]):
+        output, _ = job.communicate(timeout=120)
+    assert job.returncode == 2, output
+    assert re.search(rf"error: input: {tmp_path}/in {NODE} is not what the driver sees \(\S+ is not there\)", output)
+    assert "Traceback" not in output
+    found = records_of(f"{tmp_path}/run", "SELECT count(*) AS rows FROM results WHERE status = 'error'")
+    assert found == [{"rows": 0}]
+
+
+def test_files_may_come_and_go_while_a_job_runs(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(b"x")
+    (folder,) = nodes.local_paths("input", f"{tmp_path}/in")
+    assert folder.trouble(later=False) is None
+    (tmp_path / "in" / "a.png").rename(tmp_path / "in" / "b.png")
+    assert folder.trouble(later=False) == "a.png is not there"
+    assert folder.trouble(later=True) is None
+    (tmp_path / "in" / "b.png").unlink()
+    assert folder.trouble(later=True) == "a.png is not there", "an empty folder is where a disk is not mounted"
 
 
 @pytest.mark.long

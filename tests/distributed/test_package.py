@@ -22,11 +22,12 @@ def test_versions_environments_data_runs_and_secrets_stay_at_home(tmp_path: Path
         tmp_path, ".git/config", ".venv/bin/python", "data/a.png", "runs/x/results/0.parquet", "code/__pycache__/a.pyc"
     )
     write(tmp_path, ".env", ".env.local", ".netrc", "keys/id.pem", ".aws/credentials", "code/.mypy_cache/x")
-    write(tmp_path, "elsewhere/run/job.yaml", "elsewhere/run/results/0.parquet")
+    write(tmp_path, "elsewhere/run/job.yaml", "elsewhere/run/results/0.parquet", "elsewhere/run/manifest/s0.parquet")
+    write(tmp_path, "configs/job.yaml")
     sent = package.collect(tmp_path)
-    assert sent.files == ("code/a.py", "code/data/table.csv", "my.yaml", "notes/runs/b.txt")
-    assert sent.size == 12
-    assert str(sent) == f"{tmp_path}: 4 files, 0.0 kB, without data, runs and what .gitignore names"
+    assert sent.files == ("code/a.py", "code/data/table.csv", "configs/job.yaml", "my.yaml", "notes/runs/b.txt")
+    assert sent.size == 15
+    assert str(sent) == f"{tmp_path}: 5 files, 0.0 kB, without data, runs and what .gitignore names"
 
 
 def test_ignore_files_count_from_where_they_lie(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import requests
+import yaml
 
 from imagewizard.query.sql import records_of
 from imagewizard.storage import lease
@@ -20,6 +21,8 @@ from tests.support import machine_apart, submitting
 from tests.support.local_cluster import LocalCluster
 from tests.support.models import tiny_model
 from tests.support.sample_files import write_photos
+
+RAYCLUSTER = Path(__file__).resolve().parents[2] / "cluster" / "kuberay" / "raycluster.yaml"
 
 
 def user(cluster: LocalCluster, folder: Path, *words: str, **environment: str) -> tuple[int, str]:
@@ -105,6 +108,19 @@ def test_the_same_from_python(token_cluster: LocalCluster, here: Path) -> None:
     assert any("error: input: /nowhere does not exist" in line for line in log)
 
 
+@pytest.mark.long
+def test_a_cluster_that_does_not_know_the_command_is_no_reason_to_try_again(
+    token_cluster: LocalCluster, here: Path
+) -> None:
+    (here / "jobs").mkdir()
+    (here / "jobs" / "__init__.py").touch()
+    words = ["my.yaml", "input=/nowhere", "output=/nowhere/run", "--retries", "1"]
+    code, output = user(token_cluster, here, "submit", "denoise", *words, PYTHONSAFEPATH="1")
+    assert code == 2
+    assert "error: Python on the cluster does not find the command; install imagewizard there" in output
+    assert "try 2 of 2" not in output
+
+
 def wait_for(words: str, process: "subprocess.Popen[str]") -> None:
     """Reads a process's output up to a line with these words."""
     assert process.stdout is not None
@@ -142,6 +158,14 @@ def test_ctrl_c_leaves_the_job_running_and_stop_ends_it(
     assert lease.holder(f"{tmp_path}/run") is None, "it had the time to free it"
     code, output = user(token_cluster, here, "stop", "long")
     assert (code, output) == (0, "long has ended already: STOPPED\n")
+    # The same job again, on a head of Kubernetes that is to end.
+    job = submitting.start(["submit", "denoise", *words, "--submission-id", "evicted"], here, token_cluster.environment)
+    wait_for("workers are starting", job)
+    head = yaml.safe_load(RAYCLUSTER.read_text())["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    subprocess.run(head["lifecycle"]["preStop"]["exec"]["command"], check=True, timeout=45)
+    output, _ = job.communicate(timeout=60)
+    assert job.returncode == 143 and "stopped; what is committed stays" in output
+    assert lease.holder(f"{tmp_path}/run") is None
 
 
 @pytest.mark.long
