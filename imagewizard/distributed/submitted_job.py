@@ -2,6 +2,7 @@
 
 import asyncio
 import queue
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -24,8 +25,8 @@ RETRY_SECONDS = 5.0
 # A lease whose driver is dead lapses after 60 s without heartbeat (storage/lease.py).
 LOCKED_SECONDS = 75.0
 
-# What Python itself prints where it has no such command.
-_NO_COMMAND = "(ModuleNotFoundError: No module named 'jobs"
+# What Python itself prints, in the end, where it has no such command.
+_NO_COMMAND = re.compile(r"No module named '?jobs\b.*\s*$")
 
 POLL_SECONDS = 2.0
 # A driver starts within seconds. Ray never says why one does not.
@@ -100,7 +101,7 @@ class SubmittedJob:
         while True:
             info, log = self._follow(report)
             code = exit_code(info)
-            if code == BROKE and _NO_COMMAND in log:
+            if code == BROKE and _NO_COMMAND.search(log):
                 report(
                     "error: Python on the cluster does not find the command; install imagewizard there, and send no "
                     "folder of the name jobs"

@@ -23,6 +23,8 @@ from imagewizard.bulk.pending import block_ranges
 from imagewizard.config.denoise import ActorConfig
 from imagewizard.distributed import pipeline
 from imagewizard.distributed.allocation import Allocation
+from imagewizard.distributed.nodes import Needed, View
+from imagewizard.errors import UserError
 from imagewizard.manifest import shards
 from imagewizard.runs import results
 from imagewizard.runs.results import ResultFiles
@@ -95,6 +97,15 @@ def test_an_image_that_kills_its_actor_ends_the_job(tmp_path: Path) -> None:
     with pytest.raises(ray.exceptions.RayTaskError, match="has ended 4 actors"):
         list(pipeline.build(work, PoisonedActor, None, ALLOCATION).iter_rows())  # type: ignore[arg-type]
     assert len(results.result_files(work.run)) < 4
+
+
+def test_an_actor_that_does_not_see_its_model_says_so_at_its_first_block() -> None:
+    """What its constructor raises, Ray tells only as text."""
+    model = Needed("model", "/nowhere", "/nowhere/weights", 5, by_models=True)
+    view = View((model,), "s3://bucket/run", "the lease's id")
+    actor = pipeline.DenoiseActor(None, pipeline.Work("", [], [25.0], 4, False, 10**6, None, keep=False, view=view))  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"^model: /nowhere on node \S+ \(\w+\) is not what the driver sees"):
+        actor(pa.table({}))
 
 
 def test_a_fast_reader_waits_for_a_slow_model(tmp_path: Path) -> None:
