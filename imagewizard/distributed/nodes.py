@@ -1,6 +1,5 @@
 """Checks, before any work, that each node of a cluster has the package, and sees the files of a job."""
 
-import json
 import os
 import stat
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from imagewizard import __version__, storage
 from imagewizard.errors import JobError, UserError, one_line
 from imagewizard.progress import Reporter
-from imagewizard.storage.lease import LOCK
+from imagewizard.storage.lease import lease_id
 
 # A node starts a worker in some seconds, in a minute on a busy machine.
 ANSWER_SECONDS = 120.0
@@ -104,8 +103,8 @@ class View:
 
     def _lease_here(self) -> str | None:
         try:
-            return str(json.loads(Path(storage.join(self.run, LOCK)).read_text())["id"])
-        except (OSError, ValueError):
+            return lease_id(self.run)
+        except OSError:
             return None
 
 

@@ -107,9 +107,19 @@ class Lease:
 def holder(run: str) -> dict[str, Any] | None:
     """Who holds the run's lease alive: {id, host, boot_id, pid_namespace, pid, started, heartbeat}; None: nobody."""
     file = _lock_file(run)
-    content = file.read()
-    found = None if content is None else _parse(content[0])
+    found = _read(file)
     return found if found is not None and _alive(found, file) else None
+
+
+def lease_id(run: str) -> str | None:
+    """The id of the lease that the run's lock file holds, whether its driver lives or not; None if it holds none."""
+    found = _read(_lock_file(run))
+    return None if found is None else str(found["id"])
+
+
+def _read(file: LockFile) -> dict[str, Any] | None:
+    content = file.read()
+    return None if content is None else _parse(content[0])
 
 
 def _lock_file(run: str) -> LockFile:

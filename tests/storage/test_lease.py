@@ -45,9 +45,10 @@ def content(run: str) -> dict[str, object]:
 
 
 def test_a_second_driver_is_refused_while_the_first_lives(run: str) -> None:
-    assert lease.holder(run) is None
+    assert lease.holder(run) is None and lease.lease_id(run) is None
     with Lease(run):
         assert lease.holder(run) == content(run)
+        assert lease.lease_id(run) == content(run)["id"]
         with pytest.raises(RunLockedError, match=f"another driver holds this run .pid {os.getpid()} on "), Lease(run):
             pass
         assert lease.holder(run) is not None
