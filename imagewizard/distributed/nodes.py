@@ -76,7 +76,14 @@ def _size(path: str) -> int | None:
 
 
 def _holds_anything(path: str) -> bool:
-    return any(Path(path).iterdir()) if Path(path).is_dir() else Path(path).exists()
+    """Whether there is a file, or a folder with something in it; without listing the folder, which may be large."""
+    try:
+        with os.scandir(path) as entries:
+            return next(entries, None) is not None
+    except NotADirectoryError:
+        return True
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,10 @@ def test_files_may_come_and_go_while_a_job_runs(tmp_path: Path) -> None:
     assert folder.trouble(later=True) is None
     (tmp_path / "in" / "b.png").unlink()
     assert folder.trouble(later=True) == "a.png is not there", "an empty folder is where a disk is not mounted"
+    (file,) = nodes.local_paths("input", __file__)
+    assert file.trouble(later=True) is None
+    (missing,) = nodes.local_paths("input", f"{tmp_path}/list.parquet")
+    assert replace(missing, size=5).trouble(later=True) == "list.parquet is not there"
 
 
 @pytest.mark.long
