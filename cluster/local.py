@@ -20,8 +20,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from nodes import START_ATTEMPTS, Cluster, HeadLostError, StartError, Stopped
-from processes import adopt_orphans, kill_descendants
+from local_nodes import START_ATTEMPTS, Cluster, HeadLostError, StartError, Stopped
+from local_processes import adopt_orphans, kill_descendants
 
 
 def keep(options: argparse.Namespace, commands: int) -> int:

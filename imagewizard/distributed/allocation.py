@@ -5,11 +5,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from imagewizard.bulk.block import PIXEL_BYTES
 from imagewizard.config.denoise import ResourcesSection
 from imagewizard.config.train import TrainResourcesSection
+from imagewizard.distributed.cluster import only_on
 from imagewizard.errors import UserError
 from imagewizard.manifest.shards import BLOCK_BYTES
 
@@ -44,10 +44,7 @@ def nodes() -> list[Node]:
 
 def notice_losses() -> None:
     """Returns when each node has answered, or is known to be lost, which takes the cluster some 20 s."""
-    asked = [
-        _answer.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)).remote()
-        for node in nodes()
-    ]
+    asked = [_answer.options(scheduling_strategy=only_on(node.id)).remote() for node in nodes()]
     ray.wait(asked, num_returns=len(asked), timeout=LOSS_SECONDS)
 
 
@@ -103,7 +100,7 @@ class Allocation:
 
     def __str__(self) -> str:
         gpus = f", {self.gpus_per_actor:g} GPU each" if self.gpus_per_actor else ""
-        threads = "1 thread" if self.threads_per_actor == 1 else f"{self.threads_per_actor} threads"
+        threads = _threads_text(self.threads_per_actor)
         growth = f" ({self.least} to {self.most} as the cluster changes)" if self.least < self.most else ""
         return f"{self.actors} actor{'s' if self.actors > 1 else ''} of {threads}{gpus}{growth}"
 
@@ -197,10 +194,12 @@ class TrainingAllocation:
 
     def __str__(self) -> str:
         number = f"{self.most}" if self.least == self.most else f"{self.least} to {self.most}"
-        each = (
-            f"{self.gpus_per_worker:g} GPU each" if self.gpus_per_worker else f"{self.threads_per_worker} threads each"
-        )
-        return f"{number} worker{'s' if self.most > 1 else ''}, {each}"
+        each = f"{self.gpus_per_worker:g} GPU" if self.gpus_per_worker else _threads_text(self.threads_per_worker)
+        return f"{number} worker{'s' if self.most > 1 else ''}, {each} each"
+
+
+def _threads_text(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
 
 
 def allocate_training(resources: TrainResourcesSection, pieces: int) -> TrainingAllocation:

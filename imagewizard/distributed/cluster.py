@@ -15,6 +15,7 @@ from typing import Any
 import ray
 from ray.data import DataContext
 from ray.data._internal.execution.execution_callback import ExecutionCallback
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from imagewizard.distributed import joining
 from imagewizard.errors import UserError, one_line
@@ -200,6 +201,16 @@ def configure(context: DataContext) -> None:
     context.target_max_block_size = 1
     # Errors of workers reach the driver as their own class, and not as the text of a traceback.
     context.raise_original_map_exception = True
+
+
+def only_on(node_id: str) -> NodeAffinitySchedulingStrategy:
+    """Where a task runs that makes sense on this node alone; if the node is lost, so is the task."""
+    return NodeAffinitySchedulingStrategy(node_id, soft=False)
+
+
+def only_here() -> NodeAffinitySchedulingStrategy:
+    """The node of this process, which may see disks that others do not, and lives as long."""
+    return only_on(ray.get_runtime_context().get_node_id())
 
 
 def available_cpus() -> int:

@@ -10,7 +10,6 @@ from typing import Any
 
 import ray
 from ray.data import Dataset
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from imagewizard import storage
 from imagewizard.bulk import pending
@@ -159,8 +158,7 @@ class _Commits:
         self._files, self._retried = files, retried
         self._compactions: list[ray.ObjectRef] = []
         # Here, where the run's folder is sure to be: a head that does no other work may not see it.
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._compact = pipeline.compact_shard.options(scheduling_strategy=here)
+        self._compact = pipeline.compact_shard.options(scheduling_strategy=cluster.only_here())
 
     def add(self, name: str) -> None:
         """Counts a block whose file is committed."""

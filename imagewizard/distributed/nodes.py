@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from imagewizard import __version__, storage
+from imagewizard.distributed import cluster
 from imagewizard.errors import JobError, UserError, one_line
 from imagewizard.progress import Reporter
 from imagewizard.storage.lease import lease_id
@@ -139,7 +139,7 @@ def check(view: View, gpus_per_model: float | Literal["auto"], report: Reporter)
         return
     report(f"nodes    {len(working)} work; asking each for its version and files")
     asked = {
-        _look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+        _look.options(scheduling_strategy=cluster.only_on(node["NodeID"])).remote(
             view, not gpus or node["Resources"].get("GPU", 0) > 0, __version__
         ): node
         for node in others

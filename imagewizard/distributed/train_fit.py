@@ -10,11 +10,10 @@ import ray
 from ray.data import DataContext, Dataset
 from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from imagewizard import storage
 from imagewizard.config.train import TrainTask
-from imagewizard.distributed import train_stream
+from imagewizard.distributed import cluster, train_stream
 from imagewizard.distributed.allocation import TrainingAllocation, allocate_training, notice_losses, tell_ray_train
 from imagewizard.distributed.nodes import View
 from imagewizard.distributed.telemetry import Telemetry
@@ -104,8 +103,8 @@ class Attempts:
         # The fit runs in its own Ray task. In the driver's main thread Ray would handle Ctrl-C itself and exit with
         # success; in another thread the program would sometimes exit with code 1.
         # On this node, because another one may be lost, with Ray Train's controller, which lives where the task does.
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        fit = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=here)(_fit).remote(self._trainer())
+        options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": cluster.only_here()}
+        fit = ray.remote(**options)(_fit).remote(self._trainer())
         follower = Follower(self._run, self._task.epochs, self._report)
         while not ray.wait([fit], timeout=FOLLOW_SECONDS)[0]:
             self._measure(follower.report_news())

@@ -100,6 +100,13 @@ def test_a_cluster_that_grows_may_hold_more_later(nodes: Callable[..., None], mo
     monkeypatch.setattr(allocation, "grows", lambda: True)
     found = allocate(actors=[1, 8], gpus_per_actor=1)
     assert (found.least, found.actors, found.most, found.threads_per_actor) == (1, 1, 8, 1)
+    assert found.shortage == "resources.gpus_per_actor: 1 asked for, but the cluster has 0"
+    assert (
+        allocate_training(workers=2).shortage
+        == "resources.workers: 2 asked for, but the cluster's 0 CPUs have room for 0"
+    )
+    nodes((4, 0))
+    assert allocate(actors=[1, 8]).shortage is None and allocate_training(workers=[1, 8]).shortage is None
 
 
 def allocate_training(pieces: int = 16, **changes: object) -> allocation.TrainingAllocation:

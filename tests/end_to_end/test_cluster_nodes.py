@@ -6,6 +6,7 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from imagewizard.models.fetch import WEIGHTS
 from imagewizard.query.sql import records_of
 from imagewizard.storage import Folder
 from imagewizard.tracking import checkpoints, history
-from tests.support import local_cluster, submitting
+from tests.support import local_cluster, machine_apart, submitting
 from tests.support.local_cluster import LocalCluster
 from tests.support.models import tiny_model
 from tests.support.s3_faults import FaultyS3
@@ -28,14 +29,15 @@ from tests.support.training_jobs import train_config, write_photographs
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 
+AWS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
 @pytest.fixture(scope="module")
 def cluster(faulty_s3_server: FaultyS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """One node of one CPU; its nodes' cache of models is empty, and is not ours."""
     environment = {
+        **AWS,
         "AWS_ENDPOINT_URL": faulty_s3_server.endpoint,
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
         "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("nodes-cache")),
     }
     with local_cluster.running(1, environment=environment) as running:
@@ -100,6 +102,28 @@ def test_models_run_on_gpus_and_decoding_beside_them(
     # By the driver, and for all actors: here both nodes have one cache, in which the second waits for the first.
     weights = f"{model.uri.removeprefix('s3://')}/{WEIGHTS}"
     assert faulty_s3.reads[weights] == 2
+
+
+def test_each_node_loads_the_weights_once(cluster: LocalCluster, faulty_s3: FaultyS3, tmp_path: Path) -> None:
+    if not machine_apart.available():
+        pytest.skip("needs the right to make a namespace (root), for a node with a cache of its own")
+    have(cluster, (2, 2))
+    run, model = Folder(f"{faulty_s3.bucket}/run"), Folder(f"{faulty_s3.bucket}/model")
+    for file in tiny_model(tmp_path / "model", k=2).iterdir():
+        model.write(file.name, file.read_bytes())
+    write_photos(tmp_path / "in", 12, 32)
+    words = ["denoise", f"input={tmp_path}/in", f"output={run.uri}", f"model={model.uri}", "resources.block_rows=1"]
+    words.append(f"resources.address={cluster.gcs_address}")
+    own = {"XDG_CACHE_HOME": str(tmp_path / "other-nodes-cache")} | AWS | {"AWS_ENDPOINT_URL": faulty_s3.endpoint}
+    before = {actor["actor_id"] for actor in listed(cluster, "actors")}
+    with machine_apart.joined(cluster, tmp_path / "node.log", gpus=1, environment=own):
+        job = submitting.start(words, tmp_path, cluster.environment | {"XDG_CACHE_HOME": str(tmp_path / "cache")})
+        assert "3 actors of 1 thread, 1 GPU each" in output_of(job)
+    actors = [actor for actor in listed(cluster, "actors") if "DenoiseActor" in actor["class_name"]]
+    nodes = Counter(actor["node_id"] for actor in actors if actor["actor_id"] not in before)
+    assert sorted(nodes.values()) == [1, 2]
+    weights = f"{model.uri.removeprefix('s3://')}/{WEIGHTS}"
+    assert faulty_s3.reads[weights] == 3, "by the driver, and on each of the two nodes"
 
 
 def test_no_row_is_lost_where_nodes_come_and_go(cluster: LocalCluster, tmp_path: Path) -> None:

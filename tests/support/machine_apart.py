@@ -30,9 +30,14 @@ def available() -> bool:
 
 @contextmanager
 def joined(
-    cluster: LocalCluster, log: Path, hidden: Sequence[Path] = (), replaced: Mapping[Path, Path] = {}
+    cluster: LocalCluster,
+    log: Path,
+    hidden: Sequence[Path] = (),
+    replaced: Mapping[Path, Path] = {},
+    gpus: int = 0,
+    environment: Mapping[str, str] = {},
 ) -> Iterator[None]:
-    """A node of one CPU. It has joined when the context begins.
+    """A node of one CPU, with `environment` beside the cluster's. It has joined when the context begins.
 
     It sees empty folders where `hidden` are, and of each pair of files in `replaced` the second in place of the first.
     """
@@ -41,14 +46,14 @@ def joined(
     paths = [*hidden, *(path for pair in replaced.items() for path in pair)]
     start = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--address={cluster.gcs_address}"),
-        *("--disable-usage-stats", "--num-cpus=1", "--num-gpus=0", "--object-store-memory=100000000"),
+        *("--disable-usage-stats", "--num-cpus=1", f"--num-gpus={gpus}", "--object-store-memory=100000000"),
         *("--dashboard-agent-listen-port=0", "--metrics-export-port=0", "--include-log-monitor=false"),
     ]
     before = _alive(cluster)
     with log.open("wb") as output:
         node = subprocess.Popen(
             [*_NAMESPACES, "sh", "-c", f'{mounts}exec "$@"', "sh", *map(str, paths), *start],
-            env=os.environ | cluster.environment,
+            env=os.environ | cluster.environment | environment,
             stdout=output,
             stderr=output,
         )

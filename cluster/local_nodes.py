@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from processes import Process, descendants, kill, running
+from local_processes import Process, descendants, kill, running
 
 OBJECT_STORE_BYTES = 500_000_000
 # Nodes start one after the other: two that start at once on two cores can run into limits that Ray has hard-coded.
