@@ -10,6 +10,7 @@ from tests.support import submitting
 from tests.support.local_cluster import LocalCluster
 
 
+@pytest.mark.long
 def test_a_cluster_is_measured(token_cluster: LocalCluster, tmp_path: Path) -> None:
     words = ["1", "--images=30", "--seconds=0.02", f"--address={token_cluster.gcs_address}"]
     measuring = submitting.start(

@@ -16,6 +16,7 @@ IMAGES = 300
 
 
 @pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.long
 def test_a_job_with_the_stand_in_is_measured(tmp_path: Path) -> None:
     started = time.perf_counter()
     cost = scale.measure(IMAGES, tmp_path)
@@ -40,6 +41,7 @@ def test_a_job_with_the_stand_in_is_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.long
 def test_the_stand_ins_rows_are_complete(tmp_path: Path) -> None:
     scale.measure(100, tmp_path)
     rows = sql.records_of(str(tmp_path / "run"), "SELECT * FROM results")

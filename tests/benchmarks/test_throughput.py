@@ -64,6 +64,7 @@ def test_the_bare_loop_denoises_its_share_between_its_reported_times(
 
 
 @pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.long
 def test_the_pipelines_rates_are_those_of_a_bulk_job_on_the_same_images(
     photos: list[Path], model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

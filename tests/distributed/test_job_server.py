@@ -142,6 +142,7 @@ def closed() -> str:
         return f"127.0.0.1:{server.getsockname()[1]}"
 
 
+@pytest.mark.long
 def test_no_cluster_at_the_address_is_one_line(closed: str, tmp_path: Path) -> None:
     started = time.monotonic()
     code, output = jobs(tmp_path, "--address", closed)

@@ -108,6 +108,7 @@ def test_an_actor_that_does_not_see_its_model_says_so_at_its_first_block() -> No
         actor(pa.table({}))
 
 
+@pytest.mark.long
 def test_a_fast_reader_waits_for_a_slow_model(tmp_path: Path) -> None:
     work = all_work(tmp_path, 4 * BLOCKS, 700)
     before = store_megabytes()
