@@ -112,12 +112,14 @@ def test_each_node_loads_the_weights_once(cluster: LocalCluster, faulty_s3: Faul
     for file in tiny_model(tmp_path / "model", k=2).iterdir():
         model.write(file.name, file.read_bytes())
     write_photos(tmp_path / "in", 12, 32)
-    words = ["denoise", f"input={tmp_path}/in", f"output={run.uri}", f"model={model.uri}", "resources.block_rows=1"]
-    words.append(f"resources.address={cluster.gcs_address}")
+    (loaded := tmp_path / "loaded").mkdir()
+    words = ["3", str(loaded), f"input={tmp_path}/in", f"output={run.uri}", f"model={model.uri}"]
+    words += ["resources.block_rows=1", f"resources.address={cluster.gcs_address}"]
     own = {"XDG_CACHE_HOME": str(tmp_path / "other-nodes-cache")} | AWS | {"AWS_ENDPOINT_URL": faulty_s3.endpoint}
     before = {actor["actor_id"] for actor in listed(cluster, "actors")}
     with machine_apart.joined(cluster, tmp_path / "node.log", gpus=1, environment=own):
-        job = submitting.start(words, tmp_path, cluster.environment | {"XDG_CACHE_HOME": str(tmp_path / "cache")})
+        environment = cluster.environment | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+        job = submitting.start(words, tmp_path, environment, module="tests.support.denoise_together")
         assert "3 actors of 1 thread, 1 GPU each" in output_of(job)
     actors = [actor for actor in listed(cluster, "actors") if "DenoiseActor" in actor["class_name"]]
     nodes = Counter(actor["node_id"] for actor in actors if actor["actor_id"] not in before)

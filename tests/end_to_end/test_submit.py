@@ -23,6 +23,8 @@ from tests.support.models import tiny_model
 from tests.support.sample_files import write_photos
 
 RAYCLUSTER = Path(__file__).resolve().parents[2] / "cluster" / "kuberay" / "raycluster.yaml"
+# In each line of a denoise job's progress, of which the first comes within 5 s of its start.
+PROGRESS = " images  0 failed  "
 
 
 def user(cluster: LocalCluster, folder: Path, *words: str, **environment: str) -> tuple[int, str]:
@@ -140,12 +142,12 @@ def job_of(cluster: LocalCluster, folder: Path, submission_id: str) -> dict:
 def test_ctrl_c_leaves_the_job_running_and_stop_ends_it(
     token_cluster: LocalCluster, here: Path, tmp_path: Path
 ) -> None:
-    write_photos(tmp_path / "in", 30, 256)
+    write_photos(tmp_path / "in", 100, 256)  # more than are denoised before the stop
     words = ["my.yaml", f"input={tmp_path}/in", f"output={tmp_path}/run", "noise.sigma=[5,9,15,20,25,35,50]"]
     submitted = submitting.start(
         ["submit", "denoise", *words, "--submission-id", "long"], here, token_cluster.environment
     )
-    wait_for("workers are starting", submitted)
+    wait_for(PROGRESS, submitted)
     submitted.send_signal(signal.SIGINT)
     output, _ = submitted.communicate(timeout=60)
     assert submitted.returncode == 130
@@ -160,7 +162,7 @@ def test_ctrl_c_leaves_the_job_running_and_stop_ends_it(
     assert (code, output) == (0, "long has ended already: STOPPED\n")
     # The same job again, on a head of Kubernetes that is to end.
     job = submitting.start(["submit", "denoise", *words, "--submission-id", "evicted"], here, token_cluster.environment)
-    wait_for("workers are starting", job)
+    wait_for(PROGRESS, job)
     head = yaml.safe_load(RAYCLUSTER.read_text())["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
     subprocess.run(head["lifecycle"]["preStop"]["exec"]["command"], check=True, timeout=45)
     output, _ = job.communicate(timeout=60)
@@ -212,7 +214,7 @@ def test_a_head_that_starts_is_waited_for_and_one_that_is_lost_is_told(here: Pat
     (token := tmp_path / "token").write_text("a" * 64)
     environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     folder = tempfile.mkdtemp(prefix="iw-", dir="/tmp")  # a short path, for Ray's sockets
-    write_photos(tmp_path / "in", 20, 256)
+    write_photos(tmp_path / "in", 300, 256)  # more than are denoised before the end
     paths = [f"input={tmp_path}/in", f"output={tmp_path}/run", "--address", f"http://127.0.0.1:{port}"]
     head = machine_apart.start_head(Path(folder), port, environment, tmp_path / "head.log")
     try:
@@ -221,7 +223,7 @@ def test_a_head_that_starts_is_waited_for_and_one_that_is_lost_is_told(here: Pat
             time.sleep(0.1)
         words = ["submit", "denoise", "my.yaml", *paths]
         submitted = submitting.start(words, here, environment, module="tests.support.impatient")
-        wait_for("workers are starting", submitted)
+        wait_for(PROGRESS, submitted)
         head.kill()
         output, _ = submitted.communicate(timeout=90)
     finally:
