@@ -1,5 +1,7 @@
 """The steps of gpu_check in their small form, without a GPU."""
 
+import time
+
 import pytest
 
 from imagewizard.benchmarks import gpu_steps
@@ -17,8 +19,10 @@ def bench() -> Bench:
 
 def test_rate_is_in_calls_per_second(bench: Bench) -> None:
     calls: list[int] = []
+    started = time.perf_counter()
     rate = bench.rate(lambda: calls.append(1), 0.8)  # an eighth of this without a GPU
-    assert rate == pytest.approx((len(calls) - 2) / 0.1, rel=0.5)
+    elapsed = time.perf_counter() - started
+    assert (len(calls) - 2) / elapsed <= rate <= (len(calls) - 2) / 0.1
 
 
 def test_precision_of_a_bulk_job_loses_almost_nothing(bench: Bench) -> None:

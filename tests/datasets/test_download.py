@@ -86,7 +86,7 @@ def test_a_file_is_downloaded_with_progress(server: Server, tmp_path: Path) -> N
 def test_transient_errors_are_retried(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behaviour: list[str]
 ) -> None:
-    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 1.0)
     server.behaviour = list(behaviour)
     download.fetch(server.url, tmp_path / "set.tgz")
     assert (tmp_path / "set.tgz").read_bytes() == server.body
@@ -128,7 +128,7 @@ def test_a_failure_names_the_url_and_what_to_do(
     reason: str,
     requests: int,
 ) -> None:
-    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.1 if "hang" in behaviour else 5.0)
+    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.5 if "hang" in behaviour else 5.0)
     server.behaviour = behaviour
     with pytest.raises(UserError) as caught:
         download.fetch(server.url, tmp_path / "set.tgz")

@@ -136,10 +136,11 @@ def silent() -> Iterator[str]:
 
 
 @pytest.fixture
-def closed() -> str:
+def closed() -> Iterator[str]:
     """An address where nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return f"127.0.0.1:{server.getsockname()[1]}"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
 
 
 @pytest.mark.long
@@ -148,7 +149,7 @@ def test_no_cluster_at_the_address_is_one_line(closed: str, tmp_path: Path) -> N
     code, output = jobs(tmp_path, "--address", closed)
     assert code == 2 and output.count("\n") == 1
     assert output.startswith(f"error: --address: no Ray cluster answers at {closed}")
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 60
 
 
 @pytest.mark.parametrize("kind", ["closed", "silent"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import imagewizard
+from imagewizard.benchmarks.nodes import write_images
 from imagewizard.distributed import nodes
 from imagewizard.query.sql import records_of
 from tests.support import local_cluster, machine_apart, submitting
@@ -77,7 +78,7 @@ def test_what_a_node_does_not_see_is_refused_before_any_work(
 @pytest.mark.long
 def test_a_node_that_joins_later_and_does_not_see_the_input_is_refused(cluster: LocalCluster, tmp_path: Path) -> None:
     """Its images would be rows of errors."""
-    write_photos(tmp_path / "in", 300, 48)
+    write_images(tmp_path / "in", 1000)
     words = [f"input={tmp_path}/in", f"output={tmp_path}/run", "resources.block_rows=2", "resources.actors=[1,8]"]
     words.append(f"resources.address={cluster.gcs_address}")
     job = submitting.start(words, tmp_path, cluster.environment, module="tests.support.slow_denoise")

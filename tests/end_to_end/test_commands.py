@@ -15,6 +15,7 @@ import pytest
 import ray
 
 from jobs import query, report, shell, status
+from tests.support import submitting
 from tests.support.models import tiny_model
 from tests.support.s3_faults import FaultyS3
 from tests.support.sample_files import write_broken_files, write_photos
@@ -76,7 +77,7 @@ def test_storage_that_does_not_answer(
         started = time.monotonic()
         words = ["s3://bucket/run", *(["summary"] if command is query else [])]
         assert shell.run(command.main, words) == shell.WRONG_INPUT
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 30
     assert capsys.readouterr() == (
         "",
         f'error: s3://bucket/run: Could not connect to the endpoint URL: "{address}/bucket"; '
@@ -111,27 +112,28 @@ def rows(results: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.long
 def test_same_command_resumes_after_ctrl_c_and_after_sigterm(tmp_path: Path) -> None:
-    write_photos(tmp_path / "in", 16, 160)
+    write_photos(tmp_path / "in", 24, 160)
     words = ["denoise", f"input={tmp_path}/in", f"output={tmp_path}/run", "resources.block_rows=1", "denoise.mode=ddim",
              "denoise.steps=24"]  # fmt: skip
     results = tmp_path / "run" / "results"
     committed: dict[str, dict[str, Any]] = {}
     for signal_sent, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         job = subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        deadline = time.monotonic() + 150
-        while not (results.is_dir() and len(list(results.iterdir())) >= len(committed) + 2):
-            assert time.monotonic() < deadline and job.poll() is None
+        submitting.wait_for_lease(str(tmp_path / "run"), job)  # by then nothing of the job before is written
+        there = len(list(results.glob("*")))
+        while len(list(results.glob("*"))) < there + 2:
+            assert job.poll() is None
             time.sleep(0.2)
         os.kill(job.pid, signal_sent)
         _, stderr = job.communicate(timeout=25)  # Kubernetes kills after 30 s
         assert job.returncode == code
         assert stderr == "stopped; what is committed stays, and the same command goes on from there\n"
         committed |= rows(results)
-        assert 2 <= len(committed) < 16
+        assert 2 <= len(committed) < 24
     shown = imagewizard("status", str(tmp_path / "run")).stdout
     assert "stopped" in shown and "pending" in shown
     done = imagewizard(*words)
     assert done.returncode == 0, done.stderr
-    assert "16 ok, 0 failed" in done.stdout
+    assert "24 ok, 0 failed" in done.stdout
     # With their times, by which a row that was computed again would differ.
     assert committed.items() <= rows(results).items()

@@ -22,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("denoising", "actor", 7, 0),  # Ray starts another one and gives it the block again
         ("during-write", "worker", 7, 0),
         ("decoding", "raylet", 7, 1),
-        ("after-compaction", "driver", 2, -9),
+        ("after-compaction", "driver", 3, -9),
     ],
 )
 def test_no_row_is_lost_or_duplicated(folder: Path, stage: str, target: str, nth: int, exit_code: int) -> None:

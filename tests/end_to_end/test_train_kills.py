@@ -13,11 +13,12 @@ import pytest
 from safetensors.numpy import load_file
 
 from imagewizard.tracking import checkpoints, history
+from tests.support import submitting
 from tests.support.models import tiny_network
 from tests.support.training_jobs import write_photographs
 
 pytestmark = pytest.mark.long
-STEPS = 500  # of some 20 ms each, with a checkpoint at every 25th
+STEPS = 700  # of some 20 ms each, with a checkpoint at every 25th
 EPOCHS = STEPS * 4 / 7
 
 
@@ -71,7 +72,7 @@ def assert_equal_end(undisturbed: Path, run: Path) -> None:
     for name, tensor in expected.items():
         np.testing.assert_array_equal(found[name], tensor, err_msg=name)
     steps = [row["step"] for row in history.of_kind(history.read(str(run)), "validation")]
-    assert steps == [0, 175, 350, STEPS]
+    assert steps == [0, 175, 350, 525, STEPS]
 
 
 @pytest.fixture(scope="module")
@@ -98,9 +99,9 @@ def test_training_survives_a_killed_worker(undisturbed: Path) -> None:
 def test_training_resumes_however_its_driver_ends(undisturbed: Path) -> None:
     run = undisturbed / "driver"
     for signal_sent, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)):
-        step = checkpoints.latest_step(str(run))  # one may have been written while the job before was stopped
         job = start(undisturbed, "driver")
-        wait_for_checkpoint(run, job, after=step)
+        submitting.wait_for_lease(str(run), job)  # by then nothing of the job before is written
+        wait_for_checkpoint(run, job, after=checkpoints.latest_step(str(run)))
         job.send_signal(signal_sent)
         output, _ = job.communicate(timeout=25)  # Kubernetes kills after 30 s
         assert job.returncode == code, output

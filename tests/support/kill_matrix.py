@@ -13,6 +13,8 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from imagewizard.query.sql import records_of
+from imagewizard.runs.results import ShardFile
+from imagewizard.storage import Folder
 from tests.support.kill_points.sitecustomize import STAGES
 from tests.support.models import tiny_model
 from tests.support.sample_files import write_photos
@@ -100,6 +102,8 @@ def kill(folder: Path, stage: str, target: str, nth: int) -> Outcome:
     assert (folder / f"{run}-kill" / "killed").exists(), f"the stage was not reached: {output}"
     time.sleep(2)  # Ray's workers of a dead driver may still be committing
     before = committed(folder / run)
+    if stage == "after-compaction":
+        assert any(ShardFile.parse(name) for name in Folder(str(folder / run)).list("results"))
     if first:
         again = start(folder, run)
         output, _ = again.communicate(timeout=600)
@@ -129,7 +133,7 @@ def main() -> None:
     for stage in STAGES:
         for target in TARGETS:
             if (stage, target) not in IMPOSSIBLE:
-                nth = {"compaction": 1, "after-compaction": 2, "before-summary": 1}.get(stage, 7)
+                nth = {"compaction": 1, "after-compaction": 3, "before-summary": 1}.get(stage, 7)
                 outcome = kill(folder, stage, target, nth)
                 cells = (f"{value:.1f}" if isinstance(value, float) else str(value) for value in astuple(outcome))
                 print("".join(f"{cell:>17}" for cell in cells), flush=True)

@@ -17,7 +17,7 @@ import requests
 
 from tests.support.local_cluster import LocalCluster
 
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 _NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
@@ -59,7 +59,7 @@ def joined(
         )
     try:
         deadline = time.monotonic() + START_SECONDS
-        while _alive(cluster) <= before:
+        while not _alive(cluster) - before:
             if node.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the node has not joined: {log.read_text()[-2000:]}")
             time.sleep(0.3)
@@ -69,7 +69,7 @@ def joined(
         for child in Path(f"/proc/{node.pid}/task/{node.pid}/children").read_text().split():
             os.kill(int(child), signal.SIGTERM)
         try:
-            node.wait(20)
+            node.wait(60)  # after a drain of at most 30 s
         finally:
             node.kill()
 
@@ -83,7 +83,7 @@ def start_head(folder: Path, port: int, environment: Mapping[str, str], log: Pat
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port=0", "--num-cpus=2"),
         *("--dashboard-host=127.0.0.1", f"--dashboard-port={port}", f"--temp-dir={folder}", "--disable-usage-stats"),
         *("--dashboard-agent-listen-port=0", "--metrics-export-port=0", "--object-store-memory=200000000"),
-        f"--ray-client-server-port={port + 1}",
+        "--ray-client-server-port=0",
     ]
     with log.open("wb") as output:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -92,10 +92,10 @@ def start_head(folder: Path, port: int, environment: Mapping[str, str], log: Pat
         )
 
 
-def _alive(cluster: LocalCluster) -> int:
-    """The number of nodes that Ray takes for alive."""
+def _alive(cluster: LocalCluster) -> set[str]:
+    """The ids of the nodes that Ray takes for alive: one that was killed stays so for some 20 s."""
     secret = Path(cluster.environment["RAY_AUTH_TOKEN_PATH"]).read_text()
     answer = requests.get(
-        f"{cluster.address}/api/v0/nodes", headers={"Authorization": f"Bearer {secret}"}, timeout=10
+        f"{cluster.address}/api/v0/nodes", headers={"Authorization": f"Bearer {secret}"}, timeout=60
     ).json()
-    return sum(node["state"] == "ALIVE" for node in answer["data"]["result"]["result"])
+    return {node["node_id"] for node in answer["data"]["result"]["result"] if node["state"] == "ALIVE"}

@@ -1,10 +1,13 @@
-"""Runs commands that talk to a cluster as a user does: in a process and a folder of their own."""
+"""Runs commands as a user does: in a process and a folder of their own, here or against a cluster."""
 
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from imagewizard.storage import lease
 
 # What would lead a command to another cluster, or past a token.
 _OTHERS = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
@@ -31,6 +34,13 @@ def start(
         stderr=stderr,
         text=True,
     )
+
+
+def wait_for_lease(run: str, job: "subprocess.Popen[str]") -> None:
+    """Waits until the process of a job holds the run's lease; by then it handles signals."""
+    while (found := lease.holder(run)) is None or found["pid"] != job.pid:
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.05)
 
 
 def run(words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> tuple[int, str]:

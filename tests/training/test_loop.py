@@ -107,8 +107,9 @@ def test_resumed_run_ends_like_an_uninterrupted_one(
 
 @pytest.mark.parametrize("seconds", [8.0, -1.0])
 def test_run_with_a_time_limit_ends_in_time_with_weights_and_scores(
-    photographs: Path, tmp_path: Path, seconds: float
+    photographs: Path, tmp_path: Path, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(loop, "EXPORT_SECONDS", 1.0)  # of a small network: more is left for steps
     rows: list[dict[str, Any]] = []
     deadline = time.time() + seconds
     train(replace(task(photographs, tmp_path, optimizer={"minutes": 1.0}), deadline=deadline), rows.append)
