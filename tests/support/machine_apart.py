@@ -77,13 +77,13 @@ def joined(
 def start_head(folder: Path, port: int, environment: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
     """A cluster of one node, with its dashboard at `port` of the loopback. Killing the process kills all of it at once.
 
-    Returns while it is starting. `folder`: for its files, with a short path.
+    Returns while it is starting. It takes `port + 1` too. `folder`: for its files, with a short path.
     """
     start = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port=0", "--num-cpus=2"),
         *("--dashboard-host=127.0.0.1", f"--dashboard-port={port}", f"--temp-dir={folder}", "--disable-usage-stats"),
         *("--dashboard-agent-listen-port=0", "--metrics-export-port=0", "--object-store-memory=200000000"),
-        "--ray-client-server-port=0",
+        f"--ray-client-server-port={port + 1}",
     ]
     with log.open("wb") as output:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
