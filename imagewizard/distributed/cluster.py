@@ -17,8 +17,9 @@ from ray.data import DataContext
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from imagewizard.distributed import joining
+from imagewizard.distributed import joining, notices
 from imagewizard.errors import UserError, one_line
+from imagewizard.progress import Printer
 
 Start = Callable[[str | None], None]
 """`start` or `start_quietly`: joins the cluster at an address, or starts a local one."""
@@ -72,7 +73,8 @@ def is_joined(address: str | None) -> bool:
 
 
 def start_quietly(address: str | None) -> None:
-    """As `start`, for a command, whose process is its own: keeps what Ray writes to stderr by itself out of its log."""
+    """As `start`, for a command, whose process is its own: keeps what Ray writes by itself out of its log."""
+    notices.report_to(Printer())
     with nullcontext() if ray.is_initialized() else _quiet_core():
         start(address)
 

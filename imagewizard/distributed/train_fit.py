@@ -1,5 +1,6 @@
 """Ray Train's part of a training job: runs a fit, restarts it after a worker's death, and reports progress."""
 
+import re
 import time
 from dataclasses import replace
 from functools import partial
@@ -163,10 +164,19 @@ class Attempts:
         # When a worker dies, the collective operations of the others fail with RuntimeError. Name the one that died.
         rank, failure = min(error.worker_failures.items(), key=lambda pair: isinstance(pair[1], RuntimeError))
         step = checkpoints.latest_step(self._run)
-        reason = one_line(failure)[:200]
-        text = f"worker {rank} died ({type(failure).__name__}: {reason}); resuming from step {step}"
+        text = f"worker {rank} died ({_reason(failure)}); resuming from step {step}"
         self._report(text)
         history.add_event(self._run, step, text)
+
+
+def _reason(failure: Exception) -> str:
+    """Why a worker died, without the pages that Ray tells of it."""
+    text = one_line(failure)
+    if found := re.search(r"The actor is dead because (.+?)\.", text):
+        return found[1]
+    if "The actor is temporarily unavailable" in text:
+        return "it cannot be reached"
+    return f"{type(failure).__name__}: {text[:200]}"
 
 
 def _rows_left(task: TrainTask, samples: train_stream.StreamSamples, gpus_per_worker: float) -> Dataset:

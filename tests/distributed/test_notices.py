@@ -1,0 +1,48 @@
+"""Ray's own messages, as it words them."""
+
+import pytest
+import ray
+
+from imagewizard.distributed import notices
+
+LOST = (
+    "The node with node id: 21679790d19028686261e0df8ba1e5c0d3bc7570e582e28ebee9655a and address: 192.0.2.2 and node "
+    "name: 192.0.2.2 has been marked dead because the detector has missed too many heartbeats from it. This can "
+    "happen when a \t(1) raylet crashes unexpectedly (OOM, etc.) \n\t(2) raylet has lagging heartbeats"
+)
+RETRIED = (
+    "Task MapWorker(MapBatches(DenoiseActor)).submit failed. There are infinite retries remaining, so the task will be "
+    "retried. Error: The actor is temporarily unavailable"
+)
+DEAD_RAYLET = "Raylet is terminated. Termination is unexpected. Possible reasons include:\n    [2026-11-27 13:56:41] …"
+FULL = (
+    "/tmp/ray/session_1 is over 95% full, available space: 1.5 GB; capacity: 100 GB. Object creation will fail if "
+    "spilling is required."
+)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is reported of Ray's messages."""
+    monkeypatch.setattr(ray._private.worker, "print_to_stdstream", None)
+    reported: list[str] = []
+    notices.report_to(reported.append)
+    return reported
+
+
+def tell(*messages: str) -> None:
+    for message in messages:
+        ray._private.worker.print_to_stdstream({"lines": [message], "pid": "raylet", "is_err": False}, False)
+
+
+def test_each_is_a_line_and_what_ray_mends_is_none(told: list[str]) -> None:
+    tell(RETRIED, LOST, DEAD_RAYLET, FULL)
+    assert told == [
+        "lost     node 21679790 (192.0.2.2); what it was doing is done again elsewhere",
+        "ray      /tmp/ray/session_1 is over 95% full, available space: 1.5 GB; capacity: 100 GB.",
+    ]
+
+
+def test_the_same_is_told_once_and_each_lost_node(told: list[str]) -> None:
+    tell(FULL, FULL.replace("1.5", "1.4"), LOST, LOST, LOST.replace("21679790", "0badcafe"))
+    assert [text.split()[0] for text in told] == ["ray", "lost", "lost"]
