@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -73,10 +73,13 @@ def is_joined(address: str | None) -> bool:
 
 
 def start_quietly(address: str | None) -> None:
-    """As `start`, for a command, whose process is its own: keeps what Ray writes by itself out of its log."""
-    notices.report_to(Printer())
-    with nullcontext() if ray.is_initialized() else _quiet_core():
+    """As `start`, for a command, whose process is its own: prints of Ray's own messages only what matters."""
+    if ray.is_initialized():
         start(address)
+        return
+    with _quiet_core():
+        start(address)
+    notices.report_to(Printer())
 
 
 # Where this variable is set, as in many containers, every worker compiles torch and diffusers anew. An actor's imports

@@ -1,4 +1,4 @@
-"""What Ray tells a driver of the cluster by itself: a line each, once, and nothing of what it mends.
+"""What Ray tells a driver of the cluster by itself: a line each, and nothing of what needs no one's attention.
 
 Ray prints these messages to stdout as they come, among them many lines of a lost node's log.
 """
@@ -8,33 +8,47 @@ from typing import Any
 
 import ray._private.worker
 
+from imagewizard.errors import one_line
 from imagewizard.progress import Reporter
 
-_LOST_NODE = re.compile(r"node id: (\w{8})\w* and address: (\S+) .*marked dead", re.DOTALL)
-# The second is also told, by the first pattern above, of nodes that are not the driver's own.
-_MENDED = re.compile(r"Task .* will be retried|Raylet is terminated", re.DOTALL)
+# Of Ray's messages, without line breaks: what is found, and the line for the user. The first that is found counts.
+_KNOWN = [
+    (
+        re.compile(r"node id: (\w{8})\w* and address: (\S+) .*marked dead"),
+        "lost     node {0} ({1}); its work, if it had any, goes to the others",
+    ),
+    (re.compile(r"^Raylet is terminated"), "lost     a node's raylet: it was killed, or memory ran out"),
+    (
+        re.compile(r"running low on memory.*?\(IP: ([^,)]+)"),
+        "memory   node {0} ran low on it; Ray ended a worker there, and its work is done again",
+    ),
+    (
+        re.compile(r"worker died or was killed.* Worker IP address: (\S+) .*Worker PID: (\d+) .*exit detail: (.+?)\. "),
+        "worker   {0}, pid {1} died: {2}; its work is done again",
+    ),
+]
+_NEEDS_NO_ONE = re.compile(r"^Task .* will be retried")
+_MOST_LETTERS = 200
 
 
 def line_of(message: str) -> str | None:
-    """The line for the user: a message's first sentence, or that a node is lost; None for what Ray mends."""
-    if lost := _LOST_NODE.search(message):
-        return f"lost     node {lost[1]} ({lost[2]}); what it was doing is done again elsewhere"
-    if _MENDED.search(message):
-        return None
-    return "ray      " + re.split(r"(?<=\.)\s", message.strip(), maxsplit=1)[0].replace("\n", " ")
+    """The line for the user: of a message that we do not know the first sentence; None for what Ray mends by itself."""
+    text = one_line(message) + " "
+    for pattern, line in _KNOWN:
+        if found := pattern.search(text):
+            return line.format(*found.groups())
+    return None if _NEEDS_NO_ONE.search(text) else f"ray      {text.split('. ')[0].strip()[:_MOST_LETTERS]}"
 
 
 def report_to(report: Reporter) -> None:
-    """Has Ray's messages to this process reported from now on, those that differ in numbers alone once."""
+    """Has Ray's messages to this process reported from now on, each line once."""
     told: set[str] = set()
 
     def tell(data: dict[str, Any], ignore_prefix: bool) -> None:
         for message in data["lines"]:
-            if (text := line_of(message)) is None:
-                continue
-            kind = text if _LOST_NODE.search(message) else re.sub(r"\d+", "", text)
-            if kind not in told:
-                told.add(kind)
+            text = line_of(message)
+            if text is not None and text not in told:
+                told.add(text)
                 report(text)
 
     # There is no other way: Ray's thread reads the messages and calls this function.

@@ -164,19 +164,23 @@ class Attempts:
         # When a worker dies, the collective operations of the others fail with RuntimeError. Name the one that died.
         rank, failure = min(error.worker_failures.items(), key=lambda pair: isinstance(pair[1], RuntimeError))
         step = checkpoints.latest_step(self._run)
-        text = f"worker {rank} died ({_reason(failure)}); resuming from step {step}"
+        text = f"worker {rank} died ({reason(failure)}); resuming from step {step}"
         self._report(text)
         history.add_event(self._run, step, text)
 
 
-def _reason(failure: Exception) -> str:
-    """Why a worker died, without the pages that Ray tells of it."""
-    text = one_line(failure)
-    if found := re.search(r"The actor is dead because (.+?)\.", text):
-        return found[1]
+# In what Ray tells of a dead actor: its worker's exit, or else why the actor is dead.
+_CAUSES = [r"Worker exit detail: (.+?)\. ", r"The actor (?:is dead|died) because (.+?)\. "]
+
+
+def reason(failure: Exception) -> str:
+    """Why a training worker failed, without the pages that Ray tells of it."""
+    cause = getattr(failure, "health_check_failure", failure)  # of Ray Train's WorkerHealthCheckFailedError
+    text = one_line(cause)
     if "The actor is temporarily unavailable" in text:
         return "it cannot be reached"
-    return f"{type(failure).__name__}: {text[:200]}"
+    found = (re.search(pattern, f"{text} ") for pattern in _CAUSES)
+    return next((each[1] for each in found if each), f"{type(cause).__name__}: {text[:200]}")
 
 
 def _rows_left(task: TrainTask, samples: train_stream.StreamSamples, gpus_per_worker: float) -> Dataset:

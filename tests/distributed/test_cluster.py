@@ -13,7 +13,7 @@ from PIL import Image
 from ray._private.utils import check_version_info
 from ray.data import DataContext
 
-from imagewizard.distributed import cluster, joining, train_stream
+from imagewizard.distributed import cluster, joining, notices, train_stream
 from imagewizard.errors import UserError
 from imagewizard.manifest import listing
 from imagewizard.manifest.tally import Tally
@@ -60,6 +60,14 @@ def test_a_ray_jobs_own_setting_of_bytecode_stands(started: list[dict], monkeypa
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", f'{{"runtime_env": {{"env_vars": {{"{NO}": "1"}}}}}}')
     cluster.start(None)
     assert started[0]["runtime_env"] is None
+
+
+def test_a_command_prints_rays_messages_in_its_own_way(started: list[dict], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray._private.worker, "print_to_stdstream", None)
+    cluster.start(None)
+    assert ray._private.worker.print_to_stdstream is None, "other programs' processes are theirs"
+    cluster.start_quietly(None)
+    assert ray._private.worker.print_to_stdstream.__module__ == notices.__name__
 
 
 def test_a_cluster_that_is_not_there_is_named(started: list[dict], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,7 @@ def test_what_a_node_does_not_see_is_refused_before_any_work(
 @pytest.mark.long
 def test_a_node_that_joins_later_and_does_not_see_the_input_is_refused(cluster: LocalCluster, tmp_path: Path) -> None:
     """Its images would be rows of errors."""
-    write_images(tmp_path / "in", 1000)
+    write_images(tmp_path / "in", 2000)
     words = [f"input={tmp_path}/in", f"output={tmp_path}/run", "resources.block_rows=2", "resources.actors=[1,8]"]
     words.append(f"resources.address={cluster.gcs_address}")
     job = submitting.start(words, tmp_path, cluster.environment, module="tests.support.slow_denoise")

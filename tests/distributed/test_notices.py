@@ -15,9 +15,9 @@ RETRIED = (
     "retried. Error: The actor is temporarily unavailable"
 )
 DEAD_RAYLET = "Raylet is terminated. Termination is unexpected. Possible reasons include:\n    [2026-11-27 13:56:41] …"
-FULL = (
-    "/tmp/ray/session_1 is over 95% full, available space: 1.5 GB; capacity: 100 GB. Object creation will fail if "
-    "spilling is required."
+INFEASIBLE = (
+    "There are tasks with infeasible resource requests that cannot be scheduled. See https://docs.ray.io/en/latest for "
+    "more details. Possible solutions: 1. Updating the ray cluster"
 )
 
 
@@ -36,13 +36,14 @@ def tell(*messages: str) -> None:
 
 
 def test_each_is_a_line_and_what_ray_mends_is_none(told: list[str]) -> None:
-    tell(RETRIED, LOST, DEAD_RAYLET, FULL)
+    tell(RETRIED, LOST, DEAD_RAYLET, INFEASIBLE)
     assert told == [
-        "lost     node 21679790 (192.0.2.2); what it was doing is done again elsewhere",
-        "ray      /tmp/ray/session_1 is over 95% full, available space: 1.5 GB; capacity: 100 GB.",
+        "lost     node 21679790 (192.0.2.2); its work, if it had any, goes to the others",
+        "lost     a node's raylet: it was killed, or memory ran out",
+        "ray      There are tasks with infeasible resource requests that cannot be scheduled",
     ]
 
 
 def test_the_same_is_told_once_and_each_lost_node(told: list[str]) -> None:
-    tell(FULL, FULL.replace("1.5", "1.4"), LOST, LOST, LOST.replace("21679790", "0badcafe"))
+    tell(INFEASIBLE, INFEASIBLE, LOST, LOST, LOST.replace("21679790", "0badcafe"))
     assert [text.split()[0] for text in told] == ["ray", "lost", "lost"]

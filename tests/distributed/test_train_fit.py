@@ -7,7 +7,9 @@ import pyarrow as pa
 import pytest
 import ray
 from PIL import Image
-from ray.exceptions import RayTaskError
+from ray.core.generated.common_pb2 import ActorDiedErrorContext
+from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError, RayTaskError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from imagewizard.config.train import TrainTask
 from imagewizard.distributed import allocation, train_fit
@@ -74,3 +76,31 @@ def test_a_training_waits_until_there_are_enough_nodes(tmp_path: Path, monkeypat
         monkeypatch.setattr(train_fit, "NODE_SECONDS", 0.02)
         with pytest.raises(JobError, match=r"room for 1, since a node was lost; with workers=\[1,N\]"):
             attempts._allocate_anew()
+
+
+EXIT = (
+    "Worker exit type: SYSTEM_ERROR Worker exit detail: Worker unexpectedly exits with a connection error code 2. End"
+)
+
+
+def dead(message: str) -> ActorDiedError:
+    return ActorDiedError(ActorDiedErrorContext(error_message=message, class_name="RayTrainWorker", actor_id=bytes(16)))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (
+            dead(f"The actor is dead because its worker process has died. {EXIT} of file. Some common causes include"),
+            "Worker unexpectedly exits with a connection error code 2",
+        ),
+        (dead("The actor died because its node has died. Node Id: 4711\n\tthe actor's node"), "its node has died"),
+        (dead("The actor is dead because it was killed by `ray.kill`."), "it was killed by `ray.kill`"),
+        (ActorUnavailableError("The actor is temporarily unavailable: RpcError", bytes(16)), "it cannot be reached"),
+        (OutOfMemoryError("1 worker(s) were killed"), "OutOfMemoryError: 1 worker(s) were killed"),
+        (ValueError("a\nbug"), "ValueError: a bug"),
+    ],
+)
+def test_why_a_worker_died(error: Exception, expected: str) -> None:
+    assert train_fit.reason(error) == expected
+    assert train_fit.reason(WorkerHealthCheckFailedError("A worker health check failed.", error)) == expected

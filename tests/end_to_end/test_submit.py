@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -211,7 +212,8 @@ def listening(port: int) -> bool:
 @pytest.mark.long
 def test_a_head_that_starts_is_waited_for_and_one_that_is_lost_is_told(here: Path, tmp_path: Path) -> None:
     # Not of the range of which the system, and so other clusters, choose: the head binds it seconds later.
-    port = next(port for port in range(20_000, 32_000) if not listening(port) and not listening(port + 1))
+    ports = random.sample(range(20_000, 32_000), 100)
+    port = next(port for port in ports if not listening(port) and not listening(port + 1))
     (token := tmp_path / "token").write_text("a" * 64)
     environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     folder = tempfile.mkdtemp(prefix="iw-", dir="/tmp")  # a short path, for Ray's sockets

@@ -133,6 +133,7 @@ def main() -> None:
     for stage in STAGES:
         for target in TARGETS:
             if (stage, target) not in IMPOSSIBLE:
+                # A driver deletes twice before it begins: what was left half-written, and what is superseded.
                 nth = {"compaction": 1, "after-compaction": 3, "before-summary": 1}.get(stage, 7)
                 outcome = kill(folder, stage, target, nth)
                 cells = (f"{value:.1f}" if isinstance(value, float) else str(value) for value in astuple(outcome))
