@@ -150,6 +150,8 @@ def _quiet_core() -> Iterator[None]:
     It also reports on stderr that it was silenced, so stderr is diverted meanwhile, and given back if the start fails.
     """
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # Ray Data's own, of an actor that it uses for statistics and that memory has killed. We ask for all our results.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as diverted:

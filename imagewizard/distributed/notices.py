@@ -17,14 +17,17 @@ _KNOWN = [
         re.compile(r"node id: (\w{8})\w* and address: (\S+) .*marked dead"),
         "lost     node {0} ({1}); its work, if it had any, goes to the others",
     ),
-    (re.compile(r"^Raylet is terminated"), "lost     a node's raylet: it was killed, or memory ran out"),
+    (
+        re.compile(r"^Raylet is terminated"),
+        "lost     a node's raylet: it was killed, or memory ran out; if it was the driver's, the job ends",
+    ),
     (
         re.compile(r"running low on memory.*?\(IP: ([^,)]+)"),
         "memory   node {0} ran low on it; Ray ended a worker there, and its work is done again",
     ),
     (
         re.compile(r"worker died or was killed.* Worker IP address: (\S+) .*Worker PID: (\d+) .*exit detail: (.+?)\. "),
-        "worker   {0}, pid {1} died: {2}; its work is done again",
+        "died     process {1} on {0}: {2}",
     ),
 ]
 _NEEDS_NO_ONE = re.compile(r"^Task .* will be retried")

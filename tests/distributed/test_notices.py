@@ -19,6 +19,12 @@ INFEASIBLE = (
     "There are tasks with infeasible resource requests that cannot be scheduled. See https://docs.ray.io/en/latest for "
     "more details. Possible solutions: 1. Updating the ray cluster"
 )
+DIED = (
+    "A worker died or was killed while executing a task by an unexpected system error. To troubleshoot the problem, "
+    "check the logs for the dead worker. Lease ID: 01 Worker ID: 02 Node ID: 03 Worker IP address: 192.0.2.2 Worker "
+    "port: 10004 Worker PID: 23934 Worker exit type: SYSTEM_ERROR Worker exit detail: Worker unexpectedly exits with a "
+    "connection error code 2. End of file. Some common causes include: (1) the process was killed by the OOM killer"
+)
 
 
 @pytest.fixture
@@ -36,10 +42,11 @@ def tell(*messages: str) -> None:
 
 
 def test_each_is_a_line_and_what_ray_mends_is_none(told: list[str]) -> None:
-    tell(RETRIED, LOST, DEAD_RAYLET, INFEASIBLE)
+    tell(RETRIED, LOST, DEAD_RAYLET, DIED, INFEASIBLE)
     assert told == [
         "lost     node 21679790 (192.0.2.2); its work, if it had any, goes to the others",
-        "lost     a node's raylet: it was killed, or memory ran out",
+        "lost     a node's raylet: it was killed, or memory ran out; if it was the driver's, the job ends",
+        "died     process 23934 on 192.0.2.2: Worker unexpectedly exits with a connection error code 2",
         "ray      There are tasks with infeasible resource requests that cannot be scheduled",
     ]
 

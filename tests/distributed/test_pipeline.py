@@ -33,7 +33,7 @@ from tests.support.run_folders import row
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 BLOCK_MEGABYTES = 6  # four images of 700 x 700
-BLOCKS = 24
+BLOCKS = 16
 STORE_MEGABYTES = 20
 ALLOCATION = Allocation(
     least=1,
@@ -125,7 +125,7 @@ def test_a_fast_reader_waits_for_a_slow_model(tmp_path: Path) -> None:
     sampler.join()
     assert sum(each["rows"] for each in written) == 4 * BLOCKS
     assert len(results.result_files(work.run)) == BLOCKS
-    # all of it would be 144 MB; blocks may be on their way into the store when the limit is reached, and out of it
+    # all of it would be 96 MB; blocks may be on their way into the store when the limit is reached, and out of it
     assert BLOCK_MEGABYTES < most[0] - before < BLOCKS * BLOCK_MEGABYTES / 2
 
 

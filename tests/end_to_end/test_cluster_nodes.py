@@ -28,9 +28,9 @@ from tests.support.training_jobs import train_config, write_photographs
 pytestmark = pytest.mark.long
 
 # Of trainings, of some 10 ms each: enough for a node to be killed in between.
-STEPS = 800
+STEPS = 500
 # Of a job from which nodes are taken.
-IMAGES = 400
+IMAGES = 300
 
 AWS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
 
