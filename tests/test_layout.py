@@ -22,11 +22,13 @@ NO_MODULE = {
     "cluster/test_kuberay.py": "cluster/kuberay/",
     "jobs/test_main.py": "jobs/__main__.py",
     "jobs/test_start_up.py": "what all commands import",
+    "models/test_fetch_hub.py": "imagewizard/models/fetch.py, where it talks to the hub",
     "support/test_sample_files.py": "a helper of the tests",
     "test_api.py": "the package itself",
     "test_docs.py": "docs/",
     "test_layout.py": "tests/",
     "test_readme.py": "README.md",
+    "training/test_trainer_errors.py": "imagewizard/training/trainer.py, where a step fails",
 }
 """Test files outside of end_to_end/ that are named after no module, each with what it tests."""
 

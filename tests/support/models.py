@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDIMScheduler
+from safetensors.torch import load_file
 
 from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.errors import UserError
 from imagewizard.models import files as model_files
 from imagewizard.models import network
+from imagewizard.models.fetch import PICKLED_WEIGHTS, WEIGHTS
 
 # A tiny network gains nothing from a second thread, and threads that wait for a busy core cost it a hundredfold.
 torch.set_num_threads(1)
@@ -121,3 +123,11 @@ def refusal(folder: Path, named: Path | str) -> str:
     line = str(error.value)
     assert line.startswith("model: ") and "\n" not in line and len(line) < 500 and str(named) in line
     return line
+
+
+def pickle_weights(folder: Path) -> Path:
+    """Replaces the folder's safetensors by a pickle, as in older models."""
+    weights = next(folder.rglob(WEIGHTS))
+    torch.save(load_file(weights), weights.with_name(PICKLED_WEIGHTS))
+    weights.unlink()
+    return folder
