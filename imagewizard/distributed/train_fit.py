@@ -164,7 +164,7 @@ class Attempts:
         # When a worker dies, the collective operations of the others fail with RuntimeError. Name the one that died.
         rank, failure = min(error.worker_failures.items(), key=lambda pair: isinstance(pair[1], RuntimeError))
         step = checkpoints.latest_step(self._run)
-        text = f"worker {rank} died ({reason(failure)}); resuming from step {step}"
+        text = f"worker {rank} died ({why_it_died(failure)}); resuming from step {step}"
         self._report(text)
         history.add_event(self._run, step, text)
 
@@ -173,7 +173,7 @@ class Attempts:
 _CAUSES = [r"Worker exit detail: (.+?)\. ", r"The actor (?:is dead|died) because (.+?)\. "]
 
 
-def reason(failure: Exception) -> str:
+def why_it_died(failure: Exception) -> str:
     """Why a training worker failed, without the pages that Ray tells of it."""
     cause = getattr(failure, "health_check_failure", failure)  # of Ray Train's WorkerHealthCheckFailedError
     text = one_line(cause)

@@ -25,6 +25,11 @@ DIED = (
     "port: 10004 Worker PID: 23934 Worker exit type: SYSTEM_ERROR Worker exit detail: Worker unexpectedly exits with a "
     "connection error code 2. End of file. Some common causes include: (1) the process was killed by the OOM killer"
 )
+OUT_OF_MEMORY = (
+    "Task _map_task failed due to oom. There are infinite oom retries remaining, so the task will be retried. Error: 1 "
+    "worker(s) were killed due to the node running low on memory. Memory on the node (IP: 192.0.2.2, ID: 89d1ed9e93c3) "
+    "was 1.61GB used / 23.54GB limit (0.068467)"
+)
 
 
 @pytest.fixture
@@ -42,11 +47,12 @@ def tell(*messages: str) -> None:
 
 
 def test_each_is_a_line_and_what_ray_mends_is_none(told: list[str]) -> None:
-    tell(RETRIED, LOST, DEAD_RAYLET, DIED, INFEASIBLE)
+    tell(RETRIED, LOST, DEAD_RAYLET, DIED, OUT_OF_MEMORY, INFEASIBLE)
     assert told == [
         "lost     node 21679790 (192.0.2.2); its work, if it had any, goes to the others",
         "lost     a node's raylet: it was killed, or memory ran out; if it was the driver's, the job ends",
         "died     process 23934 on 192.0.2.2: Worker unexpectedly exits with a connection error code 2",
+        "memory   node 192.0.2.2 ran low on it; Ray ended a worker there, and its work is done again",
         "ray      There are tasks with infeasible resource requests that cannot be scheduled",
     ]
 

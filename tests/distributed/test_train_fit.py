@@ -102,5 +102,5 @@ def dead(message: str) -> ActorDiedError:
     ],
 )
 def test_why_a_worker_died(error: Exception, expected: str) -> None:
-    assert train_fit.reason(error) == expected
-    assert train_fit.reason(WorkerHealthCheckFailedError("A worker health check failed.", error)) == expected
+    assert train_fit.why_it_died(error) == expected
+    assert train_fit.why_it_died(WorkerHealthCheckFailedError("A worker health check failed.", error)) == expected
