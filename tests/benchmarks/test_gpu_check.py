@@ -59,6 +59,7 @@ def test_options_that_go_together(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--bsds500 and --vgg19 go together" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_small_form_without_a_gpu(tmp_path: Path) -> None:
     """Runs it like a user, for some 20 s: slow steps are skipped and shown."""
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}

@@ -29,6 +29,7 @@ def test_the_page_lists_all_metrics() -> None:
 
 
 @pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.long
 def test_a_denoise_jobs_metrics_are_served(tmp_path: Path) -> None:
     write_photos(tmp_path / "in", 4, 32)
     write_broken_files(tmp_path / "in" / "broken", 2)
