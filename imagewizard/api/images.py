@@ -222,12 +222,11 @@ def _pixels(estimate: "torch.Tensor", source: np.ndarray) -> np.ndarray:
     """Converts an estimate (3, H, W) to the source's shape and integer type; floats become float32."""
     from imagewizard.diffusion import pixels
 
-    grey = source.ndim == 2 or source.shape[2] == 1 or not np.ptp(source, axis=2).any()
-    if grey:  # the network saw three equal planes, but may estimate colours
-        estimate = estimate.mean(0, keepdim=True)
+    if source.ndim == 2 or source.shape[2] == 1:
+        estimate = estimate[:1]  # the network saw it three times over
     integer = source.dtype in (np.uint8, np.uint16)
     found = pixels.to_pixels(estimate, source.dtype) if integer else pixels.to_float(estimate)
-    return np.broadcast_to(found[:, :, 0] if source.ndim == 2 else found, source.shape).copy()
+    return (found[:, :, 0] if source.ndim == 2 else found).copy()
 
 
 def _like(image: Any, array: np.ndarray) -> Any:

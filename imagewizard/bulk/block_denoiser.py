@@ -55,7 +55,7 @@ class NoisySample:
     sigma: float = 0.0
     """The sigma used."""
     noisy: np.ndarray = field(default_factory=lambda: np.empty(0))
-    """float32, (H, W, 3), 0-255 scale, unclipped."""
+    """float32, (H, W, 1 or 3), 0-255 scale, unclipped."""
 
     @property
     def size(self) -> int:
@@ -195,7 +195,7 @@ class BlockDenoiser:
             sample.noisy = self._noise.add(source, sample.image[schema.IMAGE_ID], sample.sigma, self._config.seed)
         else:
             scale = np.float32(pixels.WHITE[source.dtype] / 255)
-            sample.noisy = np.broadcast_to(source / scale, (*source.shape[:2], 3)).astype(np.float32)
+            sample.noisy = (source / scale).astype(np.float32, copy=False)
             sample.sigma = estimate_sigma(sample.noisy) if sample.level is None else sample.level
 
     def denoise(self, samples: Sequence[NoisySample]) -> list[np.ndarray]:
@@ -204,16 +204,16 @@ class BlockDenoiser:
         Raises FloatingPointError for an estimate that is not finite, MemoryError for one that does not fit.
         """
         offset = self._noise.offset if self._noise else 0.0
-        noisy = [pixels.to_tensor(sample.noisy - np.float32(offset)) for sample in samples]
+        # The network sees a grey image three times over.
+        noisy = [pixels.to_tensor(s.noisy - np.float32(offset)).expand(3, -1, -1) for s in samples]
         estimates = self._denoiser(noisy, [sample.sigma for sample in samples])
         if not all(bool(estimate.isfinite().all()) for estimate in estimates):
             raise FloatingPointError("the model's estimate is not finite")
-        found = []
-        for sample, estimate in zip(samples, estimates, strict=True):
-            source = sample.picture.pixels
-            grey = source.shape[2] == 1  # the network saw it three times over
-            found.append(pixels.to_pixels(estimate.mean(0, keepdim=True) if grey else estimate, source.dtype))
-        return found
+        sources = [sample.picture.pixels for sample in samples]
+        return [
+            pixels.to_pixels(estimate[: source.shape[2]], source.dtype)
+            for estimate, source in zip(estimates, sources, strict=True)
+        ]
 
     def score(self, sample: NoisySample, denoised: np.ndarray) -> Row:
         """The sample's ok row, but for its time and output. Without synthetic noise nothing to score against."""

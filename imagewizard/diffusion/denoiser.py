@@ -14,6 +14,10 @@ from imagewizard.config.denoise import DenoiseSection
 from imagewizard.diffusion import tiling
 
 
+CLIPPED = 0.001
+"""An image is clipped if more than this share of its values is exactly black or white."""
+
+
 def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -51,7 +55,7 @@ class Denoiser:
 
     Call it with noisy images (float32, (3, H, W), [-1, 1] scale, unclipped, any size from 1x1) and their noise levels
     (0-255 scale). It returns estimates of the clean images, with the same shapes, unclamped, on the CPU. An image with
-    sigma 0 is returned unchanged. Not thread-safe.
+    sigma 0 is returned unchanged. The estimate of a grey image, with three equal planes, is grey. Not thread-safe.
     """
 
     def __init__(
@@ -82,7 +86,11 @@ class Denoiser:
             outputs = self._within_memory(inputs, [sigmas[image] for image, _ in batch])
             for (image, tile), output in zip(batch, outputs, strict=True):
                 tiles[image][tile] = output
-        return [tiling.join(parts, layout) for parts, layout in zip(tiles, layouts, strict=True)]
+        estimates = [tiling.join(parts, layout) for parts, layout in zip(tiles, layouts, strict=True)]
+        return [
+            _matched(estimate, image) if sigma > 0 else estimate
+            for estimate, image, sigma in zip(estimates, noisy, sigmas, strict=True)
+        ]
 
     def _batches(self, tiles: list[list[Tensor]], sigmas: Sequence[float]) -> Iterator[list[tuple[int, int]]]:
         """Batches of (image, tile) indices; tiles of one shape share batches across images."""
@@ -123,6 +131,20 @@ class Denoiser:
                 estimate = torch.rot90(self.restorer.estimate(view, sigmas), -turns, (2, 3))
                 total += estimate.flip(3) if flip else estimate
         return total / 8.0
+
+
+def _matched(estimate: Tensor, noisy: Tensor) -> Tensor:
+    """The estimate, grey if `noisy` is grey, and with its mean colour; both (3, H, W).
+
+    White noise has no mean, so the mean over the noisy image is the best estimate of the clean one's. A network's own
+    is some tenths of a grey level beside it. Noise that was clipped has a mean, and the estimate keeps its own.
+    """
+    if torch.equal(noisy[0], noisy[1]) and torch.equal(noisy[0], noisy[2]):
+        estimate = estimate.mean(0, keepdim=True).expand(noisy.shape)
+    at_ends = (noisy.abs() - 1.0).abs() < 1e-6
+    if at_ends.float().mean() > CLIPPED:
+        return estimate
+    return estimate + (noisy - estimate).mean((1, 2), keepdim=True)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

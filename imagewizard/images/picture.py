@@ -30,14 +30,14 @@ def decode(data: bytes, max_pixels: int, keep: bool) -> Picture:
     With `keep` it is all that decoding.stored gives. An ICC profile stays if it is of the pixels' colour space (that of
     a CMYK file does not fit the RGB made of it). EXIF stays without orientation, which has been applied, and without
     its thumbnail. XMP is dropped, and so is a resolution (DPI) outside EXIF.
-    Without `keep` it is the pixels of `decode_rgb` alone.
+    Without `keep` it is the pixels alone, in 8 bits.
     """
-    if not keep:
-        return Picture(decode_rgb(data, max_pixels))
     data = bytes(data)
     with explained(data):
         stored = decoding.stored(data, max_pixels)
         pixels, alpha = decoding.split_alpha(stored.samples)
+        if not keep:
+            return Picture(decoding.eight_bits(pixels))
         return Picture(pixels, alpha, _fitting(stored.icc, pixels), _exif(stored.tags, pixels))
 
 

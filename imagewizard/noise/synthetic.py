@@ -16,10 +16,11 @@ class Noise(ABC):
 
     @abstractmethod
     def add(self, clean: np.ndarray, image_id: str, sigma: float, seed: int) -> np.ndarray:
-        """Returns `clean` (uint8, (H, W, C)) plus noise: float32, 0-255 scale, neither clipped nor quantised.
+        """Returns `clean` (uint8 or float) plus noise: float32, 0-255 scale, neither clipped nor quantised.
 
-        `sigma` is the level on the 0-255 scale. numpy draws the noise on the CPU, so that all devices denoise the same
-        bits.
+        `clean` is (H, W, 3), (H, W, 1) or (H, W). A grey image, of one channel or of three equal ones, gets one plane
+        of noise. `sigma` is the level on the 0-255 scale. numpy draws the noise on the CPU, so that all devices denoise
+        the same bits.
         """
 
     @property
@@ -38,15 +39,18 @@ class Noise(ABC):
 
 @dataclass(frozen=True)
 class Gaussian(Noise):
-    """White noise of standard deviation sigma, independent in each channel."""
+    """White noise of standard deviation sigma, independent in each channel of a colour image."""
 
     mean: float = 0.0
 
     def add(self, clean: np.ndarray, image_id: str, sigma: float, seed: int) -> np.ndarray:
         rng = seeding.generator(seed, image_id, "gaussian", sigma)
-        noise = rng.standard_normal(clean.shape, dtype=np.float32)
+        grey = clean.ndim == 3 and all(np.array_equal(clean[:, :, 0], clean[:, :, i]) for i in range(1, clean.shape[2]))
+        noise = rng.standard_normal((*clean.shape[:2], 1) if grey else clean.shape, dtype=np.float32)
         noise *= np.float32(sigma)
         noise += np.float32(self.mean)
+        if noise.shape != clean.shape:  # three equal planes
+            return noise + clean
         noise += clean
         return noise
 

@@ -10,7 +10,7 @@ import yaml
 
 from imagewizard import __version__, storage
 from imagewizard.errors import UserError, one_line
-from imagewizard.schema import SCHEMA_VERSION
+from imagewizard.schema import RESULTS_VERSION, SCHEMA_VERSION
 from imagewizard.storage import Folder
 
 if TYPE_CHECKING:  # pydantic takes a tenth of a second, for which `status` and `query` need not wait
@@ -23,7 +23,10 @@ PACKAGES = ("imagewizard", "ray", "torch", "diffusers", "pillow", "pyarrow", "nu
 
 
 def read_job(run: str) -> dict[str, Any] | None:
-    """What job.yaml holds: schema_version, kind, created_at, config, model_fingerprint, versions. None without one."""
+    """What job.yaml holds: schema_version, results_version, kind, created_at, config, model_fingerprint, versions.
+
+    None without one. A run without results_version is older than that, and has 1.
+    """
     data = Folder(run).read_if_there("job.yaml")
     return None if data is None else dict(yaml.safe_load(data))
 
@@ -66,6 +69,7 @@ def write_job(kind: Kind, config: "DenoiseConfig | TrainConfig", fingerprint: st
     """
     job = {
         "schema_version": SCHEMA_VERSION,
+        "results_version": RESULTS_VERSION,
         "kind": kind,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "config": config.model_dump(mode="json", by_alias=True),
@@ -107,7 +111,7 @@ def check_same_job(
     fingerprint: str | None,
     keys: tuple[str, ...],
 ) -> None:
-    """Raises UserError if `config` would give other results than the `stored` job.yaml.
+    """Raises UserError if `config` would give other results than the `stored` job.yaml, or add to an older version's.
 
     `keys`: those of the config that results depend on (`data.crop`). One that an older job.yaml lacks counts as its
     default.
@@ -118,6 +122,12 @@ def check_same_job(
         what = f"the run there has rows of schema {stored.get('schema_version')}, this version writes {SCHEMA_VERSION}"
         raise UserError(what, "give another output", "output")
     dumped = config.model_dump(mode="json", by_alias=True)
+    version = stored.get("results_version", 1)
+    if kind == "denoise" and version != RESULTS_VERSION:
+        is_finished = Folder(config.output).read_if_there("summary.json") is not None
+        if dumped["retry_failed"] or not is_finished:
+            what = f"the rows there are of results_version {version}, and this version would add others, of {RESULTS_VERSION}"
+            raise UserError(what, "give another output, or finish it with the version that its job.yaml names", "output")
     defaults = type(config).model_validate(stored["config"]).model_dump(mode="json", by_alias=True)
     before = {key: _value(defaults, key) for key in keys} | {"model": stored["model_fingerprint"]}
     now = {key: _value(dumped, key) for key in keys} | {"model": fingerprint}

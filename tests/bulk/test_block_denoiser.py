@@ -70,6 +70,23 @@ def test_a_network_that_sees_no_noise_returns_the_noisy_image(tmp_path: Path) ->
     assert (row["width"], row["height"]) == (32, 24)
 
 
+def test_a_grey_image_is_grey_throughout(tmp_path: Path) -> None:
+    """Its rows are those of a one-channel image, and its file has the channels that it came with."""
+    grey = photo(40, 48, 1)[:, :, 1:2]
+    denoised = actor(tiny_model(tmp_path / "m"), images={})(pictures(Picture(grey), Picture(grey.repeat(3, axis=2))))
+    one, three = rows_of(denoised)
+    noisy = synthetic.DEFAULT.add(grey, "0", 25.0, 0)
+    assert noisy.shape == grey.shape
+    assert one["psnr_noisy"] == pytest.approx(peak_signal_noise_ratio(grey, noisy, data_range=255), abs=1e-4)
+    result, planes = picture_of(denoised).pixels, picture_of(denoised, 1).pixels
+    assert result.shape == grey.shape and planes.shape == (40, 48, 3)
+    assert one["psnr"] == pytest.approx(peak_signal_noise_ratio(grey, result, data_range=255), abs=1e-4)
+    assert (planes == planes[:, :, :1]).all()
+    noisy = synthetic.DEFAULT.add(grey, "1", 25.0, 0)
+    assert three["psnr_noisy"] == pytest.approx(peak_signal_noise_ratio(grey, noisy, data_range=255), abs=1e-4)
+    assert three["psnr"] == pytest.approx(peak_signal_noise_ratio(grey, planes[:, :, :1], data_range=255), abs=1e-4)
+
+
 def test_sigma_zero_is_the_image_itself(tmp_path: Path) -> None:
     (row,) = rows_of(actor(tiny_model(tmp_path / "m"), noise={"sigma": 0})(block(photo(16, 16, 0), sigmas=(0.0,))))
     assert (row["psnr"], row["psnr_noisy"], row["ssim"], row["timestep"]) == (100.0, 100.0, 1.0, None)

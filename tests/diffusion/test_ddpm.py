@@ -2,14 +2,17 @@
 
 import torch
 
+from imagewizard.config.denoise import DenoiseSection
+from imagewizard.diffusion.ddpm import DDPM
 from imagewizard.diffusion.sampling import posterior_mean
 from tests.diffusion.test_denoiser import denoiser, noisy_photo, psnr
 
 
 def test_mmse_is_the_posterior_mean(embedded) -> None:
     _, noisy = noisy_photo(64, 64, 25)
-    (result,) = denoiser(embedded)([noisy], [25.0])
-    torch.testing.assert_close(result, posterior_mean(*embedded, noisy[None], [25.0])[0], atol=1e-4, rtol=0)
+    with torch.inference_mode():
+        result = DDPM(*embedded, DenoiseSection()).estimate(noisy[None], [25.0])
+        torch.testing.assert_close(result, posterior_mean(*embedded, noisy[None], [25.0]), atol=1e-4, rtol=0)
 
 
 def test_ddim_denoises_and_a_blend_is_the_weighted_sum(embedded) -> None:

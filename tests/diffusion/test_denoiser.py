@@ -66,6 +66,34 @@ def test_sigma_zero_returns_the_input(embedded) -> None:
     assert torch.equal(result, noisy)
 
 
+def test_the_estimate_of_a_grey_image_is_grey(embedded) -> None:
+    clean, noisy = noisy_photo(64, 48, 25)
+    grey = noisy[:1].expand(3, -1, -1)
+    result, again, colour = denoiser(embedded)([grey, grey, noisy], [25.0, 0.0, 25.0])
+    assert torch.equal(result, result[:1].expand(3, -1, -1)) and torch.equal(again, grey)
+    assert not torch.equal(colour[0], colour[1])
+    assert psnr(result[:1], clean[:1]) > psnr(noisy[:1], clean[:1]) + 6.0
+
+
+def test_the_mean_colour_is_that_of_the_noisy_image_unless_its_noise_was_clipped() -> None:
+    class Shifting:
+        """Estimates the image itself, three tenths too bright."""
+
+        multiple, max_sigma = 8, 100.0
+
+        def to(self, *_: object) -> None: ...
+
+        def estimate(self, noisy: Tensor, sigmas: list[float]) -> Tensor:
+            return noisy + 0.3
+
+    shifting = Denoiser(Shifting(), DenoiseSection(tile=64), 1, torch.device("cpu"), torch.float32)
+    _, noisy = noisy_photo(100, 90, 25)
+    clipped = (3 * noisy).clamp(-1.0, 1.0)
+    results = shifting([noisy, clipped], [25.0, 25.0])
+    torch.testing.assert_close(results[0], noisy)
+    torch.testing.assert_close(results[1], clipped + 0.3)
+
+
 def test_tiles_leave_no_seam(embedded) -> None:
     """Tiled and whole image differ by a fraction of a grey level in the mean, without a jump at tile borders."""
     _, noisy = noisy_photo(820, 300, 25)

@@ -11,11 +11,12 @@ from imagewizard.config.denoise import DenoiseConfig
 from imagewizard.noise import synthetic
 from imagewizard.noise.synthetic import Gaussian
 
-GREY = np.full((200, 300, 3), 128, np.uint8)
+FLAT = np.full((200, 300, 3), 128, np.uint8)
+FLAT[0, 0, 0] = 129  # so that it is a colour image
 
 
 def noise_of(image_id: str = "a/b.png", sigma: float = 25, mean: float = 0, seed: int = 0) -> np.ndarray:
-    return Gaussian(mean).add(GREY, image_id, sigma, seed)
+    return Gaussian(mean).add(FLAT, image_id, sigma, seed)
 
 
 def sha256(array: np.ndarray) -> str:
@@ -24,7 +25,17 @@ def sha256(array: np.ndarray) -> str:
 
 def test_noise_bits_have_not_changed():
     """If this hash changes, old and new rows of a run are not comparable: change the schema version."""
-    assert sha256(noise_of()) == "e961b9b05490327b3b29d48fdc638457ef8a977c4f007704deec362b96428d6f"
+    assert sha256(noise_of()) == "ba03ab810f1751a3ef9d32e2e62a203669447fae90ac9f79c14cab81ad3e314b"
+
+
+def test_a_grey_image_gets_one_plane_of_noise():
+    plane = Gaussian().add(FLAT[:, :, 1:2], "a/b.png", 25, 0)
+    assert sha256(plane) == "8284fa2a8611ed0a6fd7c16964c35a9b237cf65d0c2a3caa0772f26c01d730ea"
+    assert np.array_equal(Gaussian().add(FLAT[:, :, 1], "a/b.png", 25, 0), plane[:, :, 0])
+    three = Gaussian().add(FLAT[:, :, [1, 1, 1]], "a/b.png", 25, 0)
+    assert three.shape == FLAT.shape and three.dtype == np.float32
+    assert np.array_equal(three, plane.repeat(3, axis=2))
+    assert not np.array_equal(noise_of()[:, :, 0], noise_of()[:, :, 1])
 
 
 def test_another_process_draws_the_same_bits():
@@ -34,7 +45,7 @@ def test_another_process_draws_the_same_bits():
 
 def test_integer_and_float_levels_give_the_same_noise():
     assert np.array_equal(noise_of(sigma=25), noise_of(sigma=25.0))
-    assert np.array_equal(noise_of(seed=3), Gaussian().add(GREY, "a/b.png", 25, 3.0))
+    assert np.array_equal(noise_of(seed=3), Gaussian().add(FLAT, "a/b.png", 25, 3.0))
 
 
 def test_noise_does_not_depend_on_earlier_draws():
@@ -49,7 +60,7 @@ def test_each_part_of_the_key_changes_the_noise(other):
     ours = (noise_of() - 128).ravel() / 25
     theirs = (noise_of(**other) - 128).ravel() / other.get("sigma", 25)
     correlation = float(np.corrcoef(ours, theirs)[0, 1])
-    assert abs(correlation) < 5 / np.sqrt(GREY.size)
+    assert abs(correlation) < 5 / np.sqrt(FLAT.size)
 
 
 def test_a_mean_only_shifts_the_noise():
@@ -97,7 +108,7 @@ def test_every_kind_has_a_config_section_and_is_rebuilt_from_its_row(kind):
     noise = synthetic.make(section.kind, section.params)
     assert type(noise) is synthetic.KINDS[kind]
     assert synthetic.make(kind, json.loads(noise.params())) == noise
-    assert noise.add(GREY, "x", 25, 0).mean() - 128 == pytest.approx(noise.offset, abs=0.5)
+    assert noise.add(FLAT, "x", 25, 0).mean() - 128 == pytest.approx(noise.offset, abs=0.5)
 
 
 def test_gaussian_noise_describes_itself_and_its_parameters_are_canonical():

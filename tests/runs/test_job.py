@@ -7,6 +7,7 @@ import pytest
 from imagewizard.config.denoise import RESULT_KEYS, DenoiseConfig
 from imagewizard.errors import UserError
 from imagewizard.runs import job as run_job
+from imagewizard.schema import RESULTS_VERSION
 from imagewizard.storage import Folder
 
 
@@ -36,6 +37,20 @@ def test_job_yaml_keeps_what_a_rerun_is_compared_with(tmp_path: Path) -> None:
     for change in ({"retry_failed": True}, {"resources": {"actors": 7}}, {"input": "elsewhere"}):
         other = DenoiseConfig.model_validate(job.model_dump(by_alias=True) | change)
         run_job.check_same_job(stored, "denoise", other, "f" * 16, RESULT_KEYS)
+
+
+def test_no_rows_are_added_to_those_of_a_version_that_computed_others(tmp_path: Path) -> None:
+    job = config(tmp_path)
+    run_job.write_job("denoise", job, "f")
+    stored = run_job.read_job(str(tmp_path))
+    assert stored is not None and stored["results_version"] == RESULTS_VERSION > 1
+    del stored["results_version"]  # as before there was one
+    with pytest.raises(UserError, match=r"^output: the rows there are of results_version 1, .*; give another output"):
+        run_job.check_same_job(stored, "denoise", job, "f", RESULT_KEYS)
+    (tmp_path / "summary.json").write_text("{}")
+    run_job.check_same_job(stored, "denoise", job, "f", RESULT_KEYS)
+    with pytest.raises(UserError, match="results_version"):
+        run_job.check_same_job(stored, "denoise", config(tmp_path, retry_failed=True), "f", RESULT_KEYS)
 
 
 def test_output_that_is_a_file_or_holds_other_files_is_refused(tmp_path: Path) -> None:

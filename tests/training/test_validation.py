@@ -5,9 +5,11 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from imagewizard.config.denoise import DenoiseSection
 from imagewizard.config.train import ValidationSection
 from imagewizard.diffusion import pixels
-from imagewizard.diffusion.sampling import ddim, posterior_mean
+from imagewizard.diffusion.ddpm import DDPM
+from imagewizard.diffusion.denoiser import Denoiser
 from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.noise import synthetic
 from imagewizard.schema import SCORES
@@ -34,6 +36,11 @@ def score(
     return validation.score(tiny_unet(**unet), SCHEDULE, options, images, seed)
 
 
+def denoised(ddpm: DDPM, noisy: np.ndarray, sigma: float) -> np.ndarray:
+    (restored,) = Denoiser(ddpm, ddpm.options, 1)([pixels.to_tensor(noisy)], [sigma])
+    return pixels.to_uint8(restored)
+
+
 def test_scores_are_scikit_images() -> None:
     """The image needs no padding, so that the network sees exactly this image."""
     name, clean = IMAGES[0]
@@ -41,8 +48,7 @@ def test_scores_are_scikit_images() -> None:
     assert found.images == 1 and found.sums.shape == (2, 4) and found.sums.dtype == np.float64
     for level, sigma in enumerate(OPTIONS.sigma):
         noisy = synthetic.DEFAULT.add(clean, name, sigma, 0)
-        restored = posterior_mean(tiny_unet(), SCHEDULE, pixels.to_tensor(noisy)[None], [sigma])[0]
-        image = np.clip(np.rint((restored.permute(1, 2, 0).numpy() + 1) * 127.5), 0, 255).astype(np.uint8)
+        image = denoised(DDPM(tiny_unet(), SCHEDULE, DenoiseSection()), noisy, sigma)
         expected = {
             "psnr_noisy": peak_signal_noise_ratio(clean.astype(float), noisy.astype(float), data_range=255),
             "psnr": peak_signal_noise_ratio(clean, image, data_range=255),
@@ -94,8 +100,8 @@ def test_ddim_takes_the_configured_steps() -> None:
     options = ValidationSection(sigma=[50.0], mode="ddim", steps=3)
     name, clean = IMAGES[0]
     found = score([IMAGES[0]], options)
-    noisy = pixels.to_tensor(synthetic.DEFAULT.add(clean, name, 50.0, 0))[None]
-    restored = pixels.to_uint8(ddim(tiny_unet(), SCHEDULE, noisy, [50.0], 3)[0])
+    noisy = synthetic.DEFAULT.add(clean, name, 50.0, 0)
+    restored = denoised(DDPM(tiny_unet(), SCHEDULE, DenoiseSection(mode="ddim", steps=3)), noisy, 50.0)
     assert found.sums[0, 1] == pytest.approx(peak_signal_noise_ratio(clean, restored, data_range=255), abs=2e-3)
     assert found.sums[0, 1] != pytest.approx(score([IMAGES[0]]).sums[1, 1], abs=2e-3)
 
