@@ -13,7 +13,6 @@ from torch import Tensor
 from imagewizard.config.denoise import DenoiseSection
 from imagewizard.diffusion import tiling
 
-
 CLIPPED = 0.001
 """An image is clipped if more than this share of its values is exactly black or white."""
 

@@ -126,8 +126,8 @@ def check_same_job(
     if kind == "denoise" and version != RESULTS_VERSION:
         is_finished = Folder(config.output).read_if_there("summary.json") is not None
         if dumped["retry_failed"] or not is_finished:
-            what = f"the rows there are of results_version {version}, and this version would add others, of {RESULTS_VERSION}"
-            raise UserError(what, "give another output, or finish it with the version that its job.yaml names", "output")
+            what = f"the rows there are of results_version {version}, and new ones would be of {RESULTS_VERSION}"
+            raise UserError(what, "give another output, or the version of imagewizard in its job.yaml", "output")
     defaults = type(config).model_validate(stored["config"]).model_dump(mode="json", by_alias=True)
     before = {key: _value(defaults, key) for key in keys} | {"model": stored["model_fingerprint"]}
     now = {key: _value(dumped, key) for key in keys} | {"model": fingerprint}
