@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from imagewizard.config.denoise import DenoiseSection
-from imagewizard.diffusion import pixels
+from imagewizard.diffusion import pixels, tiling
 from imagewizard.diffusion.ddpm import DDPM
 from imagewizard.diffusion.denoiser import Denoiser
 from imagewizard.diffusion.schedule import NoiseSchedule
@@ -94,14 +94,42 @@ def test_the_mean_colour_is_that_of_the_noisy_image_unless_its_noise_was_clipped
     torch.testing.assert_close(results[1], clipped + 0.3)
 
 
-def test_tiles_leave_no_seam(embedded) -> None:
-    """Tiled and whole image differ by a fraction of a grey level in the mean, without a jump at tile borders."""
-    _, noisy = noisy_photo(820, 300, 25)
-    (whole,) = denoiser(embedded, tile=1024)([noisy], [25.0])
-    (tiled,) = denoiser(embedded)([noisy], [25.0])
-    difference = (whole - tiled).abs() * 127.5
-    assert 0.0 < difference.mean() < 0.5
-    assert difference.amax() < 6.0
+@pytest.mark.parametrize("sigma", [15.0, 75.0])
+def test_tiles_leave_no_seam(embedded, sigma: float) -> None:
+    """Beside a whole image a tiled one has no step of 0.2 grey levels where its tiles begin and end."""
+    _, noisy = noisy_photo(300, 440, sigma)
+    (whole,) = denoiser(embedded)([noisy], [sigma])
+    (tiled,) = denoiser(embedded, tile=256)([noisy], [sigma])
+    difference = (whole - tiled) * 127.5
+    assert difference.abs().mean() > 0.0
+    layout = tiling.plan(300, 440, 8, 256, DenoiseSection().overlap)
+    steps = []
+    for profile, starts, size in (
+        (difference.mean((0, 2)), layout.tops, layout.tile_height),
+        (difference.mean((0, 1)), layout.lefts, layout.tile_width),
+    ):
+        borders = {edge for start in starts for edge in (start, start + size)}
+        steps += [profile[at : at + 8].mean() - profile[at - 8 : at].mean() for at in borders if 8 <= at < len(profile)]
+    assert len(steps) == 4
+    assert max(abs(float(step)) for step in steps) < 0.2
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.1, 1.0])
+def test_the_denoiser_becomes_the_identity_as_the_level_falls(embedded, sigma: float) -> None:
+    clean, _ = noisy_photo(64, 80, sigma)
+    (result,) = denoiser(embedded)([clean], [sigma])
+    assert float((result - clean).abs().max()) * 127.5 < 6 * sigma
+
+
+@pytest.mark.parametrize("sigma", [5.0, 25.0, 75.0])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_flat_image_becomes_flat_and_keeps_its_colour(embedded, sigma: float, channels: int) -> None:
+    colour = torch.tensor([-0.4, 0.1, 0.5])[:, None, None] if channels == 3 else torch.tensor(0.2)
+    noise = torch.randn((channels, 160, 160), generator=torch.Generator().manual_seed(0))
+    noisy = (colour + 2 * sigma / 255 * noise).expand(3, -1, -1)
+    (result,) = denoiser(embedded)([noisy], [sigma])
+    assert float((result - result.mean((1, 2), keepdim=True)).std()) * 127.5 < 0.2 * sigma
+    assert float((result - noisy).mean((1, 2)).abs().max()) * 127.5 < 0.1
 
 
 def test_the_ensemble_is_the_mean_over_flips_and_turns(embedded) -> None:
