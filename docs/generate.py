@@ -44,6 +44,15 @@ def page() -> str:
     )
 
 
+def with_part(page: str, name: str, text: str) -> str:
+    """The page with `text` between the comments `<!-- name -->` and `<!-- end -->`. Raises ValueError without them."""
+    head, start, rest = page.partition(f"<!-- {name} -->\n")
+    _, end, tail = rest.partition("\n<!-- end -->")
+    if not end:
+        raise ValueError(f"the page has no place for {name}")
+    return f"{head}{start}{text}{end}{tail}"
+
+
 def _command(name: str, model: type[Section], result_keys: tuple[str, ...]) -> str:
     keys = ", ".join(f"`{key}`" for key in result_keys)
     fixed = f"A run keeps the values of these keys; the same `output` with another value of one is refused: {keys}.\n"

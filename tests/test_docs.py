@@ -1,5 +1,6 @@
 """The pages in docs/ say what the code says."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from docs import generate
+from docs import embedded_model, generate
 from imagewizard.schema import RESULT_SCHEMA
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,3 +70,19 @@ def test_the_layers_are_those_that_lint_checks() -> None:
     block = (ROOT / "CONTRIBUTING.md").read_text().partition("## Layers")[2].split("```")[1]
     written = [re.split(r"  +", line)[0] for line in block.strip().splitlines()]
     assert written == [layer.replace(" | ", ", ") for layer in checked]
+
+
+def test_the_card_of_the_embedded_model_says_what_its_history_says() -> None:
+    card = embedded_model.CARD.read_text()
+    figures = json.loads(embedded_model.HISTORY.read_text())
+    assert embedded_model.renewed(card, figures) == card, "stale: run `python -m docs.embedded_model`"
+    assert figures["stages"][-1]["cbsd68"][0] == figures["scores"]["cbsd68"]["15"]["psnr"]
+    assert embedded_model.CURVE.exists()
+
+
+def test_a_part_of_a_page_is_replaced_and_the_rest_kept() -> None:
+    page = "a\n<!-- x -->\nold\n<!-- end -->\nb\n<!-- y -->\nother\n<!-- end -->\n"
+    assert generate.with_part(page, "x", "new\nlines") == page.replace("old", "new\nlines")
+    assert generate.with_part(page, "y", "new") == page.replace("other", "new")
+    with pytest.raises(ValueError, match="no place for z"):
+        generate.with_part(page, "z", "new")

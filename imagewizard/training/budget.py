@@ -1,9 +1,13 @@
 """The length of a training: a number of steps, or a time limit."""
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
+
+# In a run with a time limit, validations may take a twentieth of the time, and checkpoints another twentieth.
+PAUSE_SHARE = 0.05
 
 
 class Budget(Protocol):
@@ -55,6 +59,19 @@ class Deadline:
 
     def steps(self, step: int) -> int:
         return max(step, round(step / max(self.progress(step), 1e-9)))
+
+
+class Pauses:
+    """Tracks the pauses of one kind, and decides whether another may start."""
+
+    def __init__(self) -> None:
+        self.seconds, self._ended = 0.0, -math.inf
+
+    def note(self, ended: float, seconds: float) -> None:
+        self.seconds, self._ended = seconds, ended
+
+    def may(self, now: float) -> bool:
+        return now - self._ended >= self.seconds / PAUSE_SHARE
 
 
 def process_started() -> float:

@@ -9,6 +9,7 @@ import torch
 from pyarrow import fs
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from imagewizard import storage
 from imagewizard.errors import UserError, one_line
@@ -34,21 +35,42 @@ def save(trainer: Trainer, run: str, psnr: float, facts: dict[str, Any]) -> str:
 
 def write(trainer: Trainer, folder: Path, psnr: float, facts: dict[str, Any]) -> None:
     """Writes the state into a local folder. (seed, epoch, image id, step) determine everything else in a step."""
-    parameters = dict(trainer.unet.named_parameters())
-    tensors = {f"unet.{name}": parameter.detach() for name, parameter in parameters.items()}
-    tensors |= {f"ema.{name}": tensor for name, tensor in trainer.ema.items()}
-    for name, parameter in parameters.items():
-        moments = trainer.optimizer.state[parameter]
-        tensors |= {f"{key}.{name}": moments[key] for key in _MOMENTS if key in moments}
-    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, folder / TENSORS)
+    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors_of(trainer).items()}, folder / TENSORS)
     numbers = {
         "step": trainer.step,
+        "rate_factor": trainer.rate_factor,
         "smoothed_loss": float(trainer.watch.smoothed),
         "least_loss": float(trainer.watch.least),
         "psnr": psnr,
         "facts": facts,
     }
     (folder / NUMBERS).write_text(json.dumps(numbers))
+
+
+def tensors_of(trainer: Trainer) -> dict[str, Tensor]:
+    """The tensors of the state, not copied, on the trainer's device. Before the first step there are no moments."""
+    parameters = dict(trainer.unet.named_parameters())
+    tensors = {f"unet.{name}": parameter.detach() for name, parameter in parameters.items()}
+    tensors |= {f"ema.{name}": tensor for name, tensor in trainer.ema.items()}
+    for name, parameter in parameters.items():
+        moments = trainer.optimizer.state.get(parameter, {})
+        tensors |= {f"{key}.{name}": moments[key] for key in _MOMENTS if key in moments}
+    return tensors
+
+
+@torch.no_grad()
+def put_back(trainer: Trainer, tensors: dict[str, Tensor]) -> None:
+    """Copies `tensors_of` into a trainer of the same network; they may be on another device."""
+    for name, parameter in trainer.unet.named_parameters():
+        parameter.copy_(tensors[f"unet.{name}"])
+        trainer.ema[name].copy_(tensors[f"ema.{name}"])
+        trainer.optimizer.state.pop(parameter, None)
+        if f"{_MOMENTS[0]}.{name}" in tensors:
+            trainer.optimizer.state[parameter] = {
+                "step": torch.tensor(float(trainer.step), device=parameter.device),
+                # With the strides of the parameter, or else the optimizer takes a slow path from here on.
+                **{kind: torch.empty_like(parameter).copy_(tensors[f"{kind}.{name}"]) for kind in _MOMENTS},
+            }
 
 
 def resume(trainer: Trainer, run: str) -> str | None:
@@ -74,6 +96,7 @@ def load(trainer: Trainer, folder: Path, name: str) -> None:
         tensors = load_file(folder / TENSORS)
         numbers = json.loads((folder / NUMBERS).read_text())
         trainer.step = int(numbers["step"])
+        trainer.rate_factor = float(numbers.get("rate_factor", 1.0))  # checkpoints of earlier versions have none
         trainer.watch.smoothed.fill_(float(numbers["smoothed_loss"]))
         trainer.watch.least.fill_(float(numbers["least_loss"]))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
@@ -84,12 +107,4 @@ def load(trainer: Trainer, folder: Path, name: str) -> None:
     expected = {f"{kind}.{key}": p.shape for kind in ("unet", "ema", *_MOMENTS) for key, p in parameters.items()}
     if {key: tensor.shape for key, tensor in tensors.items()} != expected:
         raise UserError("holds another architecture than model or network", "give another output", name)
-    with torch.no_grad():
-        for key, parameter in parameters.items():
-            parameter.copy_(tensors[f"unet.{key}"])
-            trainer.ema[key].copy_(tensors[f"ema.{key}"])
-            trainer.optimizer.state[parameter] = {
-                "step": torch.tensor(float(trainer.step), device=parameter.device),
-                # With the strides of the parameter, or else the optimizer takes a slow path from here on.
-                **{kind: torch.empty_like(parameter).copy_(tensors[f"{kind}.{key}"]) for kind in _MOMENTS},
-            }
+    put_back(trainer, tensors)

@@ -19,18 +19,17 @@ from imagewizard.models import files as model_files
 from imagewizard.models import network
 from imagewizard.tracking import checkpoints
 from imagewizard.tracking.checkpoints import NOT_VALIDATED
-from imagewizard.tracking.history import Row
+from imagewizard.tracking.history import EVENT, Row
 from imagewizard.tracking.log import TrainingLog
 from imagewizard.training import checkpoint, export, validation
 from imagewizard.training.batches import Batch
-from imagewizard.training.budget import Budget, Deadline, Steps
+from imagewizard.training.budget import Budget, Deadline, Pauses, Steps
 from imagewizard.training.image_store import BenchmarkImageError, ImageStore, UnusableImageError
 from imagewizard.training.losses import VGG19Features
-from imagewizard.training.trainer import StepResult, Trainer
+from imagewizard.training.rollback import GoodState
+from imagewizard.training.trainer import ExplodedError, StepResult, Trainer
 
 STATUS_SECONDS = 10.0
-# In a run with a time limit, validations may take a twentieth of the time, and checkpoints another twentieth.
-PAUSE_SHARE = 0.05
 # Time reserved at the end for writing weights and card, in addition to that of the last validation.
 EXPORT_SECONDS = 4.0
 
@@ -117,7 +116,7 @@ class _Loop:
         self._skipped: set[str] = set(before["skipped"])
         self._store = ImageStore()
         self._first_step, self._started, self._paused = trainer.step, time.time(), 0.0
-        self._validating, self._saving = _Pauses(), _Pauses()
+        self._validating, self._saving = Pauses(), Pauses()
 
     def run(self, shares: Shares) -> None:
         """Runs all remaining steps, at least one, so that a run whose time is already up still ends with a model."""
@@ -129,16 +128,28 @@ class _Loop:
         if isinstance(budget, Deadline):
             budget.deadline -= 1.5 * self._validating.seconds + EXPORT_SECONDS
         budget.progress(trainer.step)
+        # A run of a fixed length ends when its loss explodes, because its rate is the user's to mend.
+        good = GoodState(trainer) if isinstance(budget, Deadline) else None
         window = _Window(trainer, self.task)
         done = False
         while not done:
-            window.add(trainer.train_step(next(batches)))
-            done = budget.is_spent(trainer.step)
-            if self.log and (done or window.seconds > STATUS_SECONDS):
-                self.log.add(window.row())
-                window = _Window(trainer, self.task)
-            if self._end_step(done):
-                window = _Window(trainer, self.task)
+            try:
+                window.add(trainer.train_step(next(batches)))
+                done = budget.is_spent(trainer.step)
+                if self.log and (done or window.seconds > STATUS_SECONDS):
+                    self.log.add(window.row())
+                    window = _Window(trainer, self.task)
+                if self._end_step(done):
+                    window = _Window(trainer, self.task)
+                if good:
+                    good.keep()
+            except ExplodedError as error:
+                if good is None:
+                    raise
+                text = good.go_back(error)
+                done, window = False, _Window(trainer, self.task)
+                if self.log:
+                    self.log.add({"kind": EVENT, "step": trainer.step, "text": text})
 
     def _end_step(self, done: bool) -> bool:
         """Validates and saves if either is due. Returns whether it was."""
@@ -155,7 +166,7 @@ class _Loop:
         self._pause(lambda: self._save(psnr, done), self._saving)
         return True
 
-    def _pause(self, work: Callable[[], float], pauses: "_Pauses") -> float:
+    def _pause(self, work: Callable[[], float], pauses: "Pauses") -> float:
         """Runs `work` outside of training time, records its duration, and returns its result."""
         self.trainer.settle()
         started = self.worker.clock()
@@ -239,19 +250,6 @@ class _Loop:
             if is_best:
                 export.export(self.task, self.trainer.ema, self._scores)
         return psnr
-
-
-class _Pauses:
-    """Tracks the pauses of one kind, and decides whether another may start."""
-
-    def __init__(self) -> None:
-        self.seconds, self._ended = 0.0, -np.inf
-
-    def note(self, ended: float, seconds: float) -> None:
-        self.seconds, self._ended = seconds, ended
-
-    def may(self, now: float) -> bool:
-        return now - self._ended >= self.seconds / PAUSE_SHARE
 
 
 class _Window:

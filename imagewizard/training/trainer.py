@@ -42,6 +42,10 @@ def learning_rate(step: int, budget: Budget, config: OptimizerSection) -> float:
     return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * budget.progress(step, config.warmup_steps)))
 
 
+class ExplodedError(UserError):
+    """The loss or its gradient is not finite, or the loss has risen far above its minimum."""
+
+
 class StepResult:
     """The result of one update, the same on all workers. Its numbers are on the device; reading them waits for it."""
 
@@ -101,6 +105,8 @@ class Trainer:
             self.unet.parameters(), weight_decay=config.optimizer.weight_decay, fused=True
         )
         self.step = 0
+        self.rate_factor = 1.0
+        """Factor of the learning rate; below 1 in a run whose loss has exploded."""
         self.watch = LossWatch(config, device)
         # The step seeds the dropout masks, so that a resume draws the same ones; most networks have no dropout.
         self._has_dropout = any(isinstance(module, nn.Dropout) and module.p for module in self.unet.modules())
@@ -111,12 +117,12 @@ class Trainer:
     def train_step(self, micro_batches: Sequence[Batch]) -> StepResult:
         """Makes one update from this worker's share of the batch.
 
-        Raises UserError, and leaves the weights unchanged, if the loss or gradient is not finite or the loss has
-        exploded (on a GPU up to CHECK_STEPS steps later), or if a micro-batch does not fit into memory.
+        Raises ExplodedError, and leaves the weights unchanged, if the loss or gradient is not finite or the loss has
+        exploded (on a GPU up to CHECK_STEPS steps later); UserError if a micro-batch does not fit into memory.
         """
         self._clock.start()
         options = self.config.optimizer
-        rate = learning_rate(self.step, self.budget, options)
+        rate = self.rate_factor * learning_rate(self.step, self.budget, options)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         if self._has_dropout:
@@ -140,7 +146,7 @@ class Trainer:
         return StepResult(self.objective.terms, torch.cat([totals, norm.reshape(1)]), rate)
 
     def settle(self) -> None:
-        """Waits for the device and updates `busy_seconds`. Raises UserError if a step has failed."""
+        """Waits for the device and updates `busy_seconds`. Raises ExplodedError if a step has failed."""
         self.watch.check()
         self.busy_seconds += self._clock.take()
 
@@ -216,7 +222,7 @@ class LossWatch:
         return self._failed.float()
 
     def check(self) -> None:
-        """Raises UserError if a step has failed, on every worker alike, because all see the same numbers."""
+        """Raises ExplodedError if a step has failed, on every worker alike, because all see the same numbers."""
         if not self._failed:
             return
         step, loss, norm, least, smoothed = self._seen.tolist()
@@ -224,7 +230,8 @@ class LossWatch:
             problem = f"the loss has risen from {least:.4g} to {smoothed:.4g}"
         else:
             problem = f"the loss is {loss:g} and its gradient's norm {norm:g}"
-        raise UserError(f"at step {step:.0f} {problem}", "lower the rate, in another output", "optimizer.learning_rate")
+        what, fix = f"at step {step:.0f} {problem}", "lower the rate, in another output"
+        raise ExplodedError(what, fix, "optimizer.learning_rate")
 
 
 class _DeviceClock:
