@@ -65,10 +65,6 @@ class LossSection(Section):
     mse: Literal["eps", "x0"] = "eps"
     """eps: error of the estimated noise (Ho et al. 2020). x0: error of the reconstructed image, which equals the error
     of eps times the level's noise-to-signal ratio; between levels 2 and 60 this ratio grows 900-fold."""
-    distil: bool = False
-    """The target is not the noise itself, but what the `model` that the run starts from finds of it in another view of
-    the crop, flipped and turned at random. So one forward pass learns the mean over all eight views, which
-    `denoise.ensemble` computes in eight."""
     perceptual: PerceptualSection | None = None
     """null: no perceptual term."""
 
@@ -190,8 +186,6 @@ class TrainConfig(Section):
     def _one_start(self) -> "TrainConfig":
         if (self.model is None) == (self.network is None):
             raise ValueError("give either model (to start from its weights) or network (to start with random ones)")
-        if self.loss.distil and self.model is None:
-            raise ValueError("loss.distil: random weights have nothing to teach; give model")
         return self
 
     @model_validator(mode="after")

@@ -9,7 +9,6 @@ from torch import Tensor
 from imagewizard.config.train import TrainConfig
 from imagewizard.diffusion.schedule import NoiseSchedule, alpha_bar_of_sigma
 from imagewizard.noise import device as noise
-from imagewizard.training.distillation import VIEWS
 from imagewizard.training.samples import LEVELS, NOISE, PLACE, levels, padded
 
 # ITU-R 601-2 luma in 16 bits, as Pillow's convert("L").
@@ -27,8 +26,6 @@ class Batch(NamedTuple):
     """Signal fraction at each crop's level, float32 (N, 1, 1, 1)."""
     timesteps: Tensor
     """float32 (N,)."""
-    view: Tensor
-    """Number of the flip and turn in which a teacher sees the crop, int64 (N,), from 0 to 7."""
 
 
 class DecodedImages:
@@ -103,7 +100,6 @@ class Sampler:
         words = noise.words(keys, epochs, PLACE, self._place)
         drawn = noise.halves(words[:, 1:3])  # the lowest bits of the first half turn the crop
         level = (drawn[:, 2] * LEVELS) >> 32
-        view = drawn[:, 3] & (VIEWS - 1)
         eps = noise.standard_normal(noise.words(keys, epochs, NOISE, self._noise))[:, : height * width * 3]
         eps = eps.view(count, height, width, 3)
         if self._grey:
@@ -113,8 +109,7 @@ class Sampler:
             clean = torch.where(grey, luma.to(torch.uint8), clean)
             eps = torch.where(grey, eps[..., :1], eps)
         image = (clean.float() * (2.0 / 255.0) - 1.0).permute(0, 3, 1, 2)
-        alpha_bar, timesteps = self._alpha_bar[level].view(-1, 1, 1, 1), self._timesteps[level]
-        return Batch(image, eps.permute(0, 3, 1, 2), alpha_bar, timesteps, view)
+        return Batch(image, eps.permute(0, 3, 1, 2), self._alpha_bar[level].view(-1, 1, 1, 1), self._timesteps[level])
 
 
 def _float32(values: list[float]) -> Tensor:

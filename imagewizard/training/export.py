@@ -54,5 +54,5 @@ def _configs(config: TrainConfig) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _loss(config: TrainConfig) -> str:
     perceptual = config.loss.perceptual
-    mse = f"MSE of {config.loss.mse}{', against what the start finds in other views' if config.loss.distil else ''}"
+    mse = f"MSE of {config.loss.mse}"
     return f"{mse} + {perceptual.weight:g} x VGG19 feature MSE ({', '.join(perceptual.layers)})" if perceptual else mse

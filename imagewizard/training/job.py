@@ -67,7 +67,7 @@ class TrainingPlan:
             "output": f"{config.output}{state}",
             "start": start,
             "sigma": f"{config.sigma[0]:g} to {config.sigma[1]:g}, uniform in {config.draw}",
-            "loss": f"MSE of {loss.mse}{', distilled from the start in eight views' if loss.distil else ''}{features}",
+            "loss": f"MSE of {config.loss.mse}{features}",
             "length": f"{length}, batches of {optimizer.batch_size}",
             "adamw": f"rate {optimizer.learning_rate:g}, {optimizer.warmup_steps} steps of warm-up, {decay}, "
             f"weight decay {optimizer.weight_decay:g}, clip {optimizer.clip_norm:g}, EMA {optimizer.ema_decay:g}",

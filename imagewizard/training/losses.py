@@ -15,7 +15,6 @@ from imagewizard.diffusion.sampling import predict_eps, predict_x0
 from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.errors import UserError
 from imagewizard.training import vgg19
-from imagewizard.training.distillation import Teacher
 
 # Channel means and standard deviations of ImageNet, RGB in [0, 1]; torchvision's weights were trained with them.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -98,18 +97,10 @@ def perceptual_loss(features: VGG19Features, estimate: Tensor, clean: Tensor) ->
 class Objective(nn.Module):
     """The network and its loss as one module, so that DistributedDataParallel wraps the forward pass of both."""
 
-    def __init__(
-        self,
-        unet: UNet2DModel,
-        loss: LossSection,
-        features: VGG19Features | None,
-        bf16: bool,
-        teacher: Teacher | None = None,
-    ) -> None:
+    def __init__(self, unet: UNet2DModel, loss: LossSection, features: VGG19Features | None, bf16: bool) -> None:
         super().__init__()
         self.unet = unet
         self.features = features
-        self.teacher = teacher
         self._loss = loss
         self._bf16 = bf16
 
@@ -118,24 +109,18 @@ class Objective(nn.Module):
         """Names of the rows that `forward` returns."""
         return ["loss", "mse", "perceptual"] if self.features is not None else ["loss", "mse"]
 
-    def forward(self, clean: Tensor, eps: Tensor, alpha_bar: Tensor, timesteps: Tensor, view: Tensor) -> Tensor:
+    def forward(self, clean: Tensor, eps: Tensor, alpha_bar: Tensor, timesteps: Tensor) -> Tensor:
         """Losses, (len(terms), N), of images `clean` ((N, 3, H, W), [-1, 1]) with noise `eps` at levels `alpha_bar`.
 
-        mse: squared error of eps (Ho et al. 2020, eq. 14) or of x0, averaged over an image. `alpha_bar`: (N, 1, 1, 1);
-        `view`: as `Teacher.forward` takes it.
+        mse: squared error of eps (Ho et al. 2020, eq. 14) or of x0, averaged over an image. `alpha_bar`: (N, 1, 1, 1).
         """
         x_t = alpha_bar.sqrt() * clean + (1.0 - alpha_bar).sqrt() * eps
         with torch.autocast(clean.device.type, torch.bfloat16, enabled=self._bf16):
             predicted = predict_eps(self.unet, x_t, timesteps)
-            target = eps if self.teacher is None else self.teacher(x_t, timesteps, view)
-        squares = (predicted - target).square()
-        if self.teacher is not None:
-            # The student cannot change this part. With it the loss is that without a teacher, because the errors of
-            # both parts are uncorrelated where the teacher gives the mean of eps given x_t.
-            squares = squares + (target - eps).square()
+        error = predicted - eps
         if self._loss.mse == "x0":
-            squares = squares * ((1.0 - alpha_bar) / alpha_bar)
-        mse = squares.mean(dim=(1, 2, 3))
+            error = error * ((1.0 - alpha_bar) / alpha_bar).sqrt()
+        mse = error.square().mean(dim=(1, 2, 3))
         if self.features is None or self._loss.perceptual is None:
             return torch.stack([mse, mse])
         with torch.autocast(clean.device.type, torch.bfloat16, enabled=self._bf16):

@@ -1,6 +1,5 @@
 """The state of a training and its update step, in one process or in several that average their gradients."""
 
-import copy
 import math
 import time
 from collections.abc import Sequence
@@ -21,7 +20,6 @@ from imagewizard.errors import UserError
 from imagewizard.models import network
 from imagewizard.training.batches import Batch
 from imagewizard.training.budget import Budget
-from imagewizard.training.distillation import Teacher
 from imagewizard.training.losses import Objective, VGG19Features
 
 # A run has exploded if its smoothed loss is this many times its minimum. The error of eps is 1 for a network that finds
@@ -70,9 +68,8 @@ class StepResult:
 class Trainer:
     """Network, averaged weights, optimizer and step. All workers hold the same, because they apply the same gradients.
 
-    If torch.distributed is initialised, its processes share each batch. `unet` has the weights that the run starts
-    from, and its teacher keeps them. Raises UserError if the network or the schedule does not fit the crop or the noise
-    levels.
+    If torch.distributed is initialised, its processes share each batch. Raises UserError if the network or the schedule
+    does not fit the crop or the noise levels.
     """
 
     def __init__(
@@ -92,16 +89,13 @@ class Trainer:
                 "give one of them",
                 "data.crop",
             )
-        teacher = Teacher(copy.deepcopy(unet), config.data.crop).to(device) if config.loss.distil else None
         self.unet = unet.train().requires_grad_(True).to(device, memory_format=torch.channels_last)
         if config.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
         if config.compile:
             self.unet.compile(dynamic=False)
-            if teacher is not None:
-                teacher.unet.compile(dynamic=False)
         features = features.to(device) if features is not None else None
-        self.objective = Objective(self.unet, config.loss, features, config.precision == "bf16", teacher)
+        self.objective = Objective(self.unet, config.loss, features, config.precision == "bf16")
         self.workers = dist.get_world_size() if dist.is_initialized() else 1
         self._rank = dist.get_rank() if dist.is_initialized() else 0
         distributed = self.workers > 1

@@ -60,8 +60,8 @@ def test_noise_equals_numpys_for_the_same_counters() -> None:
 
 def test_batch_has_the_levels_and_the_range_of_the_network() -> None:
     batch = drawn([chr(33 + i) for i in range(90)], sigma=[20.0, 60.0])
-    assert {part.dtype for part in batch[:4]} == {torch.float32}
-    assert [tuple(part.shape) for part in batch] == [(90, 3, 16, 16), (90, 3, 16, 16), (90, 1, 1, 1), (90,), (90,)]
+    assert {part.dtype for part in batch} == {torch.float32}
+    assert [tuple(part.shape) for part in batch] == [(90, 3, 16, 16), (90, 3, 16, 16), (90, 1, 1, 1), (90,)]
     values = torch.tensor([33.0 + i for i in range(90)]) * 2 / 255 - 1
     torch.testing.assert_close(batch.clean, values.view(-1, 1, 1, 1).expand(-1, 3, 16, 16))
     sigmas = 127.5 * ((1 - batch.alpha_bar) / batch.alpha_bar).sqrt().flatten()
@@ -90,10 +90,3 @@ def test_share_of_crops_is_grey_with_one_plane_of_noise() -> None:
     _, none = colourful(0.0)
     assert all(torch.equal(a[~grey], b[~grey]) for a, b in zip(batch, none, strict=True))
     assert torch.equal(batch.eps[grey][:, 0], none.eps[grey][:, 0])
-
-
-def test_every_view_is_drawn_for_a_teacher() -> None:
-    views = torch.cat([drawn(["a", "b", "c", "d"], epoch).view for epoch in range(100)])
-    assert views.dtype == torch.int64
-    counts = torch.bincount(views, minlength=8)
-    assert len(counts) == 8 and counts.min() > 25

@@ -33,11 +33,7 @@ X0 = torch.from_numpy(CLEAN).permute(0, 3, 1, 2) / 127.5 - 1
 EPS = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 X_T = (X0 + S * EPS) / (1 + S**2).sqrt()  # the noisy image, scaled by sqrt(abar)
 BATCH = Batch(
-    X0,
-    EPS,
-    1 / (1 + S**2),
-    torch.tensor([SCHEDULE.timestep(sigma) for sigma in SIGMAS], dtype=torch.float32),
-    torch.tensor([0, 3, 6]),
+    X0, EPS, 1 / (1 + S**2), torch.tensor([SCHEDULE.timestep(sigma) for sigma in SIGMAS], dtype=torch.float32)
 )
 
 
