@@ -23,6 +23,7 @@ import imagewizard as iw
 from docs.generate import with_part
 from imagewizard.config.denoise import DenoiseConfig
 from imagewizard.errors import UserError
+from imagewizard.models import files
 from imagewizard.models.fetch import WEIGHTS
 from imagewizard.runs import job
 from imagewizard.tracking import history as tracking
@@ -40,7 +41,7 @@ SETS = {
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Does what the module says. Raises UserError if the run is no leg, is unfinished, or gained too little."""
+    """Does what the module says. Raises UserError as `stage` does."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", nargs="?", metavar="RUN", help="the run folder of a finished leg")
     parser.add_argument("hardware", nargs="?", default="", metavar="HARDWARE", help="what it ran on")
@@ -49,6 +50,8 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(words)
     figures = json.loads(HISTORY.read_text())
     if arguments.run:
+        if not arguments.hardware:
+            parser.error("say what it ran on: HARDWARE")
         figures["stages"].append(stage(arguments.run, arguments.hardware, figures["stages"]))
         (MODEL / WEIGHTS).write_bytes(Path(arguments.run, "model", WEIGHTS).read_bytes())
     figures["scores"] = measure(arguments.cbsd68, arguments.kodak24)
@@ -62,13 +65,16 @@ def main(words: Sequence[str] | None = None) -> None:
 def stage(run: str, hardware: str, stages: list[dict[str, Any]]) -> dict[str, Any]:
     """What the history keeps of a leg: its hardware, and when it was validated after how many pixels with what score.
 
-    Raises UserError if it is unfinished, or gained too little.
+    Raises UserError unless it is a finished leg of the weights in the package that gained enough.
     """
     summary, described = iw.Run(run).summary(), job.read_job(run)
     if summary is None or described is None or described["kind"] != "train":
         raise UserError(f"{run} is no finished training", "give the run folder of a leg", "RUN")
-    rows = tracking.read(run)
-    scored = [row for row in rows if row["kind"] == "validation"]
+    if described["model_fingerprint"] != files.find("embedded").fingerprint:
+        raise UserError(f"{run} did not start from the embedded model as it is now", "give a leg of it", "RUN")
+    scored = tracking.of_kind(tracking.read(run), tracking.VALIDATION)
+    if scored[-1] != tracking.best(scored):
+        raise UserError(f"{run} was better before its end", "lower its rate", "RUN")  # RUN/model is the best one
     gained = scored[-1]["psnr"] - scored[0]["psnr"]
     if gained < GAIN:
         raise UserError(f"{run} gained {gained:.3f} dB", f"train on: less than {GAIN} dB is not worth a commit", "RUN")

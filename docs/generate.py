@@ -47,10 +47,10 @@ def page() -> str:
 def with_part(page: str, name: str, text: str) -> str:
     """The page with `text` between the comments `<!-- name -->` and `<!-- end -->`. Raises ValueError without them."""
     head, start, rest = page.partition(f"<!-- {name} -->\n")
-    _, end, tail = rest.partition("\n<!-- end -->")
+    _, end, tail = rest.partition("<!-- end -->")
     if not end:
         raise ValueError(f"the page has no place for {name}")
-    return f"{head}{start}{text}{end}{tail}"
+    return f"{head}{start}{text}\n{end}{tail}"
 
 
 def _command(name: str, model: type[Section], result_keys: tuple[str, ...]) -> str:

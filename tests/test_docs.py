@@ -83,6 +83,7 @@ def test_the_card_of_the_embedded_model_says_what_its_history_says() -> None:
 def test_a_part_of_a_page_is_replaced_and_the_rest_kept() -> None:
     page = "a\n<!-- x -->\nold\n<!-- end -->\nb\n<!-- y -->\nother\n<!-- end -->\n"
     assert generate.with_part(page, "x", "new\nlines") == page.replace("old", "new\nlines")
+    assert generate.with_part("<!-- x -->\n<!-- end -->", "x", "new") == "<!-- x -->\nnew\n<!-- end -->"
     assert generate.with_part(page, "y", "new") == page.replace("other", "new")
     with pytest.raises(ValueError, match="no place for z"):
         generate.with_part(page, "z", "new")

@@ -34,7 +34,7 @@ def test_streams_and_epochs_differ() -> None:
 
 
 def test_the_stream_is_the_one_that_rows_were_made_with():
-    """A change of this hash makes old and new rows of one run incomparable: change the schema version."""
+    """A change of this hash makes old and new rows of one run incomparable: raise RESULTS_VERSION."""
     stream = seeding.generator(0, "a/b.png", "gaussian", 25.0).standard_normal(1000, dtype=np.float32)
     expected = "ad6c8925253a6adece3ae8b19876b2f145f778cd403dd7cfc4d564100a2a2fed"
     assert hashlib.sha256(stream.tobytes()).hexdigest() == expected

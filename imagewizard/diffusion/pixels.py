@@ -1,4 +1,4 @@
-"""The one place where value ranges are converted: integer images (H, W, 3) and float tensors (3, H, W) in [-1, 1].
+"""The one place where value ranges are converted: integer images (H, W, C) and float tensors (C, H, W) in [-1, 1].
 
 All functions also take batches: they keep any axes before these three.
 """
@@ -13,7 +13,7 @@ _TYPES = {np.dtype(np.uint8): torch.uint8, np.dtype(np.uint16): torch.uint16}
 
 
 def to_tensor(image: np.ndarray) -> Tensor:
-    """uint8 or float (0-255 scale, unclipped) (H, W, 3) → float32 (3, H, W), 0 ↦ -1 and 255 ↦ 1."""
+    """uint8 or float (0-255 scale, unclipped) (H, W, C) → float32 (C, H, W), 0 ↦ -1 and 255 ↦ 1."""
     # astype copies, whatever the type: a float image must not be changed in place.
     return torch.from_numpy(image.astype(np.float32, order="C")).mul_(2.0 / 255.0).sub_(1.0).movedim(-1, -3)
 

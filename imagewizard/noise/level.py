@@ -25,11 +25,13 @@ _NORMAL /= _NORMAL.std()
 def estimate_sigma(image: np.ndarray) -> float:
     """Standard deviation of the noise in `image` on the 0-255 scale: finite, never negative, 0 for a constant image.
 
-    `image` is (H, W, 3), uint8 or float (0-255 scale), clipped or not; the estimate is of the noise before clipping.
-    It is 0 if a side is shorter than 3 pixels, which is too small for an estimate.
+    `image` is (H, W, 3) or (H, W, 1), uint8 or float (0-255 scale), clipped or not; the estimate is of the noise before
+    clipping. It is 0 if a side is shorter than 3 pixels, which is too small for an estimate.
     """
     if min(image.shape[:2]) < MIN_SIDE:
         return _laplacian_sigma(image.astype(np.float32))
+    if image.shape[2] == 1:
+        return _patch_sigma(image, side=8)
     colour = _patch_sigma(image, side=3)
     green = _patch_sigma(image[:, :, 1:2], side=8)
     # The channels of a clean image share their texture, so patches of all three separate texture from noise far better.

@@ -37,6 +37,13 @@ class Noise(ABC):
         return json.dumps(asdict(self), sort_keys=True)  # type: ignore[call-overload]  # each kind is a dataclass
 
 
+def noise_shape(clean: np.ndarray) -> tuple[int, ...]:
+    """The shape of the noise for an image: its own, or (H, W, 1) if it is grey in three equal planes."""
+    if clean.ndim == 3 and all(np.array_equal(clean[:, :, 0], clean[:, :, i]) for i in range(1, clean.shape[2])):
+        return *clean.shape[:2], 1
+    return clean.shape
+
+
 @dataclass(frozen=True)
 class Gaussian(Noise):
     """White noise of standard deviation sigma, independent in each channel of a colour image."""
@@ -45,14 +52,10 @@ class Gaussian(Noise):
 
     def add(self, clean: np.ndarray, image_id: str, sigma: float, seed: int) -> np.ndarray:
         rng = seeding.generator(seed, image_id, "gaussian", sigma)
-        grey = clean.ndim == 3 and all(np.array_equal(clean[:, :, 0], clean[:, :, i]) for i in range(1, clean.shape[2]))
-        noise = rng.standard_normal((*clean.shape[:2], 1) if grey else clean.shape, dtype=np.float32)
+        noise = rng.standard_normal(noise_shape(clean), dtype=np.float32)
         noise *= np.float32(sigma)
         noise += np.float32(self.mean)
-        if noise.shape != clean.shape:  # three equal planes
-            return noise + clean
-        noise += clean
-        return noise
+        return np.add(noise, clean, out=noise if noise.shape == clean.shape else None, dtype=np.float32)
 
     @property
     def offset(self) -> float:

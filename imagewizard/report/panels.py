@@ -104,8 +104,11 @@ def _literal(value: float | str) -> str:
     return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else f"CAST('{value!r}' AS DOUBLE)"
 
 
-def sample(place: str, row: dict[str, Any], max_pixels: int) -> ReportSample:
-    """Panels of the images that still exist: input, noisy (made again from the row) and denoised."""
+def sample(place: str, row: dict[str, Any], max_pixels: int, same_noise: bool = True) -> ReportSample:
+    """Panels of the images that still exist: input, noisy (made again from the row) and denoised.
+
+    `same_noise`: whether this version draws the noise that the run's version drew.
+    """
     made = ReportSample(place, row)
     shown: list[tuple[str, np.ndarray, str]] = []
     shape = row[HEIGHT], row[WIDTH]
@@ -113,7 +116,9 @@ def sample(place: str, row: dict[str, Any], max_pixels: int) -> ReportSample:
     if clean is not None:
         size = f"{row[WIDTH]} × {row[HEIGHT]} px"
         shown.append(("input" if row[NOISE_KIND] is None else "clean", clean, size))
-        if row[NOISE_KIND] in synthetic.KINDS:
+        if row[NOISE_KIND] in synthetic.KINDS and not same_noise:
+            made.missing.append("the noisy image cannot be shown: this version of Image Wizard draws other noise")
+        elif row[NOISE_KIND] in synthetic.KINDS:
             shown.append(("noisy", _noisy(clean, row), _scores({name: row[noisy(name)] for name in METRICS})))
     if row[OUTPUT_URI]:
         denoised = _read(row[OUTPUT_URI], shape, max_pixels, "the denoised image", made.missing)

@@ -18,7 +18,7 @@ from imagewizard.report import panels as report_panels
 from imagewizard.report.charts import Bins, Dot
 from imagewizard.report.panels import ReportSample
 from imagewizard.runs import job, summary
-from imagewizard.schema import GAIN, IMAGE_ID, OUTPUT_URI, PSNR, SIGMA, SIGMA_ESTIMATED, noisy
+from imagewizard.schema import GAIN, IMAGE_ID, OUTPUT_URI, PSNR, RESULTS_VERSION, SIGMA, SIGMA_ESTIMATED, noisy
 
 ERROR_KINDS = 30
 HISTOGRAM_BINS = 40
@@ -78,7 +78,7 @@ def _facts(run: str, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
         "is_finished": finished is not None,
         "rate": _rate(finished),
         "charts": _charts(connection, denoised, score),
-        "samples": _samples(run, connection, config, score, len(denoised)),
+        "samples": _samples(run, connection, facts["job"], score, len(denoised)),
         "range_of": score.meaning,
         "errors": query_sql.records(connection, _ERRORS),
     }
@@ -174,9 +174,11 @@ def _level(sigma: float | None) -> str:
 
 
 def _samples(
-    run: str, connection: duckdb.DuckDBPyConnection, config: dict[str, Any], score: RankedBy, levels: int
+    run: str, connection: duckdb.DuckDBPyConnection, made: dict[str, Any], score: RankedBy, levels: int
 ) -> list[ReportSample]:
-    """Samples over the whole range of `score`."""
+    """Samples over the whole range of `score`. `made`: what job.yaml holds."""
+    config = made.get("config", {})
+    same_noise = job.results_version(made) == RESULTS_VERSION
     output = f"{config.get('output', run).rstrip('/')}/"
     labels = {0.0: score.least, 0.5: "median", 1.0: score.most}
 
@@ -186,7 +188,7 @@ def _samples(
         if row[OUTPUT_URI] and row[OUTPUT_URI].startswith(output):
             row[OUTPUT_URI] = storage.join(run, row[OUTPUT_URI].removeprefix(output))
         label = labels.get(place, f"quantile {100 * place:g} %")
-        return report_panels.sample(label, row, config.get("max_pixels", MAX_PIXELS))
+        return report_panels.sample(label, row, config.get("max_pixels", MAX_PIXELS), same_noise)
 
     with ThreadPoolExecutor(READERS) as pool:
         return list(pool.map(sample, report_panels.choose(connection, score.sql, levels)))

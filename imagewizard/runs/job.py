@@ -1,6 +1,7 @@
 """job.yaml, which describes a run, bulk or training, and the checks of a rerun against it."""
 
 import functools
+import json
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -25,7 +26,7 @@ PACKAGES = ("imagewizard", "ray", "torch", "diffusers", "pillow", "pyarrow", "nu
 def read_job(run: str) -> dict[str, Any] | None:
     """What job.yaml holds: schema_version, results_version, kind, created_at, config, model_fingerprint, versions.
 
-    None without one. A run without results_version is older than that, and has 1.
+    None without one.
     """
     data = Folder(run).read_if_there("job.yaml")
     return None if data is None else dict(yaml.safe_load(data))
@@ -43,6 +44,11 @@ def kind(run: str) -> Kind | None:
         raise UserError(f"{run} cannot be read: {one_line(error)}", "check the address and try again") from None
     found = job.get("kind")
     return next((name for name in get_args(Kind) if name == found), None)
+
+
+def results_version(job: dict[str, Any]) -> int:
+    """Which rules the rows of a run follow (schema.RESULTS_VERSION); runs from before there was a number have 1."""
+    return int(job.get("results_version", 1))
 
 
 def levels(config: dict[str, Any]) -> int:
@@ -122,10 +128,10 @@ def check_same_job(
         what = f"the run there has rows of schema {stored.get('schema_version')}, this version writes {SCHEMA_VERSION}"
         raise UserError(what, "give another output", "output")
     dumped = config.model_dump(mode="json", by_alias=True)
-    version = stored.get("results_version", 1)
+    version = results_version(stored)
     if kind == "denoise" and version != RESULTS_VERSION:
-        is_finished = Folder(config.output).read_if_there("summary.json") is not None
-        if dumped["retry_failed"] or not is_finished:
+        summary = Folder(config.output).read_if_there("summary.json")
+        if summary is None or (dumped["retry_failed"] and json.loads(summary)["failed"]):
             what = f"the rows there are of results_version {version}, and new ones would be of {RESULTS_VERSION}"
             raise UserError(what, "give another output, or the version of imagewizard in its job.yaml", "output")
     defaults = type(config).model_validate(stored["config"]).model_dump(mode="json", by_alias=True)

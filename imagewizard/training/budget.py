@@ -62,15 +62,17 @@ class Deadline:
 
 
 class Pauses:
-    """Tracks the pauses of one kind, and decides whether another may start."""
+    """Tracks the pauses of one kind, and decides whether another may start. Times are in seconds, of one clock."""
 
     def __init__(self) -> None:
         self.seconds, self._ended = 0.0, -math.inf
 
     def note(self, ended: float, seconds: float) -> None:
+        """Remembers a pause that took `seconds` and has just ended."""
         self.seconds, self._ended = seconds, ended
 
     def may(self, now: float) -> bool:
+        """Whether pauses would still take no more than PAUSE_SHARE of the time."""
         return now - self._ended >= self.seconds / PAUSE_SHARE
 
 

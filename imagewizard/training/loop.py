@@ -166,7 +166,7 @@ class _Loop:
         self._pause(lambda: self._save(psnr, done), self._saving)
         return True
 
-    def _pause(self, work: Callable[[], float], pauses: "Pauses") -> float:
+    def _pause(self, work: Callable[[], float], pauses: Pauses) -> float:
         """Runs `work` outside of training time, records its duration, and returns its result."""
         self.trainer.settle()
         started = self.worker.clock()
@@ -270,7 +270,7 @@ class _Window:
     def row(self) -> Row:
         """A `train` row of metrics.jsonl."""
         results, trainer = self._results, self._trainer
-        trainer.settle()
+        trainer.read_clock()
         *means, norm = torch.stack([result.values for result in results]).mean(dim=0).tolist()
         batch, seconds = self._task.config.optimizer.batch_size, self.seconds
         rate = len(results) / seconds

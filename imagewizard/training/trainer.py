@@ -146,8 +146,15 @@ class Trainer:
         return StepResult(self.objective.terms, torch.cat([totals, norm.reshape(1)]), rate)
 
     def settle(self) -> None:
-        """Waits for the device and updates `busy_seconds`. Raises ExplodedError if a step has failed."""
+        """Waits for the device and updates `busy_seconds`. Raises ExplodedError if a step has failed.
+
+        A call that all workers must make after the same step: in a run with a time limit they go back together.
+        """
         self.watch.check()
+        self.read_clock()
+
+    def read_clock(self) -> None:
+        """Waits for the device and updates `busy_seconds`."""
         self.busy_seconds += self._clock.take()
 
     def _forward_backward(self, batch: Batch, synchronise: bool) -> Tensor:
@@ -214,7 +221,7 @@ class LossWatch:
         """Records a step. Returns 1.0 (shape ()) if it or an earlier step has failed, else 0.0."""
         previous = torch.where(self.smoothed.isfinite(), self.smoothed, loss.clamp(min=self._blind))
         self.smoothed = SMOOTHING * previous + (1.0 - SMOOTHING) * loss
-        self.least = torch.minimum(self.least, self.smoothed)
+        self.least = torch.fmin(self.least, self.smoothed)  # not that of a NaN
         seen = torch.stack([torch.full_like(loss, step), loss, norm, self.least, self.smoothed]).double()
         self._seen = torch.where(self._failed, self._seen, seen)
         broken = ~(loss + norm).isfinite() | (self.smoothed > self._exploded * self.least)
@@ -239,19 +246,23 @@ class _DeviceClock:
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
+        self._begun: torch.cuda.Event | None = None
         self._spans: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
         self._seconds = self._started = 0.0
 
     def start(self) -> None:
+        """Begins a span, and forgets one that a failed step has left open."""
         if self._cuda:
-            self._spans.append((torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)))
-            self._spans[-1][0].record()
+            self._begun = torch.cuda.Event(enable_timing=True)
+            self._begun.record()
         self._started = time.perf_counter()
 
     def stop(self) -> None:
         self._seconds += time.perf_counter() - self._started
-        if self._cuda:
-            self._spans[-1][1].record()
+        if self._begun is not None:
+            ended = torch.cuda.Event(enable_timing=True)
+            ended.record()
+            self._spans.append((self._begun, ended))
 
     def take(self) -> float:
         """Seconds since the last call; waits for the device."""

@@ -87,6 +87,14 @@ def test_a_grey_image_is_grey_throughout(tmp_path: Path) -> None:
     assert three["psnr"] == pytest.approx(peak_signal_noise_ratio(grey, planes[:, :, :1], data_range=255), abs=1e-4)
 
 
+def test_the_level_of_a_grey_file_is_found(tmp_path: Path) -> None:
+    grey = photo(64, 48, 1)[:, :, 1:2]
+    noisy = np.clip(synthetic.DEFAULT.add(grey, "0", 25.0, 0), 0, 255).round().astype(np.uint8)
+    denoise = actor(tiny_model(tmp_path / "m"), noise=None)
+    one, three = rows_of(denoise(block(noisy, noisy.repeat(3, axis=2), sigmas=(None,))))
+    assert one["sigma_estimated"] == pytest.approx(three["sigma_estimated"]) and 15 < one["sigma_estimated"] < 35
+
+
 def test_sigma_zero_is_the_image_itself(tmp_path: Path) -> None:
     (row,) = rows_of(actor(tiny_model(tmp_path / "m"), noise={"sigma": 0})(block(photo(16, 16, 0), sigmas=(0.0,))))
     assert (row["psnr"], row["psnr_noisy"], row["ssim"], row["timestep"]) == (100.0, 100.0, 1.0, None)

@@ -56,6 +56,13 @@ def test_grey_images_stored_as_rgb_have_the_noise_of_one_channel(sigma):
     assert estimate_sigma(to_uint8(image)) == pytest.approx(sigma, rel=0.15)
 
 
+def test_one_channel_has_the_level_of_three_equal_ones():
+    for size in (256, 20):
+        image = to_uint8(noisy(grey(scene(size, size)), 15))
+        plane = image[:, :, 1:2]
+        assert estimate_sigma(plane) == pytest.approx(estimate_sigma(plane.repeat(3, axis=2)))
+
+
 def test_more_noise_gives_a_higher_estimate():
     levels = [0, 2, 4, 7, 10, 15, 20, 30, 40, 50, 60, 80]
     for make in (noisy, lambda clean, sigma: to_uint8(noisy(clean, sigma))):

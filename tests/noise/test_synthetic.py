@@ -24,7 +24,7 @@ def sha256(array: np.ndarray) -> str:
 
 
 def test_noise_bits_have_not_changed():
-    """If this hash changes, old and new rows of a run are not comparable: change the schema version."""
+    """If this hash changes, old and new rows of a run are not comparable: raise RESULTS_VERSION."""
     assert sha256(noise_of()) == "ba03ab810f1751a3ef9d32e2e62a203669447fae90ac9f79c14cab81ad3e314b"
 
 

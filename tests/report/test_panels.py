@@ -50,6 +50,14 @@ def test_twelve_panels_stay_small(tmp_path: Path) -> None:
     assert report_panels.MOST * sum(len(panel.whole) + len(panel.crop or "") for panel in panels) < 8_000_000
 
 
+def test_noise_that_this_version_draws_otherwise_is_not_shown(tmp_path: Path) -> None:
+    source = tmp_path / "a.png"
+    Image.new("RGB", (20, 10), (200, 100, 50)).save(source)
+    made = report_panels.sample("", row("a", uri=str(source), width=20, height=10), 10**6, same_noise=False)
+    assert [panel.name for panel in made.panels] == ["clean"]
+    assert made.missing == ["the noisy image cannot be shown: this version of Image Wizard draws other noise"]
+
+
 def test_large_images_are_scaled_down_and_tiny_ones_shown_by_pixels(tmp_path: Path) -> None:
     for name, size in {"wide": (1500, 40), "tall": (1, 1300), "tiny": (20, 10)}.items():
         source = tmp_path / f"{name}.png"

@@ -47,10 +47,14 @@ def test_no_rows_are_added_to_those_of_a_version_that_computed_others(tmp_path: 
     del stored["results_version"]  # as before there was one
     with pytest.raises(UserError, match=r"^output: the rows there are of results_version 1, .*; give another output"):
         run_job.check_same_job(stored, "denoise", job, "f", RESULT_KEYS)
-    (tmp_path / "summary.json").write_text("{}")
+    retrying = config(tmp_path, retry_failed=True)
+    (tmp_path / "summary.json").write_text('{"failed": 0}')
+    for finished in (job, retrying):
+        run_job.check_same_job(stored, "denoise", finished, "f", RESULT_KEYS)
+    (tmp_path / "summary.json").write_text('{"failed": 2}')
     run_job.check_same_job(stored, "denoise", job, "f", RESULT_KEYS)
     with pytest.raises(UserError, match="results_version"):
-        run_job.check_same_job(stored, "denoise", config(tmp_path, retry_failed=True), "f", RESULT_KEYS)
+        run_job.check_same_job(stored, "denoise", retrying, "f", RESULT_KEYS)
 
 
 def test_output_that_is_a_file_or_holds_other_files_is_refused(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from imagewizard.metrics import Reference
 from imagewizard.noise import synthetic
 from imagewizard.runs import results, totals
 from imagewizard.runs.results import BlockFile, ShardFile
-from imagewizard.schema import ERROR, OK, RESULT_SCHEMA
+from imagewizard.schema import ERROR, OK, RESULT_SCHEMA, RESULTS_VERSION
 from tests.support.sample_files import photo
 
 STARTED = datetime(2026, 5, 1, 12, 0, 0, tzinfo=UTC)
@@ -88,6 +88,7 @@ def write_job(run: Path, total: int, **config: Any) -> None:
     """job.yaml, and the index of a manifest of `total` images."""
     checked = DenoiseConfig.model_validate({"input": "photos", "output": str(run)} | config)
     job = {
+        "results_version": RESULTS_VERSION,
         "config": checked.model_dump(mode="json", by_alias=True),
         "model_fingerprint": "f" * 16,
         "versions": {"imagewizard": "0.1.0", "torch": "2.15"},

@@ -10,10 +10,11 @@ import torch
 
 from imagewizard.tracking import history
 from imagewizard.training import checkpoint
+from imagewizard.training.budget import Deadline
 from imagewizard.training.rollback import GoodState
 from imagewizard.training.trainer import CHECK_STEPS, ExplodedError, Trainer
 from tests.support.training_jobs import write_photographs
-from tests.support.training_parts import config, train, trainer
+from tests.support.training_parts import batch, config, train, trainer
 from tests.training.test_loop import task
 from tests.training.test_loop import train as run_loop
 
@@ -47,9 +48,41 @@ def test_a_state_is_kept_now_and_then_and_not_while_the_loss_rises() -> None:
     run.step, run.watch.smoothed, run.watch.least = CHECK_STEPS, torch.tensor(0.2), torch.tensor(0.1)
     good.keep()
     assert good.step == 0
-    run.watch.smoothed = torch.tensor(0.11)
+    for smoothed, least in ((float("nan"), 0.1), (float("nan"), float("nan"))):
+        run.watch.smoothed, run.watch.least = torch.tensor(smoothed), torch.tensor(least)
+        good.keep()
+        assert good.step == 0
+    run.watch.smoothed, run.watch.least = torch.tensor(0.11), torch.tensor(0.1)
     good.keep()
     assert good.step == CHECK_STEPS
+
+
+def test_a_resumed_run_has_a_state_to_go_back_to_though_its_loss_was_rising() -> None:
+    run = trainer(config())
+    run.step, run.watch.smoothed, run.watch.least = 250, torch.tensor(0.2), torch.tensor(0.1)
+    before = tensors(run)
+    good = GoodState(run)
+    train(run, 1)
+    assert "back to step 250" in good.go_back(ERROR)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in tensors(run).items())
+
+
+def test_a_minimum_survives_a_step_that_is_not_finite() -> None:
+    run = trainer(config())
+    train(run, 3)
+    good, least = GoodState(run), float(run.watch.least)
+    run.watch.add(torch.tensor(float("nan")), torch.tensor(1.0), 3)
+    good.go_back(ERROR)
+    assert float(run.watch.least) == least
+
+
+def test_only_calls_that_all_workers_make_together_tell_of_a_failed_step() -> None:
+    """A worker that went back alone would train other weights than the rest."""
+    run = trainer(config())
+    run.watch.add(torch.tensor(float("nan")), torch.tensor(1.0), 0)
+    run.read_clock()
+    with pytest.raises(ExplodedError):
+        run.settle()
 
 
 def test_before_the_first_step_there_are_no_moments_to_go_back_to() -> None:
@@ -69,13 +102,26 @@ def test_a_run_that_explodes_at_any_rate_is_given_up() -> None:
         good.go_back(ERROR)
 
 
-def test_a_leg_ends_in_time_with_a_model_though_its_loss_explodes(tmp_path: Path) -> None:
+def test_a_leg_ends_with_a_model_though_its_loss_explodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The leg's time is up after so many steps, however fast they are.
+    monkeypatch.setattr(Deadline, "is_spent", lambda budget, step: step >= 60)
     rows: list[dict[str, Any]] = []
     optimizer = {"minutes": 1.0, "learning_rate": 30.0, "warmup_steps": 5}
     leg = task(write_photographs(tmp_path), tmp_path / "run", optimizer=optimizer)
-    run_loop(replace(leg, deadline=time.time() + 6.0), rows.append)
+    run_loop(replace(leg, deadline=time.time() + 3600.0), rows.append)
     events = [row for row in history.read(str(tmp_path / "run")) if row["kind"] == "event"]
     assert events and "the loss has risen from" in events[0]["text"]
     assert events[0]["text"].endswith("; back to step 0, at 0.5 of the rate")
-    assert rows[-1]["kind"] == "validation" and rows[-1]["psnr"] > 0
+    assert rows[-1]["kind"] == "validation" and rows[-1]["step"] >= 60 and rows[-1]["psnr"] > 0
     assert (tmp_path / "run" / "model" / "diffusion_pytorch_model.safetensors").exists()
+
+
+def test_a_checkpoint_keeps_how_far_the_rate_has_fallen(tmp_path: Path) -> None:
+    run = trainer(config())
+    train(run, 1)
+    run.rate_factor = 0.25
+    checkpoint.write(run, tmp_path, 30.0, {})
+    again = trainer(config())
+    checkpoint.load(again, tmp_path, "x")
+    assert again.rate_factor == 0.25
+    assert again.train_step([batch(again.config, 1)]).learning_rate == 0.25 * run.config.optimizer.learning_rate
