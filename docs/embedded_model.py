@@ -1,11 +1,12 @@
-"""Takes a finished leg of training as the embedded model, and renews its card from measured figures.
+"""Takes a finished training as the embedded model, and renews its card from measured figures.
 
-python -m docs.embedded_model RUN "two CPU cores" --cbsd68 DIR --kodak24 DIR
+python -m docs.embedded_model RUN --hardware "two CPU cores" --cbsd68 DIR --kodak24 DIR
 
-RUN is the run of a leg (configs/embedded.yaml says how to make one). If its validation gained GAIN dB or more, its
-weights become the package's. Bulk jobs score them on both test sets and on CBSD68 in grey, and the tables of the card
-(imagewizard/models/embedded/README.md) and the curve (docs/embedded_model.svg) are drawn anew. Without RUN the weights
-stay, and only the scores are renewed.
+RUN is the run of a leg, or of a training from random weights, or several runs, each of which started from the model of
+the one before it (docs/embedded-model.md has the commands). If the validation images gained GAIN dB or more, its model
+becomes the package's. Bulk jobs score it on both test sets and on CBSD68 in grey, and the card's tables
+(imagewizard/models/embedded/README.md) and the curve (docs/embedded_model.svg) are drawn anew. Without RUN the model
+stays, and only its scores are renewed.
 
 history.json beside the weights holds all the figures; the text between the tables is written by hand.
 """
@@ -22,9 +23,10 @@ from PIL import Image
 import imagewizard as iw
 from docs.generate import with_part
 from imagewizard.config.denoise import DenoiseConfig
+from imagewizard.diffusion.architecture import size_multiple
 from imagewizard.errors import UserError
-from imagewizard.models import files
-from imagewizard.models.fetch import WEIGHTS
+from imagewizard.models import files, network
+from imagewizard.models.fetch import SCHEDULER_CONFIG, UNET_CONFIG, WEIGHTS
 from imagewizard.runs import job
 from imagewizard.tracking import history as tracking
 
@@ -43,56 +45,73 @@ SETS = {
 def main(words: Sequence[str] | None = None) -> None:
     """Does what the module says. Raises UserError as `stage` does."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", nargs="?", metavar="RUN", help="the run folder of a finished leg")
-    parser.add_argument("hardware", nargs="?", default="", metavar="HARDWARE", help="what it ran on")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="the run folders of finished trainings, in their order")
+    parser.add_argument("--hardware", metavar="TEXT", help="what they ran on")
     parser.add_argument("--cbsd68", required=True, metavar="DIR", help="the 68 images")
     parser.add_argument("--kodak24", required=True, metavar="DIR", help="the 24 images")
     arguments = parser.parse_args(words)
     figures = json.loads(HISTORY.read_text())
-    if arguments.run:
+    if arguments.runs:
         if not arguments.hardware:
-            parser.error("say what it ran on: HARDWARE")
-        figures["stages"].append(stage(arguments.run, arguments.hardware, figures["stages"]))
-        (MODEL / WEIGHTS).write_bytes(Path(arguments.run, "model", WEIGHTS).read_bytes())
+            parser.error("say what it ran on: --hardware")
+        figures["stages"].append(stage(arguments.runs, arguments.hardware, figures["stages"]))
+        for name in (WEIGHTS, UNET_CONFIG, SCHEDULER_CONFIG):
+            (MODEL / name).write_bytes(Path(arguments.runs[-1], "model", name).read_bytes())
     figures["scores"] = measure(arguments.cbsd68, arguments.kodak24)
     figures["stages"][-1] |= {name: [figures["scores"][name][str(s)]["psnr"] for s in LEVELS] for name in SETS}
     HISTORY.write_text(json.dumps(figures, indent=1) + "\n")
-    CARD.write_text(renewed(CARD.read_text(), figures))
+    card = renewed(CARD.read_text(), figures)
+    CARD.write_text(card)
     draw(figures["stages"])
-    print(renewed(CARD.read_text(), figures))
+    print(card)
 
 
-def stage(run: str, hardware: str, stages: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the history keeps of a leg: its hardware, and when it was validated after how many pixels with what score.
+def stage(runs: list[str], hardware: str, stages: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the history keeps of runs that follow each other: a row for each validation.
 
-    Raises UserError unless it is a finished leg of the weights in the package that gained enough.
+    Raises UserError unless all are finished trainings, the first one started from random weights or from the model in
+    the package, each other one from the model of the one before it, and together they gained enough.
     """
-    summary, described = iw.Run(run).summary(), job.read_job(run)
-    if summary is None or described is None or described["kind"] != "train":
-        raise UserError(f"{run} is no finished training", "give the run folder of a leg", "RUN")
-    if described["model_fingerprint"] != files.find("embedded").fingerprint:
-        raise UserError(f"{run} did not start from the embedded model as it is now", "give a leg of it", "RUN")
-    scored = tracking.of_kind(tracking.read(run), tracking.VALIDATION)
-    if scored[-1] != tracking.best(scored):
-        raise UserError(f"{run} was better before its end", "lower its rate", "RUN")  # RUN/model is the best one
-    gained = scored[-1]["psnr"] - scored[0]["psnr"]
+    model: str | None = files.find("embedded").fingerprint
+    name = f"{len(stages) + 1}: on from stage {len(stages)}"
+    rows: list[dict[str, Any]] = []
+    for run in runs:
+        described = job.read_job(run)
+        if described is None or described["kind"] != "train" or iw.Run(run).summary() is None:
+            raise UserError(f"{run} is no finished training", "give the folder of one", "RUN")
+        if not rows and described["model_fingerprint"] is None:
+            name, model = f"{len(stages) + 1}: from random weights", None
+        if described["model_fingerprint"] != model:
+            raise UserError(f"{run} started from another model", "give the runs before it too, in their order", "RUN")
+        rows += _validations(run, described["config"], rows[-1] if rows else {"hours": 0.0, "gigapixels": 0.0})
+        model = files.find(f"{run}/model").fingerprint
+    gained = _mean(rows[-1]) - _mean(stages[-1]["validation"][-1])
     if gained < GAIN:
-        raise UserError(f"{run} gained {gained:.3f} dB", f"train on: less than {GAIN} dB is not worth a commit", "RUN")
-    config = described["config"]
-    step_pixels = config["optimizer"]["batch_size"] * config["data"]["crop"] ** 2
-    began = scored[0]["time"] - scored[0]["seconds"]
-    return {
-        "name": f"{len(stages) + 1}: on from stage {len(stages)}",
-        "hardware": hardware,
-        "validation": [
-            {
-                "hours": round((row["time"] - began) / 3600, 3),
-                "gigapixels": round(row["step"] * step_pixels / 1e9, 3),
-                "psnr": [row[f"psnr_{s}"] for s in LEVELS],
-            }
-            for row in scored
-        ],
-    }
+        what = f"the validation images gained {gained:.3f} dB"
+        raise UserError(what, f"train on: less than {GAIN} dB is not worth a commit", "RUN")
+    return {"name": name, "hardware": hardware, "validation": rows}
+
+
+def _validations(run: str, config: dict[str, Any], before: dict[str, Any]) -> list[dict[str, Any]]:
+    """The run's validations but its first, of the start. Hours and pixels go on from the row `before`."""
+    first, *scored = tracking.of_kind(tracking.read(run), tracking.VALIDATION)
+    if scored[-1] != tracking.best(scored):
+        raise UserError(f"{run} was better before its end", "lower its rate", "RUN")  # its model is the best one
+    began = first["time"] - first["seconds"]
+    gigapixels = config["optimizer"]["batch_size"] * config["data"]["crop"] ** 2 / 1e9
+    return [
+        {
+            "hours": round(before["hours"] + (row["time"] - began) / 3600, 3),
+            "gigapixels": round(before["gigapixels"] + row["step"] * gigapixels, 3),
+            "psnr": [row[f"psnr_{s}"] for s in LEVELS],
+        }
+        for row in scored
+    ]
+
+
+def _mean(row: dict[str, Any]) -> float:
+    """Its PSNR, averaged over the levels."""
+    return float(sum(row["psnr"]) / len(LEVELS))
 
 
 def measure(cbsd68: str, kodak24: str) -> dict[str, dict[str, dict[str, float]]]:
@@ -120,7 +139,25 @@ def _rounded(mean: dict[str, Any]) -> dict[str, float]:
 
 def renewed(card: str, figures: dict[str, Any]) -> str:
     """The card with its tables, which stand between `<!-- NAME -->` and `<!-- end -->`, drawn from the figures."""
-    return with_part(with_part(card, "scores", _scores(figures["scores"])), "history", _history(figures["stages"]))
+    parts = {"facts": _facts(), "scores": _scores(figures["scores"]), "history": _history(figures["stages"])}
+    for name, text in parts.items():
+        card = with_part(card, name, text)
+    return card
+
+
+def _facts() -> str:
+    unet, _ = network.load(files.find("embedded"))
+    parameters = sum(parameter.numel() for parameter in unet.parameters())
+    flop = network.gflop_per_megapixel(unet)
+    rows = {
+        "parameters": f"{parameters / 1e6:.2f} M, {2 * parameters / 1e6:.1f} MB in float16",
+        "input": "RGB, 2×2 pixel-unshuffled: 12 channels in and out; height and width padded to multiples of "
+        f"{size_multiple(unet.config)}",
+        "channels of its levels": ", ".join(map(str, unet.config.block_out_channels)),
+        "cost": f"{flop * 256**2 / 1e6:.1f} GFLOP at 256×256, {flop:.0f} GFLOP a megapixel (a multiply-add is two)",
+        "layout": "diffusers: `config.json`, `scheduler_config.json`, `diffusion_pytorch_model.safetensors`",
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows.items())])
 
 
 def _scores(scores: dict[str, dict[str, dict[str, float]]]) -> str:
@@ -144,7 +181,7 @@ def _history(stages: list[dict[str, Any]]) -> str:
     for each in stages:
         *within, last = each["validation"]
         sets = " | ".join(_levels(each[name]) if name in each else "" for name in SETS)
-        lines += [f"| | {_progress(row)} | | | |" for row in within if row["gigapixels"]]
+        lines += [f"| | {_progress(row)} | | | |" for row in within]
         lines.append(f"| {each['name']}; {each['hardware']} | {_progress(last)} | {sets} |")
     return "\n".join(lines)
 
@@ -166,7 +203,7 @@ def draw(stages: list[dict[str, Any]]) -> None:
     hours = 0.0
     for each in stages:
         rows = each["validation"]
-        psnr = [sum(row["psnr"]) / len(LEVELS) for row in rows]
+        psnr = [_mean(row) for row in rows]
         label = f"{each['name']} ({each['hardware']})"
         axes.plot([hours + row["hours"] for row in rows], psnr, marker="o", label=label)
         hours += rows[-1]["hours"]

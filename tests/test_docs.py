@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import yaml
 
 from docs import embedded_model, generate
+from imagewizard.errors import UserError
+from imagewizard.models import files as model_files
 from imagewizard.schema import RESULT_SCHEMA
+from tests.support import training_runs
+from tests.support.models import tiny_model
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -78,6 +83,51 @@ def test_the_card_of_the_embedded_model_says_what_its_history_says() -> None:
     assert embedded_model.renewed(card, figures) == card, "stale: run `python -m docs.embedded_model`"
     assert figures["stages"][-1]["cbsd68"][0] == figures["scores"]["cbsd68"]["15"]["psnr"]
     assert embedded_model.CURVE.exists()
+
+
+def finished_training(run: Path, start: str | None, psnrs: list[float], seed: int) -> str:
+    """A finished training of batches of 16; returns its model's fingerprint."""
+    training_runs.write_job(run)
+    described = yaml.safe_load((run / "job.yaml").read_text()) | {"model_fingerprint": start}
+    (run / "job.yaml").write_text(yaml.safe_dump(described))
+    rows = [
+        {"kind": "validation", "step": 100 * index, "seconds": 6.0, "time": 1e9 + 6 + 360 * index, "psnr": psnr}
+        | {f"psnr_{sigma}": psnr for sigma in embedded_model.LEVELS}
+        for index, psnr in enumerate(psnrs)
+    ]
+    training_runs.write_metrics(run, rows)
+    (run / "summary.json").write_text('{"kind": "train"}')
+    tiny_model(run / "model", seed=seed)
+    return model_files.find(str(run / "model")).fingerprint
+
+
+def test_a_new_stage_of_the_embedded_model_is_taken_from_its_runs(tmp_path: Path) -> None:
+    before = [{"validation": [{"hours": 1.0, "gigapixels": 1.0, "psnr": [30.0, 30.0, 30.0]}]}]
+    first, second, leg = (str(tmp_path / name) for name in ("first", "second", "leg"))
+    start = finished_training(tmp_path / "first", None, [20.0, 29.0], seed=1)
+    finished_training(tmp_path / "second", start, [29.0, 30.0, 30.5], seed=2)
+    finished_training(tmp_path / "leg", model_files.find("embedded").fingerprint, [30.0, 30.04], seed=3)
+    made = embedded_model.stage([first, second], "two cores", before)
+    assert (made["name"], made["hardware"]) == ("2: from random weights", "two cores")
+    step = 16 * 96 * 96 * 100 / 1e9
+    assert made["validation"] == [
+        {
+            "hours": pytest.approx(hours, abs=2e-3),
+            "gigapixels": pytest.approx(count * step, abs=2e-3),
+            "psnr": [psnr] * 3,
+        }
+        for hours, count, psnr in ((0.1017, 1, 29.0), (0.2033, 2, 30.0), (0.3033, 3, 30.5))
+    ]
+    for runs, line in (
+        ([second], "started from another model; give the runs before it too"),
+        ([leg], r"gained 0\.040 dB; train on"),
+        ([first, str(tmp_path)], "is no finished training"),
+    ):
+        with pytest.raises(UserError, match=line):
+            embedded_model.stage(runs, "two cores", before)
+    finished_training(tmp_path / "leg", None, [20.0, 31.0, 30.9], seed=3)
+    with pytest.raises(UserError, match="was better before its end"):
+        embedded_model.stage([leg], "two cores", before)
 
 
 def test_a_part_of_a_page_is_replaced_and_the_rest_kept() -> None:

@@ -99,10 +99,11 @@ def test_tiles_leave_no_seam(embedded, sigma: float) -> None:
     """Beside a whole image a tiled one has no step of 0.2 grey levels where its tiles begin and end."""
     _, noisy = noisy_photo(300, 440, sigma)
     (whole,) = denoiser(embedded)([noisy], [sigma])
-    (tiled,) = denoiser(embedded, tile=256)([noisy], [sigma])
+    cutting = denoiser(embedded, tile=256)
+    (tiled,) = cutting([noisy], [sigma])
     difference = (whole - tiled) * 127.5
     assert difference.abs().mean() > 0.0
-    layout = tiling.plan(300, 440, 8, 256, DenoiseSection().overlap)
+    layout = tiling.plan(300, 440, cutting.restorer.multiple, 256, DenoiseSection().overlap)
     steps = []
     for profile, starts, size in (
         (difference.mean((0, 2)), layout.tops, layout.tile_height),
