@@ -1,7 +1,9 @@
 """The steps of gpu_check: is a device exact enough, and how fast is it compared with its own limit?"""
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -216,16 +218,22 @@ class _Training:
 
 
 def _draw(bench: Bench, config: TrainConfig, trainer: Trainer) -> Callable[[], Any]:
-    """A function that draws batches of crops from random images."""
+    """A function that gives batches of crops from random images, drawn as a training draws them."""
     rng = np.random.default_rng(0)
     side = max(512 if bench.gpu else 128, config.data.crop)
     images = [rng.integers(0, 256, (side, side, 3), np.uint8) for _ in range(16)]
     keys = [samples.key(0, str(i)) for i in range(16)]
     decoded = DecodedImages(images, keys, config.data.crop, bench.device)
     drawing = in_memory.drawing(decoded, Sampler(config, trainer.schedule, bench.device), bench.device)
-    indices = torch.arange(config.optimizer.batch_size, device=bench.device) % 16
-    epochs = torch.zeros_like(indices)
-    return lambda: drawing(indices, epochs.add_(1))
+    size, rows = config.optimizer.batch_size, in_memory.STEPS_AHEAD
+    at_once = in_memory.rows_at_once(rows, 1, size, config.data.crop)
+    indices = (torch.arange(rows * size, device=bench.device) % 16).view(rows, size)
+
+    def batches() -> Iterator[Any]:
+        for window in itertools.count():
+            yield from in_memory.drawn(drawing, indices, torch.full_like(indices, window), at_once)
+
+    return partial(next, batches())
 
 
 def _loop(bench: Bench) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from imagewizard.training.trainer import Trainer
 READ_THREADS = 8
 # Steps for which places are computed and sent to the device at once, because a GPU takes only milliseconds for a step.
 STEPS_AHEAD = 64
+# Micro-batches are drawn at once up to this size; clean crop and noise of a pixel take 24 bytes.
+DRAWN_BYTES, SAMPLE_BYTES = 32 << 20, 24
 
 Images = tuple[tuple[str, str], ...]
 
@@ -37,6 +40,7 @@ def shares(task: TrainTask, worker: Worker, trainer: Trainer, skipped: set[str])
     numbers = np.cumsum(usable) - 1  # each image's number among the usable ones
     draw = drawing(decoded, Sampler(config, trainer.schedule, device), device)
     per_step, size = task.rows_per_step, task.micro_batch_size
+    at_once = rows_at_once(STEPS_AHEAD * per_step, worker.workers, size, config.data.crop)
     step = trainer.step
     while True:
         epochs, indices = _places(config.seed, usable, step * per_step * size, STEPS_AHEAD * per_step * size)
@@ -45,14 +49,10 @@ def shares(task: TrainTask, worker: Worker, trainer: Trainer, skipped: set[str])
         mine = [row for row in range(first, first + STEPS_AHEAD * per_step) if row % worker.workers == worker.rank]
         sent = torch.from_numpy(np.ascontiguousarray(rows[:, np.array(mine) - first]))
         sent = (sent.pin_memory() if device.type == "cuda" else sent).to(device, non_blocking=True)
-        for _ in range(STEPS_AHEAD):
-            share = []
-            while mine and mine[0] < (step + 1) * per_step:
-                at = sent.shape[1] - len(mine)
-                share.append(draw(sent[1, at], sent[0, at]))
-                mine.pop(0)
-            yield share
-            step += 1
+        batches = drawn(draw, sent[1], sent[0], at_once)
+        for count in np.bincount(np.array(mine) // per_step - step, minlength=STEPS_AHEAD).tolist():
+            yield list(islice(batches, count))
+        step += STEPS_AHEAD
 
 
 def _load(size: int, small: str, images: Images, skipped: set[str]) -> list[np.ndarray | None]:
@@ -92,6 +92,28 @@ def _places(seed: int, usable: np.ndarray, first: int, count: int) -> tuple[np.n
             position += 1
             (epochs[at],), (indices[at],) = samples.places(seed, len(usable), position, 1)
     return epochs, indices
+
+
+def rows_at_once(rows: int, workers: int, size: int, crop: int) -> int:
+    """How many of its share of `rows` micro-batches a worker draws at once: a power of two that divides the share.
+
+    Each micro-batch has `size` crops with sides of `crop` pixels.
+    """
+    if rows % workers:
+        return 1  # shares differ in length, and another length would be compiled anew
+    share, most = rows // workers, DRAWN_BYTES // (size * crop**2 * SAMPLE_BYTES)
+    return min(share & -share, 1 << max(0, most.bit_length() - 1))
+
+
+def drawn(draw: Callable[[Tensor, Tensor], Batch], indices: Tensor, epochs: Tensor, at_once: int) -> Iterator[Batch]:
+    """The micro-batches of `indices` and `epochs`, int64 (rows, size) each; `at_once` of them are drawn in one go.
+
+    To launch the kernels for a small batch takes a GPU's host far longer than the GPU takes to run them.
+    """
+    size = indices.shape[1]
+    for first in range(0, len(indices), at_once):
+        several = draw(indices[first : first + at_once].flatten(), epochs[first : first + at_once].flatten())
+        yield from (Batch(*parts) for parts in zip(*(part.split(size) for part in several), strict=True))
 
 
 def drawing(decoded: DecodedImages, sampler: Sampler, device: torch.device) -> Callable[[Tensor, Tensor], Batch]:

@@ -96,3 +96,27 @@ def test_image_of_the_benchmark_ends_the_run(images: tuple[tuple[str, str], ...]
     Image.fromarray(benchmark_picture(digits)).save(images[3][1])
     with pytest.raises(UserError, match=rf"^data\.train: 3\.png is CBSD68's {name}, of the benchmark; take it out$"):
         drawn(task(images), 0, 1, steps=1)
+
+
+def test_small_batches_are_drawn_several_at_once() -> None:
+    most = in_memory.DRAWN_BYTES // in_memory.SAMPLE_BYTES
+    assert in_memory.rows_at_once(64, 1, 8, 96) == 16  # 17 fit
+    assert in_memory.rows_at_once(64, 1, 128, 96) == 1
+    assert in_memory.rows_at_once(64, 1, most, 16) == 1  # not even one
+    assert in_memory.rows_at_once(64, 1, 1, 16) == 64
+    assert in_memory.rows_at_once(192, 2, 1, 16) == 32  # a share of 96
+    assert in_memory.rows_at_once(64, 3, 1, 16) == 1
+
+
+def test_as_many_are_drawn_at_once_as_told() -> None:
+    calls: list[int] = []
+
+    def draw(indices: Tensor, epochs: Tensor) -> Batch:
+        calls.append(len(indices))
+        return Batch(indices, epochs, indices, epochs)
+
+    rows = torch.arange(12).view(6, 2)
+    found = list(in_memory.drawn(draw, rows, rows + 100, 3))
+    assert calls == [6, 6]
+    assert [batch.clean.tolist() for batch in found] == rows.tolist()
+    assert [batch.eps.tolist() for batch in found] == (rows + 100).tolist()
