@@ -45,13 +45,16 @@ class Steps:
 class Deadline:
     """A time, as `time.time` counts, at which the steps end. Validation and export come after it."""
 
-    def __init__(self, deadline: float, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, deadline: float, seconds: float, clock: Callable[[], float] = time.time) -> None:
+        """`seconds`: the whole time limit; of a resumed run some of it has been spent before."""
         self.deadline, self._clock = deadline, clock
+        self._opened = deadline - seconds
         self._began: dict[int, float] = {}
 
     def progress(self, step: int, start: int = 0) -> float:
         now = self._clock()
-        began = self._began.setdefault(start, now)
+        # A resumed run has passed `start` long ago, and its decay goes on where it was.
+        began = self._began.setdefault(start, now if step <= start else self._opened)
         return min(1.0, (now - began) / max(1e-9, self.deadline - began))
 
     def is_spent(self, step: int) -> bool:

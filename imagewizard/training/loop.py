@@ -100,7 +100,8 @@ def _budget(task: TrainTask, worker: Worker) -> Budget:
     if task.steps is not None:
         return Steps(task.steps)
     assert task.deadline is not None  # the task has one of the two
-    return Deadline(task.deadline, worker.clock)
+    assert task.config.optimizer.minutes is not None
+    return Deadline(task.deadline, 60.0 * task.config.optimizer.minutes, worker.clock)
 
 
 class _Loop:

@@ -19,7 +19,7 @@ def test_steps() -> None:
 
 def test_deadline() -> None:
     now = [1000.0]
-    budget = Deadline(1100.0, lambda: now[0])
+    budget = Deadline(1100.0, 110.0, lambda: now[0])
     assert budget.progress(0) == 0.0 and not budget.is_spent(0)
     now[0] = 1020.0
     assert budget.progress(10) == pytest.approx(0.2) and budget.steps(10) == 50
@@ -28,6 +28,16 @@ def test_deadline() -> None:
     assert budget.progress(30, start=10) == pytest.approx(0.5)
     now[0] = 1100.0
     assert budget.is_spent(50) and budget.progress(50) == 1.0 and budget.steps(50) == 50
+
+
+def test_a_resumed_run_goes_on_with_its_decay() -> None:
+    """Of 400 s, 300 were spent on 900 steps before."""
+    now = [1000.0]
+    budget = Deadline(1100.0, 400.0, lambda: now[0])
+    assert budget.progress(900) == budget.progress(900, start=100) == pytest.approx(0.75)
+    assert budget.steps(900) == 1200
+    now[0] = 1050.0
+    assert budget.progress(1050) == pytest.approx(0.875) and budget.steps(1050) == 1200
 
 
 def test_process_began_before_its_imports() -> None:
