@@ -101,12 +101,16 @@ def finished_training(run: Path, start: str | None, psnrs: list[float], seed: in
     return model_files.find(str(run / "model")).fingerprint
 
 
-def test_a_new_stage_of_the_embedded_model_is_taken_from_its_runs(tmp_path: Path) -> None:
+def test_a_new_stage_of_the_embedded_model_is_taken_from_its_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = [{"validation": [{"hours": 1.0, "gigapixels": 1.0, "psnr": [30.0, 30.0, 30.0]}]}]
     first, second, leg = (str(tmp_path / name) for name in ("first", "second", "leg"))
     start = finished_training(tmp_path / "first", None, [20.0, 29.0], seed=1)
     finished_training(tmp_path / "second", start, [29.0, 30.0, 30.5], seed=2)
     finished_training(tmp_path / "leg", model_files.find("embedded").fingerprint, [30.0, 30.04], seed=3)
+    costs = {leg + "/model": 100.0, second + "/model": 80.0, "embedded": 100.0}
+    monkeypatch.setattr(embedded_model, "_cost", costs.__getitem__)
     made = embedded_model.stage([first, second], "two cores", before)
     assert (made["name"], made["hardware"]) == ("2: from random weights", "two cores")
     step = 16 * 96 * 96 * 100 / 1e9
@@ -120,11 +124,13 @@ def test_a_new_stage_of_the_embedded_model_is_taken_from_its_runs(tmp_path: Path
     ]
     for runs, line in (
         ([second], "started from another model; give the runs before it too"),
-        ([leg], r"gained 0\.040 dB; train on"),
+        ([leg], r"gained 0\.040 dB; train on, to 0\.05 dB"),
         ([first, str(tmp_path)], "is no finished training"),
     ):
         with pytest.raises(UserError, match=line):
             embedded_model.stage(runs, "two cores", before)
+    costs[leg + "/model"] = 89.0  # a cheaper network need not gain
+    assert embedded_model.stage([leg], "two cores", before)["name"] == "2: on from stage 1"
     finished_training(tmp_path / "leg", None, [20.0, 31.0, 30.9], seed=3)
     with pytest.raises(UserError, match="was better before its end"):
         embedded_model.stage([leg], "two cores", before)

@@ -108,7 +108,7 @@ def rows_at_once(rows: int, workers: int, size: int, crop: int) -> int:
 def drawn(draw: Callable[[Tensor, Tensor], Batch], indices: Tensor, epochs: Tensor, at_once: int) -> Iterator[Batch]:
     """The micro-batches of `indices` and `epochs`, int64 (rows, size) each; `at_once` of them are drawn in one go.
 
-    To launch the kernels for a small batch takes a GPU's host far longer than the GPU takes to run them.
+    To launch the kernels of a small batch takes longer than to run them.
     """
     size = indices.shape[1]
     for first in range(0, len(indices), at_once):
