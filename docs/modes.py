@@ -3,8 +3,7 @@
 python -m docs.modes --cbsd68 DIR --kodak24 DIR --vgg19 FILE
 
 VGG distance is the mean squared difference of VGG19's features (relu1_2, relu2_2, relu3_1; training/losses.py): the
-lower, the more alike two images look. FILE holds VGG19's weights as `loss.perceptual.weights` takes them. On two cores
-it takes three quarters of an hour.
+lower, the more alike two images look. FILE holds VGG19's weights as `loss.perceptual.weights` takes them.
 """
 
 import argparse
