@@ -33,7 +33,7 @@ from imagewizard.tracking import history as tracking
 MODEL = Path(iw.__file__).parent / "models" / "embedded"
 CARD, HISTORY = MODEL / "README.md", MODEL / "history.json"
 CURVE = Path(__file__).with_name("embedded_model.svg")
-GAIN = 0.05
+GAIN = 0.05  # dB, mean over LEVELS
 CHEAPER = 0.9
 LEVELS = (15, 25, 50)
 SETS = {

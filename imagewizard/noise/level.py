@@ -30,10 +30,11 @@ def estimate_sigma(image: np.ndarray) -> float:
     """
     if min(image.shape[:2]) < MIN_SIDE:
         return _laplacian_sigma(image.astype(np.float32))
-    if image.shape[2] == 1:
-        return _patch_sigma(image, side=8)
+    channels = image.shape[2]
+    green = _patch_sigma(image[:, :, channels // 2, np.newaxis], side=8)
+    if channels == 1:
+        return green
     colour = _patch_sigma(image, side=3)
-    green = _patch_sigma(image[:, :, 1:2], side=8)
     # The channels of a clean image share their texture, so patches of all three separate texture from noise far better.
     # But they only see noise that the channels do not share: none in a grey image, almost none if JPEG has subsampled
     # the colours. Measured from sigma 5 up, the two estimates nearly always differ by a factor of 7 or more in such

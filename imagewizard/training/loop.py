@@ -131,26 +131,32 @@ class _Loop:
         budget.progress(trainer.step)
         # A run of a fixed length ends when its loss explodes, because its rate is the user's to mend.
         good = GoodState(trainer) if isinstance(budget, Deadline) else None
-        window = _Window(trainer, self.task)
+        self._window = _Window(trainer, self.task)
         done = False
         while not done:
             try:
-                window.add(trainer.train_step(next(batches)))
-                done = budget.is_spent(trainer.step)
-                if self.log and (done or window.seconds > STATUS_SECONDS):
-                    self.log.add(window.row())
-                    window = _Window(trainer, self.task)
-                if self._end_step(done):
-                    window = _Window(trainer, self.task)
+                done = self._step(next(batches))
                 if good:
                     good.keep()
             except ExplodedError as error:
                 if good is None:
                     raise
                 text = good.go_back(error)
-                done, window = False, _Window(trainer, self.task)
+                self._window = _Window(trainer, self.task)
                 if self.log:
                     self.log.add({"kind": EVENT, "step": trainer.step, "text": text})
+
+    def _step(self, micro_batches: list[Batch]) -> bool:
+        """Trains one step, with the log row, validation and checkpoint that are due then. Returns whether it was the
+        last."""
+        self._window.add(self.trainer.train_step(micro_batches))
+        done = self.trainer.budget.is_spent(self.trainer.step)
+        logs = self.log is not None and (done or self._window.seconds > STATUS_SECONDS)
+        if self.log and logs:
+            self.log.add(self._window.row())
+        if self._end_step(done) or logs:
+            self._window = _Window(self.trainer, self.task)
+        return done
 
     def _end_step(self, done: bool) -> bool:
         """Validates and saves if either is due. Returns whether it was."""
