@@ -22,7 +22,10 @@ class Budget(Protocol):
         ...
 
     def steps(self, step: int) -> int:
-        """Steps in the whole run; an estimate if they depend on its speed. `step`: steps done so far."""
+        """Steps in the whole run; an estimate if they depend on its speed. `step`: steps done so far.
+
+        The first worker alone may ask, for its log.
+        """
         ...
 
 
@@ -46,22 +49,31 @@ class Deadline:
     """A time, as `time.time` counts, at which the steps end. Validation and export come after it."""
 
     def __init__(self, deadline: float, seconds: float, clock: Callable[[], float] = time.time) -> None:
-        """`seconds`: the whole time limit; of a resumed run some of it has been spent before."""
+        """`seconds`: the whole time limit; of a resumed run some of it has been spent before.
+
+        `clock` may be a collective call, as `Worker.clock` is; so are `progress` and `is_spent` then, but not `steps`.
+        """
         self.deadline, self._clock = deadline, clock
-        self._opened = deadline - seconds
+        self._opened = self._now = deadline - seconds
         self._began: dict[int, float] = {}
 
     def progress(self, step: int, start: int = 0) -> float:
-        now = self._clock()
+        self._now = self._clock()
         # A resumed run has passed `start` long ago, and its decay goes on where it was.
-        began = self._began.setdefault(start, now if step <= start else self._opened)
-        return min(1.0, (now - began) / max(1e-9, self.deadline - began))
+        began = self._began.setdefault(start, self._now if step <= start else self._opened)
+        return self._share(began)
 
     def is_spent(self, step: int) -> bool:
-        return self._clock() >= self.deadline
+        self._now = self._clock()
+        return self._now >= self.deadline
 
     def steps(self, step: int) -> int:
-        return max(step, round(step / max(self.progress(step), 1e-9)))
+        share = self._share(self._began.get(0, self._opened))
+        return max(step, round(step / max(share, 1e-9)))
+
+    def _share(self, began: float) -> float:
+        """Share of the time since `began` that had passed when the clock was last read."""
+        return min(1.0, (self._now - began) / max(1e-9, self.deadline - began))
 
 
 class Pauses:

@@ -1,7 +1,6 @@
 """A training job from config to exported model, with real Ray Train workers; kills are in test_train_kills.py."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +241,6 @@ def test_the_embedded_models_recipe_shortened(photographs: Path, tmp_path: Path,
         f"output={tmp_path}/run",
         "optimizer.epochs=5",
         "optimizer.warmup_steps=1",
-        f"compile={'true' if shutil.which('g++') else 'false'}",
     ]
     summary = train(load(TrainConfig, "configs/embedded.yaml", words))
     assert summary["steps"] == 3

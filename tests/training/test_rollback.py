@@ -1,5 +1,6 @@
 """A training with a time limit survives an exploding loss."""
 
+import multiprocessing
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -7,14 +8,18 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch.multiprocessing.spawn import start_processes
 
+from imagewizard.config.train import TrainTask
 from imagewizard.tracking import history
-from imagewizard.training import checkpoint
+from imagewizard.training import checkpoint, loop
 from imagewizard.training.budget import Deadline
+from imagewizard.training.loop import Worker
 from imagewizard.training.rollback import GoodState
 from imagewizard.training.trainer import CHECK_STEPS, ExplodedError, Trainer
 from tests.support.training_jobs import write_photographs
-from tests.support.training_parts import batch, config, train, trainer
+from tests.support.training_parts import CPU, batch, config, train, trainer
 from tests.training.test_loop import task
 from tests.training.test_loop import train as run_loop
 
@@ -102,18 +107,50 @@ def test_a_run_that_explodes_at_any_rate_is_given_up() -> None:
         good.go_back(ERROR)
 
 
-def test_a_leg_ends_with_a_model_though_its_loss_explodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The leg's time is up after so many steps, however fast they are.
-    monkeypatch.setattr(Deadline, "is_spent", lambda budget, step: step >= 60)
-    rows: list[dict[str, Any]] = []
+def exploding_leg(folder: Path) -> TrainTask:
     optimizer = {"minutes": 1.0, "learning_rate": 30.0, "warmup_steps": 5}
-    leg = task(write_photographs(tmp_path), tmp_path / "run", optimizer=optimizer)
-    run_loop(replace(leg, deadline=time.time() + 3600.0), rows.append)
+    leg = task(write_photographs(folder), folder / "run", optimizer=optimizer)
+    return replace(leg, deadline=time.time() + 3600.0)
+
+
+def is_spent_after_60_steps(budget: Deadline, step: int) -> bool:
+    return step >= 60
+
+
+def test_a_leg_ends_with_a_model_though_its_loss_explodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Deadline, "is_spent", is_spent_after_60_steps)
+    rows: list[dict[str, Any]] = []
+    run_loop(exploding_leg(tmp_path), rows.append)
     events = [row for row in history.read(str(tmp_path / "run")) if row["kind"] == "event"]
     assert events and "the loss has risen from" in events[0]["text"]
     assert events[0]["text"].endswith("; back to step 0, at 0.5 of the rate")
     assert rows[-1]["kind"] == "validation" and rows[-1]["step"] >= 60 and rows[-1]["psnr"] > 0
     assert (tmp_path / "run" / "model" / "diffusion_pytorch_model.safetensors").exists()
+
+
+def _worker(rank: int, leg: TrainTask, folder: Path) -> None:
+    """Runs a leg as one of two workers, and writes what its trainer held at the end."""
+    made: list[Trainer] = []
+
+    def kept(trainer: Trainer) -> GoodState:
+        made.append(trainer)
+        return GoodState(trainer)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Deadline, "is_spent", is_spent_after_60_steps)
+        patch.setattr(loop, "GoodState", kept)
+        dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+        run_loop(leg, worker=Worker(rank, 2, CPU))
+        dist.destroy_process_group()
+    torch.save((made[0].step, made[0].rate_factor, tensors(made[0])), folder / f"{rank}.pt")
+
+
+def test_two_workers_go_back_together(tmp_path: Path) -> None:
+    multiprocessing.set_forkserver_preload([__name__])
+    start_processes(_worker, (exploding_leg(tmp_path), tmp_path), nprocs=2, start_method="forkserver")
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert first[:2] == second[:2] and first[0] >= 60 and first[1] < 1
+    assert all(torch.equal(tensor, second[2][name]) for name, tensor in first[2].items())
 
 
 def test_a_checkpoint_keeps_how_far_the_rate_has_fallen(tmp_path: Path) -> None:

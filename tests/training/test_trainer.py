@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,17 @@ def test_loss_falls() -> None:
     seen = train(run, 60)
     assert 0.5 < seen[0] < 2  # a random network predicts nothing of eps, and eps has variance 1
     assert np.mean(seen[-10:]) < 0.5 * np.mean(seen[:3])
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not shutil.which("g++"), reason="on CPUs torch.compile needs g++")
+def test_a_compiled_network_learns_the_same() -> None:
+    runs = [trainer(config(compile=compiled)) for compiled in (False, True)]
+    before = state(runs[0])
+    for run in runs:
+        train(run, 3)
+    plain, compiled = (state(run) for run in runs)
+    assert apart(compiled, plain, "unet") < 0.01 * apart(before, plain, "unet")
 
 
 @pytest.mark.long
