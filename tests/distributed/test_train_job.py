@@ -234,16 +234,18 @@ def test_a_second_driver_is_turned_away(photographs: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.long
-def test_the_embedded_models_recipe_shortened(photographs: Path, tmp_path: Path, ray_cluster: None) -> None:
+def test_a_leg_of_the_embedded_model_by_two_workers(photographs: Path, tmp_path: Path, ray_cluster: None) -> None:
     words = [
         f"data.train={photographs}/train",
         f"data.validation={photographs}/validation",
         f"output={tmp_path}/run",
-        "optimizer.epochs=5",
-        "optimizer.warmup_steps=1",
+        "model=embedded",
+        "network=null",
+        "optimizer.minutes=0.05",  # up since this process began: one step, the least that a run makes
+        "resources.workers=2",
     ]
     summary = train(load(TrainConfig, "configs/embedded.yaml", words))
-    assert summary["steps"] == 3
+    assert (summary["steps"], summary["workers"]) == (1, 2)
     files = model_files.find(str(tmp_path / "run" / "model"))
     files.check(max_sigma=60)
     shipped = model_files.find("embedded")
