@@ -21,9 +21,10 @@ def main(argv: list[str]) -> int:
     job = config.load(TrainConfig, path, overrides)
     # Importing Ray takes seconds: the config is checked before.
     from imagewizard.distributed import cluster, ray_job, train_job
+    from imagewizard.training.budget import process_started
 
     with ray_job.naming_the_node():
-        plan = train_job.prepare(job)
+        plan = train_job.prepare(job, process_started())
     print(plan, flush=True)
     if dry_run:
         return shell.DONE

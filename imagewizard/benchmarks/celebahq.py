@@ -17,9 +17,9 @@ from imagewizard.models import network
 from imagewizard.training import in_memory, validation
 from imagewizard.training.budget import Steps
 from imagewizard.training.image_store import ImageStore
-from imagewizard.training.loop import Worker
 from imagewizard.training.losses import VGG19Features
 from imagewizard.training.trainer import Trainer
+from imagewizard.training.worker import Worker
 
 NETWORK: dict[str, Any] = {
     "attention_head_dim": None,

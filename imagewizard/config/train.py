@@ -75,8 +75,9 @@ class OptimizerSection(Section):
     epochs: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     """Passes over the training images."""
     minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Time limit that replaces `epochs`, from the start of the command to the end of validation and export. The decay
-    follows the elapsed time. Validations and checkpoints are delayed if they would take more than a 20th of it."""
+    """Time limit that replaces `epochs`, from the start of the command (in Python: of the call) to the end of
+    validation and export. The decay follows the elapsed time. Validations and checkpoints are delayed if they would
+    take more than a 20th of it."""
     batch_size: Annotated[int, Field(ge=1)] = 16
     """Crops per update, over all workers together."""
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3

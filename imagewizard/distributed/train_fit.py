@@ -87,7 +87,7 @@ class Attempts:
         notice_losses()
         while True:
             try:
-                return allocate_training(config.resources, config.max_micro_batches)
+                return allocate_training(config.resources, self._task.rows_per_step)
             except UserError as error:
                 if waited >= NODE_SECONDS:
                     reason = f"resources.workers: {error.what}, since a node was lost"
@@ -189,14 +189,14 @@ def _rows_left(task: TrainTask, samples: train_stream.StreamSamples, gpus_per_wo
     It has one batch more than the workers take, because a split into equal parts drops the remainder.
     """
     first = checkpoints.latest_step(task.config.output)
-    rows = (_most_steps(task) + 1) * task.rows_per_step
+    rows = (_most_steps(task, first) + 1) * task.rows_per_step
     return train_stream.build(samples, first * task.rows_per_step, rows, gpus_per_worker)
 
 
-def _most_steps(task: TrainTask) -> int:
-    """Steps in the whole run; an upper bound if the run has a time limit."""
+def _most_steps(task: TrainTask, first: int) -> int:
+    """Steps in the whole run, which goes on from step `first`; an upper bound if the run has a time limit."""
     minutes = task.config.optimizer.minutes
-    return task.steps or round(60.0 * (minutes or 0.0) * MOST_CROPS_A_SECOND / task.config.optimizer.batch_size)
+    return task.steps or first + round(60.0 * (minutes or 0.0) * MOST_CROPS_A_SECOND / task.config.optimizer.batch_size)
 
 
 def _fit(trainer: TorchTrainer) -> WorkerGroupError | None:

@@ -14,10 +14,10 @@ from imagewizard.training import job, vgg19
 from imagewizard.training.job import TrainingPlan
 
 
-def prepare(config: TrainConfig) -> TrainingPlan:
+def prepare(config: TrainConfig, started: float | None = None) -> TrainingPlan:
     """As `training.job.prepare`; also raises UserError if there is no cluster where the config names one."""
     cluster.check(config.resources.address)
-    return job.prepare(config)
+    return job.prepare(config, started)
 
 
 def execute(plan: TrainingPlan, report: Reporter, start: cluster.Start = cluster.start) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def execute(plan: TrainingPlan, report: Reporter, start: cluster.Start = cluster
         images = job.begin(plan, lease.check, report)
         start(config.resources.address)
         allocation = allocate_training(config.resources, config.max_micro_batches)
-        task = job.task(config, images, allocation.most, allocation.threads_per_worker)
+        task = job.task(plan, images, allocation.most, allocation.threads_per_worker)
         length = f"{task.steps} steps" if task.steps else f"{config.optimizer.minutes:g} minutes"
         report(f"ray      {allocation}, micro-batches of {task.micro_batch_size}; {length}")
         if allocation.shortage:

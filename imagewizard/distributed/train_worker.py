@@ -16,8 +16,8 @@ from imagewizard.errors import UserError
 from imagewizard.noise.device import key_tensor
 from imagewizard.training import in_memory, loop, samples
 from imagewizard.training.batches import Batch, Sampler
-from imagewizard.training.loop import Worker
 from imagewizard.training.trainer import Trainer
+from imagewizard.training.worker import Worker
 
 # Rows that background threads unpack ahead of training.
 PREFETCHED = 4

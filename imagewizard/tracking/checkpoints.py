@@ -39,14 +39,17 @@ def folder_name(step: int) -> str:
 
 
 def kept(run: str) -> list[Checkpoint]:
-    """The run's complete checkpoints, the newest last; those that a crash left half written are ignored."""
+    """The run's complete checkpoints, the newest last; those that a crash left half written are ignored.
+
+    Raises OSError if the disk or the server fails.
+    """
     folder = folder_of(run)
     found = []
     for name in _names(run):
         try:
             numbers = json.loads(folder.read(f"{name}/{NUMBERS}"))
             found.append(Checkpoint(int(numbers["step"]), float(numbers["psnr"]), dict(numbers["facts"])))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             continue
     return found
 

@@ -54,6 +54,11 @@ class TrainingLog:
             self._events.add_panels(step, picture)
         self._upload_events()
 
+    def flush(self) -> None:
+        """Uploads the rows that wait for it. A checkpoint needs those up to its step: a resume does not repeat them."""
+        if not self._local:
+            self._upload_rows()
+
     def close(self) -> None:
         """Closes the log. All rows and panels are in the run folder when this returns."""
         self._events.close()

@@ -12,6 +12,7 @@ from imagewizard.config.train import TrainConfig
 from imagewizard.errors import RunLockedError, UserError, one_line
 from imagewizard.progress import Printer
 from imagewizard.training import job, run
+from imagewizard.training.budget import process_started
 
 
 def main(words: list[str]) -> int:
@@ -22,7 +23,7 @@ def main(words: list[str]) -> int:
     report = Printer()
     try:
         path, overrides = config.split_words(words)
-        plan = job.prepare(config.load(TrainConfig, path, overrides))
+        plan = job.prepare(config.load(TrainConfig, path, overrides), process_started())
         report(str(plan))
         if plan.summary is None:
             done = run.execute(plan, report)

@@ -8,6 +8,8 @@ from typing import Protocol
 
 # In a run with a time limit, validations may take a twentieth of the time, and checkpoints another twentieth.
 PAUSE_SHARE = 0.05
+# Several GPUs must wait for one another to share a clock's value, so a run with a time limit reads it this often.
+CLOCK_SECONDS = 0.5
 
 
 class Budget(Protocol):
@@ -55,21 +57,32 @@ class Deadline:
         """
         self.deadline, self._clock = deadline, clock
         self._opened = self._now = deadline - seconds
+        self._read_at = self._read_next = 0
         self._began: dict[int, float] = {}
 
     def progress(self, step: int, start: int = 0) -> float:
-        self._now = self._clock()
+        self._look(step)
         # A resumed run has passed `start` long ago, and its decay goes on where it was.
         began = self._began.setdefault(start, self._now if step <= start else self._opened)
         return self._share(began)
 
     def is_spent(self, step: int) -> bool:
-        self._now = self._clock()
+        self._look(step)
         return self._now >= self.deadline
 
     def steps(self, step: int) -> int:
         share = self._share(self._began.get(0, self._opened))
         return max(step, round(step / max(share, 1e-9)))
+
+    def _look(self, step: int) -> None:
+        """Reads the clock every CLOCK_SECONDS or so, at the same steps on all workers: they share its values."""
+        if step < self._read_next:
+            return
+        before, self._now = self._now, self._clock()
+        a_step = max(1e-6, self._now - before) / max(1, step - self._read_at)
+        # At most twice as many steps as before, because the first ones may be of another speed.
+        most = 2 * (self._read_next - self._read_at)
+        self._read_at, self._read_next = step, step + max(1, min(most, int(CLOCK_SECONDS / a_step)))
 
     def _share(self, began: float) -> float:
         """Share of the time since `began` that had passed when the clock was last read."""
@@ -99,7 +112,8 @@ def process_started() -> float:
         uptime = float(Path("/proc/uptime").read_text().split()[0])
     except (OSError, ValueError):  # not Linux
         return _IMPORTED
-    return time.time() - uptime + ticks / 100.0  # the kernel's unit for user space is always 1/100 s on Linux
+    # The kernel's unit for user space is always 1/100 s on Linux. A container may have an uptime of its own.
+    return min(_IMPORTED, time.time() - uptime + ticks / 100.0)
 
 
 _IMPORTED = time.time()

@@ -1,6 +1,7 @@
 """Saves and loads a trainer's state: weights, averages and optimizer moments as safetensors, the rest as JSON."""
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from torch import Tensor
 from imagewizard import storage
 from imagewizard.errors import UserError, one_line
 from imagewizard.tracking import checkpoints
-from imagewizard.tracking.checkpoints import NUMBERS
+from imagewizard.tracking.checkpoints import NUMBERS, Checkpoint
 from imagewizard.training.trainer import Trainer
+from imagewizard.training.worker import Worker
 
 TENSORS = "state.safetensors"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -30,6 +32,9 @@ def save(trainer: Trainer, run: str, psnr: float, facts: dict[str, Any]) -> str:
         filesystem.create_dir(path)
         for file in (TENSORS, NUMBERS):  # in this order: the second completes the checkpoint
             fs.copy_files(f"{scratch}/{file}", f"{path}/{file}", fs.LocalFileSystem(), filesystem)
+            if isinstance(filesystem, fs.LocalFileSystem):
+                with Path(path, file).open("rb") as stream:
+                    os.fsync(stream.fileno())  # a power cut must not leave the second without the first
     return name
 
 
@@ -73,17 +78,24 @@ def put_back(trainer: Trainer, tensors: dict[str, Tensor]) -> None:
             }
 
 
-def resume(trainer: Trainer, run: str) -> str | None:
-    """Loads the newest checkpoint of a run into a new trainer. Returns its name, or None if there is none."""
-    found = checkpoints.kept(run)
-    if not found:
-        return None
-    name = found[-1].name
+def newest(run: str, worker: Worker) -> Checkpoint | None:
+    """The checkpoint that is the newest to the first worker, on every worker; a collective call.
+
+    Raises FileNotFoundError on a worker that does not see it: another node's view of a shared disk may lag behind.
+    """
+    kept = {found.step: found for found in checkpoints.kept(run)}
+    step = int(worker.from_first(max(kept, default=0)))
+    if step and step not in kept:
+        raise FileNotFoundError(f"worker {worker.rank} does not see {checkpoints.folder_name(step)} of {run}")
+    return kept.get(step)
+
+
+def resume(trainer: Trainer, run: str, name: str) -> None:
+    """Loads the checkpoint `name` of a run into a new trainer. Raises UserError as `load` does."""
     filesystem, path = storage.resolve(checkpoints.folder_of(run).uri_of(name))
     with tempfile.TemporaryDirectory(prefix="imagewizard-") as scratch:
         fs.copy_files(path, scratch, source_filesystem=filesystem)
         load(trainer, Path(scratch), checkpoints.folder_of(run).uri_of(name))
-    return name
 
 
 def load(trainer: Trainer, folder: Path, name: str) -> None:

@@ -13,8 +13,8 @@ from imagewizard.errors import UserError
 from imagewizard.training import samples
 from imagewizard.training.batches import Batch, DecodedImages, Sampler
 from imagewizard.training.image_store import BenchmarkImageError, ImageStore, UnusableImageError
-from imagewizard.training.loop import Worker
 from imagewizard.training.trainer import Trainer
+from imagewizard.training.worker import Worker
 
 READ_THREADS = 8
 # Steps for which places are computed and sent to the device at once, because a GPU takes only milliseconds for a step.

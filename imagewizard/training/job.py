@@ -4,6 +4,7 @@ Both ways to train use this module: with Ray (distributed/train_job.py) and with
 """
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +26,9 @@ from imagewizard.runs import job, summary
 from imagewizard.schema import BYTES, IMAGE_ID, MEMBER, ROW, URI
 from imagewizard.storage import Folder
 from imagewizard.tracking import checkpoints, history
+from imagewizard.tracking.checkpoints import NOT_VALIDATED
 from imagewizard.tracking.history import VALIDATION
 from imagewizard.training import vgg19
-from imagewizard.training.budget import process_started
 
 # The summary names at most this many unused images.
 EXAMPLES = 10
@@ -44,6 +45,8 @@ class TrainingPlan:
     resumed: bool
     summary: dict[str, Any] | None
     """The summary of a finished run; None if the run is not finished."""
+    started: float
+    """When the job began, as `time.time` counts: its time limit counts from then."""
 
     def __str__(self) -> str:
         config, optimizer, loss = self.config, self.config.optimizer, self.config.loss
@@ -80,8 +83,12 @@ def _named(source: str | list[str]) -> str:
     return source if isinstance(source, str) else f"{len(source)} files"
 
 
-def prepare(config: TrainConfig) -> TrainingPlan:
-    """Runs all checks that need neither workers nor a write. Raises UserError."""
+def prepare(config: TrainConfig, started: float | None = None) -> TrainingPlan:
+    """Runs all checks that need neither workers nor a write. Raises UserError.
+
+    `started`: when the job began, as `time.time` counts; None: now. A command gives the start of its process.
+    """
+    started = time.time() if started is None else started
     job.check_output(config.output, config.data.train)
     fingerprint = None
     most = max(config.sigma[1], *config.validation.sigma)
@@ -108,9 +115,9 @@ def prepare(config: TrainConfig) -> TrainingPlan:
     if stored is None:
         with keyed("data.train"):
             shards.check_source(config.data.train)
-        return TrainingPlan(config, fingerprint, False, None)
+        return TrainingPlan(config, fingerprint, False, None, started)
     job.check_same_job(stored, "train", config, fingerprint, RESULT_KEYS)
-    return TrainingPlan(config, fingerprint, True, summary.read(config.output))
+    return TrainingPlan(config, fingerprint, True, summary.read(config.output), started)
 
 
 def begin(plan: TrainingPlan, check: Callable[[], None], report: Reporter) -> pa.Table:
@@ -155,8 +162,9 @@ def _listed(source: str | list[str], key: str) -> pa.Table:
         return pa.concat_tables(listing.batches(source, Tally()))
 
 
-def task(config: TrainConfig, images: pa.Table, workers: int, threads: int) -> TrainTask:
+def task(plan: TrainingPlan, images: pa.Table, workers: int, threads: int) -> TrainTask:
     """The task of each of up to `workers` workers with `threads` threads. `images`: those of `begin`."""
+    config = plan.config
     minutes, kept = config.optimizer.minutes, checkpoints.kept(config.output)
     spent = kept[-1].facts["seconds"] if kept else 0.0
     decoded = DECODED_BYTES * (pc.sum(images[BYTES]).as_py() or 0)
@@ -179,14 +187,14 @@ def task(config: TrainConfig, images: pa.Table, workers: int, threads: int) -> T
         ],
         micro_batch_size=config.micro_batch_size(workers),
         threads=threads,
-        deadline=None if minutes is None else process_started() + 60.0 * minutes - spent,
+        deadline=None if minutes is None else plan.started + 60.0 * minutes - spent,
     )
 
 
 def is_done(task: TrainTask) -> bool:
-    """Whether all steps are done, so that only the summary is missing."""
-    step = checkpoints.latest_step(task.config.output)
-    return task.steps is not None and step >= task.steps
+    """Whether all steps and the last validation are done, so that only the summary is missing."""
+    kept = checkpoints.kept(task.config.output)
+    return bool(kept) and kept[-1].psnr != NOT_VALIDATED and task.steps is not None and kept[-1].step >= task.steps
 
 
 def _with_absolute_paths(config: TrainConfig) -> TrainConfig:

@@ -5,7 +5,6 @@ Each process of a training runs this loop. Its caller passes its rank (`Worker`)
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,8 @@ from imagewizard.errors import UserError
 from imagewizard.models import files as model_files
 from imagewizard.models import network
 from imagewizard.tracking import checkpoints
-from imagewizard.tracking.checkpoints import NOT_VALIDATED
-from imagewizard.tracking.history import EVENT, Row
+from imagewizard.tracking.checkpoints import NOT_VALIDATED, Checkpoint
+from imagewizard.tracking.history import EVENT, TRAIN, VALIDATION, Row
 from imagewizard.tracking.log import TrainingLog
 from imagewizard.training import checkpoint, export, validation
 from imagewizard.training.batches import Batch
@@ -28,31 +27,12 @@ from imagewizard.training.image_store import BenchmarkImageError, ImageStore, Un
 from imagewizard.training.losses import VGG19Features
 from imagewizard.training.rollback import GoodState
 from imagewizard.training.trainer import ExplodedError, StepResult, Trainer
+from imagewizard.training.worker import Worker
 
 STATUS_SECONDS = 10.0
-# Time reserved at the end for writing weights and card, in addition to that of the last validation.
+# Time reserved at the end for the last checkpoint, weights and card, in addition to that of the last validation; more
+# where a checkpoint has taken longer.
 EXPORT_SECONDS = 4.0
-
-
-@dataclass(frozen=True)
-class Worker:
-    """One of the processes that train together; if there are several, torch.distributed is initialised."""
-
-    rank: int
-    workers: int
-    device: torch.device
-
-    def from_first(self, value: float) -> float:
-        """Returns the first worker's value on every worker; a collective call."""
-        if self.workers == 1:
-            return value
-        shared = torch.tensor(value, dtype=torch.float64, device=self.device)
-        dist.broadcast(shared, 0)
-        return float(shared)
-
-    def clock(self) -> float:
-        """The first worker's `time.time`; a collective call."""
-        return self.from_first(time.time())
 
 
 # Yields this worker's micro-batches step by step, from the trainer's step on, and adds each skipped image to the set,
@@ -79,13 +59,12 @@ def run(task: TrainTask, worker: Worker, shares: Shares, report: Callable[[Row],
     unet, schedule = build(config)
     perceptual = config.loss.perceptual
     features = VGG19Features(perceptual.weights, perceptual.layers) if perceptual else None
-    before = checkpoints.kept(config.output)
-    facts: dict[str, Any] = before[-1].facts if before else {"seconds": 0.0, "skipped": []}
+    newest = checkpoint.newest(config.output, worker)
     trainer = Trainer(config, unet, schedule, _budget(task, worker), worker.device, features)
-    last = checkpoint.resume(trainer, config.output) or "none yet"
+    if newest:
+        checkpoint.resume(trainer, config.output, newest.name)
     log = TrainingLog(config.output, trainer.step, report) if worker.rank == 0 else None
-    loop = _Loop(task, trainer, worker, facts, log)
-    loop.last_checkpoint = last
+    loop = _Loop(task, trainer, worker, newest, log)
     try:
         loop.run(shares)
     except UserError as error:
@@ -108,31 +87,35 @@ class _Loop:
     """The steps, validations and checkpoints of one worker."""
 
     def __init__(
-        self, task: TrainTask, trainer: Trainer, worker: Worker, before: dict[str, Any], log: TrainingLog | None
+        self, task: TrainTask, trainer: Trainer, worker: Worker, newest: Checkpoint | None, log: TrainingLog | None
     ) -> None:
+        """`newest`: the checkpoint that the trainer has resumed from."""
         self.task, self.trainer, self.worker, self.log = task, trainer, worker, log
-        self.last_checkpoint = ""
-        self._before = before
+        self.last_checkpoint = newest.name if newest else "none yet"
+        self._validated = newest is not None and newest.psnr != NOT_VALIDATED
+        self._seconds_before: float = newest.facts["seconds"] if newest else 0.0
         self._best = max((kept.psnr for kept in checkpoints.kept(task.config.output)), default=-np.inf)
-        self._skipped: set[str] = set(before["skipped"])
+        self._skipped: set[str] = set(newest.facts["skipped"] if newest else ())
         self._store = ImageStore()
         self._first_step, self._started, self._paused = trainer.step, time.time(), 0.0
         self._validating, self._saving = Pauses(), Pauses()
+        self._reserved = EXPORT_SECONDS
 
     def run(self, shares: Shares) -> None:
-        """Runs all remaining steps, at least one, so that a run whose time is already up still ends with a model."""
+        """Runs all remaining steps; at least one if there is a time limit, so that such a run ends with a model."""
         trainer, budget = self.trainer, self.trainer.budget
         batches = shares(trainer, self._skipped)
         if not trainer.step or isinstance(budget, Deadline):
             # The scores that fine-tuning starts from; and the time that the last validation will take.
             self._pause(self._validate, self._validating)
         if isinstance(budget, Deadline):
-            budget.deadline -= 1.5 * self._validating.seconds + EXPORT_SECONDS
+            budget.deadline -= 1.5 * self._validating.seconds + self._reserved
         budget.progress(trainer.step)
         # A run of a fixed length ends when its loss explodes, because its rate is the user's to mend.
         good = GoodState(trainer) if isinstance(budget, Deadline) else None
         self._window = _Window(trainer, self.task)
-        done = False
+        # Nothing is left if a worker died after the last checkpoint.
+        done = isinstance(budget, Steps) and budget.is_spent(trainer.step) and self._validated
         while not done:
             try:
                 done = self._step(next(batches))
@@ -163,14 +146,20 @@ class _Loop:
         step, config = self.trainer.step, self.task.config
         validates = self._epochs(step) > self._epochs(step - 1)
         saves = step % config.checkpoints.every_steps == 0
-        if config.optimizer.minutes is not None and not done and (validates or saves):
+        budget = self.trainer.budget
+        if isinstance(budget, Deadline) and not done and (validates or saves):
             now = self.worker.clock()
-            validates = validates and self._validating.may(now)
-            saves = saves and self._saving.may(now)
+            in_time = now + self._validating.seconds + self._saving.seconds < budget.deadline
+            may_save = in_time and self._saving.may(now)
+            saves = saves and may_save
+            validates = validates and may_save and self._validating.may(now)  # a validation is followed by a save
         if not (done or validates or saves):
             return False
         psnr = self._pause(self._validate, self._validating) if done or validates else NOT_VALIDATED
         self._pause(lambda: self._save(psnr, done), self._saving)
+        if isinstance(budget, Deadline) and self._saving.seconds > self._reserved:
+            budget.deadline -= self._saving.seconds - self._reserved
+            self._reserved = self._saving.seconds
         return True
 
     def _pause(self, work: Callable[[], float], pauses: Pauses) -> float:
@@ -197,7 +186,7 @@ class _Loop:
         return {
             "workers": self.worker.workers,
             "device": torch.cuda.get_device_name() if trainer.device.type == "cuda" else "cpu",
-            "seconds": round(self._before["seconds"] + seconds, 1),
+            "seconds": round(self._seconds_before + seconds, 1),
             "images_per_second": round(images / training, 2),
             "overhead": round(max(0.0, 1.0 - trainer.busy_seconds / training), 4),
             "skipped": sorted(self._skipped),
@@ -226,7 +215,7 @@ class _Loop:
             raise UserError("none of its images can be used", "give a folder with clean images", "data.validation")
         means = validation.means(np.reshape(flat, scores.sums.shape), int(total), options)
         epoch = round(trainer.step * self.task.config.optimizer.batch_size / self.task.images, 3)
-        self._scores = {"kind": "validation", "step": trainer.step, "epoch": epoch, **means}
+        self._scores = {"kind": VALIDATION, "step": trainer.step, "epoch": epoch, **means}
         if self.log:
             self.log.add(self._scores | {"seconds": round(time.perf_counter() - started, 2)})
             self.log.draw(trainer.step, scores.panels)
@@ -251,11 +240,13 @@ class _Loop:
         self.last_checkpoint = checkpoints.folder_name(self.trainer.step)
         is_best = psnr != NOT_VALIDATED and psnr > self._best
         self._best = max(self._best, psnr)
-        if self.worker.rank == 0:
-            checkpoint.save(self.trainer, run, psnr, facts)
-            checkpoints.prune(run, self.task.config.checkpoints.keep)
+        if self.log:
+            # The checkpoint comes last: a resume does not repeat what stands before it.
             if is_best:
                 export.export(self.task, self.trainer.ema, self._scores)
+            self.log.flush()
+            checkpoint.save(self.trainer, run, psnr, facts)
+            checkpoints.prune(run, self.task.config.checkpoints.keep)
         return psnr
 
 
@@ -283,7 +274,7 @@ class _Window:
         rate = len(results) / seconds
         steps = trainer.budget.steps(trainer.step)
         return {
-            "kind": "train",
+            "kind": TRAIN,
             "step": trainer.step,
             "steps": steps,
             "epoch": round(trainer.step * batch / self._task.images, 3),

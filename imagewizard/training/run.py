@@ -20,12 +20,13 @@ def execute(plan: TrainingPlan, report: Reporter) -> dict[str, Any]:
     """
     from imagewizard.diffusion.denoiser import default_device  # imports torch, too slow for a config error
     from imagewizard.training import in_memory, loop
+    from imagewizard.training.worker import Worker
 
     config = plan.config
     with Lease(config.output) as lease:
         images = job.begin(plan, lease.check, report)
-        worker = loop.Worker(0, 1, default_device())
-        task = job.task(config, images, 1, os.cpu_count() or 1)
+        worker = Worker(0, 1, default_device())
+        task = job.task(plan, images, 1, os.cpu_count() or 1)
         if not task.in_memory:
             raise UserError(
                 f"{task.images} images may need more memory than its {config.resources.image_memory} bytes",

@@ -181,7 +181,9 @@ class Trainer:
         for size in (size for size in range(crops - 1, 0, -1) if self.config.optimizer.batch_size % size == 0):
             self.unet.zero_grad()
             try:
-                self.objective(*(part[:size] for part in batch))[0].sum().backward()
+                loss = self.objective(*(part[:size] for part in batch))[0].sum()
+                # Not `backward`: DistributedDataParallel's hooks are still in the middle of the failed attempt.
+                torch.autograd.grad(loss, list(self.unet.parameters()))
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise

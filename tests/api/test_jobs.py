@@ -1,6 +1,7 @@
 """Jobs and runs from Python: as the commands, silent, and Ray left as it was."""
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def test_a_training_job_is_the_commands_and_a_finished_one_is_left(
     """A stand-in for the training itself, which tests/distributed/test_train_job.py runs."""
     config = iw.TrainConfig.load(None, ["model=embedded", f"output={tmp_path}/run", *TRAINING])
     done: list[object] = []
-    plan = train_job.TrainingPlan(config, None, False, None)
+    plan = train_job.TrainingPlan(config, None, False, None, time.time())
     monkeypatch.setattr(train_job, "prepare", lambda job: plan if job is config else None)
     monkeypatch.setattr(train_job, "execute", lambda *arguments: done.append(arguments))
     assert iw.run_train_job(config, reporter=print).uri == config.output

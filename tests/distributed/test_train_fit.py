@@ -78,6 +78,25 @@ def test_a_training_waits_until_there_are_enough_nodes(tmp_path: Path, monkeypat
             attempts._allocate_anew()
 
 
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_batch_in_pieces_goes_on_with_no_more_workers_than_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = ray.get_runtime_context().get_node_id()
+    config = train_config(tmp_path, tmp_path / "run", resources={"workers": "auto"})
+    task = TrainTask(config, images=1, validation=[], micro_batch_size=2, threads=1)
+    # Stands in for a cluster that has more GPUs than when the run began and its batches of four were cut in two.
+    monkeypatch.setattr(allocation, "nodes", lambda: [Node(here, 8.0, 4.0)])
+    with Lease(str(tmp_path / "run")) as lease:
+        assert train_fit.Attempts(task, pa.table({}), LOST, lease, print)._allocate_anew().most == 2
+
+
+def test_a_stream_goes_on_from_any_step_of_a_run_with_a_time_limit(tmp_path: Path) -> None:
+    config = train_config(tmp_path, tmp_path / "run", optimizer={"minutes": 1})
+    task = TrainTask(config, images=1, validation=[], micro_batch_size=2, threads=1)
+    assert train_fit._most_steps(task, first=10**7) > 10**7
+
+
 EXIT = (
     "Worker exit type: SYSTEM_ERROR Worker exit detail: Worker unexpectedly exits with a connection error code 2. End"
 )

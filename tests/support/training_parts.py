@@ -21,10 +21,12 @@ from imagewizard.training.batches import Batch, Sampler
 from imagewizard.training.budget import Steps
 from imagewizard.training.losses import VGG19Features
 from imagewizard.training.trainer import Trainer
+from imagewizard.training.worker import Worker
 from tests.support.models import tiny_network
 from tests.support.sample_files import photo
 
 CPU = torch.device("cpu")
+ALONE = Worker(0, 1, CPU)
 IMAGES = 6
 LAYERS = ["relu1_1", "relu1_2"]
 

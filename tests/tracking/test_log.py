@@ -69,7 +69,7 @@ def test_rows_are_in_the_file_at_once(run: str, monkeypatch: pytest.MonkeyPatch)
     log.close()
 
 
-def test_uploads_take_a_share_of_the_time_and_close_uploads_the_rest(
+def test_uploads_take_a_share_of_the_time_and_flush_and_close_upload_the_rest(
     bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training_log, "UPLOAD_SHARE", 1e-9)
@@ -78,8 +78,11 @@ def test_uploads_take_a_share_of_the_time_and_close_uploads_the_rest(
     log.add(train_row(10))
     log.add(train_row(20))
     assert [row["step"] for row in lines(run)] == [10]  # the only upload so far
-    log.close()
+    log.flush()
     assert [row["step"] for row in lines(run)] == [10, 20]
+    log.add(train_row(30))
+    log.close()
+    assert [row["step"] for row in lines(run)] == [10, 20, 30]
 
 
 def test_resume_drops_repeated_rows(run: str) -> None:

@@ -1,5 +1,6 @@
 """A training ends after its steps or at its time limit; the decay follows the spent share."""
 
+import itertools
 import subprocess
 import sys
 import time
@@ -28,6 +29,27 @@ def test_deadline() -> None:
     assert budget.progress(30, start=10) == pytest.approx(0.5)
     now[0] = 1100.0
     assert budget.is_spent(50) and budget.progress(50) == 1.0 and budget.steps(50) == 50
+
+
+def test_the_clock_is_read_twice_a_second_or_so() -> None:
+    """Of a run at 1,000 steps a second, later at 100."""
+    now, read = [1000.0], []
+
+    def clock() -> float:
+        read.append(now[0])
+        return now[0]
+
+    budget = Deadline(1100.0, 105.0, clock)
+    step, ended = 0, 0
+    while not ended:
+        budget.progress(step)
+        budget.progress(step, start=10)
+        now[0] += 0.001 if now[0] < 1050.0 else 0.01
+        step += 1
+        ended = step if budget.is_spent(step) else 0
+    assert len(read) < 300 and now[0] < 1101.0
+    between = [later - earlier for earlier, later in itertools.pairwise(read)]
+    assert max(between) < 5.1 and sorted(between)[-2] < 1.0  # long once: where it falls
 
 
 def test_a_resumed_run_goes_on_with_its_decay() -> None:

@@ -14,7 +14,7 @@ from imagewizard.tracking import checkpoints
 from imagewizard.training import checkpoint
 from imagewizard.training.trainer import Trainer
 from tests.support.models import tiny_network
-from tests.support.training_parts import batch, config, state, train, trainer
+from tests.support.training_parts import ALONE, batch, config, state, train, trainer
 
 NAME = "s3://bucket/run/checkpoints/step-00000002"
 FACTS = {"workers": 1, "device": "cpu", "seconds": 2.5, "skipped": []}
@@ -85,7 +85,7 @@ def test_runs_checkpoints_are_listed_resumed_and_pruned(
     where: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     folder = str(tmp_path / "run") if where == "local" else f"{request.getfixturevalue('bucket')}/run"
-    assert checkpoint.resume(trainer(config(), steps=20), folder) is None
+    assert checkpoint.newest(folder, ALONE) is None
     run = trainer(config(), steps=20)
     for psnr in (30.0, 32.0, 31.0):
         train(run, 1)
@@ -96,7 +96,10 @@ def test_runs_checkpoints_are_listed_resumed_and_pruned(
     assert [kept.step for kept in checkpoints.kept(folder)] == [2, 3]
     assert checkpoints.latest_step(folder) == 3
     again = trainer(config(), steps=20)
-    assert checkpoint.resume(again, folder) == "step-00000003"
+    newest = checkpoint.newest(folder, ALONE)
+    assert newest is not None
+    checkpoint.resume(again, folder, newest.name)
+    assert again.step == 3
     found = state(again)
     assert all(torch.equal(found[name], tensor) for name, tensor in state(run).items() if name in found)
 
@@ -109,7 +112,8 @@ def test_half_written_checkpoint_is_ignored(tmp_path: Path) -> None:
     checkpoint.save(run, str(tmp_path), 31.0, FACTS)
     (tmp_path / "checkpoints/step-00000002/state.json").unlink()  # the file that is written last
     assert checkpoints.latest_step(str(tmp_path)) == 1
-    assert checkpoint.resume(trainer(config(), steps=20), str(tmp_path)) == "step-00000001"
+    newest = checkpoint.newest(str(tmp_path), ALONE)
+    assert newest is not None and newest.name == "step-00000001"
 
 
 # --- refusals

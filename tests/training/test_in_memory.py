@@ -12,7 +12,7 @@ from imagewizard.config.train import TrainTask
 from imagewizard.errors import UserError
 from imagewizard.training import in_memory
 from imagewizard.training.batches import Batch
-from imagewizard.training.loop import Worker
+from imagewizard.training.worker import Worker
 from tests.support import training_parts
 from tests.support.bsds500_files import FINGERPRINTS
 from tests.support.bsds500_files import picture as benchmark_picture

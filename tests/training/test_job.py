@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from imagewizard.errors import UserError
 from imagewizard.progress import silent
 from imagewizard.schema import IMAGE_ID, URI
 from imagewizard.tracking import history
+from imagewizard.tracking.checkpoints import NOT_VALIDATED
 from imagewizard.training import job
 from tests.support.training_jobs import train_config, write_photographs
 from tests.support.training_runs import validation_row
@@ -79,26 +81,35 @@ def test_key_missing_in_an_older_run_counts_as_its_default(photographs: Path, tm
 def test_task_holds_small_sets_in_memory_and_streams_large_ones(photographs: Path, tmp_path: Path) -> None:
     config = train_config(photographs, tmp_path / "run")
     images = begin(config)
-    task = job.task(config, images, workers=2, threads=3)
+    task = job.task(job.prepare(config), images, workers=2, threads=3)
     assert (task.images, task.micro_batch_size, task.threads, task.steps) == (7, 2, 3, 7)
     assert [image_id for image_id, _ in task.in_memory] == images[IMAGE_ID].to_pylist()
     assert [image_id for image_id, _ in task.validation] == ["0.png", "1.png", "2.png"]
     streamed = config.model_copy(update={"resources": config.resources.model_copy(update={"image_memory": 1000})})
-    assert job.task(streamed, images, 2, 3).in_memory == ()
+    assert job.task(job.prepare(streamed), images, 2, 3).in_memory == ()
     timed = train_config(photographs, tmp_path / "run", optimizer={"minutes": 1})
-    assert job.task(timed, images, 2, 3).steps is None
+    assert job.task(job.prepare(timed), images, 2, 3).steps is None
+
+
+def test_a_time_limit_counts_from_the_start_of_the_job(photographs: Path, tmp_path: Path) -> None:
+    timed = train_config(photographs, tmp_path / "run", optimizer={"minutes": 2})
+    images = begin(timed)
+    assert job.task(job.prepare(timed, started=1000.0), images, 2, 3).deadline == 1120.0
+    before = time.time()
+    deadline = job.task(job.prepare(timed), images, 2, 3).deadline
+    assert deadline is not None and before + 120.0 <= deadline <= time.time() + 120.0
 
 
 def test_images_are_trained_on_or_validated_with(photographs: Path, tmp_path: Path) -> None:
     config = train_config(photographs, tmp_path / "run", data={"validation": f"{photographs}/train"})
     with pytest.raises(UserError, match=r"^data\.validation: 7 of its images are trained on too .*give others"):
-        job.task(config, begin(config), 1, 1)
+        job.task(job.prepare(config), begin(config), 1, 1)
 
 
 def test_summary_covers_the_best_and_the_newest_checkpoint(photographs: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     config = train_config(photographs, run)
-    task = job.task(config, begin(config), 1, 1)
+    task = job.task(job.prepare(config), begin(config), 1, 1)
     assert not job.is_done(task)
     facts = {"workers": 1, "device": "cpu", "seconds": 5.0, "images_per_second": 2.0, "overhead": 0.1,
              "skipped": [f"{i}.png: broken" for i in range(12)]}  # fmt: skip
@@ -108,6 +119,11 @@ def test_summary_covers_the_best_and_the_newest_checkpoint(photographs: Path, tm
         (folder / "state.json").write_text(json.dumps({"step": step, "psnr": psnr, "facts": facts}))
     history.write(str(run), [validation_row(step) for step in (0, 4, 7)])
     assert job.is_done(task)
+    unvalidated = run / "checkpoints" / "step-00000008"
+    unvalidated.mkdir()
+    (unvalidated / "state.json").write_text(json.dumps({"step": 8, "psnr": NOT_VALIDATED, "facts": facts}))
+    assert not job.is_done(task)  # its summary needs the last validation
+    shutil.rmtree(unvalidated)
     summary = job.write_summary(task)
     assert summary == json.loads((run / "summary.json").read_text())
     assert (summary["steps"], summary["images"], summary["broken_images"]) == (7, 7, 12)

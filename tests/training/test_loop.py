@@ -18,14 +18,13 @@ from torch.multiprocessing.spawn import start_processes
 from imagewizard.config.train import TrainTask
 from imagewizard.errors import UserError
 from imagewizard.tracking import checkpoints
-from imagewizard.training import in_memory, loop
-from imagewizard.training.loop import Worker
+from imagewizard.training import export, in_memory, loop
+from imagewizard.training.worker import Worker
 from tests.support.bsds500_files import FINGERPRINTS
 from tests.support.bsds500_files import picture as benchmark_picture
 from tests.support.training_jobs import train_config, write_photographs
-from tests.support.training_parts import CPU
+from tests.support.training_parts import ALONE, CPU
 
-ALONE = Worker(0, 1, CPU)
 STEPS = 7  # 4 epochs of 7 files, one of them broken, in batches of 4
 
 
@@ -105,15 +104,43 @@ def test_resumed_run_ends_like_an_uninterrupted_one(
         np.testing.assert_array_equal(tensor, expected[name], err_msg=name)
 
 
+def test_a_run_whose_steps_are_done_trains_no_more(photographs: Path, tmp_path: Path) -> None:
+    """As after the death of a worker that had only to end."""
+    train(task(photographs, tmp_path))
+    rows: list[dict[str, Any]] = []
+    train(task(photographs, tmp_path), rows.append)
+    assert rows == [] and checkpoints.latest_step(str(tmp_path)) == STEPS
+
+
+def test_a_run_that_was_killed_while_it_exported_exports_again(
+    photographs: Path, tmp_path: Path, finished: tuple[Path, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = export.export
+
+    def killed(job: TrainTask, weights: dict[str, torch.Tensor], scores: dict[str, Any]) -> None:
+        if scores["step"] == STEPS:
+            raise StopError
+        exported(job, weights, scores)
+
+    monkeypatch.setattr(export, "export", killed)
+    with pytest.raises(StopError):
+        train(task(photographs, tmp_path))
+    monkeypatch.undo()
+    train(task(photographs, tmp_path))
+    weights = Path("model", "diffusion_pytorch_model.safetensors")
+    assert (tmp_path / weights).read_bytes() == (finished[0] / weights).read_bytes()
+
+
 @pytest.mark.parametrize("seconds", [8.0, -1.0])
 def test_run_with_a_time_limit_ends_in_time_with_weights_and_scores(
     photographs: Path, tmp_path: Path, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "EXPORT_SECONDS", 1.0)  # of a small network: more is left for steps
     rows: list[dict[str, Any]] = []
-    deadline = time.time() + seconds
+    started = time.time()
+    deadline = started + seconds
     train(replace(task(photographs, tmp_path, optimizer={"minutes": 1.0}), deadline=deadline), rows.append)
-    assert time.time() < max(deadline, time.time() - 1) + 20.0
+    assert time.time() < max(deadline, started) + 20.0
     step = checkpoints.latest_step(str(tmp_path))
     assert rows[-1]["kind"] == "validation" and rows[-1]["step"] == step
     assert (tmp_path / "model" / "diffusion_pytorch_model.safetensors").is_file()

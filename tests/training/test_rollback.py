@@ -15,9 +15,9 @@ from imagewizard.config.train import TrainTask
 from imagewizard.tracking import history
 from imagewizard.training import checkpoint, loop
 from imagewizard.training.budget import Deadline
-from imagewizard.training.loop import Worker
 from imagewizard.training.rollback import GoodState
 from imagewizard.training.trainer import CHECK_STEPS, ExplodedError, Trainer
+from imagewizard.training.worker import Worker
 from tests.support.training_jobs import write_photographs
 from tests.support.training_parts import CPU, batch, config, train, trainer
 from tests.training.test_loop import task
