@@ -51,6 +51,9 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--cbsd68", required=True, metavar="DIR", help="the 68 images")
     parser.add_argument("--kodak24", required=True, metavar="DIR", help="the 24 images")
     arguments = parser.parse_args(words)
+    for folder, count in ((arguments.cbsd68, 68), (arguments.kodak24, 24)):
+        if (found := len(list(Path(folder).glob("*.png")))) != count:
+            parser.error(f"{folder} holds {found} PNG files, not {count}")
     figures = json.loads(HISTORY.read_text())
     if arguments.runs:
         if not arguments.hardware:
@@ -63,7 +66,7 @@ def main(words: Sequence[str] | None = None) -> None:
     HISTORY.write_text(json.dumps(figures, indent=1) + "\n")
     card = renewed(CARD.read_text(), figures)
     CARD.write_text(card)
-    draw(figures["stages"])
+    draw(figures["stages"], CURVE)
     print(card)
 
 
@@ -182,7 +185,7 @@ def _scores(scores: dict[str, dict[str, dict[str, float]]]) -> str:
 
 def _history(stages: list[dict[str, Any]]) -> str:
     lines = [
-        "| stage | hours | gigapixels | validation | CBSD68 | Kodak24 | CBSD68 in grey |",
+        "| stage | its hours | its gigapixels | validation | CBSD68 | Kodak24 | CBSD68 in grey |",
         "|---|---|---|---|---|---|---|",
     ]
     for each in stages:
@@ -201,8 +204,8 @@ def _levels(values: list[float]) -> str:
     return " / ".join(f"{value:.2f}" for value in values)
 
 
-def draw(stages: list[dict[str, Any]]) -> None:
-    """Writes CURVE: mean validation PSNR against hours, one line a stage, because hours of unlike hardware differ."""
+def draw(stages: list[dict[str, Any]], path: Path) -> None:
+    """Draws a curve: mean validation PSNR against hours, one line a stage, because hours of unlike hardware differ."""
     import matplotlib.pyplot as plt  # half a second that the tests need not wait for
 
     plt.rcParams["svg.hashsalt"] = "embedded"  # the same file for the same figures
@@ -217,7 +220,7 @@ def draw(stages: list[dict[str, Any]]) -> None:
     axes.set(xlabel="hours of training", ylabel="PSNR in dB, mean of σ = 15, 25, 50")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    figure.savefig(CURVE, metadata={"Date": None})
+    figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 
 

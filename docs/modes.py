@@ -49,7 +49,7 @@ def main() -> None:
     text = table(scores)
     print(text)
     PAGE.write_text(with_part(PAGE.read_text(), "table", text))
-    draw(scores)
+    draw(scores, PLOT)
 
 
 def measure(name: str, paths: list[Path], features: VGG19Features) -> Scores:
@@ -111,8 +111,8 @@ def table(scores: Scores) -> str:
     return "\n".join(lines)
 
 
-def draw(scores: Scores) -> None:
-    """Writes PLOT: PSNR against VGG distance on CBSD68, a panel a level."""
+def draw(scores: Scores, path: Path) -> None:
+    """Draws a plot into `path`: PSNR against VGG distance on CBSD68, a panel a level."""
     plt.rcParams["svg.hashsalt"] = "modes"  # the same file for the same figures
     figure, panels = plt.subplots(1, len(LEVELS), figsize=(10, 3.4), layout="constrained")
     for axes, sigma in zip(panels, LEVELS, strict=True):
@@ -126,7 +126,7 @@ def draw(scores: Scores) -> None:
         axes.set(title=f"σ = {sigma}", xlabel="VGG distance (lower looks more alike)")
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("PSNR in dB")
-    figure.savefig(PLOT, metadata={"Date": None})
+    figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 
 

@@ -5,11 +5,12 @@ import re
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
 
-from docs import embedded_model, generate
+from docs import embedded_model, generate, modes
 from imagewizard.errors import UserError
 from imagewizard.models import files as model_files
 from imagewizard.schema import RESULT_SCHEMA
@@ -82,7 +83,32 @@ def test_the_card_of_the_embedded_model_says_what_its_history_says() -> None:
     figures = json.loads(embedded_model.HISTORY.read_text())
     assert embedded_model.renewed(card, figures) == card, "stale: run `python -m docs.embedded_model`"
     assert figures["stages"][-1]["cbsd68"][0] == figures["scores"]["cbsd68"]["15"]["psnr"]
-    assert embedded_model.CURVE.exists()
+
+
+def test_the_curve_of_the_embedded_model_is_that_of_its_history(tmp_path: Path) -> None:
+    stages = json.loads(embedded_model.HISTORY.read_text())["stages"]
+    embedded_model.draw(stages, tmp_path / "curve.svg")
+    assert without_version(tmp_path / "curve.svg") == without_version(embedded_model.CURVE), "stale, like the card"
+
+
+def without_version(drawing: Path) -> str:
+    """An SVG without the version of Matplotlib that it names."""
+    return re.sub(r"Matplotlib v[\d.]+", "", drawing.read_text())
+
+
+def test_the_modes_have_a_table_and_a_plot(tmp_path: Path) -> None:
+    """Of invented scores."""
+    scores = {
+        ("CBSD68", mode, level): np.array([psnr, 0.9, 0.5, seconds])
+        for mode, psnr, seconds in (("noisy", 20.0, 0.0), ("mmse", 30.0, 2.5), ("ddim, 5 steps", 29.0, 12.0))
+        for level in modes.LEVELS
+    }
+    lines = modes.table(scores).splitlines()
+    assert lines[2] == "| CBSD68 | noisy | 20.00 / 0.9000 / 0.5000" + " | 20.00 / 0.9000 / 0.5000" * 2 + " |  |"
+    assert lines[4].endswith("| 29.00 / 0.9000 / 0.5000 | 12.00 |") and len({line.count("|") for line in lines}) == 1
+    modes.draw(scores, tmp_path / "plot.svg")
+    text = (tmp_path / "plot.svg").read_text()
+    assert text.count("<!-- ddim, 5 steps -->") == 3 and "<!-- noisy -->" not in text
 
 
 def finished_training(run: Path, start: str | None, psnrs: list[float], seed: int) -> str:

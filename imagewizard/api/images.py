@@ -30,7 +30,8 @@ def add_noise(
 ) -> np.ndarray:
     """`image` plus Gaussian noise: float32, with the image's shape, 0-255 scale, neither clipped nor rounded.
 
-    The noise is a function of (seed, key, sigma), the same on every machine. A bulk job uses the image id as `key`.
+    A grey image, of one channel or of three equal ones, gets one plane of noise. The noise is a function of (seed, key,
+    sigma), the same on every machine. A bulk job uses the image id as `key`.
     """
     from imagewizard.noise import synthetic
 

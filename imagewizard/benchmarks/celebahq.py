@@ -73,7 +73,7 @@ class Recipe:
     def seconds(self, steps_a_second: float) -> float:
         """Estimated duration of `run` in seconds, from the speed of steps without the perceptual loss."""
         steps = self._config.steps(len(self._train))
-        return 1.3 * steps / steps_a_second + 25.0 if steps_a_second else float("inf")
+        return 1.3 * steps / steps_a_second + 25.0
 
     def run(self) -> dict[str, Any]:
         """Returns the loss by epoch, and PSNR and SSIM on 32 images of val after epochs 1, 10 and the last."""

@@ -12,5 +12,5 @@ class Step:
     name: str
     run: Callable[[], dict[str, Any]]
     """Returns its results by name: numbers or texts."""
-    seconds: Callable[[], float]
-    """Returns its estimated duration."""
+    seconds: Callable[[], float | str]
+    """Returns its estimated duration, or why it cannot run."""

@@ -18,6 +18,14 @@ def to_tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(image.astype(np.float32, order="C")).mul_(2.0 / 255.0).sub_(1.0).movedim(-1, -3)
 
 
+def from_bytes(image: Tensor) -> Tensor:
+    """uint8 tensor (H, W, C) → float32 (C, H, W), 0 ↦ -1 and 255 ↦ 1, on its device.
+
+    One rounding, so that compiled or not every device gives the same bits.
+    """
+    return ((2 * image.int() - 255).float() * (1.0 / 255.0)).movedim(-1, -3)
+
+
 def to_float(tensor: Tensor) -> np.ndarray:
     """float (C, H, W), [-1, 1] scale → float32 (H, W, C), 0-255 scale, neither clamped nor rounded."""
     return tensor.float().add(1.0).mul_(255.0 / 2.0).movedim(-3, -1).contiguous().cpu().numpy()

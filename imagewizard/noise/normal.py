@@ -1,7 +1,8 @@
 """Turns random bits into standard normal values, with operations that give the same bits on every processor.
 
-The inverse of the normal distribution is a table with linear interpolation in integers. It uses no library's sin or
-log, which differ between machines, and no float product plus sum, which a compiler may fuse into one rounding.
+The inverse of the normal distribution is a table with linear interpolation in integers. Drawing uses no library's sin
+or log, which differ between machines, and no float product plus sum, which a compiler may fuse into one rounding. The
+table's values are rounded to 2^-24, far coarser than a log's last bit; a test holds its hash.
 """
 
 import functools

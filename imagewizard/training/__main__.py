@@ -1,8 +1,8 @@
 """`python -m imagewizard.training CONFIG [key=value …]`: trains in this process, without Ray.
 
 It uses the same config, files and checkpoints as `imagewizard train`, and needs only torch, diffusers, numpy, Pillow,
-pyarrow, safetensors, pydantic and PyYAML. Exit codes: 0 done, 1 a disk or server failed, 2 wrong input, 4 another
-process holds the run, 130 stopped by Ctrl-C.
+pyarrow, safetensors, pydantic and PyYAML; for a perceptual loss torchvision too. Exit codes: 0 done, 1 a disk or server
+failed, 2 wrong input, 4 another process holds the run, 130 stopped by Ctrl-C.
 """
 
 import sys

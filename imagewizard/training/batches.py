@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from imagewizard.config.train import TrainConfig
+from imagewizard.diffusion import pixels
 from imagewizard.diffusion.schedule import NoiseSchedule, alpha_bar_of_sigma
 from imagewizard.noise import device as noise
 from imagewizard.training.samples import LEVELS, NOISE, PLACE, levels, padded
@@ -108,8 +109,12 @@ class Sampler:
             luma = (red + green + blue + _HALF) >> 16
             clean = torch.where(grey, luma.to(torch.uint8), clean)
             eps = torch.where(grey, eps[..., :1], eps)
-        image = (clean.float() * (2.0 / 255.0) - 1.0).permute(0, 3, 1, 2)
-        return Batch(image, eps.permute(0, 3, 1, 2), self._alpha_bar[level].view(-1, 1, 1, 1), self._timesteps[level])
+        return Batch(
+            pixels.from_bytes(clean),
+            eps.permute(0, 3, 1, 2),
+            self._alpha_bar[level].view(-1, 1, 1, 1),
+            self._timesteps[level],
+        )
 
 
 def _float32(values: list[float]) -> Tensor:

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from safetensors import torch as safetensors
 from torch import Tensor, nn
-from torchvision.models import vgg
 
 from imagewizard import storage
 from imagewizard.config.train import LossSection
@@ -34,6 +33,8 @@ class VGG19Features(nn.Module):
 
     def __init__(self, weights: str, layers: list[str]) -> None:
         super().__init__()
+        from torchvision.models import vgg  # a machine that trains without this loss may lack torchvision
+
         shapes = vgg19.parameter_shapes(layers)
         state = _read(weights, layers)
         vgg19.check_shapes(weights, {name: tuple(tensor.shape) for name, tensor in state.items()}, layers)

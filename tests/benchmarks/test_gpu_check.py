@@ -42,7 +42,7 @@ def test_steps_run_in_order_and_skipped_ones_are_shown(tmp_path: Path, capsys: p
     assert found["first"] == {"rate": 10, "curve": [1, 2], "seconds": 10.0}
     assert found["long"] == {"not run": "takes about 50 s, 20 s are left"}
     printed = capsys.readouterr().out
-    assert "not run" in printed and "curve" not in printed
+    assert "not run" in printed and "1 2" in printed
 
 
 def test_error_ends_the_check_and_results_are_kept(tmp_path: Path) -> None:
@@ -50,13 +50,26 @@ def test_error_ends_the_check_and_results_are_kept(tmp_path: Path) -> None:
     steps = [clock.step("first", 1), clock.step("second", 1, fails=True), clock.step("third", 1)]
     assert not run_all(steps, Results(out), deadline=100.0, clock=clock)
     found = json.loads(out.read_text())
-    assert list(found) == ["first", "second"] and "second is broken" in found["second"]["failed"]
+    assert list(found) == ["first", "second", "third"] and "second is broken" in found["second"]["failed"]
+    assert found["third"] == {"not run": "second failed"}
 
 
-def test_options_that_go_together(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        gpu_check.main(["--bsds500", "somewhere"])
-    assert "--bsds500 and --vgg19 go together" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--bsds500", "nowhere"], "--bsds500 and --vgg19 go together"),
+        (["--bsds500", "nowhere", "--vgg19", "a.pth"], "--bsds500: nowhere has no folder train; give one with train/"),
+        (["--bsds500", "{folder}", "--vgg19", "nowhere.pth"], "--vgg19: nowhere.pth does not exist; give a file"),
+    ],
+)
+def test_options_that_cannot_work(
+    words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "val", "test"):
+        (tmp_path / split).mkdir()
+    with pytest.raises(SystemExit) as ended:
+        gpu_check.main([word.format(folder=tmp_path) for word in words])
+    assert ended.value.code == 2 and told in capsys.readouterr().err
 
 
 @pytest.mark.long
@@ -74,8 +87,9 @@ def test_small_form_without_a_gpu(tmp_path: Path) -> None:
     found = json.loads(out.read_text())
     assert list(found) == [
         "device", "generator", "bfloat16", "embedded", "celebahq-256", "train embedded", "train celebahq-256", "loop",
-        "train compiled",
+        "recipe", "train compiled",
     ]  # fmt: skip
+    assert found["recipe"] == {"not run": "give --bsds500 and --vgg19"}
     assert found["device"]["matrix product, TFLOP/s"] > 0
     assert found["generator"]["eager, 4 words: numpy's bits"] and found["generator"]["eager, 256 words: numpy's bits"]
     assert "not run" in found["train compiled"]

@@ -1,10 +1,11 @@
 """The steps of gpu_check in their small form, without a GPU."""
 
 import time
+from pathlib import Path
 
 import pytest
 
-from imagewizard.benchmarks import gpu_steps
+from imagewizard.benchmarks import celebahq, gpu_steps
 from imagewizard.benchmarks.gpu_steps import Bench
 
 
@@ -26,7 +27,41 @@ def test_rate_is_in_calls_per_second(bench: Bench) -> None:
 
 
 def test_precision_of_a_bulk_job_loses_almost_nothing(bench: Bench) -> None:
-    assert abs(gpu_steps._bfloat16(bench)["greatest difference, dB"]) < 0.1
+    found = gpu_steps._bfloat16(bench)
+    assert abs(found["greatest difference, dB"]) < 0.1
+    assert found["under 0.01 dB"] == (abs(found["greatest difference, dB"]) < 0.01)
+
+
+def test_the_bare_rate_is_measured(bench: Bench) -> None:
+    found = gpu_steps._forward(bench, gpu_steps._embedded(), 2)
+    assert found["images a second, 64x64"] > 0 and 0 < found["share of the matrix product"] < 2
+
+
+@pytest.mark.long
+def test_the_published_architecture_is_measured(bench: Bench) -> None:
+    assert gpu_steps._forward(bench, celebahq.unet(), 1)["TFLOP/s"] > 0
+    training = gpu_steps._Training(bench, celebahq.recipe_config(), 1, "celebahq-256")
+    assert training.measure()["crops"] == "1 of 64x64" and training.steps_a_second > 0
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (False, "give --bsds500 and --vgg19"),
+        (True, "how long it takes is not known: train celebahq-256 was not run"),
+    ],
+)
+def test_why_the_recipe_does_not_run(given: bool, told: str, tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        (tmp_path / split).mkdir()
+    listed = {step.name: step for step in gpu_steps.steps(tmp_path if given else None, "a.pth" if given else None)}
+    assert listed["recipe"].seconds() == told
+
+
+def test_a_device_with_other_random_numbers_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_steps.device_noise, "_ROUNDS", 9)
+    with pytest.raises(ArithmeticError, match="are not numpy's"):
+        gpu_steps._generator(bench)
 
 
 def test_training_steps_are_measured(bench: Bench) -> None:
@@ -38,4 +73,5 @@ def test_training_steps_are_measured(bench: Bench) -> None:
 
 def test_share_of_drawing_samples_is_measured(bench: Bench) -> None:
     found = gpu_steps._loop(bench)
-    assert found["with its samples, ms"] > found["stand-in step, ms"] >= 1.0 and 0 < found["overhead"] < 1
+    assert found["with its samples, ms"] > found["stand-in step, ms"] >= 1.0
+    assert found["overhead"] == pytest.approx(1 - found["stand-in step, ms"] / found["with its samples, ms"])

@@ -72,7 +72,7 @@ def test_the_estimate_of_a_grey_image_is_grey(embedded) -> None:
     result, again, colour = denoiser(embedded)([grey, grey, noisy], [25.0, 0.0, 25.0])
     assert torch.equal(result, result[:1].expand(3, -1, -1)) and torch.equal(again, grey)
     assert not torch.equal(colour[0], colour[1])
-    assert psnr(result[:1], clean[:1]) > psnr(noisy[:1], clean[:1]) + 3.0
+    assert psnr(result[:1], clean[:1]) > psnr(noisy[:1], clean[:1]) + 6.0  # taken for noise in colour it gains 4
 
 
 def test_the_mean_colour_is_that_of_the_noisy_image_unless_its_noise_was_clipped() -> None:
@@ -129,7 +129,7 @@ def test_a_flat_image_becomes_flat_and_keeps_its_colour(embedded, sigma: float, 
     noise = torch.randn((channels, 160, 160), generator=torch.Generator().manual_seed(0))
     noisy = (colour + 2 * sigma / 255 * noise).expand(3, -1, -1)
     (result,) = denoiser(embedded)([noisy], [sigma])
-    assert float((result - result.mean((1, 2), keepdim=True)).std()) * 127.5 < 0.25 * sigma
+    assert float((result - result.mean((1, 2), keepdim=True)).std()) * 127.5 < 0.15 * sigma
     assert float((result - noisy).mean((1, 2)).abs().max()) * 127.5 < 0.1
 
 

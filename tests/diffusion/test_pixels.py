@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from imagewizard.diffusion.pixels import to_pixels, to_tensor, to_uint8
+from imagewizard.diffusion.pixels import from_bytes, to_pixels, to_tensor, to_uint8
 
 GREYS = np.arange(256, dtype=np.uint8)
 
@@ -13,6 +13,14 @@ def test_range_ends_map_to_minus_one_and_one() -> None:
     assert tensor.shape == (3, 1, 1) and tensor.dtype == torch.float32
     torch.testing.assert_close(tensor.flatten(), torch.tensor([-1.0, 1.0, -0.6]))
     assert tensor[0].item() == -1.0 and tensor[1].item() == 1.0
+
+
+def test_bytes_on_a_device_map_to_the_same_range() -> None:
+    image = np.stack([GREYS.reshape(16, 16), GREYS[::-1].reshape(16, 16), np.full((16, 16), 7, np.uint8)], axis=-1)
+    found = from_bytes(torch.from_numpy(image))
+    torch.testing.assert_close(found, to_tensor(image), rtol=0, atol=2e-7)
+    assert (found.min().item(), found.max().item()) == (-1.0, 1.0)
+    np.testing.assert_array_equal(to_uint8(found), image)
 
 
 def test_all_values_survive_the_round_trip_in_any_float_type() -> None:

@@ -1,6 +1,7 @@
 """Samples drawn on a device equal numpy's and do not depend on the batch; noise, levels and grey crops."""
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from torch import Tensor
@@ -27,6 +28,20 @@ def test_crops_equal_numpys() -> None:
     for at, (index, epoch) in enumerate(zip(indices.tolist(), epochs.tolist(), strict=True)):
         assert np.array_equal(crops[at].numpy(), samples.crop(images[index], 16, keys[index], epoch))
     assert torch.equal(found, key_tensor(keys)[indices])
+
+
+def test_nothing_comes_from_numpys_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("samples must be drawn on the device")
+
+    monkeypatch.setattr(np.random, "Philox", refuse)
+    monkeypatch.setattr(np.random, "Generator", refuse)
+    with pytest.raises(AssertionError):
+        seeding.words(samples.key(0, "a"), 4)
+    key = [samples.key(0, "a")]
+    crops, keys = DecodedImages([picture(0)], key, 16, CPU)(torch.tensor([0]), torch.tensor([3]))
+    batch = Sampler(config(data={"grey": 0.5}), SCHEDULE, CPU)(crops, keys, torch.tensor([3]))
+    assert all(torch.isfinite(part).all() for part in batch)
 
 
 def drawn(ids: list[str], epoch: int = 0, **changes: object) -> Batch:

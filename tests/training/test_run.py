@@ -14,7 +14,17 @@ from imagewizard.training import __main__ as command
 from tests.support.training_jobs import train_config, write_photographs
 
 # Packages that a machine that only trains may lack.
-MISSING = ("ray", "boto3", "botocore", "duckdb", "imagecodecs", "matplotlib", "tensorboardX", "markupsafe")
+MISSING = (
+    "ray",
+    "boto3",
+    "botocore",
+    "duckdb",
+    "imagecodecs",
+    "matplotlib",
+    "tensorboardX",
+    "markupsafe",
+    "torchvision",
+)
 WITHOUT = f"""
 import runpy, sys
 sys.modules |= dict.fromkeys({MISSING!r})
