@@ -1,5 +1,6 @@
 """Ray Train's part of a training job: runs a fit, restarts it after a worker's death, and reports progress."""
 
+import math
 import re
 import time
 from dataclasses import replace
@@ -89,7 +90,7 @@ class Attempts:
             try:
                 return allocate_training(config.resources, self._task.rows_per_step)
             except UserError as error:
-                if waited >= NODE_SECONDS:
+                if waited >= NODE_SECONDS or time.time() > (self._task.deadline or math.inf):
                     reason = f"resources.workers: {error.what}, since a node was lost"
                     raise JobError(f"{reason}; with workers=[1,N] a training goes on with fewer") from None
                 self._report(f"waiting for a node; resources.workers: {error.what}")

@@ -182,11 +182,15 @@ class _Loop:
         trainer.settle()
         seconds = time.time() - self._started
         training = max(1e-9, seconds - self._paused)
-        images = (trainer.step - self._first_step) * self.task.config.optimizer.batch_size
+        options, deadline = self.task.config.optimizer, self.task.deadline
+        images = (trainer.step - self._first_step) * options.batch_size
+        spent = self._seconds_before + seconds
+        if options.minutes is not None and deadline is not None:
+            spent = time.time() - (deadline - 60.0 * options.minutes)  # of its time limit, which began with the command
         return {
             "workers": self.worker.workers,
             "device": torch.cuda.get_device_name() if trainer.device.type == "cuda" else "cpu",
-            "seconds": round(self._seconds_before + seconds, 1),
+            "seconds": round(spent, 1),
             "images_per_second": round(images / training, 2),
             "overhead": round(max(0.0, 1.0 - trainer.busy_seconds / training), 4),
             "skipped": sorted(self._skipped),

@@ -2,6 +2,7 @@
 
 import functools
 import multiprocessing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.multiprocessing.spawn import start_processes
 
-from imagewizard.config.train import TrainConfig
+from imagewizard.config.train import TrainConfig, TrainTask
 from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.models import network
 from imagewizard.noise.device import key_tensor
-from imagewizard.training import samples, vgg19
+from imagewizard.training import in_memory, loop, samples, vgg19
 from imagewizard.training.batches import Batch, Sampler
 from imagewizard.training.budget import Steps
 from imagewizard.training.losses import VGG19Features
@@ -24,6 +25,7 @@ from imagewizard.training.trainer import Trainer
 from imagewizard.training.worker import Worker
 from tests.support.models import tiny_network
 from tests.support.sample_files import photo
+from tests.support.training_jobs import train_config
 
 CPU = torch.device("cpu")
 ALONE = Worker(0, 1, CPU)
@@ -133,3 +135,20 @@ def _worker(rank: int, jobs: dict[str, TrainConfig], micro: int, steps: int, wor
         told = [{"terms": result.terms, "grad_norm": result.grad_norm} for result in results]
         torch.save({"state": state(run), "results": told}, folder / f"{name}-{rank}.pt")
     dist.destroy_process_group()
+
+
+def listed(folder: Path) -> list[tuple[str, str]]:
+    """(image id, path) of the files in a folder."""
+    return [(path.name, str(path)) for path in sorted(folder.iterdir())]
+
+
+def task(photographs: Path, output: Path, **changes: Any) -> TrainTask:
+    """The task of a `train_config` whose images are held in memory."""
+    images = listed(photographs / "train")
+    job = train_config(photographs, output, **changes)
+    return TrainTask(job, len(images), listed(photographs / "validation"), 2, 1, tuple(images))
+
+
+def run_loop(job: TrainTask, report: Any = lambda row: None, worker: Worker = ALONE) -> None:
+    """Runs the training loop in this process."""
+    loop.run(job, worker, partial(in_memory.shares, job, worker), report)

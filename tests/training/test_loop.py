@@ -3,7 +3,6 @@
 import multiprocessing
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,12 @@ from torch.multiprocessing.spawn import start_processes
 from imagewizard.config.train import TrainTask
 from imagewizard.errors import UserError
 from imagewizard.tracking import checkpoints
-from imagewizard.training import export, in_memory, loop
+from imagewizard.training import export, loop
 from imagewizard.training.worker import Worker
 from tests.support.bsds500_files import FINGERPRINTS
 from tests.support.bsds500_files import picture as benchmark_picture
-from tests.support.training_jobs import train_config, write_photographs
-from tests.support.training_parts import ALONE, CPU
+from tests.support.training_jobs import write_photographs
+from tests.support.training_parts import CPU, listed, run_loop, task
 
 STEPS = 7  # 4 epochs of 7 files, one of them broken, in batches of 4
 
@@ -31,20 +30,6 @@ STEPS = 7  # 4 epochs of 7 files, one of them broken, in batches of 4
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_photographs(tmp_path_factory.mktemp("photographs"))
-
-
-def listed(folder: Path) -> list[tuple[str, str]]:
-    return [(path.name, str(path)) for path in sorted(folder.iterdir())]
-
-
-def task(photographs: Path, output: Path, **changes: Any) -> TrainTask:
-    images = listed(photographs / "train")
-    job = train_config(photographs, output, **changes)
-    return TrainTask(job, len(images), listed(photographs / "validation"), 2, 1, tuple(images))
-
-
-def train(job: TrainTask, report: Any = lambda row: None, worker: Worker = ALONE) -> None:
-    loop.run(job, worker, partial(in_memory.shares, job, worker), report)
 
 
 def state(output: Path, step: int = STEPS) -> dict[str, np.ndarray]:
@@ -56,7 +41,7 @@ def finished(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     """A finished run and its reported rows."""
     output = tmp_path_factory.mktemp("runs") / "one"
     rows: list[dict[str, Any]] = []
-    train(task(photographs, output), rows.append)
+    run_loop(task(photographs, output), rows.append)
     return output, rows
 
 
@@ -96,9 +81,9 @@ def test_resumed_run_ends_like_an_uninterrupted_one(
             raise StopError
 
     with pytest.raises(StopError):
-        train(task(photographs, tmp_path), stop)
+        run_loop(task(photographs, tmp_path), stop)
     assert checkpoints.latest_step(str(tmp_path)) == 3  # every third step saves one
-    train(task(photographs, tmp_path))
+    run_loop(task(photographs, tmp_path))
     expected = state(finished[0])
     for name, tensor in state(tmp_path).items():
         np.testing.assert_array_equal(tensor, expected[name], err_msg=name)
@@ -106,9 +91,9 @@ def test_resumed_run_ends_like_an_uninterrupted_one(
 
 def test_a_run_whose_steps_are_done_trains_no_more(photographs: Path, tmp_path: Path) -> None:
     """As after the death of a worker that had only to end."""
-    train(task(photographs, tmp_path))
+    run_loop(task(photographs, tmp_path))
     rows: list[dict[str, Any]] = []
-    train(task(photographs, tmp_path), rows.append)
+    run_loop(task(photographs, tmp_path), rows.append)
     assert rows == [] and checkpoints.latest_step(str(tmp_path)) == STEPS
 
 
@@ -124,9 +109,9 @@ def test_a_run_that_was_killed_while_it_exported_exports_again(
 
     monkeypatch.setattr(export, "export", killed)
     with pytest.raises(StopError):
-        train(task(photographs, tmp_path))
+        run_loop(task(photographs, tmp_path))
     monkeypatch.undo()
-    train(task(photographs, tmp_path))
+    run_loop(task(photographs, tmp_path))
     weights = Path("model", "diffusion_pytorch_model.safetensors")
     assert (tmp_path / weights).read_bytes() == (finished[0] / weights).read_bytes()
 
@@ -139,11 +124,14 @@ def test_run_with_a_time_limit_ends_in_time_with_weights_and_scores(
     rows: list[dict[str, Any]] = []
     started = time.time()
     deadline = started + seconds
-    train(replace(task(photographs, tmp_path, optimizer={"minutes": 1.0}), deadline=deadline), rows.append)
+    run_loop(replace(task(photographs, tmp_path, optimizer={"minutes": 1.0}), deadline=deadline), rows.append)
     assert time.time() < max(deadline, started) + 20.0
     step = checkpoints.latest_step(str(tmp_path))
     assert rows[-1]["kind"] == "validation" and rows[-1]["step"] == step
     assert (tmp_path / "model" / "diffusion_pytorch_model.safetensors").is_file()
+    assert checkpoints.kept(str(tmp_path))[-1].facts["seconds"] > 60.0 - max(
+        seconds, 0.0
+    )  # those before this start too
     if seconds < 0:
         assert step == 1
     else:
@@ -155,7 +143,7 @@ def test_user_error_names_the_last_checkpoint(photographs: Path, tmp_path: Path)
     with pytest.raises(
         UserError, match=r"^optimizer\.learning_rate: at step \d+ .*the last good checkpoint is none yet$"
     ):
-        train(task(photographs, tmp_path, optimizer={"learning_rate": 1e6, "warmup_steps": 0, "clip_norm": 1e6}))
+        run_loop(task(photographs, tmp_path, optimizer={"learning_rate": 1e6, "warmup_steps": 0, "clip_norm": 1e6}))
 
 
 def test_validation_on_the_benchmark_is_refused(photographs: Path, tmp_path: Path) -> None:
@@ -165,7 +153,7 @@ def test_validation_on_the_benchmark_is_refused(photographs: Path, tmp_path: Pat
     job = task(photographs, tmp_path / "run")
     job = TrainTask(job.config, job.images, listed(tmp_path / "validation"), 2, 1, job.in_memory)
     with pytest.raises(UserError, match=rf"^data\.validation: a\.png is CBSD68's {name}"):
-        train(job)
+        run_loop(job)
 
 
 # --- two processes
@@ -173,7 +161,7 @@ def test_validation_on_the_benchmark_is_refused(photographs: Path, tmp_path: Pat
 
 def _worker(rank: int, job: TrainTask, meeting: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
-    train(job, worker=Worker(rank, 2, CPU))
+    run_loop(job, worker=Worker(rank, 2, CPU))
     dist.destroy_process_group()
 
 

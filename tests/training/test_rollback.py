@@ -19,9 +19,7 @@ from imagewizard.training.rollback import GoodState
 from imagewizard.training.trainer import CHECK_STEPS, ExplodedError, Trainer
 from imagewizard.training.worker import Worker
 from tests.support.training_jobs import write_photographs
-from tests.support.training_parts import CPU, batch, config, train, trainer
-from tests.training.test_loop import task
-from tests.training.test_loop import train as run_loop
+from tests.support.training_parts import CPU, batch, config, run_loop, task, train, trainer
 
 ERROR = ExplodedError("at step 7 the loss is nan", "lower the rate", "optimizer.learning_rate")
 
