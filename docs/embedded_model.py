@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 from PIL import Image
 
 import imagewizard as iw
@@ -206,8 +207,6 @@ def _levels(values: list[float]) -> str:
 
 def draw(stages: list[dict[str, Any]], path: Path) -> None:
     """Draws a curve: mean validation PSNR against hours, one line a stage, because hours of unlike hardware differ."""
-    import matplotlib.pyplot as plt  # half a second that the tests need not wait for
-
     plt.rcParams["svg.hashsalt"] = "embedded"  # the same file for the same figures
     figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
     hours = 0.0

@@ -5,6 +5,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -87,13 +88,11 @@ def test_the_card_of_the_embedded_model_says_what_its_history_says() -> None:
 
 def test_the_curve_of_the_embedded_model_is_that_of_its_history(tmp_path: Path) -> None:
     stages = json.loads(embedded_model.HISTORY.read_text())["stages"]
+    committed = embedded_model.CURVE.read_text()
+    if f"Matplotlib v{matplotlib.__version__}," not in committed:
+        pytest.skip("another version of Matplotlib drew it")
     embedded_model.draw(stages, tmp_path / "curve.svg")
-    assert without_version(tmp_path / "curve.svg") == without_version(embedded_model.CURVE), "stale, like the card"
-
-
-def without_version(drawing: Path) -> str:
-    """An SVG without the version of Matplotlib that it names."""
-    return re.sub(r"Matplotlib v[\d.]+", "", drawing.read_text())
+    assert (tmp_path / "curve.svg").read_text() == committed, "stale: run `python -m docs.embedded_model`"
 
 
 def test_the_modes_have_a_table_and_a_plot(tmp_path: Path) -> None:

@@ -90,8 +90,10 @@ class Attempts:
             try:
                 return allocate_training(config.resources, self._task.rows_per_step)
             except UserError as error:
-                if waited >= NODE_SECONDS or time.time() > (self._task.deadline or math.inf):
-                    reason = f"resources.workers: {error.what}, since a node was lost"
+                reason = f"resources.workers: {error.what}, since a node was lost"
+                if time.time() > (self._task.deadline or math.inf):
+                    raise JobError(f"{reason}, and the time is up; the same command ends the training") from None
+                if waited >= NODE_SECONDS:
                     raise JobError(f"{reason}; with workers=[1,N] a training goes on with fewer") from None
                 self._report(f"waiting for a node; resources.workers: {error.what}")
             time.sleep(WAITING_SECONDS)

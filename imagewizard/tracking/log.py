@@ -1,6 +1,7 @@
 """Logs a training while it runs: metrics.jsonl, TensorBoard's event files and panels in the run folder."""
 
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -55,9 +56,14 @@ class TrainingLog:
         self._upload_events()
 
     def flush(self) -> None:
-        """Uploads the rows that wait for it. A checkpoint needs those up to its step: a resume does not repeat them."""
-        if not self._local:
+        """Puts all rows into the run folder for good. A checkpoint needs those up to its step: a resume does not repeat
+        them."""
+        if self._local:
+            with (self._local / "metrics.jsonl").open("rb") as stream:
+                os.fsync(stream.fileno())
+        else:
             self._upload_rows()
+            self._upload_events()
 
     def close(self) -> None:
         """Closes the log. All rows and panels are in the run folder when this returns."""

@@ -8,8 +8,6 @@ from typing import Protocol
 
 # In a run with a time limit, validations may take a twentieth of the time, and checkpoints another twentieth.
 PAUSE_SHARE = 0.05
-# Several GPUs must wait for one another to share a clock's value, so a run with a time limit reads it this often.
-CLOCK_SECONDS = 0.5
 
 
 class Budget(Protocol):
@@ -50,12 +48,15 @@ class Steps:
 class Deadline:
     """A time, as `time.time` counts, at which the steps end. Validation and export come after it."""
 
-    def __init__(self, deadline: float, seconds: float, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, deadline: float, seconds: float, clock: Callable[[], float] = time.time, pause: float = 0.0
+    ) -> None:
         """`seconds`: the whole time limit; of a resumed run some of it has been spent before.
 
         `clock` may be a collective call, as `Worker.clock` is; so are `progress` and `is_spent` then, but not `steps`.
+        `pause`: seconds between two readings of the clock, about; 0: it is read at each step.
         """
-        self.deadline, self._clock = deadline, clock
+        self.deadline, self._clock, self._pause = deadline, clock, pause
         self._opened = self._now = deadline - seconds
         self._read_at = self._read_next = 0
         self._began: dict[int, float] = {}
@@ -75,14 +76,14 @@ class Deadline:
         return max(step, round(step / max(share, 1e-9)))
 
     def _look(self, step: int) -> None:
-        """Reads the clock every CLOCK_SECONDS or so, at the same steps on all workers: they share its values."""
+        """Reads the clock if it is time to, at the same steps on all workers: they share its values."""
         if step < self._read_next:
             return
         before, self._now = self._now, self._clock()
         a_step = max(1e-6, self._now - before) / max(1, step - self._read_at)
         # At most twice as many steps as before, because the first ones may be of another speed.
         most = 2 * (self._read_next - self._read_at)
-        self._read_at, self._read_next = step, step + max(1, min(most, int(CLOCK_SECONDS / a_step)))
+        self._read_at, self._read_next = step, step + max(1, min(most, int(self._pause / a_step)))
 
     def _share(self, began: float) -> float:
         """Share of the time since `began` that had passed when the clock was last read."""

@@ -37,9 +37,9 @@ def export(task: TrainTask, weights: dict[str, Tensor], scores: dict[str, Any]) 
     with tempfile.TemporaryDirectory(prefix="imagewizard-") as scratch:
         folder = Path(scratch)
         model.save(unet, weights, schedule, folder)
-        (folder / "README.md").write_text(card, encoding="utf-8")
         for file in sorted(folder.iterdir()):
             Folder(config.output).write(f"model/{file.name}", file.read_bytes())
+    Folder(config.output).write("model/README.md", card.encode())  # last: it describes the weights
 
 
 def _configs(config: TrainConfig) -> tuple[dict[str, Any], dict[str, Any]]:

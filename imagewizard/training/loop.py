@@ -30,8 +30,9 @@ from imagewizard.training.trainer import ExplodedError, StepResult, Trainer
 from imagewizard.training.worker import Worker
 
 STATUS_SECONDS = 10.0
-# Time reserved at the end for the last checkpoint, weights and card, in addition to that of the last validation; more
-# where a checkpoint has taken longer.
+# GPUs wait for one another to share the clock of a run with a time limit, so they read it no more often than this.
+SHARED_CLOCK_SECONDS = 0.5
+# Time reserved at the end for weights and card, in addition to that of the last validation and of a checkpoint.
 EXPORT_SECONDS = 4.0
 
 
@@ -80,7 +81,8 @@ def _budget(task: TrainTask, worker: Worker) -> Budget:
         return Steps(task.steps)
     assert task.deadline is not None  # the task has one of the two
     assert task.config.optimizer.minutes is not None
-    return Deadline(task.deadline, 60.0 * task.config.optimizer.minutes, worker.clock)
+    pause = SHARED_CLOCK_SECONDS if worker.workers > 1 else 0.0
+    return Deadline(task.deadline, 60.0 * task.config.optimizer.minutes, worker.clock, pause)
 
 
 class _Loop:
@@ -93,13 +95,14 @@ class _Loop:
         self.task, self.trainer, self.worker, self.log = task, trainer, worker, log
         self.last_checkpoint = newest.name if newest else "none yet"
         self._validated = newest is not None and newest.psnr != NOT_VALIDATED
+        self._validated_step = trainer.step
         self._seconds_before: float = newest.facts["seconds"] if newest else 0.0
         self._best = max((kept.psnr for kept in checkpoints.kept(task.config.output)), default=-np.inf)
         self._skipped: set[str] = set(newest.facts["skipped"] if newest else ())
         self._store = ImageStore()
         self._first_step, self._started, self._paused = trainer.step, time.time(), 0.0
         self._validating, self._saving = Pauses(), Pauses()
-        self._reserved = EXPORT_SECONDS
+        self._reserved = 0.0  # seconds for the last checkpoint: those of the slowest one so far
 
     def run(self, shares: Shares) -> None:
         """Runs all remaining steps; at least one if there is a time limit, so that such a run ends with a model."""
@@ -109,7 +112,7 @@ class _Loop:
             # The scores that fine-tuning starts from; and the time that the last validation will take.
             self._pause(self._validate, self._validating)
         if isinstance(budget, Deadline):
-            budget.deadline -= 1.5 * self._validating.seconds + self._reserved
+            budget.deadline -= 1.5 * self._validating.seconds + EXPORT_SECONDS
         budget.progress(trainer.step)
         # A run of a fixed length ends when its loss explodes, because its rate is the user's to mend.
         good = GoodState(trainer) if isinstance(budget, Deadline) else None
@@ -152,7 +155,9 @@ class _Loop:
             in_time = now + self._validating.seconds + self._saving.seconds < budget.deadline
             may_save = in_time and self._saving.may(now)
             saves = saves and may_save
-            validates = validates and may_save and self._validating.may(now)  # a validation is followed by a save
+            # A validation is followed by a save. One that had to wait comes at the next occasion.
+            overdue = self._epochs(step) > self._epochs(self._validated_step)
+            validates = overdue and may_save and self._validating.may(now)
         if not (done or validates or saves):
             return False
         psnr = self._pause(self._validate, self._validating) if done or validates else NOT_VALIDATED
@@ -219,6 +224,7 @@ class _Loop:
             raise UserError("none of its images can be used", "give a folder with clean images", "data.validation")
         means = validation.means(np.reshape(flat, scores.sums.shape), int(total), options)
         epoch = round(trainer.step * self.task.config.optimizer.batch_size / self.task.images, 3)
+        self._validated_step = trainer.step
         self._scores = {"kind": VALIDATION, "step": trainer.step, "epoch": epoch, **means}
         if self.log:
             self.log.add(self._scores | {"seconds": round(time.perf_counter() - started, 2)})

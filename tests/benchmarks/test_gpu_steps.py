@@ -34,7 +34,8 @@ def test_precision_of_a_bulk_job_loses_almost_nothing(bench: Bench) -> None:
 
 def test_the_bare_rate_is_measured(bench: Bench) -> None:
     found = gpu_steps._forward(bench, gpu_steps._embedded(), 2)
-    assert found["images a second, 64x64"] > 0 and 0 < found["share of the matrix product"] < 2
+    assert found["images a second, 64x64"] > 0
+    assert found["share of the matrix product"] * bench.matrix_rate == pytest.approx(found["TFLOP/s"] * 1e12)
 
 
 @pytest.mark.long
@@ -73,5 +74,4 @@ def test_training_steps_are_measured(bench: Bench) -> None:
 
 def test_share_of_drawing_samples_is_measured(bench: Bench) -> None:
     found = gpu_steps._loop(bench)
-    assert found["with its samples, ms"] > found["stand-in step, ms"] >= 1.0
-    assert found["overhead"] == pytest.approx(1 - found["stand-in step, ms"] / found["with its samples, ms"])
+    assert found["with its samples, ms"] > found["stand-in step, ms"] >= 1.0 and found["overhead"] > 0

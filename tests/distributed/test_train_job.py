@@ -241,7 +241,7 @@ def test_a_leg_of_the_embedded_model_by_two_workers(photographs: Path, tmp_path:
         f"output={tmp_path}/run",
         "model=embedded",
         "network=null",
-        "optimizer.minutes=0.05",  # up since this process began: one step, the least that a run makes
+        "optimizer.minutes=0.05",  # less than is reserved for the end: one step, the least that a run makes
         "resources.workers=2",
     ]
     summary = train(load(TrainConfig, "configs/embedded.yaml", words))

@@ -20,7 +20,7 @@ from tests.support.models import tiny_network
 from tests.support.training_jobs import write_photographs
 
 pytestmark = pytest.mark.long
-STEPS = 350  # of some 20 ms each, with a checkpoint at every 25th
+STEPS = 500  # of some 20 ms each, with a checkpoint at every 25th
 EPOCHS = STEPS * 4 / 7
 
 
@@ -88,7 +88,7 @@ def assert_equal_end(run: Path, undisturbed: subprocess.Popen[str]) -> None:
     for name, tensor in expected.items():
         np.testing.assert_array_equal(found[name], tensor, err_msg=name)
     steps = [row["step"] for row in history.of_kind(history.read(str(run)), "validation")]
-    assert steps == [0, 175, STEPS]
+    assert steps == [0, 175, 350, STEPS]
 
 
 def test_training_survives_a_killed_worker(folder: Path, undisturbed: subprocess.Popen[str]) -> None:

@@ -17,7 +17,9 @@ from torch.multiprocessing.spawn import start_processes
 from imagewizard.config.train import TrainTask
 from imagewizard.errors import UserError
 from imagewizard.tracking import checkpoints
-from imagewizard.training import export, loop
+from imagewizard.tracking.log import TrainingLog
+from imagewizard.training import checkpoint, export, loop
+from imagewizard.training.trainer import StepResult, Trainer
 from imagewizard.training.worker import Worker
 from tests.support.bsds500_files import FINGERPRINTS
 from tests.support.bsds500_files import picture as benchmark_picture
@@ -116,27 +118,62 @@ def test_a_run_that_was_killed_while_it_exported_exports_again(
     assert (tmp_path / weights).read_bytes() == (finished[0] / weights).read_bytes()
 
 
-@pytest.mark.parametrize("seconds", [8.0, -1.0])
-def test_run_with_a_time_limit_ends_in_time_with_weights_and_scores(
-    photographs: Path, tmp_path: Path, seconds: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loop, "EXPORT_SECONDS", 1.0)  # of a small network: more is left for steps
-    rows: list[dict[str, Any]] = []
+def test_a_run_whose_time_is_up_makes_one_step(photographs: Path, tmp_path: Path) -> None:
     started = time.time()
-    deadline = started + seconds
-    run_loop(replace(task(photographs, tmp_path, optimizer={"minutes": 1.0}), deadline=deadline), rows.append)
-    assert time.time() < max(deadline, started) + 20.0
-    step = checkpoints.latest_step(str(tmp_path))
-    assert rows[-1]["kind"] == "validation" and rows[-1]["step"] == step
+    leg = task(photographs, tmp_path, optimizer={"minutes": 1.0})
+    run_loop(replace(leg, deadline=started - 1.0))
+    assert time.time() < started + 20.0
+    (only,) = checkpoints.kept(str(tmp_path))
+    assert only.step == 1 and only.psnr > 0
+    assert 61.0 < only.facts["seconds"] < 81.0  # of its time limit
     assert (tmp_path / "model" / "diffusion_pytorch_model.safetensors").is_file()
-    assert checkpoints.kept(str(tmp_path))[-1].facts["seconds"] > 60.0 - max(
-        seconds, 0.0
-    )  # those before this start too
-    if seconds < 0:
-        assert step == 1
-    else:
-        rates = [row["learning_rate"] for row in rows if row["kind"] == "train"]
-        assert step > STEPS and rates[-1] < 3e-3 / 2  # the cosine follows the clock
+
+
+def test_a_run_with_a_time_limit_ends_in_time(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock on which a step takes two seconds and a checkpoint ten."""
+    seconds, made = [0.0], []
+    monkeypatch.setattr(Worker, "clock", lambda worker: seconds[0])
+    train_step = Trainer.train_step
+
+    def slow_step(*args: Any) -> StepResult:
+        seconds[0] += 2.0
+        return train_step(*args)
+
+    monkeypatch.setattr(Trainer, "train_step", slow_step)
+    save, flush, exported = checkpoint.save, TrainingLog.flush, export.export
+
+    def slow_save(*args: Any) -> str:
+        seconds[0] += 10.0
+        made.append("checkpoint")
+        return save(*args)
+
+    def noted_flush(log: TrainingLog) -> None:
+        made.append("log")
+        flush(log)
+
+    def noted_export(*args: Any) -> None:
+        made.append("model")
+        exported(*args)
+
+    monkeypatch.setattr(checkpoint, "save", slow_save)
+    monkeypatch.setattr(TrainingLog, "flush", noted_flush)
+    monkeypatch.setattr(export, "export", noted_export)
+    monkeypatch.setattr(loop, "STATUS_SECONDS", 0.0)
+    rows: list[dict[str, Any]] = []
+    leg = task(photographs, tmp_path, optimizer={"minutes": 10.0}, validation={"every_epochs": 20})
+    run_loop(replace(leg, deadline=600.0), rows.append)
+    assert 590.0 <= seconds[0] <= 600.0
+    saved = made.count("checkpoint")
+    assert 3 <= saved <= 4  # a twentieth of the time, and the last one
+    # In this order, because a resume repeats only what comes after the newest checkpoint.
+    assert [made[at - 1] for at, name in enumerate(made) if name == "checkpoint"] == ["log"] * saved
+    assert "model" not in [made[at - 1] for at, name in enumerate(made) if name == "model"]
+    assert [row["step"] for row in rows if row["kind"] == "validation"][-1] == checkpoints.latest_step(str(tmp_path))
+    rates = [row["learning_rate"] for row in rows if row["kind"] == "train"]
+    assert max(rates) > 2.9e-3 and rates[-1] < 1e-4  # the cosine follows the clock
+    assert (tmp_path / "model" / "diffusion_pytorch_model.safetensors").is_file()
 
 
 def test_user_error_names_the_last_checkpoint(photographs: Path, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_a_run_that_explodes_at_any_rate_is_given_up() -> None:
 
 
 def exploding_leg(folder: Path) -> TrainTask:
-    optimizer = {"minutes": 1.0, "learning_rate": 30.0, "warmup_steps": 5}
+    optimizer = {"minutes": 60.0, "learning_rate": 30.0, "warmup_steps": 5}
     leg = task(write_photographs(folder), folder / "run", optimizer=optimizer)
     return replace(leg, deadline=time.time() + 3600.0)
 
@@ -144,6 +144,7 @@ def _worker(rank: int, leg: TrainTask, folder: Path) -> None:
 
 
 def test_two_workers_go_back_together(tmp_path: Path) -> None:
+    """On CPUs, where a failed step is noticed at once."""
     multiprocessing.set_forkserver_preload([__name__])
     start_processes(_worker, (exploding_leg(tmp_path), tmp_path), nprocs=2, start_method="forkserver")
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
