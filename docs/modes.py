@@ -21,7 +21,7 @@ import imagewizard as iw
 from docs.generate import with_part
 from imagewizard.config.train import PerceptualSection
 from imagewizard.diffusion import pixels
-from imagewizard.training.losses import VGG19Features, perceptual_loss
+from imagewizard.training.losses import VGG19Features, feature_error
 
 PLOT = Path(__file__).with_name("modes.svg")
 PAGE = Path(__file__).with_name("modes.md")
@@ -29,6 +29,9 @@ LEVELS = (15, 25, 50)
 STEPS = (2, 5, 10)
 BLENDED = 5  # steps of the sample that is blended with the posterior mean
 LAMBDAS = (0.25, 0.5, 0.75)
+DIGITS = (2, 4, 4, 2)
+"""Decimals of the scores, in the table and in the plot."""
+COLOURS = ("#1f5fa8", "#d1495b", "#9fc2e8", "#5b8fd0", "#123a6b", "#f0c9a0", "#e39a4f", "#a65e12")
 
 Restored = tuple[str, np.ndarray, float]
 """A mode, its estimate (float32, 0-255 scale), and the seconds that it took."""
@@ -58,20 +61,24 @@ def measure(name: str, paths: list[Path], features: VGG19Features) -> Scores:
     found: dict[tuple[str, str, int], list[list[float]]] = defaultdict(list)
     for path in paths:
         clean = np.asarray(Image.open(path).convert("RGB"))
+        targets = seen(features, clean)
         for sigma in LEVELS:
             noisy = iw.add_noise(clean, sigma, key=path.name)
             for mode, estimate, seconds in restore(noisy, float(sigma)):
                 image = np.clip(np.rint(estimate), 0, 255).astype(np.uint8)
-                scores = [iw.psnr(image, clean), iw.ssim(image, clean) or 0.0, distance(features, image, clean)]
+                distance = float(feature_error(seen(features, image), targets))
+                scores = [iw.psnr(image, clean), iw.ssim(image, clean) or 0.0, distance]
                 found[name, mode, sigma].append([*scores, seconds / clean[:, :, 0].size * 1e6])
         print(f"{name} {path.name}", flush=True)
-    return {key: np.mean(rows, axis=0) for key, rows in found.items()}
+    means = {key: np.mean(rows, axis=0).tolist() for key, rows in found.items()}
+    return {key: np.array([round(*pair) for pair in zip(row, DIGITS, strict=True)]) for key, row in means.items()}
 
 
 @torch.inference_mode()
-def distance(features: VGG19Features, image: np.ndarray, clean: np.ndarray) -> float:
-    """The VGG distance of two uint8 images."""
-    return float(perceptual_loss(features, pixels.to_tensor(image)[None], pixels.to_tensor(clean)[None]))
+def seen(features: VGG19Features, image: np.ndarray) -> list[torch.Tensor]:
+    """The features of a uint8 image."""
+    found: list[torch.Tensor] = features(pixels.to_tensor(image)[None])
+    return found
 
 
 def _restorers() -> Callable[[np.ndarray, float], Iterator[Restored]]:
@@ -118,16 +125,24 @@ def draw(scores: Scores, path: Path) -> None:
     for axes, sigma in zip(panels, LEVELS, strict=True):
         points = {mode: row for (name, mode, level), row in scores.items() if (name, level) == ("CBSD68", sigma)}
         del points["noisy"]
-        for mode, (psnr, _, vgg, _) in points.items():
-            kind = mode.split(",")[0]
-            axes.plot(vgg, psnr, {"mmse": "o", "ddim": "s", "blend": "^"}[kind], color="#1f5fa8")
-            axes.annotate(mode, (vgg, psnr), xytext=(4, 4), textcoords="offset points", fontsize="x-small")
-        axes.margins(x=0.35, y=0.12)
-        axes.set(title=f"σ = {sigma}", xlabel="VGG distance (lower looks more alike)")
+        for mode, colour in zip(sorted(points, key=_order), COLOURS, strict=False):
+            psnr, _, vgg, _ = points[mode]
+            marker = {"mmse": "o", "ddim": "s", "blend": "^"}[mode.split(",")[0]]
+            axes.plot(vgg, psnr, marker, color=colour, markersize=8, label=mode)
+        axes.margins(0.12)
+        axes.set(title=f"σ = {sigma}", xlabel="VGG distance")
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("PSNR in dB")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize="small")
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
+
+
+def _order(mode: str) -> tuple[int, float]:
+    """mmse, then ddim by its steps, then blends by λ."""
+    kind, _, option = mode.partition(", ")
+    numbers = [float(word) for word in option.split() if word[0].isdigit()]
+    return ("mmse", "ddim", "blend").index(kind), numbers[0] if numbers else float(option == "ensemble")
 
 
 if __name__ == "__main__":

@@ -80,14 +80,21 @@ def _read(weights: str, layers: list[str]) -> dict[str, Tensor]:
 
 
 def perceptual_loss(features: VGG19Features, estimate: Tensor, clean: Tensor) -> Tensor:
-    """Mean squared difference of features, averaged over layers (Johnson et al. 2016, eq. 2): float32 (N,).
+    """`feature_error` of an estimate and the clean image: float32 (N,). Both are (N, 3, H, W) in [-1, 1].
 
-    Both images are (N, 3, H, W) in [-1, 1]. The gradient goes to `estimate` alone, which is clamped: at high noise
-    levels and early in training, x0 is far out of VGG19's range, and its feature error would dominate the loss.
+    The gradient goes to `estimate` alone, which is clamped: at high noise levels and early in training, x0 is far out
+    of VGG19's range, and its feature error would dominate the loss.
     """
     with torch.no_grad():
         targets = features(clean)
-    found = features(estimate.clamp(-1.0, 1.0))
+    return feature_error(features(estimate.clamp(-1.0, 1.0)), targets)
+
+
+def feature_error(found: list[Tensor], targets: list[Tensor]) -> Tensor:
+    """Mean squared difference of two images' features, averaged over layers (Johnson et al. 2016, eq. 2): float32 (N,).
+
+    Both have the form that VGG19Features returns.
+    """
     errors = [
         F.mse_loss(f.float(), target.float(), reduction="none").mean(dim=(1, 2, 3))
         for f, target in zip(found, targets, strict=True)
