@@ -10,7 +10,7 @@ Options:
 --out FILE      a JSON file, rewritten after each step
 
 The steps run in a fixed order, the slow ones last. An error ends the check: results so far are written, and the exit
-code is 1. Without a GPU, the same steps run on small images.
+code is 1. Without a GPU, the same steps but the recipe run on small images.
 """
 
 import argparse

@@ -76,6 +76,8 @@ def steps(bsds500: Path | None, vgg19: str | None) -> list[Step]:
     def recipe_seconds() -> float | str:
         if recipe is None:
             return "give --bsds500 and --vgg19"
+        if not bench.gpu:
+            return "without a GPU it takes hours"
         rate = celebahq_training.steps_a_second
         return recipe.seconds(rate) if rate else "how long it takes is not known: train celebahq-256 was not run"
 
