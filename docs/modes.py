@@ -96,12 +96,12 @@ def _restorers() -> Callable[[np.ndarray, float], Iterator[Restored]]:
         mean, seconds = timed(mmse, noisy, sigma)
         yield "mmse", mean, seconds
         yield "mmse, ensemble", *timed(ensemble, noisy, sigma)
-        for steps, sampler in samplers.items():
-            sample, spent = timed(sampler, noisy, sigma)
+        samples = {steps: timed(sampler, noisy, sigma) for steps, sampler in samplers.items()}
+        for steps, (sample, spent) in samples.items():
             yield f"ddim, {steps} steps", sample, spent
-            if steps == BLENDED:
-                for share in LAMBDAS:
-                    yield f"blend, λ {share:g}", share * sample + (1 - share) * mean, seconds + spent
+        sample, spent = samples[BLENDED]
+        for share in LAMBDAS:
+            yield f"blend, λ {share:g}", share * sample + (1 - share) * mean, seconds + spent
 
     return restore
 
@@ -125,8 +125,7 @@ def draw(scores: Scores, path: Path) -> None:
     for axes, sigma in zip(panels, LEVELS, strict=True):
         points = {mode: row for (name, mode, level), row in scores.items() if (name, level) == ("CBSD68", sigma)}
         del points["noisy"]
-        for mode, colour in zip(sorted(points, key=_order), COLOURS, strict=False):
-            psnr, _, vgg, _ = points[mode]
+        for (mode, (psnr, _, vgg, _)), colour in zip(points.items(), COLOURS, strict=False):
             marker = {"mmse": "o", "ddim": "s", "blend": "^"}[mode.split(",")[0]]
             axes.plot(vgg, psnr, marker, color=colour, markersize=8, label=mode)
         axes.margins(0.12)
@@ -136,13 +135,6 @@ def draw(scores: Scores, path: Path) -> None:
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize="small")
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
-
-
-def _order(mode: str) -> tuple[int, float]:
-    """mmse, then ddim by its steps, then blends by λ."""
-    kind, _, option = mode.partition(", ")
-    numbers = [float(word) for word in option.split() if word[0].isdigit()]
-    return ("mmse", "ddim", "blend").index(kind), numbers[0] if numbers else float(option == "ensemble")
 
 
 if __name__ == "__main__":

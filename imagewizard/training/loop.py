@@ -94,8 +94,7 @@ class _Loop:
         """`newest`: the checkpoint that the trainer has resumed from."""
         self.task, self.trainer, self.worker, self.log = task, trainer, worker, log
         self.last_checkpoint = newest.name if newest else "none yet"
-        self._validated = newest is not None and newest.psnr != NOT_VALIDATED
-        self._validated_step = trainer.step
+        self._validated_step = newest.step if newest and newest.psnr != NOT_VALIDATED else -1
         self._seconds_before: float = newest.facts["seconds"] if newest else 0.0
         self._best = max((kept.psnr for kept in checkpoints.kept(task.config.output)), default=-np.inf)
         self._skipped: set[str] = set(newest.facts["skipped"] if newest else ())
@@ -118,7 +117,7 @@ class _Loop:
         good = GoodState(trainer) if isinstance(budget, Deadline) else None
         self._window = _Window(trainer, self.task)
         # Nothing is left if a worker died after the last checkpoint.
-        done = isinstance(budget, Steps) and budget.is_spent(trainer.step) and self._validated
+        done = isinstance(budget, Steps) and budget.is_spent(trainer.step) and self._validated_step == trainer.step
         while not done:
             try:
                 done = self._step(next(batches))
