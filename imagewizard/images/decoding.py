@@ -17,7 +17,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageFile
 
-from imagewizard.images import deep_colour
+from imagewizard.images import deep_colour, png_chunks
 from imagewizard.images.errors import ImageError
 from imagewizard.images.exif import ICC_PROFILE, ORIENTATION, Tags
 from imagewizard.images.formats import INPUT_FORMATS
@@ -71,7 +71,8 @@ def stored(data: bytes, max_pixels: int) -> Stored:
 
     More than `max_pixels` in the header is refused before a pixel is decoded; so is, in a process that has not called
     `quiet`, more than twice Pillow's MAX_IMAGE_PIXELS.
-    A cut-off file is refused, as is a PNG with any wrong checksum (Pillow itself does not check those of pixel data).
+    A cut-off file is refused, as is a PNG with a wrong checksum in what the pixels need (Pillow itself does not check
+    those of pixel data); where the rest of a PNG is damaged, or its end missing, that is left out.
     Formats without checksums (all others) cannot show damage that leaves their bit stream readable.
     """
     layout = _tiff_layout(data)
@@ -80,10 +81,8 @@ def stored(data: bytes, max_pixels: int) -> Stored:
             _check_size(*tile, max_pixels)  # libtiff allocates a whole tile, however small the image
         if deep_colour.is_deep(layout):
             return _deep_tiff(data, layout, max_pixels)
-    image = _open(data)
+    image, data = _opened(data)
     _check_size(*image.size, max_pixels)
-    if image.format == "PNG":
-        _open(data).verify()
     image.load()
     samples = deep_colour.read_png(data) if _is_png_beyond_pillow(image, data) else _samples(image)
     if layout is not None:  # load() has turned it
@@ -143,8 +142,14 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def _open(data: bytes) -> ImageFile.ImageFile:
-    return Image.open(io.BytesIO(data), formats=_PILLOW_NAMES)
+def _opened(data: bytes) -> tuple[ImageFile.ImageFile, bytes]:
+    """The image, to be loaded, and its file; of a PNG, one with nothing but the pixels."""
+    if not data.startswith(png_chunks.SIGNATURE):
+        return Image.open(io.BytesIO(data), formats=_PILLOW_NAMES), data
+    chunks = png_chunks.Chunks.read(data)
+    image = Image.open(io.BytesIO(chunks.pixels), formats=("PNG",))
+    image.info |= chunks.info()
+    return image, chunks.pixels
 
 
 # ------------------------------------------------------------------------------------------------------------- EXIF

@@ -26,7 +26,7 @@ REASONS = {
     "empty": "empty file: 0 bytes",
     "text": "not an image: looks like text, and not PNG",
     "html": "not an image: looks like HTML, and not PNG",
-    "png_bad_crc": "corrupt file: PNG: broken PNG file (bad header checksum in b'IDAT')",
+    "png_bad_crc": "corrupt file: PNG: broken PNG file (wrong checksum in IDAT)",
     "png_bad_zlib": "corrupt file: PNG: broken data stream",
     "bomb": "too many pixels: 50000x50000 = 2500000000 pixels is over the limit of 1000000; "
     "raise images limit `max_pixels`",

@@ -1,0 +1,118 @@
+"""The chunks of a PNG: those that its pixels need, and what is said beside them.
+
+Pillow and libpng have limits on text and profiles, and refuse an image for them; so they get to see the pixels alone.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_CRITICAL = 0x20
+"""The bit of a chunk's first letter that says, where it is unset, that the image cannot be decoded without it."""
+_MOST_INFLATED = 1 << 24
+"""Bytes that a compressed profile or text may have: the largest profiles are about 4 MB."""
+_EXIF_TEXT, _XMP_TEXT = "Raw profile type exif", "XML:com.adobe.xmp"
+
+
+class Chunk(NamedTuple):
+    """A chunk whose checksum is right."""
+
+    kind: bytes
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """What a PNG consists of."""
+
+    pixels: bytes
+    """A PNG with the same pixels, and nothing but: header, palette, transparency, pixel data."""
+    ancillary: tuple[Chunk, ...]
+    """All others, in order. Those of an animation and those whose checksum is wrong are left out."""
+
+    @classmethod
+    def read(cls, data: bytes) -> "Chunks":
+        """The chunks of a PNG. What follows IEND does not count; IEND itself may be missing.
+
+        Raises ValueError for a cut or broken chunk that the pixels need, and for pixel data that others interrupt.
+        """
+        needed, ancillary, last = [SIGNATURE], [], b""
+        for kind, body, chunk, is_sound in _chunks(data):
+            if kind == b"IDAT" != last and len(needed) > 1 and needed[-1][4:8] == b"IDAT":
+                raise ValueError("broken PNG file (its pixel data is interrupted)")
+            last = kind
+            is_critical = not kind[0] & _CRITICAL
+            if is_critical and not is_sound:
+                raise ValueError(f"broken PNG file (wrong checksum in {kind.decode()})")
+            if (is_critical or kind == b"tRNS") and is_sound:
+                needed.append(chunk)
+            elif is_sound and kind not in (b"acTL", b"fcTL", b"fdAT"):
+                ancillary.append(Chunk(kind, bytes(body)))
+        return cls(b"".join([*needed, _END]), tuple(ancillary))
+
+    def info(self) -> dict[str, bytes | str]:
+        """Profile, EXIF and XMP, as Pillow names them in `Image.info`. What is broken is left out, as is large text.
+
+        Raises ValueError for a profile over _MOST_INFLATED: without it the colours would be others.
+        """
+        found: dict[str, bytes | str] = {}
+        for kind, body in self.ancillary:
+            if kind == b"iCCP":
+                profile = _inflated(body.partition(b"\0")[2][1:])
+                if profile is not None and len(profile) > _MOST_INFLATED:
+                    raise ValueError(f"its ICC profile has more than {_MOST_INFLATED} bytes")
+                found |= {"icc_profile": profile} if profile else {}
+            elif kind == b"eXIf":
+                found["exif"] = b"Exif\0\0" + body
+            elif kind in (b"tEXt", b"zTXt", b"iTXt"):
+                keyword = body.partition(b"\0")[0].decode("latin-1")
+                text = _text(kind, body) if keyword in (_EXIF_TEXT, _XMP_TEXT) else None
+                if text and len(text) <= _MOST_INFLATED:
+                    found[keyword] = text.decode("utf-8", "replace")
+        return found
+
+
+_END = struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview, bool]]:
+    """Kind, body and whole bytes of each chunk before IEND, and whether its checksum is right."""
+    view, start = memoryview(data), len(SIGNATURE)
+    while start + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, start)
+        end = start + 12 + length
+        if kind == b"IEND":
+            return
+        if not kind.isalpha():
+            raise ValueError(f"broken PNG file (chunk {kind!r})")
+        if end > len(data):
+            if kind[0] & _CRITICAL:
+                return  # pixel data lies in front of it, or is missing, which the decoder finds
+            raise ValueError("truncated PNG file")
+        body = view[start + 8 : end - 4]
+        yield kind, body, view[start:end], zlib.crc32(view[start + 4 : end - 4]) == int.from_bytes(view[end - 4 : end])
+        start = end
+
+
+def _text(kind: bytes, body: bytes) -> bytes | None:
+    """The text of a tEXt, zTXt or iTXt chunk (PNG, third edition, 11.3.3)."""
+    rest = body.partition(b"\0")[2]
+    if kind == b"tEXt":
+        return rest
+    if kind == b"zTXt":
+        return _inflated(rest[1:])
+    is_compressed, parts = rest[:1] == b"\1", rest[2:].split(b"\0", 2)  # language, translated keyword, text
+    return _inflated(parts[-1]) if is_compressed else parts[-1]
+
+
+def _inflated(data: bytes) -> bytes | None:
+    """What was deflated, or its first _MOST_INFLATED + 1 bytes; None if it is broken or cut off."""
+    stream = zlib.decompressobj()
+    try:
+        inflated = stream.decompress(data, _MOST_INFLATED + 1)
+    except zlib.error:
+        return None
+    return inflated if stream.eof or len(inflated) > _MOST_INFLATED else None
