@@ -39,7 +39,8 @@ class Chunks:
 
         Raises ValueError for a cut or broken chunk that the pixels need, and for pixel data that others interrupt.
         """
-        needed, ancillary, last = [SIGNATURE], [], b""
+        needed: list[bytes | memoryview] = [SIGNATURE]
+        ancillary, last = list[Chunk](), b""
         for kind, body, chunk, is_sound in _chunks(data):
             if kind == b"IDAT" != last and len(needed) > 1 and needed[-1][4:8] == b"IDAT":
                 raise ValueError("broken PNG file (its pixel data is interrupted)")
@@ -53,12 +54,12 @@ class Chunks:
                 ancillary.append(Chunk(kind, bytes(body)))
         return cls(b"".join([*needed, _END]), tuple(ancillary))
 
-    def info(self) -> dict[str, bytes | str]:
+    def info(self) -> dict[str | tuple[int, int], bytes | str]:
         """Profile, EXIF and XMP, as Pillow names them in `Image.info`. What is broken is left out, as is large text.
 
         Raises ValueError for a profile over _MOST_INFLATED: without it the colours would be others.
         """
-        found: dict[str, bytes | str] = {}
+        found: dict[str | tuple[int, int], bytes | str] = {}
         for kind, body in self.ancillary:
             if kind == b"iCCP":
                 profile = _inflated(body.partition(b"\0")[2][1:])
