@@ -2,8 +2,10 @@
 
 import importlib
 import sys
+from collections.abc import Callable
 
 from imagewizard import __version__
+from imagewizard.errors import UserError
 from jobs import shell
 
 COMMANDS = {
@@ -31,7 +33,10 @@ def _usage() -> str:
 
 def main() -> int:
     """Hands the words after COMMAND to `jobs.COMMAND.main` and returns its exit code."""
-    words = sys.argv[1:]
+    return shell.run(_main, sys.argv[1:])
+
+
+def _main(words: list[str]) -> int:
     if not words or words[0] in {"-h", "--help", "help"}:
         print(_usage())
         return shell.DONE if words else shell.WRONG_INPUT
@@ -39,10 +44,9 @@ def main() -> int:
         print(f"imagewizard {__version__}")
         return shell.DONE
     if words[0] not in COMMANDS:
-        print(f"error: {words[0]!r} is no command; one of {', '.join(COMMANDS)}", file=sys.stderr)
-        return shell.WRONG_INPUT
-    module = importlib.import_module(f"jobs.{words[0]}")
-    return shell.run(module.main, words[1:])
+        raise UserError(f"{words[0]!r} is no command", f"one of {', '.join(COMMANDS)}")
+    command: Callable[[list[str]], int] = importlib.import_module(f"jobs.{words[0]}").main
+    return command(words[1:])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from imagewizard import standard_streams
 from imagewizard.errors import UserError
 from imagewizard.progress import Printer
 from jobs import shell
@@ -34,6 +35,7 @@ def main(argv: list[str]) -> int:
         "--scale", metavar="N,N,…", help="instead: what the system costs for so many tiny images, with a stand-in model"
     )
     arguments = parser.parse_args(argv)
+    standard_streams.go_on_unread()
     if arguments.scale is not None:
         return _scale(arguments.scale)
     # After parsing, because importing Ray and torch takes seconds.

@@ -5,7 +5,7 @@ import sys
 from importlib import resources
 from pathlib import Path
 
-from imagewizard import config, storage
+from imagewizard import config, standard_streams, storage
 from imagewizard.config.denoise import DenoiseConfig
 from imagewizard.errors import UserError
 from imagewizard.progress import Printer
@@ -40,6 +40,7 @@ def main(argv: list[str]) -> int:
         description="Add noise to scikit-image's colour photographs, denoise and score them, and write a page.",
         example="imagewizard demo noise.sigma=50",
     )
+    standard_streams.go_on_unread()
     job = config.load(DenoiseConfig, path, [f"input={photos()}", "output=runs/demo", "images.format=png", *overrides])
     if not dry_run:
         clear(job.output)

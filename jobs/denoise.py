@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from imagewizard import config
+from imagewizard import config, standard_streams
 from imagewizard.config.denoise import DenoiseConfig
 from imagewizard.metrics import METRICS
 from imagewizard.progress import Printer
@@ -20,6 +20,7 @@ def main(argv: list[str]) -> int:
         description="Denoise every image of `input` into the run folder `output`. The same command again resumes.",
         example="imagewizard denoise input=photos output=runs/photos noise.sigma='[15,25,50]'",
     )
+    standard_streams.go_on_unread()
     job = config.load(DenoiseConfig, path, overrides)
     # Importing Ray takes seconds: the config is checked before.
     from imagewizard.distributed import cluster, denoise_job, ray_job

@@ -4,6 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from imagewizard import standard_streams
 from imagewizard.progress import Printer
 from jobs import shell
 
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     """Lists SRC, or reports that it is listed already; returns the exit code."""
     options = _parser().parse_args(argv)
+    standard_streams.go_on_unread()
     # What takes a moment to import is not needed for --help.
     from imagewizard.manifest import standalone
     from imagewizard.manifest.filters import Filters

@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from imagewizard import standard_streams
 from imagewizard.datasets import bsds500
 from imagewizard.images.decoding import quiet
 from imagewizard.progress import Printer
@@ -24,6 +25,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--dry-run", action="store_true", help="check, print the plan and stop")
     options = parser.parse_args(argv)
+    standard_streams.go_on_unread()
     plan = bsds500.plan(options.source, options.destination)
     print(plan, flush=True)
     if options.dry_run:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from imagewizard import standard_streams
 from jobs import shell
 
 
@@ -11,6 +12,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="imagewizard report", description=__doc__)
     parser.add_argument("run", metavar="RUN", help="run folder, local or s3://")
     run = parser.parse_args(argv).run
+    standard_streams.go_on_unread()
     # What takes a moment to import is not needed for --help.
     from imagewizard.images.decoding import quiet
     from imagewizard.report import run as run_report

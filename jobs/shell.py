@@ -1,7 +1,6 @@
 """What every command has in common: the words after it, and the exit code it ends with."""
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from imagewizard import standard_streams
 from imagewizard.distributed import ray_job
 from imagewizard.errors import BROKE as BROKE
 from imagewizard.errors import DONE as DONE
@@ -18,6 +18,7 @@ from imagewizard.errors import TERMINATED as TERMINATED
 from imagewizard.errors import TOO_MANY_FAILED as TOO_MANY_FAILED
 from imagewizard.errors import WRONG_INPUT as WRONG_INPUT
 from imagewizard.errors import JobError, RunLockedError, UserError
+from imagewizard.standard_streams import UnwritableError
 
 if TYPE_CHECKING:  # it imports Ray
     from imagewizard.distributed.submitted_job import SubmittedJob
@@ -26,12 +27,31 @@ if TYPE_CHECKING:  # it imports Ray
 def run(command: Callable[[list[str]], int], argv: list[str]) -> int:
     """The exit code of `command(argv)`. A user's mistake ends in one line on stderr, a bug in a traceback.
 
-    SIGTERM, which Kubernetes and `ray job stop` send before they kill, stops a command as Ctrl-C does.
+    SIGTERM, which Kubernetes and `ray job stop` send before they kill, stops a command as Ctrl-C does. The end of
+    stdout's reader (`head`, for example) ends a command that prints, without a word; one that works calls
+    `standard_streams.go_on_unread`.
     """
+    standard_streams.prepare()
+    code = DONE
+    try:
+        code = _run(command, argv)
+        sys.stdout.flush()  # here, where a failure gets its line and its exit code
+    except BrokenPipeError:
+        standard_streams.drop_stdout()
+    except UnwritableError as error:
+        standard_streams.drop_stdout()
+        print(f"error: {error}", file=sys.stderr)
+        return code or BROKE
+    return code
+
+
+def _run(command: Callable[[list[str]], int], argv: list[str]) -> int:
     stop = _Stop()
     signal.signal(signal.SIGTERM, stop)
     try:
         return command(argv)
+    except SystemExit as end:  # argparse's: --help, or an option that it does not know
+        return end.code if isinstance(end.code, int) else DONE
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_INPUT
@@ -46,14 +66,6 @@ def run(command: Callable[[list[str]], int], argv: list[str]) -> int:
             str(error) or "stopped; what is committed stays, and the same command goes on from there", file=sys.stderr
         )
         return stop.code
-    except BrokenPipeError:  # the reader of our output (`head`, for example) has ended
-        _drop_output()
-        return DONE
-
-
-def _drop_output() -> None:
-    """Lets Python end without a complaint on what nobody reads."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Stop:
@@ -105,7 +117,7 @@ def following(job: "SubmittedJob", address: str | None) -> Iterator[None]:
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"left {job.current_id} as it is\n{job_hints(job.id, address)}") from None
     except BrokenPipeError:  # success would be a lie: the job has not ended
-        _drop_output()
+        standard_streams.drop_stdout()
         raise JobError(
             f"nobody reads the log any more; left {job.current_id} as it is\n{job_hints(job.id, address)}"
         ) from None

@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from imagewizard import config
+from imagewizard import config, standard_streams
 from imagewizard.config.train import TrainConfig
 from imagewizard.progress import Printer
 from jobs import shell
@@ -18,6 +18,7 @@ def main(argv: list[str]) -> int:
         description="Train a denoiser into the run folder `output`. The same command again resumes.",
         example="imagewizard train configs/embedded.yaml data.train=photos data.validation=more-photos",
     )
+    standard_streams.go_on_unread()
     job = config.load(TrainConfig, path, overrides)
     # Importing Ray takes seconds: the config is checked before.
     from imagewizard.distributed import cluster, ray_job, train_job

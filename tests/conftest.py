@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import ray
 from moto.server import ThreadedMotoServer
 
+from imagewizard import standard_streams
 from imagewizard.distributed import cluster
 from tests.support import local_cluster
 from tests.support.local_cluster import LocalCluster
@@ -106,6 +108,14 @@ def _use_s3(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+
+
+@pytest.fixture
+def unread_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """stdout as a pipe whose reader has ended, as after `| head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr(sys, "stdout", standard_streams.wrap(writer))
 
 
 @pytest.fixture

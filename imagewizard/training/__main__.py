@@ -7,7 +7,7 @@ failed, 2 wrong input, 4 another process holds the run, 130 stopped by Ctrl-C.
 
 import sys
 
-from imagewizard import config
+from imagewizard import config, standard_streams
 from imagewizard.config.train import TrainConfig
 from imagewizard.errors import RunLockedError, UserError, one_line
 from imagewizard.progress import Printer
@@ -17,6 +17,8 @@ from imagewizard.training.budget import process_started
 
 def main(words: list[str]) -> int:
     """Trains and returns the exit code."""
+    standard_streams.prepare()
+    standard_streams.go_on_unread()
     if not words or {"-h", "--help"} & set(words):
         print(__doc__)
         return 0 if words else 2

@@ -6,11 +6,16 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from imagewizard.distributed import denoise_job
 from imagewizard.errors import JobError, RunLockedError, UserError
-from jobs import shell
+from imagewizard.manifest import standalone
+from jobs import demo, denoise, manifest, shell
+from tests.support.sample_files import write_photos
 
 
 def parse(*words: str) -> tuple[str | None, list[str], bool]:
@@ -115,7 +120,9 @@ def test_a_command_that_waits_for_storage_ends_by_sigterm() -> None:
 
 FOLLOWING = """
 import types
-from jobs import shell
+from imagewizard.manifest import standalone
+from jobs import demo, denoise, manifest, shell
+from tests.support.sample_files import write_photos
 job = types.SimpleNamespace(id="a", current_id="a-2")
 def follow(argv):
     with shell.following(job, None):
@@ -138,6 +145,21 @@ def test_the_end_of_a_logs_reader_is_no_success_of_the_job() -> None:
         "to follow it: imagewizard logs --follow a",
         "to stop it:   imagewizard stop a",
     ]
+
+
+@pytest.mark.parametrize("command", [denoise, demo, manifest])
+def test_the_end_of_stdouts_reader_does_not_keep_a_job_from_its_work(
+    command: ModuleType, tmp_path: Path, unread_stdout: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(*arguments: object) -> None:
+        raise JobError("the work has begun")
+
+    monkeypatch.setattr(denoise_job, "execute", work)
+    monkeypatch.setattr(standalone, "write", work)
+    monkeypatch.chdir(tmp_path)
+    write_photos(tmp_path / "in", 1, 32)
+    words = {denoise: ["input=in", "output=run"], demo: [], manifest: ["in", "--out", "manifest"]}
+    assert shell.run(command.main, words[command]) == shell.BROKE
 
 
 def test_a_bug_keeps_its_traceback() -> None:

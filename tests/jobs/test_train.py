@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from imagewizard.distributed import train_job
+from imagewizard.errors import JobError
 from jobs import shell, train
 from tests.support.models import tiny_model
 from tests.support.training_jobs import write_photographs
@@ -48,3 +50,13 @@ def test_mistake_is_one_line_and_writes_nothing(
     out, err = capsys.readouterr()
     assert out == "" and err.startswith(f"error: {complaint}") and err.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_the_end_of_stdouts_reader_does_not_keep_it_from_training(
+    words: list[str], unread_stdout: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def execute(*arguments: object) -> None:
+        raise JobError("the training has begun")
+
+    monkeypatch.setattr(train_job, "execute", execute)
+    assert shell.run(train.main, words) == shell.BROKE
