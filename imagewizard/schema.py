@@ -49,6 +49,7 @@ MODEL = "model"
 OUTPUT_URI = "output_uri"
 ATTEMPT = "attempt"
 FINISHED_AT = "finished_at"
+NOTES = "notes"
 
 
 def noisy(metric: str) -> str:
@@ -89,6 +90,7 @@ RESULT_SCHEMA = pa.schema(
         pa.field(OUTPUT_URI, pa.string()),  # the denoised image, if one was asked for
         pa.field(ATTEMPT, pa.int32(), nullable=False),  # 1, 2, … of this key
         pa.field(FINISHED_AT, pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field(NOTES, pa.string()),  # what the image lost or lacked; null if nothing
     ]
 )
 

@@ -198,7 +198,7 @@ def encode(rows: pa.Table, notes: dict[str, Any]) -> pa.Buffer:
 def read(run: str, name: str) -> tuple[pa.Table, dict[str, Any]]:
     """A result file's rows, by RESULT_SCHEMA, and its notes. Raises OSError."""
     table = pq.ParquetFile(pa.BufferReader(Folder(run).read(f"results/{name}"))).read()
-    return table.replace_schema_metadata(None), json.loads((table.schema.metadata or {}).get(_NOTES, b"{}"))
+    return _by_schema(table), json.loads((table.schema.metadata or {}).get(_NOTES, b"{}"))
 
 
 def read_notes(run: str, name: str) -> dict[str, Any]:

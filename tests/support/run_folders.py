@@ -33,7 +33,7 @@ def row(image_id: str, **changes: Any) -> dict[str, Any]:
         "error": None, "width": 320, "height": 240, "noise_kind": "gaussian", "noise_params": '{"mean": 0.0}',
         "sigma": 25.0, "seed": 0, "timestep": 56.0, "steps": 1, "mode": "mmse", "psnr_noisy": 20.17, "psnr": 30.0,
         "ssim_noisy": 0.4, "ssim": 0.85, "sigma_estimated": None, "seconds": 0.5, "model": "f" * 16,
-        "output_uri": None, "attempt": 1, "finished_at": STARTED,
+        "output_uri": None, "attempt": 1, "finished_at": STARTED, "notes": None,
     } | changes  # fmt: skip
 
 
