@@ -29,6 +29,7 @@ from imagewizard.errors import UserError
 from imagewizard.models import files, network
 from imagewizard.models.fetch import SCHEDULER_CONFIG, UNET_CONFIG, WEIGHTS
 from imagewizard.runs import job
+from imagewizard.schema import level_text
 from imagewizard.tracking import history as tracking
 
 MODEL = Path(iw.__file__).parent / "models" / "embedded"
@@ -139,7 +140,7 @@ def measure(cbsd68: str, kodak24: str) -> dict[str, dict[str, dict[str, float]]]
             )
             summary = iw.run_denoise_job(config, reporter=print).summary()
             assert summary is not None, "it is finished"
-            found[name] = {f"{mean['sigma']:g}": _rounded(mean) for mean in summary["scores"]}
+            found[name] = {level_text(mean["sigma"]): _rounded(mean) for mean in summary["scores"]}
     return found
 
 

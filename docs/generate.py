@@ -26,10 +26,10 @@ _HEAD = """\
 
 <!-- Written by `make docs` from imagewizard/config: do not edit. -->
 
-A config is YAML; each key can be overridden on the command line as `key.path=value`, and values there are YAML too
-(`noise.sigma='[15,25]'`, `noise=null`). An unknown key, a wrong type or an impossible value ends the command with one
-line and exit code 2, before anything is written. `imagewizard config denoise` and `imagewizard config train` print
-these keys as a commented file to start from.
+A config is YAML; each key can be overridden on the command line as `key.path=value`. Values there are YAML too
+(`noise.sigma='[15,25]'`, `noise=null`), but where a key holds text, such as a path, the value is the text as typed. An
+unknown key, a wrong type or an impossible value ends the command with one line and exit code 2, before anything is
+written. `imagewizard config denoise` and `imagewizard config train` print these keys as a commented file to start from.
 """
 
 

@@ -102,3 +102,11 @@ SCORES = tuple(column for metric in (PSNR, SSIM) for column in (noisy(metric), m
 MEANS = (*SCORES, SECONDS)
 # What denoising gained, as SQL: images are ranked by it, and charted.
 GAIN = f"{PSNR} - {noisy(PSNR)}"
+
+
+def level_text(sigma: float) -> str:
+    """A noise level in the names of folders and keys, and wherever it is shown: `25` for 25.0.
+
+    The shortest text that reads back as the same number, so that different levels never look alike.
+    """
+    return repr(float(sigma)).removesuffix(".0")

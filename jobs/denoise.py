@@ -7,7 +7,7 @@ from imagewizard import config, standard_streams
 from imagewizard.config.denoise import DenoiseConfig
 from imagewizard.metrics import METRICS
 from imagewizard.progress import Printer
-from imagewizard.schema import noisy
+from imagewizard.schema import level_text, noisy
 from jobs import shell
 from jobs.shell import parse
 
@@ -40,7 +40,8 @@ def _print_summary(job: DenoiseConfig, summary: dict[str, Any]) -> None:
     for score in summary["scores"]:
         changes = [metric.change(score[noisy(name)], score[name]) for name, metric in METRICS.items()]
         if any(changes):
-            print(f"sigma {score['sigma']:g}: {', '.join(filter(None, changes))}, mean of {score['ok']} images")
+            level = level_text(score["sigma"])
+            print(f"sigma {level}: {', '.join(filter(None, changes))}, mean of {score['ok']} images")
     for error in summary["top_errors"]:
         print(f"{error['images']} failed at {error['stage']}: {error['error']} (e.g. {error['example']})")
     if summary["failed"]:

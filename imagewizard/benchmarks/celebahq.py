@@ -14,6 +14,7 @@ from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.images.formats import is_image_name
 from imagewizard.models import network
+from imagewizard.schema import level_text
 from imagewizard.training import in_memory, validation
 from imagewizard.training.budget import Steps
 from imagewizard.training.image_store import ImageStore
@@ -122,8 +123,9 @@ class Recipe:
         images = ((image_id, store.load(uri)) for image_id, uri in self._validation)
         scores = validation.score(trainer.averaged_unet(), trainer.schedule, options, images, self._config.seed)
         means = validation.means(scores.sums, scores.images, options)
-        texts = [f"{means[f'psnr_{s:g}']:.2f} dB, {means[f'ssim_{s:g}']:.4f}" for s in options.sigma]
-        return {f"epoch {epoch}: PSNR, SSIM at {', '.join(f'{s:g}' for s in options.sigma)}": "; ".join(texts)}
+        levels = [level_text(sigma) for sigma in options.sigma]
+        texts = [f"{means[f'psnr_{s}']:.2f} dB, {means[f'ssim_{s}']:.4f}" for s in levels]
+        return {f"epoch {epoch}: PSNR, SSIM at {', '.join(levels)}": "; ".join(texts)}
 
 
 def _images(bsds500: Path, split: str) -> list[tuple[str, str]]:

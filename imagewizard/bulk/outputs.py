@@ -24,6 +24,7 @@ from imagewizard.schema import (
     SIGMA,
     STAGE,
     STATUS,
+    level_text,
 )
 from imagewizard.sources import tar
 from imagewizard.storage import Folder
@@ -109,4 +110,4 @@ def _shard_name(block: Block, members: list[str]) -> str:
 def _name(row: dict[str, Any], section: ImagesSection) -> str:
     """Below the images' folder."""
     name = output_names.output_name(row[IMAGE_ID], section.format)
-    return name if row[NOISE_KIND] is None else f"sigma{row[SIGMA]:g}/{name}"
+    return name if row[NOISE_KIND] is None else f"sigma{level_text(row[SIGMA])}/{name}"

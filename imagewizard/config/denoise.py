@@ -63,6 +63,8 @@ class ResourcesSection(Section):
     """Images (or tiles) per forward pass."""
     block_rows: Annotated[int, Field(ge=1, le=100_000)] | Auto = "auto"
     """Images that are committed together; an actor's crash loses at most this many. Fixed once a run has begun."""
+    keep_manifest: bool = False
+    """Go on with the images that a run listed, though `input` names another source now, which is refused otherwise."""
     address: str | None = None
     """Ray cluster to join; null: the surrounding one (RAY_ADDRESS, or inside a Ray job), else a new local one."""
 

@@ -6,9 +6,10 @@ The models of both jobs are in denoise.py and train.py.
 import difflib
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from os import PathLike, fspath
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
 
 import yaml
@@ -44,11 +45,12 @@ _Loader.add_implicit_resolver(
 def load(model: type[Config], path: str | None, overrides: Sequence[str]) -> Config:
     """The checked config from the YAML file at `path` (None: all defaults) with `key.path=value` words on top.
 
-    Values are YAML, so `noise.sigma=[15,25]` gives a list and `noise=null` gives None. Raises UserError.
+    A value for a key that holds text is that text, as it stands. Other values are YAML, so `noise.sigma=[15,25]` gives
+    a list and `noise=null` gives None. Raises UserError.
     """
     data = _read_yaml(path) if path else {}
     for word in overrides:
-        _override(data, word)
+        _override(model, data, word)
     return check(model, data)
 
 
@@ -80,20 +82,54 @@ def _read_yaml(path: str) -> dict[str, Any]:
     return data
 
 
-def _override(data: dict[str, Any], word: str) -> None:
+def _override(model: type[BaseModel], data: dict[str, Any], word: str) -> None:
     key, sign, text = word.partition("=")
     if not sign or not all(key.split(".")):
         raise UserError(f"{word!r} is no key=value", "write it as e.g. noise.sigma=25")
-    try:
-        value = _yaml(text)
-    except yaml.YAMLError:
-        raise UserError(f"{text!r} is no YAML value", "quote it if it is text", key) from None
+    value = _value(_alternatives(model, key), text, key)
     *parents, last = key.split(".")
     for parent in parents:
         if not isinstance(data.get(parent), dict):
             data[parent] = {}
         data = data[parent]
     data[last] = value
+
+
+def _value(alternatives: list[Any], text: str, key: str) -> Any:
+    """What a word sets a key to that may hold any of these types."""
+    if list[str] in alternatives and text.startswith("["):
+        with suppress(yaml.YAMLError):
+            # All its items are text, so that [2024, yes] names two files.
+            if isinstance(items := yaml.load(text, Loader=yaml.BaseLoader), list):  # noqa: S506 (it makes texts only)
+                return items
+    # YAML would make a number of 2024, and a comment of all after " #".
+    if str in alternatives and text and not (text == "null" and NoneType in alternatives):
+        return text
+    try:
+        return _yaml(text)
+    except yaml.YAMLError:
+        raise UserError(f"{text!r} is no YAML value", "quote it if it is text", key) from None
+
+
+def _alternatives(model: type[BaseModel], key: str) -> list[Any]:
+    """The types that a dotted key may hold; none for a key that no section has."""
+    sections, found = [model], []
+    for part in key.split("."):
+        fields = {field.alias or name: field for section in sections for name, field in section.model_fields.items()}
+        if part not in fields:
+            return []
+        found = _members(fields[part].annotation)
+        sections = sections_of(fields[part].annotation)
+    return found
+
+
+def _members(annotation: Any) -> list[Any]:
+    """The members of a union, however nested, or the one type that it is."""
+    if get_origin(annotation) is Annotated:
+        return _members(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [member for argument in get_args(annotation) for member in _members(argument)]
+    return [annotation]
 
 
 def _complaint(model: type[BaseModel], error: ValidationError) -> UserError:
@@ -153,11 +189,7 @@ def _locate(model: type[BaseModel], detail: ErrorDetails) -> tuple[list[str], li
 
 def sections_of(annotation: Any) -> list[type[BaseModel]]:
     """The sections that a key may hold: none, one, or several with different `kind`s."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if get_origin(annotation) in (Annotated, Union, UnionType):
-        return [section for argument in get_args(annotation) for section in sections_of(argument)]
-    return []
+    return [member for member in _members(annotation) if isinstance(member, type) and issubclass(member, BaseModel)]
 
 
 def _kinds(section: type[BaseModel]) -> tuple[Any, ...]:

@@ -2,31 +2,32 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from imagewizard.config.loading import Section
 
 Sigma = Annotated[float, Field(ge=0, le=1000)]
 
 
+def _one_or_many(sigma: object) -> object:
+    return sigma if isinstance(sigma, list) else [sigma]
+
+
+def _distinct(sigma: list[float]) -> list[float]:
+    if not sigma or len(set(sigma)) < len(sigma):
+        raise ValueError(f"must be one or more different levels, as 25 or [15, 25, 50] (got {sigma})")
+    return sigma
+
+
+Levels = Annotated[list[Sigma], BeforeValidator(_one_or_many), AfterValidator(_distinct)]
+
+
 class _Noise(Section):
     """Synthetic noise, added to clean images. Results are scored against the clean images."""
 
     kind: str
-    sigma: list[Sigma] = [25.0]
+    sigma: Levels = [25.0]
     """Noise levels, 0-255 scale; one or a list. An image is read once and gives one row a level."""
-
-    @field_validator("sigma", mode="before")
-    @classmethod
-    def _one_or_many(cls, sigma: object) -> object:
-        return sigma if isinstance(sigma, list) else [sigma]
-
-    @field_validator("sigma")
-    @classmethod
-    def _distinct(cls, sigma: list[float]) -> list[float]:
-        if not sigma or len(set(sigma)) < len(sigma):
-            raise ValueError(f"must be one or more different levels, as 25 or [15, 25, 50] (got {sigma})")
-        return sigma
 
     @property
     def params(self) -> dict[str, Any]:

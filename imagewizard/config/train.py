@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from imagewizard.config.denoise import Auto, Sigma
+from imagewizard.config.denoise import Auto
 from imagewizard.config.loading import Section
+from imagewizard.config.noise import Levels
 from imagewizard.config.submit import SubmitSection
 
 # These keys determine the trained model. A resume with another value is refused. All other keys may change:
@@ -99,7 +100,7 @@ class ValidationSection(Section):
 
     every_epochs: Annotated[float, Field(gt=0)] = 1.0
     """Epochs between validations; there is also one before the first step and one after the last."""
-    sigma: Annotated[list[Sigma], Field(min_length=1)] = [15.0, 25.0, 50.0]
+    sigma: Levels = [15.0, 25.0, 50.0]
     """Noise levels, 0-255 scale. The best checkpoint has the highest PSNR, averaged over these levels."""
     mode: Literal["mmse", "ddim"] = "mmse"
     """mmse: one forward pass, the best PSNR. ddim: `steps` steps of DDIM sampling."""

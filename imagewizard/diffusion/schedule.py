@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from imagewizard.errors import UserError
+from imagewizard.schema import level_text
 
 
 def sigma_to_std(sigma: float) -> float:
@@ -60,7 +61,7 @@ class NoiseSchedule:
     def check(self, sigma: float) -> None:
         """Raises UserError if `sigma` is above `max_sigma`."""
         if sigma > self.max_sigma:
-            what = f"{sigma:g} is beyond the model's schedule, which ends at {self.max_sigma:.0f}"
+            what = f"{level_text(sigma)} is beyond the model's schedule, which ends at {self.max_sigma:.0f}"
             raise UserError(what, "give a lower level or another model", "sigma")
 
     def timestep(self, sigma: float) -> float:

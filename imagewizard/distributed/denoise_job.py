@@ -27,6 +27,7 @@ from imagewizard.noise import synthetic
 from imagewizard.progress import Progress, Reporter, silent
 from imagewizard.runs import compaction, job, results, summary, totals
 from imagewizard.runs.results import BlockFile, ResultFiles
+from imagewizard.schema import level_text
 from imagewizard.storage import Folder
 from imagewizard.storage.lease import Lease
 
@@ -46,7 +47,7 @@ class DenoisePlan:
 
     def __str__(self) -> str:
         config, options = self.config, self.config.denoise
-        levels = ", ".join("estimated image by image" if s is None else f"{s:g}" for s in config.levels)
+        levels = ", ".join("estimated image by image" if s is None else level_text(s) for s in config.levels)
         steps = "one step" if options.mode == "mmse" else f"{options.steps} steps"
         lines = {
             "input": self._input(),
@@ -66,10 +67,9 @@ class DenoisePlan:
         return f"{synthetic.make(section.kind, section.params).describe()}, seed {self.config.seed}"
 
     def _input(self) -> str:
-        named = self.config.input if isinstance(self.config.input, str) else f"{len(self.config.input)} files"
-        if self.listed in (None, self.config.input):
-            return named
-        return f"as listed before; a run keeps its manifest, so {named} is not looked at (give another output for it)"
+        if self.config.resources.keep_manifest and self.listed is not None:
+            return f"as listed before, of {job.named(self.listed)}"
+        return job.named(self.config.input)
 
 
 def prepare(config: DenoiseConfig) -> DenoisePlan:

@@ -18,7 +18,17 @@ from imagewizard.report import panels as report_panels
 from imagewizard.report.charts import Bins, Dot
 from imagewizard.report.panels import ReportSample
 from imagewizard.runs import job, summary
-from imagewizard.schema import GAIN, IMAGE_ID, OUTPUT_URI, PSNR, RESULTS_VERSION, SIGMA, SIGMA_ESTIMATED, noisy
+from imagewizard.schema import (
+    GAIN,
+    IMAGE_ID,
+    OUTPUT_URI,
+    PSNR,
+    RESULTS_VERSION,
+    SIGMA,
+    SIGMA_ESTIMATED,
+    level_text,
+    noisy,
+)
 
 ERROR_KINDS = 30
 HISTOGRAM_BINS = 40
@@ -170,7 +180,7 @@ def _scatter(connection: duckdb.DuckDBPyConnection, sigmas: list[float | None]) 
 
 
 def _level(sigma: float | None) -> str:
-    return "all" if sigma is None else f"σ {sigma:g}"
+    return "all" if sigma is None else f"σ {level_text(sigma)}"
 
 
 def _samples(

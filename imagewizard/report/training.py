@@ -12,6 +12,7 @@ from imagewizard.report import charts as report_charts
 from imagewizard.report import page
 from imagewizard.report.charts import Curve
 from imagewizard.runs import summary
+from imagewizard.schema import level_text
 from imagewizard.storage import Folder
 from imagewizard.tracking import history
 from imagewizard.tracking import status as training_status
@@ -53,7 +54,9 @@ def _charts(rows: list[Row]) -> dict[str, Markup]:
         charts["loss"] = report_charts.lines(losses, end, marks, "Training loss by step", "step", is_log=True)
     if curves := history.psnr_curves(rows):
         floor = history.psnr_floor(curves)
-        lines = [Curve(f"σ {sigma:g}", [(x, max(y, floor)) for x, y in points]) for sigma, points in curves.items()]
+        lines = [
+            Curve(f"σ {level_text(sigma)}", [(x, max(y, floor)) for x, y in points]) for sigma, points in curves.items()
+        ]
         charts["psnr"] = report_charts.lines(lines, end, marks, "Validation PSNR by step", "step")
     return charts
 

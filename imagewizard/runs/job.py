@@ -137,10 +137,46 @@ def check_same_job(
     defaults = type(config).model_validate(stored["config"]).model_dump(mode="json", by_alias=True)
     before = {key: _value(defaults, key) for key in keys} | {"model": stored["model_fingerprint"]}
     now = {key: _value(dumped, key) for key in keys} | {"model": fingerprint}
-    changed = [f"{key} was {before[key]}, is {now[key]}" for key in keys if before[key] != now[key]]
-    if changed:
+    if changed := [line for key in keys for line in _changes(key, before[key], now[key])]:
         what = f"the run there was made with other settings ({'; '.join(changed)})"
         raise UserError(what, "give another output", "output")
+    if kind == "denoise" and not dumped["resources"]["keep_manifest"]:
+        _check_same_input(defaults["input"], dumped["input"])
+
+
+def _check_same_input(listed: str | list[str], wanted: str | list[str]) -> None:
+    """Raises UserError if a run that has `listed` one input is given another: it would go on with what it has."""
+    if _sources(listed) != _sources(wanted):
+        raise UserError(
+            f"the run there is of {named(listed)}, not of {named(wanted)}",
+            "give another output, or resources.keep_manifest=true to go on with the images that it listed",
+            "input",
+        )
+
+
+def _sources(source: str | list[str]) -> list[str]:
+    """One form for all the ways to write the same input."""
+    return sorted(map(storage.absolute, [source] if isinstance(source, str) else source))
+
+
+def named(source: str | list[str]) -> str:
+    """An input in a few words."""
+    return source if isinstance(source, str) else f"{len(source)} files, {source[0]} among them"
+
+
+def _changes(key: str, before: Any, now: Any) -> list[str]:
+    """What a key, or each key below it, was and is; nothing where that is the same."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        return [
+            line
+            for name in dict.fromkeys([*before, *now])
+            for line in _changes(f"{key}.{name}", before.get(name), now.get(name))
+        ]
+    return [] if before == now else [f"{key} was {_shown(before)}, is {_shown(now)}"]
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else "set" if isinstance(value, dict) else json.dumps(value)
 
 
 def _value(config: dict[str, Any], key: str) -> Any:

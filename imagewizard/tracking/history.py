@@ -12,6 +12,7 @@ from typing import Any
 
 from imagewizard import storage
 from imagewizard.progress import clock
+from imagewizard.schema import level_text
 from imagewizard.storage import Folder
 
 TRAIN, VALIDATION, EVENT = "train", "validation", "event"
@@ -87,7 +88,7 @@ def of_kind(rows: list[Row], kind: str) -> list[Row]:
 
 def by_sigma(row: Row, name: str) -> dict[float, float]:
     """{sigma: value} of a validation's `name`: psnr, ssim, psnr_noisy, …"""
-    found = ((re.fullmatch(rf"{name}_(\d+(?:\.\d+)?)", key), value) for key, value in row.items())
+    found = ((re.fullmatch(rf"{name}_(\d[^_]*)", key), value) for key, value in row.items())
     return dict(sorted((float(match[1]), value) for match, value in found if match and value is not None))
 
 
@@ -130,7 +131,7 @@ def scores(row: Row) -> str:
     text = f"psnr {' / '.join(f'{value:.2f}' for value in psnr.values())} dB"
     if ssim:
         text += f", ssim {' / '.join(f'{value:.3f}'.removeprefix('0') for value in ssim.values())}"
-    return f"{text} at sigma {' / '.join(f'{sigma:g}' for sigma in psnr)}"
+    return f"{text} at sigma {' / '.join(map(level_text, psnr))}"
 
 
 def loss_curves(rows: list[Row]) -> dict[str, list[tuple[int, float]]]:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from imagewizard.schema import level_text
+
 # Size of a picture in pixels: large enough to judge texture, and three fit side by side on a page.
 WIDTH, HEIGHT = 320, 240
 GAP, MARGIN, CAPTION, HEADER = 12, 16, 24, 30
@@ -41,7 +43,7 @@ def draw(rows: list[ValidationPanel]) -> bytes:
         top = HEADER + number * (HEIGHT + CAPTION + GAP)
         captions = (
             panel.name,
-            f"σ {panel.sigma:g} · {panel.psnr_noisy:.2f} dB",
+            f"σ {level_text(panel.sigma)} · {panel.psnr_noisy:.2f} dB",
             f"{panel.psnr:.2f} dB · gain {panel.psnr - panel.psnr_noisy:+.2f}",
         )
         pictures = (panel.clean, panel.noisy, panel.denoised)

@@ -23,7 +23,7 @@ from imagewizard.manifest.tally import Tally
 from imagewizard.models import files as model_files
 from imagewizard.progress import Reporter
 from imagewizard.runs import job, summary
-from imagewizard.schema import BYTES, IMAGE_ID, MEMBER, ROW, URI
+from imagewizard.schema import BYTES, IMAGE_ID, MEMBER, ROW, URI, level_text
 from imagewizard.storage import Folder
 from imagewizard.tracking import checkpoints, history
 from imagewizard.tracking.checkpoints import NOT_VALIDATED
@@ -63,13 +63,13 @@ class TrainingPlan:
         state = " (finished)" if self.summary else " (resumes)" if self.resumed else ""
         validation = config.validation
         how = "one step" if validation.mode == "mmse" else f"{validation.steps} DDIM steps"
-        levels = f"sigma {', '.join(f'{sigma:g}' for sigma in validation.sigma)}"
+        levels = f"sigma {', '.join(map(level_text, validation.sigma))}"
         lines = {
             "train": f"{_named(config.data.train)}, crops of {config.data.crop} x {config.data.crop}",
             "validate": f"{_named(config.data.validation)}, {how}, {levels}, each {validation.every_epochs:g} epochs",
             "output": f"{config.output}{state}",
             "start": start,
-            "sigma": f"{config.sigma[0]:g} to {config.sigma[1]:g}, uniform in {config.draw}",
+            "sigma": f"{level_text(config.sigma[0])} to {level_text(config.sigma[1])}, uniform in {config.draw}",
             "loss": f"MSE of {config.loss.mse}{features}",
             "length": f"{length}, batches of {optimizer.batch_size}",
             "adamw": f"rate {optimizer.learning_rate:g}, {optimizer.warmup_steps} steps of warm-up, {decay}, "

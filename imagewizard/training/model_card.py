@@ -1,10 +1,11 @@
 """Writes the README.md of an exported model: its architecture, training, scores and use."""
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from imagewizard.diffusion.architecture import size_multiple, unshuffle_factor
+from imagewizard.schema import level_text
+from imagewizard.tracking import history
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ tags: [image-denoising, ddpm]
 # A denoiser for RGB images
 
 A DDPM (diffusers' `UNet2DModel`, ε-prediction) that was {made}
-to remove white Gaussian noise of σ = {sigma[0]:g} to {sigma[1]:g} (0–255 scale) from RGB images of any size.
+to remove white Gaussian noise of σ = {levels} (0–255 scale) from RGB images of any size.
 
 | | |
 |---|---|
@@ -91,15 +92,14 @@ outside the range above were not trained.
 
 def _table(scores: dict[str, float]) -> str:
     """PSNR and SSIM by noise level, of the noisy images if known, and of the denoised ones."""
-    levels = sorted({float(found[1]) for key in scores if (found := re.fullmatch(r"psnr_([0-9.]+)", key))})
     lines = ["| σ | noisy PSNR / SSIM | denoised PSNR / SSIM |", "|---|---|---|"]
-    for level in levels:
-        cells = [f"{level:g}"]
+    for level in history.by_sigma(scores, "psnr"):
+        cells = [level_text(level)]
         for kind in ("_noisy", ""):
-            psnr, ssim = (scores.get(f"{measure}{kind}_{level:g}") for measure in ("psnr", "ssim"))
+            psnr, ssim = (scores.get(f"{measure}{kind}_{level_text(level)}") for measure in ("psnr", "ssim"))
             cells.append(" / ".join(["–" if psnr is None else f"{psnr:.2f}", "–" if ssim is None else f"{ssim:.4f}"]))
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) if levels else "None: the run was not validated."
+    return "\n".join(lines) if len(lines) > 2 else "None: the run was not validated."
 
 
 def render(facts: ModelFacts) -> str:
@@ -111,7 +111,7 @@ def render(facts: ModelFacts) -> str:
     return _TEMPLATE.format(
         and_start=" and the model it began with" if facts.start else "",
         made=f"fine-tuned from `{facts.start}`" if facts.start else "trained from random weights",
-        sigma=facts.sigma,
+        levels=" to ".join(map(level_text, facts.sigma)),
         parameters=facts.parameters / 1e6,
         megabytes=facts.parameters * 2 / 1e6,
         input=f"RGB{unshuffled}; height and width padded to multiples of {multiple}",

@@ -14,7 +14,7 @@ from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.metrics import METRICS, Reference
 from imagewizard.noise import synthetic
-from imagewizard.schema import PSNR, SCORES
+from imagewizard.schema import PSNR, SCORES, level_text
 from imagewizard.schema import noisy as noisy_column
 from imagewizard.tracking.panels import ValidationPanel
 
@@ -67,5 +67,5 @@ def means(sums: np.ndarray, images: int, options: ValidationSection) -> dict[str
     mean = sums / images
     row = {"psnr": round(float(mean[:, SCORES.index(PSNR)].mean()), 4)}
     for level, sigma in enumerate(options.sigma):
-        row |= {f"{name}_{sigma:g}": round(float(mean[level, i]), 4) for i, name in enumerate(SCORES)}
+        row |= {f"{name}_{level_text(sigma)}": round(float(mean[level, i]), 4) for i, name in enumerate(SCORES)}
     return row

@@ -41,6 +41,7 @@ def test_output_uri_finds_each_image_again(tmp_path: Path, section: ImagesSectio
     names = [
         ("dogs/a.jpg", 15.0),
         ("dogs/a.jpg", 25.0),
+        ("dogs/a.jpg", 25.00000001),
         ("dogs/a.png", 25.0),
         ("../b#1.PNG", 25.0),
         ("x.tar#y/z", 25.0),

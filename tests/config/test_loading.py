@@ -82,6 +82,27 @@ def test_words_hold_yaml_values() -> None:
         assert read == value and type(read) is type(value), text
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["run #2", "2024", "2024-01-02", "1e5", "yes", "~", "a: b", "'quoted'", '"', "[x", "{a}", "[1].jpg", "- a", "*a",
+     "!!str a", "a=b", " a "],
+)  # fmt: skip
+def test_a_word_for_a_key_of_text_is_the_text_as_typed(text: str) -> None:
+    job = load(DenoiseConfig, None, [f"input={text}", f"output={text}", f"model={text}", f"resources.address={text}"])
+    assert [job.input, job.output, job.model, job.resources.address] == [text] * 4
+
+
+def test_null_and_lists_for_keys_of_text() -> None:
+    words = ["input=[a, 2024, yes, 'b c']", "output=null", "resources.address=null", "submit.env=[A, NO]"]
+    job = load(DenoiseConfig, None, words)
+    assert job.input == ["a", "2024", "yes", "b c"]
+    assert job.output == "null"  # may not be null
+    assert job.resources.address is None
+    assert job.submit.env == ["A", "NO"]
+    with pytest.raises(UserError, match=r"^output: must be a valid string \(got None\)$"):
+        load(DenoiseConfig, None, ["input=a", "output="])
+
+
 def test_null_removes_a_section_and_a_key_restores_it(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text("noise: {kind: scaled, peak: 4}\n")
     assert load(Kinds, str(tmp_path / "job.yaml"), ["noise=null"]).noise is None

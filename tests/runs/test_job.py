@@ -1,5 +1,6 @@
 """What may be an output folder, and what of a run is still open."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -22,21 +23,36 @@ def test_job_yaml_keeps_what_a_rerun_is_compared_with(tmp_path: Path) -> None:
     assert stored is not None
     assert DenoiseConfig.model_validate(stored["config"]) == job
     run_job.check_same_job(stored, "denoise", job, "f" * 16, RESULT_KEYS)
-    for key, change in (
-        ("noise", {"noise": {"sigma": 25}}),
-        ("denoise", {"denoise": {"mode": "ddim"}}),
-        ("images", {"images": {}}),
-        ("max_pixels", {"max_pixels": 5}),
-        ("seed", {"seed": 3}),
+    for difference, change in (
+        ("noise.sigma was [15.0, 25.0], is [25.0]", {"noise": {"sigma": 25}}),
+        ("denoise.mode was blend, is ddim; denoise.lambda was 0.25, is 0.5", {"denoise": {"mode": "ddim"}}),
+        ("images was null, is set", {"images": {}}),
+        ("max_pixels was 100000000, is 5", {"max_pixels": 5}),
+        ("seed was 0, is 3", {"seed": 3}),
     ):
         other = DenoiseConfig.model_validate(job.model_dump(by_alias=True) | change)
-        with pytest.raises(UserError, match=f"{key} was"):
+        with pytest.raises(UserError, match=re.escape(f"other settings ({difference}); give")):
             run_job.check_same_job(stored, "denoise", other, "f" * 16, RESULT_KEYS)
     with pytest.raises(UserError, match=r"model was f+, is 0+"):
         run_job.check_same_job(stored, "denoise", job, "0" * 16, RESULT_KEYS)
-    for change in ({"retry_failed": True}, {"resources": {"actors": 7}}, {"input": "elsewhere"}):
+    for change in ({"retry_failed": True}, {"resources": {"actors": 7}}, {"input": "./in/"}):
         other = DenoiseConfig.model_validate(job.model_dump(by_alias=True) | change)
         run_job.check_same_job(stored, "denoise", other, "f" * 16, RESULT_KEYS)
+
+
+def test_a_run_is_not_given_another_input(tmp_path: Path) -> None:
+    """It would go on with the images that it listed."""
+    run_job.write_job("denoise", config(tmp_path), "f")
+    stored = run_job.read_job(str(tmp_path))
+    assert stored is not None
+    for source, name in (("other", "other"), (["in", "b.png"], "2 files, in among them")):
+        line = f"input: the run there is of in, not of {name}; give another output, or resources.keep_manifest=true to"
+        with pytest.raises(UserError, match=f"^{re.escape(line)}"):
+            run_job.check_same_job(stored, "denoise", config(tmp_path, input=source), "f", RESULT_KEYS)
+        kept = config(tmp_path, input=source, resources={"keep_manifest": True})
+        run_job.check_same_job(stored, "denoise", kept, "f", RESULT_KEYS)
+    for same in ("in/", "./in", str(Path("in").absolute()), ["in"]):
+        run_job.check_same_job(stored, "denoise", config(tmp_path, input=same), "f", RESULT_KEYS)
 
 
 def test_no_rows_are_added_to_those_of_a_version_that_computed_others(tmp_path: Path) -> None:

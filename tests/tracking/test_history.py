@@ -53,6 +53,7 @@ def test_values_by_sigma_are_sorted_without_missing_ones() -> None:
     assert list(history.by_sigma(VALIDATION, "psnr").items()) == [(2.5, 40.0), (15.0, 33.1), (50.0, 27.0)]
     assert history.by_sigma(VALIDATION, "psnr_noisy") == {15.0: 24.6}
     assert history.by_sigma(VALIDATION, "ssim") == {15.0: 0.91}
+    assert history.by_sigma({"psnr_1e-05": 70.0, "psnr_noisy_2": 40.0, "psnr": 1.0}, "psnr") == {1e-5: 70.0}
 
 
 def test_the_best_validation_is_the_first_of_equals() -> None:
