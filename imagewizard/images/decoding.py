@@ -12,12 +12,12 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
-from imagewizard.images import deep_colour, png_chunks
+from imagewizard.images import deep_colour, jpeg, png_chunks
 from imagewizard.images.errors import ImageError
 from imagewizard.images.exif import ICC_PROFILE, ORIENTATION, Tags
 from imagewizard.images.formats import INPUT_FORMATS
@@ -81,10 +81,9 @@ def stored(data: bytes, max_pixels: int) -> Stored:
             _check_size(*tile, max_pixels)  # libtiff allocates a whole tile, however small the image
         if deep_colour.is_deep(layout):
             return _deep_tiff(data, layout, max_pixels)
-    image, data = _opened(data)
+    image, read = _opened(data)
     _check_size(*image.size, max_pixels)
-    image.load()
-    samples = deep_colour.read_png(data) if _is_png_beyond_pillow(image, data) else _samples(image)
+    samples = read(image)
     if layout is not None:  # load() has turned it
         return Stored(samples, image.info.get("icc_profile"), data)
     orientation = _orientation(image)
@@ -142,14 +141,73 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def _opened(data: bytes) -> tuple[ImageFile.ImageFile, bytes]:
-    """The image, to be loaded, and its file; of a PNG, one with nothing but the pixels."""
-    if not data.startswith(png_chunks.SIGNATURE):
-        return Image.open(io.BytesIO(data), formats=_PILLOW_NAMES), data
+_Opened = tuple[ImageFile.ImageFile, Callable[[ImageFile.ImageFile], np.ndarray]]
+"""An image whose header is read, and what gives its samples."""
+
+
+def _opened(data: bytes) -> _Opened:
+    if data.startswith(png_chunks.SIGNATURE):
+        return _opened_png(data)
+    try:
+        image = Image.open(io.BytesIO(data), formats=_PILLOW_NAMES)
+    except UnidentifiedImageError:
+        if data.startswith(_JPEG):
+            return _opened_deep_jpeg(data)
+        raise
+    return image, partial(_loaded_jpeg, data) if data.startswith(_JPEG) else _loaded
+
+
+def _loaded(image: ImageFile.ImageFile) -> np.ndarray:
+    image.load()
+    return _samples(image)
+
+
+def _opened_png(data: bytes) -> _Opened:
     chunks = png_chunks.Chunks.read(data)
     image = Image.open(io.BytesIO(chunks.pixels), formats=("PNG",))
     image.info |= chunks.info()
-    return image, chunks.pixels
+    return image, partial(_loaded_png, chunks.pixels)
+
+
+def _loaded_png(data: bytes, image: ImageFile.ImageFile) -> np.ndarray:
+    """16 bits other than plain grey, and a transparent colour, which Pillow misses in grey of 2 or 4 bits, by libpng."""
+    image.load()  # Pillow is the one that says of a file that it is cut off
+    is_deep = data[24] == 16 and image.mode != "I;16"  # the depth's place in IHDR, the first chunk
+    return deep_colour.read_png(data) if is_deep or "transparency" in image.info else _samples(image)
+
+
+_JPEG = b"\xff\xd8\xff"
+
+
+def _loaded_jpeg(data: bytes, image: ImageFile.ImageFile) -> np.ndarray:
+    try:
+        return _loaded(image)
+    except OSError:
+        _check_kind(jpeg.frame(data))
+        whole = jpeg.with_end(data, lambda file: _loaded(_open_jpeg(file)))
+        if whole is None or whole is data:
+            raise
+        return _loaded(_open_jpeg(whole))
+
+
+def _opened_deep_jpeg(data: bytes) -> _Opened:
+    header = jpeg.frame(data)
+    _check_kind(header)
+    image = _open_jpeg(jpeg.with_bits(data, header, 8))
+    return image, lambda _: _deep_jpeg(jpeg.read(data, header))
+
+
+def _deep_jpeg(samples: np.ndarray) -> np.ndarray:
+    return samples if samples.shape[2] != 4 else deep_colour.rgb_of_cmyk(~samples)  # inverted, as Adobe writes them
+
+
+def _check_kind(header: jpeg.Frame) -> None:
+    if kind := header.unsupported():
+        raise ImageError(f"unsupported pixels: {kind}; convert it to a baseline JPEG, or to PNG")
+
+
+def _open_jpeg(data: bytes) -> ImageFile.ImageFile:
+    return Image.open(io.BytesIO(data), formats=("JPEG",))
 
 
 # ------------------------------------------------------------------------------------------------------------- EXIF
@@ -195,12 +253,6 @@ def _turned(samples: np.ndarray, orientation: int) -> np.ndarray:
 # ----------------------------------------------------------------------------------------------------------- samples
 
 _MODES = {"1": "L", "L": "L", "LA": "LA", "La": "LA", "PA": "RGBA", "RGBA": "RGBA"}  # all others: RGB
-
-
-def _is_png_beyond_pillow(image: ImageFile.ImageFile, data: bytes) -> bool:
-    """16 bits other than plain grey; a transparent colour, which Pillow does not find in grey of 2 or 4 bits."""
-    is_deep = data[24] == 16 and image.mode != "I;16"  # the depth's place in IHDR, the first chunk
-    return image.format == "PNG" and (is_deep or "transparency" in image.info)
 
 
 def _samples(image: ImageFile.ImageFile) -> np.ndarray:

@@ -81,3 +81,10 @@ def read_tiff(data: bytes, layout: Tags, width: int, height: int) -> np.ndarray:
         divided = (samples[:, :, :-1] * np.uint32(65535) + alpha // 2) // np.maximum(alpha, 1)
         samples[:, :, :-1] = np.minimum(divided, 65535)
     return samples
+
+
+def rgb_of_cmyk(inks: np.ndarray) -> np.ndarray:
+    """RGB of CMYK without a profile, both uint8 or both uint16: R = (white - C)(white - K) / white, and so on."""
+    white = int(np.iinfo(inks.dtype).max)
+    light = (~inks).astype(np.uint32)
+    return ((light[:, :, :3] * light[:, :, 3:] + white // 2) // white).astype(inks.dtype)
