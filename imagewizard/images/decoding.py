@@ -170,7 +170,7 @@ def _opened_png(data: bytes) -> _Opened:
 
 
 def _loaded_png(data: bytes, image: ImageFile.ImageFile) -> np.ndarray:
-    """16 bits other than plain grey, and a transparent colour, which Pillow misses in grey of 2 or 4 bits, by libpng."""
+    """By libpng: 16 bits other than grey, and a transparent colour, which Pillow misses in grey of 2 or 4 bits."""
     image.load()  # Pillow is the one that says of a file that it is cut off
     is_deep = data[24] == 16 and image.mode != "I;16"  # the depth's place in IHDR, the first chunk
     return deep_colour.read_png(data) if is_deep or "transparency" in image.info else _samples(image)
