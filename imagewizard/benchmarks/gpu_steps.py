@@ -112,13 +112,14 @@ def _generator(bench: Bench) -> dict[str, Any]:
     count, words = (256, 13824) if bench.gpu else (4, 256)
     keys = [seeding.key("gpu_check", i) for i in range(count)]
     sent = device_noise.key_tensor(keys).to(bench.device), torch.arange(count, device=bench.device)
+    table = device_noise.table(bench.device)
     found: dict[str, Any] = {}
     for name in ("eager", "compiled") if bench.gpu else ("eager",):
         for size in (4, words):  # words of a crop's place, and of its noise
             counters = device_noise.counters(size, bench.device)
 
             def draw(keys: torch.Tensor, epochs: torch.Tensor, counters: torch.Tensor) -> torch.Tensor:
-                return device_noise.standard_normal(device_noise.words(keys, epochs, 1, counters))
+                return device_noise.standard_normal(device_noise.words(keys, epochs, 1, counters), table)
 
             function = torch.compile(draw, dynamic=False) if name == "compiled" else draw
             expected = np.stack([normal.standard_normal(seeding.words(k, size, 1, i)) for i, k in enumerate(keys)])

@@ -1,7 +1,5 @@
 """Draws the random numbers of `seeding.words` and `normal.standard_normal` with torch on any device, bit for bit."""
 
-import functools
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -65,15 +63,15 @@ def halves(words: Tensor) -> Tensor:
     return torch.stack([words & _LOW, (words >> 32) & _LOW], dim=-1).flatten(-2)
 
 
-@functools.cache
-def _table(device: torch.device) -> tuple[Tensor, Tensor]:
+def table(device: torch.device) -> tuple[Tensor, Tensor]:
+    """`normal.table` on a device. `standard_normal` does not fetch it itself: torch.compile cannot trace that."""
     values, differences = (torch.from_numpy(np.array(part)).to(device) for part in normal.table())
     return values, differences
 
 
-def standard_normal(words: Tensor, table: tuple[Tensor, Tensor] | None = None) -> Tensor:
-    """float32 (N, 2n) for words (N, n), the values of `normal.standard_normal`."""
-    values, differences = table or _table(words.device)
+def standard_normal(words: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
+    """float32 (N, 2n) for words (N, n), the values of `normal.standard_normal`; `table` is that of the device."""
+    values, differences = table
     bits = halves(words)
     tail = ((bits & 0x7FFFFFFF) << 1 | 1).float().view(torch.int32)
     index = (tail >> normal.FRACTION_BITS) - normal.FIRST

@@ -89,6 +89,7 @@ class Sampler:
         self._alpha_bar = _float32([alpha_bar_of_sigma(s) for s in sigmas]).to(device)
         self._timesteps = _float32([schedule.timestep(s) for s in sigmas]).to(device)
         self._grey = round(config.data.grey * 2**32)
+        self._table = noise.table(device)
         self._place = noise.counters(1, device)
         self._noise = noise.counters(-(-(config.data.crop**2) * 3 // 2), device)
 
@@ -101,8 +102,8 @@ class Sampler:
         words = noise.words(keys, epochs, PLACE, self._place)
         drawn = noise.halves(words[:, 1:3])  # the lowest bits of the first half turn the crop
         level = (drawn[:, 2] * LEVELS) >> 32
-        eps = noise.standard_normal(noise.words(keys, epochs, NOISE, self._noise))[:, : height * width * 3]
-        eps = eps.view(count, height, width, 3)
+        eps = noise.standard_normal(noise.words(keys, epochs, NOISE, self._noise), self._table)
+        eps = eps[:, : height * width * 3].view(count, height, width, 3)
         if self._grey:
             grey = (drawn[:, 1] < self._grey)[:, None, None, None]
             red, green, blue = (factor * clean[..., i : i + 1].int() for i, factor in enumerate(_LUMA))

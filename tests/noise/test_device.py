@@ -36,7 +36,7 @@ def test_normals_equal_numpys_without_numpys_generator(monkeypatch: pytest.Monke
         seeding.words(KEYS[0], 4)
     counters = device.counters(4000, torch.device("cpu"))
     words = device.words(device.key_tensor(KEYS), torch.tensor(EPOCHS), 1, counters)
-    found = device.standard_normal(words)
+    found = device.standard_normal(words, device.table(torch.device("cpu")))
     assert found.dtype == torch.float32 and np.array_equal(found.numpy(), expected)
 
 
@@ -50,6 +50,6 @@ def test_a_gpu_draws_the_same() -> None:
     gpu = torch.device("cuda")
     counters = device.counters(4000, torch.device("cpu"))
     keys, epochs = device.key_tensor(KEYS), torch.tensor(EPOCHS)
-    expected = device.standard_normal(device.words(keys, epochs, 1, counters))
-    found = device.standard_normal(device.words(keys.to(gpu), epochs.to(gpu), 1, counters.to(gpu)))
+    expected = device.standard_normal(device.words(keys, epochs, 1, counters), device.table(counters.device))
+    found = device.standard_normal(device.words(keys.to(gpu), epochs.to(gpu), 1, counters.to(gpu)), device.table(gpu))
     assert torch.equal(found.cpu(), expected)
