@@ -2,10 +2,10 @@
 
 import os
 import signal
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import boto3
 import pytest
@@ -111,11 +111,14 @@ def _use_s3(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def unread_stdout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """stdout as a pipe whose reader has ended, as after `| head -1`."""
+def unread() -> Iterator[TextIO]:
+    """What stdout is once its reader has ended, as after `| head -1`. The test itself has to put it in stdout's place:
+    pytest sets stdout anew between fixtures and test.
+    """
     reader, writer = os.pipe()
     os.close(reader)
-    monkeypatch.setattr(sys, "stdout", standard_streams.wrap(writer))
+    yield standard_streams.wrap(writer)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), writer)  # or its end would complain
 
 
 @pytest.fixture

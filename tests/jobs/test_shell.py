@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TextIO
 
 import pytest
 
@@ -149,13 +150,14 @@ def test_the_end_of_a_logs_reader_is_no_success_of_the_job() -> None:
 
 @pytest.mark.parametrize("command", [denoise, demo, manifest])
 def test_the_end_of_stdouts_reader_does_not_keep_a_job_from_its_work(
-    command: ModuleType, tmp_path: Path, unread_stdout: None, monkeypatch: pytest.MonkeyPatch
+    command: ModuleType, tmp_path: Path, unread: TextIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def work(*arguments: object) -> None:
         raise JobError("the work has begun")
 
     monkeypatch.setattr(denoise_job, "execute", work)
     monkeypatch.setattr(standalone, "write", work)
+    monkeypatch.setattr(sys, "stdout", unread)
     monkeypatch.chdir(tmp_path)
     write_photos(tmp_path / "in", 1, 32)
     words = {denoise: ["input=in", "output=run"], demo: [], manifest: ["in", "--out", "manifest"]}

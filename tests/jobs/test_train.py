@@ -1,6 +1,8 @@
 """imagewizard train: a dry run prints the plan; a mistake is one line, exit code 2 and no file."""
 
+import sys
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -53,10 +55,11 @@ def test_mistake_is_one_line_and_writes_nothing(
 
 
 def test_the_end_of_stdouts_reader_does_not_keep_it_from_training(
-    words: list[str], unread_stdout: None, monkeypatch: pytest.MonkeyPatch
+    words: list[str], unread: TextIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def execute(*arguments: object) -> None:
         raise JobError("the training has begun")
 
     monkeypatch.setattr(train_job, "execute", execute)
+    monkeypatch.setattr(sys, "stdout", unread)
     assert shell.run(train.main, words) == shell.BROKE
