@@ -17,7 +17,7 @@ from functools import cache, partial
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from imagewizard.images import deep_colour, jpeg, png_chunks
+from imagewizard.images import deep_colour, jpeg, png_chunks, rare_tiff
 from imagewizard.images.errors import ImageError
 from imagewizard.images.exif import ICC_PROFILE, ORIENTATION, Tags
 from imagewizard.images.formats import INPUT_FORMATS
@@ -63,9 +63,9 @@ def stored(data: bytes, max_pixels: int) -> Stored:
     - Grey of up to 8 bits is spread over 0-255. Palette: its colours. A transparent colour (PNG, GIF) becomes alpha.
     - YCbCr: full range, BT.601. LAB (TIFF): to sRGB by LittleCMS.
     - CMYK: R = (255 - C)(255 - K) / 255, and so on; CMYK JPEGs are taken to be inverted, as Adobe writes them.
-    - Grey of 9 to 16 bits: 16 bits, round(65535 v / (2^bits - 1)). Integers of no certain scale (TIFF, signed or
-      32-bit) count as 16-bit, and values outside 0-65535 are refused, as is floating point.
-    - RGB, and grey with alpha, of 16 bits (PNG, TIFF): as it is. CMYK and LAB of 16 bits: the upper byte.
+    - More than 8 bits (TIFF, JPEG): 16 bits, round(65535 v / (2^bits - 1)). Integers of no certain scale (TIFF; signed,
+      or grey of over 16 bits) count as they are, and values outside 0-65535 (8 bits: 0-255) are refused, as is
+      floating point.
     - Animations and multi-page files: the first frame.
     - EXIF orientation is applied; EXIF that cannot be read is ignored.
 
@@ -80,8 +80,15 @@ def stored(data: bytes, max_pixels: int) -> Stored:
         for tile in zip(layout.integers(_TILE_WIDTH), layout.integers(_TILE_HEIGHT), strict=False):
             _check_size(*tile, max_pixels)  # libtiff allocates a whole tile, however small the image
         if deep_colour.is_deep(layout):
-            return _deep_tiff(data, layout, max_pixels)
-    image, read = _opened(data)
+            return _tiff_beyond_pillow(data, layout, max_pixels, deep_colour.read_tiff)
+        if rare_tiff.is_rare(layout):
+            return _tiff_beyond_pillow(data, layout, max_pixels, rare_tiff.read)
+    try:
+        image, read = _opened(data)
+    except UnidentifiedImageError:
+        if layout is None:
+            raise
+        return _tiff_beyond_pillow(data, layout, max_pixels, rare_tiff.read)
     _check_size(*image.size, max_pixels)
     samples = read(image)
     if layout is not None:  # load() has turned it
@@ -124,11 +131,16 @@ def _tiff_layout(data: bytes) -> Tags | None:
     return None
 
 
-def _deep_tiff(data: bytes, layout: Tags, max_pixels: int) -> Stored:
-    (width,), (height,) = layout.integers(_WIDTH), layout.integers(_HEIGHT)
+def _tiff_beyond_pillow(
+    data: bytes, layout: Tags, max_pixels: int, read: Callable[[bytes, Tags, int, int], np.ndarray]
+) -> Stored:
+    sides = layout.integers(_WIDTH) + layout.integers(_HEIGHT)
+    if len(sides) != 2:
+        raise UnidentifiedImageError("a TIFF without a size")
+    width, height = sides
     _check_size(width, height, max_pixels)
     orientation = layout.integers(ORIENTATION, (1,))[0]
-    samples = _turned(deep_colour.read_tiff(data, layout, width, height), orientation)
+    samples = _turned(read(data, layout, width, height), orientation)
     icc = layout.main.get(ICC_PROFILE)
     return Stored(samples, icc and icc.value, data)
 
@@ -257,8 +269,6 @@ _MODES = {"1": "L", "L": "L", "LA": "LA", "La": "LA", "PA": "RGBA", "RGBA": "RGB
 
 def _samples(image: ImageFile.ImageFile) -> np.ndarray:
     """The loaded image as Stored.samples."""
-    if image.mode == "F":
-        raise ImageError("unsupported pixels: floating point has no certain white; convert to 8 or 16 bits")
     if image.mode.startswith("I"):
         return _grey16(image)[:, :, None]
     mode = _MODES.get(image.mode, "RGB")
@@ -269,13 +279,8 @@ def _samples(image: ImageFile.ImageFile) -> np.ndarray:
 
 
 def _grey16(image: Image.Image) -> np.ndarray:
-    """Integer grey of more than 8 bits → uint16 (H, W)."""
-    values = np.asarray(image).astype(np.int32)
-    if values.min() < 0 or values.max() > 65535:
-        raise ImageError(
-            f"unsupported pixels: integers from {values.min()} to {values.max()} have no certain white; "
-            "convert to 8 or 16 bits"
-        )
+    """Grey of 12 or 16 bits → uint16 (H, W)."""
+    values = np.asarray(image).astype(np.uint32)
     tags = getattr(image, "tag_v2", {})
     # Pillow unpacks 12-bit TIFFs as they are, and does not turn white-is-zero ones of 16 bits.
     if tags.get(_BITS) == (12,):

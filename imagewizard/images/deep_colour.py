@@ -7,7 +7,8 @@ import numpy as np
 
 from imagewizard.images.exif import Tags
 
-_BITS, _PHOTOMETRIC, _SAMPLES, _PLANAR, _EXTRA, _FORMAT = 258, 262, 277, 284, 338, 339  # TIFF 6.0
+_BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANAR, _EXTRA, _FORMAT = 258, 259, 262, 277, 284, 338, 339  # TIFF 6.0
+_COMPRESSIONS = {1, 5, 8, 32773, 32946, 34925, 50000}  # of libtiff's, those that leave samples as they are
 _WHITE_IS_ZERO = 0
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 _MOST_SAMPLES = 6  # as Pillow has it; a header may claim 65,535
@@ -40,10 +41,14 @@ def write_png(samples: np.ndarray) -> bytes:
 
 
 def is_deep(layout: Tags) -> bool:
-    """Whether a TIFF's pixels are of 16 unsigned bits and more than one channel, grey or RGB in front."""
+    """Whether a TIFF's pixels are of 16 unsigned bits and more than one channel, grey or RGB in front.
+
+    Not with the rare compressions that libtiff lacks.
+    """
     samples = layout.integers(_SAMPLES, (1,))[0]
     return (
         set(layout.integers(_BITS)) == {16}
+        and layout.integers(_COMPRESSION, (1,))[0] in _COMPRESSIONS
         and set(layout.integers(_FORMAT, (1,))) == {1}
         and 1 < samples <= _MOST_SAMPLES
         and samples >= _colours(layout)
@@ -76,11 +81,16 @@ def read_tiff(data: bytes, layout: Tags, width: int, height: int) -> np.ndarray:
     if layout.integers(_PHOTOMETRIC)[0] == _WHITE_IS_ZERO:
         samples[:, :, 0] = 65535 - samples[:, :, 0]
     if has_alpha and extra == _ASSOCIATED:
-        alpha = samples[:, :, -1:].astype(np.uint32)
-        # greatest: 65535 * 65535 + 32767, which fits
-        divided = (samples[:, :, :-1] * np.uint32(65535) + alpha // 2) // np.maximum(alpha, 1)
-        samples[:, :, :-1] = np.minimum(divided, 65535)
+        samples[:, :, :-1] = divided(samples[:, :, :-1], samples[:, :, -1:])
     return samples
+
+
+def divided(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Colours without the alpha that they were multiplied with, all uint8 or uint16; white at most."""
+    white = int(np.iinfo(colours.dtype).max)
+    # greatest: 65535 * 65535 + 32767, which fits
+    values = (colours * np.uint32(white) + alpha // 2) // np.maximum(alpha, 1)
+    return np.minimum(values, white).astype(colours.dtype)
 
 
 def rgb_of_cmyk(inks: np.ndarray) -> np.ndarray:

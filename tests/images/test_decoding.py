@@ -99,14 +99,14 @@ def test_integers_count_as_sixteen_bit_and_are_refused_beyond():
     assert pixels(tiff(2, 1, 16, 1, deep_grey([0, 386], "<"), sample_format=2)) == greys(0, 2)
     assert pixels(tiff(2, 1, 32, 1, struct.pack("<2I", 386, 65535))) == greys(2, 255)
     below = tiff(2, 1, 16, 1, struct.pack("<2h", -5, 300), sample_format=2)
-    assert reason(below).startswith("unsupported pixels: integers from -5 to 300 ")
+    assert reason(below).startswith("unsupported pixels: TIFF with signed 16-bit integers from -5 to 300,")
     above = tiff(1, 1, 32, 1, struct.pack("<I", 65536))
-    assert reason(above).startswith("unsupported pixels: integers from 65536 to 65536 ")
+    assert reason(above).startswith("unsupported pixels: TIFF with unsigned 32-bit integers from 65536 to 65536,")
 
 
 def test_floating_point_is_refused():
     data = tiff(2, 1, 32, 1, struct.pack("<2f", 0.5, 1.0), sample_format=3)
-    assert reason(data).startswith("unsupported pixels: floating point")
+    assert reason(data).startswith("unsupported pixels: TIFF with 32-bit floating point samples,")
 
 
 def test_sixteen_bit_colour_is_rounded():

@@ -1,0 +1,194 @@
+"""TIFFs of kinds that Pillow refuses or gets wrong, read by tifffile: odd depths, signed integers, LAB, codecs.
+
+tifffile and imagecodecs are imported where they are used: most images are read without them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import UnidentifiedImageError
+
+from imagewizard.images import deep_colour
+from imagewizard.images.errors import ImageError
+from imagewizard.images.exif import Tags
+
+if TYPE_CHECKING:
+    import tifffile
+
+_BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANAR, _EXTRA, _FORMAT = 258, 259, 262, 277, 284, 338, 339  # TIFF 6.0
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _CIELAB, _ICCLAB, _ITULAB = 0, 1, 2, 3, 5, 6, 8, 9, 10
+_COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
+_COLOURS |= {_CIELAB: 3, _ICCLAB: 3, _ITULAB: 3}
+"""Channels without the extra ones, of each photometric interpretation that is decoded."""
+_UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED, _COMPLEX_INTEGER, _COMPLEX = 1, 2, 3, 4, 5, 6
+_ASSOCIATED, _UNASSOCIATED = 1, 2
+_MOST_SAMPLES = 6  # as deep_colour has it
+_JPEG = (6, 7, 34892, 33007)
+"""Compressions whose decoders turn YCbCr into RGB."""
+_PILLOWS = {1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34925, 50000}
+"""Compressions that Pillow's libtiff has."""
+_PILLOWS_PLANES = {(_RGB, 3), (_RGB, 4), (_CMYK, 4)} | {(photometric, 1) for photometric in _COLOURS}
+"""Photometric interpretations and numbers of samples that Pillow reads from separate planes."""
+_FIX = "convert it to 8 or 16 bits of grey or RGB"
+
+
+def is_rare(layout: Tags) -> bool:
+    """Whether a TIFF is of a kind that Pillow decodes wrongly, or with a loss; it may refuse others, too."""
+    bits, photometric = layout.integers(_BITS, (1,)), layout.integers(_PHOTOMETRIC, (-1,))[0]
+    samples, compression = layout.integers(_SAMPLES, (1,))[0], layout.integers(_COMPRESSION, (1,))[0]
+    if compression not in _PILLOWS or (compression in _JPEG and photometric == _CIELAB):
+        return True
+    if layout.integers(_PLANAR, (1,))[0] == 2 and (photometric, samples) not in _PILLOWS_PLANES:
+        return True
+    is_grey = photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) and samples == 1
+    return set(layout.integers(_FORMAT, (1,))) != {_UNSIGNED} or max(bits) > (16 if is_grey else 8)
+
+
+def read(data: bytes, layout: Tags, width: int, height: int) -> np.ndarray:
+    """The samples, uint8 or uint16, (H, W, 1-4): grey or RGB, and alpha; black is zero. Orientation as stored.
+
+    Up to 8 bits are spread over 0-255, more over 0-65535; integers of no
+    certain scale (signed; grey of over 16 bits) count as they are. LAB becomes sRGB by LittleCMS.
+    Alpha is the first of the extra channels if it is marked as alpha; all others are dropped.
+
+    Raises ImageError for kinds that are not decoded, UnidentifiedImageError for a broken directory, ValueError and
+    others for broken pixels.
+    """
+    import io
+
+    import tifffile
+
+    try:
+        page = tifffile.TiffFile(io.BytesIO(data)).pages[0]
+    except (tifffile.TiffFileError, IndexError) as error:
+        raise UnidentifiedImageError("its directory is broken") from error
+    assert isinstance(page, tifffile.TiffPage)
+    _check(page, layout)
+    if (page.imagewidth, page.imagelength) != (width, height):
+        raise ValueError("its size is given twice")
+    _check_segments(page, len(data))
+    samples = page.asarray(squeeze=False, maxworkers=1)
+    # separate planes, depth, height, width, samples side by side
+    samples = np.moveaxis(samples[:, 0], 0, 2).reshape(*samples.shape[2:4], -1)
+    photometric, bits = layout.integers(_PHOTOMETRIC)[0], layout.integers(_BITS, (1,))
+    if photometric == _YCBCR and page.compression in _JPEG:
+        photometric = _RGB
+    count, extra = _COLOURS[photometric], layout.integers(_EXTRA, (0,))[0]
+    colours = _colours(samples[:, :, :count], photometric, max(bits), page.colormap)
+    if samples.shape[2] == count or extra not in (_ASSOCIATED, _UNASSOCIATED):
+        return np.ascontiguousarray(colours)
+    alpha = _spread(samples[:, :, count:][:, :, :1], max(bits), colours.dtype)
+    if extra == _ASSOCIATED:
+        colours = deep_colour.divided(colours, alpha)
+    return np.concatenate([colours, alpha], axis=2)
+
+
+def _check(page: tifffile.TiffPage, layout: Tags) -> None:
+    """Raises ImageError for a kind that is not decoded, and says which it is."""
+    import tifffile
+
+    photometric, kind = layout.integers(_PHOTOMETRIC, (-1,))[0], layout.integers(_FORMAT, (1,))[0]
+    samples, bits = layout.integers(_SAMPLES, (1,))[0], layout.integers(_BITS, (1,))
+    name = None
+    if photometric == -1:
+        raise UnidentifiedImageError("its directory does not say what its pixels are")
+    if kind in (_FLOAT, _COMPLEX):
+        name = f"{bits[0]}-bit {'floating point' if kind == _FLOAT else 'complex'} samples, which have no certain white"
+    elif kind == _COMPLEX_INTEGER:
+        name = f"{bits[0]}-bit complex samples, which have no certain white"
+    elif photometric not in _COLOURS:
+        names = {item.value: item.name for item in tifffile.PHOTOMETRIC}
+        name = f"pixels of the kind {names.get(photometric, photometric)}"
+    elif not _COLOURS[photometric] <= samples <= _MOST_SAMPLES:
+        name = f"{samples} channels"
+    elif page.imagedepth != 1:
+        name = f"{page.imagedepth} slices in one image"
+    elif page.dtype is None:
+        name = f"{', '.join(map(str, bits))} bits a channel"
+    elif page.compression != 1 and page.compression not in tifffile.TIFF.DECOMPRESSORS:
+        names = {item.value: item.name for item in tifffile.COMPRESSION}
+        name = f"the compression {names.get(int(page.compression), page.compression)}"
+    if name is not None:
+        raise ImageError(f"unsupported pixels: TIFF with {name}; {_FIX}")
+
+
+def _check_segments(page: tifffile.TiffPage, size: int) -> None:
+    """Raises ValueError unless each strip or tile lies within the file: tifffile would fill up what is missing."""
+    places = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+    if len(places) < np.prod(page.chunked) or any(not 0 < at <= at + length <= size for at, length in places):
+        raise ValueError("truncated TIFF")
+
+
+def _colours(samples: np.ndarray, photometric: int, bits: int, colormap: np.ndarray | None) -> np.ndarray:
+    """Grey or RGB of the samples without the extra ones, uint8 or uint16."""
+    if photometric == _PALETTE:
+        if colormap is None:
+            raise ValueError("it has no palette")
+        return np.moveaxis(colormap[:, samples[:, :, 0]], 0, 2)
+    if photometric in (_CIELAB, _ICCLAB, _ITULAB):
+        return _rgb_of_lab(samples, photometric, bits)
+    if samples.dtype.kind == "i" or (bits > 16 and samples.shape[2] == 1):
+        values = _counted(samples)
+    else:
+        values = _spread(samples, bits, np.dtype(np.uint8 if bits <= 8 else np.uint16))
+    if photometric == _WHITE_IS_ZERO:
+        return ~values
+    if photometric == _YCBCR:
+        return _rgb_of_ycbcr(values)
+    return deep_colour.rgb_of_cmyk(values) if photometric == _CMYK else values
+
+
+def _spread(samples: np.ndarray, bits: int, dtype: np.dtype) -> np.ndarray:
+    """Unsigned samples of `bits` as round(white v / (2^bits - 1)), white being 255 or 65535."""
+    white, most = int(np.iinfo(dtype).max), 2**bits - 1
+    if white == most:
+        return samples.astype(dtype, copy=False)
+    if bits <= 32:  # at most 65535 * 2^32 and a half, which fits
+        values = (samples.astype(np.uint64) * np.uint64(white) + np.uint64(most // 2)) // np.uint64(most)
+    else:
+        step = np.uint64(most // white)
+        values = samples // step + (samples % step > step // np.uint64(2))
+    return np.minimum(values, white).astype(dtype)
+
+
+def _counted(samples: np.ndarray) -> np.ndarray:
+    """Integers of no certain white, as they are. Raises ImageError for those beyond 8 or 16 bits."""
+    white, least, most = 255 if samples.dtype.itemsize == 1 else 65535, samples.min(), samples.max()
+    if least < 0 or most > white:
+        kind = "signed" if samples.dtype.kind == "i" else "unsigned"
+        raise ImageError(
+            f"unsupported pixels: TIFF with {kind} {8 * samples.dtype.itemsize}-bit integers from {least} to {most}, "
+            f"which have no certain black and white; {_FIX}"
+        )
+    return samples.astype(np.uint8 if white == 255 else np.uint16)
+
+
+def _rgb_of_ycbcr(values: np.ndarray) -> np.ndarray:
+    """RGB of YCbCr, full range, BT.601 (TIFF 6.0, section 21), of the same type."""
+    white = int(np.iinfo(values.dtype).max)
+    y, blue, red = np.moveaxis(values.astype(np.float64), 2, 0) - [[[0]], [[(white + 1) / 2]], [[(white + 1) / 2]]]
+    rgb = np.stack([y + 1.402 * red, y - 0.344136 * blue - 0.714136 * red, y + 1.772 * blue], axis=2)
+    return np.clip(np.round(rgb), 0, white).astype(values.dtype)
+
+
+def _rgb_of_lab(samples: np.ndarray, photometric: int, bits: int) -> np.ndarray:
+    """sRGB of LAB under D50, by LittleCMS; uint8 of up to 8 bits, else uint16."""
+    import imagecodecs
+
+    lab = np.empty(samples.shape, np.float64)
+    values, most = samples.astype(np.float64), 2**bits - 1
+    if photometric == _CIELAB:  # TIFF 6.0, section 23; of 16 bits as Photoshop has it: a and b in 1/256
+        lab[:, :, 0] = values[:, :, 0] * (100 / most)
+        signed = np.where(values[:, :, 1:] > most // 2, values[:, :, 1:] - (most + 1), values[:, :, 1:])
+        lab[:, :, 1:] = signed / 2 ** (bits - 8)
+    elif photometric == _ICCLAB:  # TIFF Technical Note 4 and ICC.1: white is 0xFF00 of 16 bits
+        lab[:, :, 0] = values[:, :, 0] * (100 / (most if bits == 8 else 255 * 2 ** (bits - 8)))
+        lab[:, :, 1:] = values[:, :, 1:] / 2 ** (bits - 8) - 128
+    else:  # ITU-T T.42, its default gamut
+        lab[:] = values * (255 / most)
+        lab = (lab - [0, 128, 96]) * [100 / 255, 170 / 255, 200 / 255]
+    srgb, dtype = imagecodecs.cms_profile("srgb"), np.uint8 if bits <= 8 else np.uint16
+    d50 = imagecodecs.cms_profile("lab4")
+    return imagecodecs.cms_transform(lab, d50, srgb, colorspace="lab", outcolorspace="rgb", outdtype=dtype)

@@ -1,0 +1,250 @@
+"""rare_tiff: depths, kinds of numbers, colours and compressions beyond Pillow, by the arrays they were made of."""
+
+import io
+import random
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+
+from imagewizard.images.errors import ImageError
+from imagewizard.images.picture import Picture, decode
+from tests.support.sample_files import tiff
+
+ENOUGH = 1_000_000
+RANDOM = np.random.default_rng(0)
+
+
+def read(data: bytes) -> Picture:
+    return decode(data, ENOUGH, True)
+
+
+def reason(data: bytes) -> str:
+    with pytest.raises(ImageError) as caught:
+        read(data)
+    return str(caught.value)
+
+
+def written(samples: np.ndarray, **options: object) -> bytes:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, samples, **options)
+    return stream.getvalue()
+
+
+def values(bits: int, *shape: int) -> np.ndarray:
+    """Random integers with black and white among them."""
+    numbers = RANDOM.integers(0, 2**bits, shape, dtype=np.uint64)
+    numbers.flat[:2] = 0, 2**bits - 1
+    return numbers
+
+
+def spread(numbers: np.ndarray, bits: int) -> np.ndarray:
+    """round(white v / (2^bits - 1)), exact."""
+    white = 255 if bits <= 8 else 65535
+    return np.array([(2 * white * int(v) + 2**bits - 1) // (2 * (2**bits - 1)) for v in numbers.flat]).reshape(
+        numbers.shape
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ numbers
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 20, 24, 31, 32])
+@pytest.mark.parametrize("photometric", [0, 1, 2, 5])
+def test_any_depth_is_spread_to_white(bits, photometric):
+    channels = {2: 3, 5: 4}.get(photometric, 1)
+    numbers = values(min(bits, 16) if channels == 1 else bits, 3, 8, channels)
+    if bits in (16, 32):
+        packed = numbers.astype(f"<u{bits // 8}").tobytes()
+    else:
+        kind = np.uint8 if bits <= 8 else np.uint16 if bits <= 16 else np.uint32
+        rows = [imagecodecs.packints_encode(row.ravel().astype(kind), bits) for row in numbers]
+        packed = b"".join(rows)
+    pixels = read(tiff(8, 3, bits, photometric, packed, samples=channels)).pixels
+    expected = numbers.astype(int) if channels == 1 and bits > 16 else spread(numbers, bits)
+    white = 255 if bits <= 8 else 65535
+    if photometric == 0:
+        expected = white - expected
+    if photometric == 5:
+        expected = np.floor((white - expected[:, :, :3]) * (white - expected[:, :, 3:]) / white + 0.5)
+    assert pixels.dtype == (np.uint8 if bits <= 8 else np.uint16)
+    np.testing.assert_array_equal(pixels, expected)
+
+
+def test_sixty_four_bits_of_colour():
+    numbers = values(64, 5, 4, 3)
+    np.testing.assert_array_equal(read(written(numbers, photometric="rgb")).pixels, spread(numbers, 64))
+
+
+@pytest.mark.parametrize("dtype", ["i1", "i2", "i4", "i8", "u4", "u8"])
+def test_integers_without_a_certain_white_count_as_they_are_or_are_refused(dtype):
+    numbers = np.array([[0, 7, 127]], dtype)
+    pixels = read(written(numbers, photometric="minisblack")).pixels
+    assert pixels.dtype == (np.uint8 if dtype == "i1" else np.uint16)
+    assert pixels.ravel().tolist() == [0, 7, 127]
+    beyond = 70_000 if dtype[0] == "u" else -1
+    signed = "unsigned" if dtype[0] == "u" else "signed"
+    assert reason(written(np.array([[3, beyond]], dtype), photometric="minisblack")).startswith(
+        f"unsupported pixels: TIFF with {signed} {8 * int(dtype[1])}-bit integers from "
+    )
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [("f2", 16), ("f4", 32), ("f8", 64)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_floating_point_is_named(dtype, bits, channels):
+    image = RANDOM.random((4, 5, channels)).astype(dtype)
+    for options in ({}, {"compression": "zlib", "predictor": True}):
+        data = written(image, photometric="rgb" if channels == 3 else "minisblack", **options)
+        assert reason(data).startswith(f"unsupported pixels: TIFF with {bits}-bit floating point samples, ")
+
+
+def test_other_kinds_that_are_not_decoded_are_named():
+    grey = RANDOM.integers(0, 255, (4, 5)).astype(np.uint8)
+    refused = {
+        "64-bit complex samples": written(grey.astype("c8"), photometric="minisblack"),
+        "pixels of the kind CFA": written(grey, photometric="cfa"),
+        "pixels of the kind LOGLUV": tiff(1, 1, 16, 32845, bytes(6), samples=3),
+        "7 channels": tiff(1, 1, 8, 1, bytes(7), samples=7),
+        "2 channels": tiff(1, 1, 8, 2, bytes(2), samples=2),
+        "the compression JBIG": tiff(1, 1, 8, 1, b"1").replace(
+            b"\x03\x01\x03\0\1\0\0\0\1\0", b"\x03\x01\x03\0\1\0\0\0\x65\x87"
+        ),
+    }
+    for kind, data in refused.items():
+        assert reason(data).startswith(f"unsupported pixels: TIFF with {kind}"), kind
+
+
+# ------------------------------------------------------------------------------------------------------------ colours
+
+
+def srgb(lab: np.ndarray) -> np.ndarray:
+    """CIELAB under D50 to sRGB in 0-1 (CIE 15; IEC 61966-2-1, adapted by Bradford), clipped."""
+    middle = (lab[..., 0] + 16) / 116
+    f = np.stack([middle + lab[..., 1] / 500, middle, middle - lab[..., 2] / 200], -1)
+    xyz = np.where(f > 6 / 29, f**3, (f - 4 / 29) * 3 * (6 / 29) ** 2) * [0.9642, 1, 0.8249]
+    matrix = [[3.13386, -1.61687, -0.49061], [-0.97877, 1.91614, 0.03345], [0.07195, -0.22899, 1.40524]]
+    linear = np.clip(xyz @ np.array(matrix).T, 0, 1)
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+LAB = np.array([[[100, 0, 0], [50, 0, 0], [0, 0, 0], [60, 20, -30], [40, -25, 10]]], float)
+
+
+def stored_lab(photometric: int, bits: int) -> np.ndarray:
+    """LAB as TIFF 6.0, its Technical Note 4 and ITU-T T.42 say to store it."""
+    size, most = 2 ** (bits - 8), 2**bits - 1
+    if photometric == 8:
+        parts = LAB[..., :1] * most / 100, np.round(LAB[..., 1:] * size) % (most + 1)
+    elif photometric == 9:
+        parts = LAB[..., :1] * (255 * size) / 100, (LAB[..., 1:] + 128) * size
+    else:
+        parts = LAB[..., :1] * most / 100, (LAB[..., 1:] * [255 / 170, 255 / 200] + [128, 96]) * most / 255
+    return np.round(np.concatenate(parts, -1)).astype(f"u{bits // 8}")
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("photometric", [8, 9, 10])
+def test_lab_becomes_srgb(photometric, bits, planar):
+    lab = stored_lab(photometric, bits)
+    data = written(lab if planar == "contig" else np.moveaxis(lab, -1, 0), photometric=photometric, planarconfig=planar)
+    pixels = read(data).pixels
+    assert pixels.dtype == (np.uint8 if bits == 8 else np.uint16)
+    error = np.abs(pixels / (2**bits - 1) - srgb(LAB)).max()
+    assert error < (0.012 if bits == 8 else 0.0008)
+
+
+def test_alpha_beside_cmyk_and_lab():
+    cmyk = values(16, 4, 5, 5).astype(np.uint16)
+    picture = read(written(cmyk, photometric="separated", planarconfig="contig", extrasamples=["unassalpha"]))
+    np.testing.assert_array_equal(picture.alpha, cmyk[:, :, 4])
+    light = 65535.0 - cmyk[:, :, :4]
+    np.testing.assert_array_equal(picture.pixels, np.floor(light[:, :, :3] * light[:, :, 3:] / 65535 + 0.5))
+    lab = np.concatenate([stored_lab(8, 16), np.full((1, 5, 1), 9, np.uint16)], -1)
+    picture = read(written(lab, photometric="cielab", planarconfig="contig", extrasamples=["unassalpha"]))
+    assert picture.alpha is not None and picture.alpha.tolist() == [[9] * 5]
+
+
+def test_premultiplied_alpha_of_ten_bits_is_divided_out():
+    packed = imagecodecs.packints_encode(np.array([100, 50, 0, 511], np.uint16), 10)
+    picture = read(tiff(1, 1, 10, 2, packed, samples=4, extra=1))
+    assert picture.pixels[0, 0] == pytest.approx([65535 * 100 / 511, 65535 * 50 / 511, 0], abs=80)
+    assert picture.alpha is not None and picture.alpha[0, 0] == round(511 * 65535 / 1023)
+
+
+# ------------------------------------------------------------------------------------------------------- compressions
+
+
+LOSSLESS = [
+    {"compression": "jpeg2000", "compressionargs": {"reversible": True}},
+    {"compression": "png"},
+    {"compression": "jpegxl"},
+    {"compression": "jpegxr", "compressionargs": {"level": 100}},
+    {"compression": "webp", "compressionargs": {"lossless": True}},
+    {"compression": "lerc"},
+    {"compression": "zstd", "predictor": True},
+    {"compression": "lzma", "tile": (16, 16)},
+]
+
+
+@pytest.mark.parametrize(
+    ("options", "dtype", "channels"),
+    [
+        (options, dtype, channels)
+        for options in LOSSLESS
+        for dtype in ("u1", "u2")
+        for channels in (1, 3, 4)
+        if options["compression"] != "webp" or (dtype == "u1" and channels > 1)  # WebP has 8 bits of colour only
+    ],
+)
+def test_every_lossless_compression(options, dtype, channels):
+    samples = values(8 * int(dtype[1]), 20, 35, channels).astype(dtype)
+    options = options | ({"extrasamples": ["unassalpha"]} if channels == 4 else {})
+    data = written(
+        samples[:, :, 0] if channels == 1 else samples, photometric="minisblack" if channels == 1 else "rgb", **options
+    )
+    picture = read(data)
+    np.testing.assert_array_equal(picture.pixels, samples[:, :, :3])
+    if channels == 4:
+        np.testing.assert_array_equal(picture.alpha, samples[:, :, 3])
+
+
+# -------------------------------------------------------------------------------------------------------- broken files
+
+
+RARE = {
+    "lab": written(stored_lab(8, 16), photometric="cielab"),
+    "ten bits": tiff(8, 3, 10, 1, imagecodecs.packints_encode(np.arange(24, dtype=np.uint16), 10)),
+    "signed": written(np.arange(20, dtype="i1").reshape(4, 5), photometric="minisblack", compression="lzw"),
+    "png": written(values(8, 20, 35, 3).astype("u1"), photometric="rgb", compression="png"),
+    "tiles": written(values(16, 20, 35, 4).astype("u2"), photometric="separated", compression="zlib", tile=(16, 16)),
+}
+
+
+@pytest.mark.parametrize("kind", RARE)
+def test_cut_and_fuzzed_files_decode_or_raise_image_error(kind):
+    data, rng = RARE[kind], random.Random(0)
+    whole = read(data).pixels
+    for length in range(0, len(data), max(1, len(data) // 40)):
+        try:
+            pixels = read(data[:length]).pixels
+        except ImageError:
+            continue
+        np.testing.assert_array_equal(pixels, whole)
+    for _ in range(60):
+        fuzzed = bytearray(data)
+        for _ in range(rng.choice([1, 3])):
+            fuzzed[rng.randrange(min(len(data), 300))] = rng.randrange(256)
+        try:
+            picture = read(bytes(fuzzed))
+        except ImageError:
+            continue
+        assert picture.pixels.size <= 3 * ENOUGH
+
+
+def test_pixels_that_are_not_there():
+    data = RARE["lab"]
+    assert reason(data[:-1]) == "truncated file: the TIFF ends before its pixels do"
+    with pytest.raises(ImageError, match="too many pixels: 5x1 = 5 "):
+        decode(data, 4, True)
