@@ -2,8 +2,13 @@
 
 import os
 import signal
+import socket
+import subprocess
+import sys
+import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -73,6 +78,28 @@ def s3_server() -> Iterator[str]:
 def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URI of an empty bucket, which this process and those it starts find through AWS_ENDPOINT_URL."""
     return _new_bucket(s3_server, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def localbucket_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an S3 server that knows less than AWS's: no DeleteObjects, no If-Match."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [str(tmp_path_factory.mktemp("localbucket")), "--port", str(port)]
+    with subprocess.Popen([sys.executable, "-m", "localbucket", *words], stderr=subprocess.DEVNULL) as server:
+        while server.poll() is None:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+        server.terminate()
+
+
+@pytest.fixture
+def localbucket(localbucket_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """As `bucket`, on that server."""
+    return _new_bucket(localbucket_server, monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -106,7 +106,7 @@ def execute(
     """
     config = plan.config
     run = storage.absolute(config.output)  # workers have working folders of their own
-    with Lease(run) as lease, _explained(lease):
+    with Lease(run, report) as lease, _explained(lease):
         view = None
         if cluster.is_joined(config.resources.address):
             start(config.resources.address)

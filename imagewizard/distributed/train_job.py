@@ -27,7 +27,7 @@ def execute(plan: TrainingPlan, report: Reporter, start: cluster.Start = cluster
     RunLockedError if another driver holds the run.
     """
     config = plan.config
-    with Lease(config.output) as lease:
+    with Lease(config.output, report) as lease:
         view = None
         if cluster.is_joined(config.resources.address):
             start(config.resources.address)

@@ -80,7 +80,7 @@ def write(plan: ListingPlan, report: Reporter = silent) -> Outcome:
     cannot be listed, RunLockedError if another process is at it.
     """
     shards.check_source(plan.source)
-    with Lease(plan.folder):
+    with Lease(plan.folder, report):
         Folder(plan.folder).sweep()
         before = manifest_index.read(plan.folder)
         outcome = _list(plan, before, report)

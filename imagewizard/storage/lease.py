@@ -15,8 +15,10 @@ from types import TracebackType
 from typing import Any
 
 from imagewizard.errors import RunLockedError, UserError, one_line
+from imagewizard.progress import Reporter, silent
 from imagewizard.storage import stores
 from imagewizard.storage.files import join
+from imagewizard.storage.folder import SCRATCH
 from imagewizard.storage.lock_file import LockFile
 
 LOCK = "_lock.json"
@@ -34,8 +36,9 @@ class Lease:
     for STALE_SECONDS may lose its lease while it runs: `check` tells.
     """
 
-    def __init__(self, run: str) -> None:
-        self._run = run
+    def __init__(self, run: str, report: Reporter = silent) -> None:
+        """`report` is warned if the storage cannot keep two drivers apart in every case."""
+        self._run, self._report = run, report
         self._file = _lock_file(run)
         self._version = ""
         self._renewed = 0.0
@@ -46,6 +49,8 @@ class Lease:
 
     def __enter__(self) -> "Lease":
         with _usable(self._run):
+            if (weakness := self._file.weakness(join(self._run, SCRATCH, f"lock-{self.id}"))) is not None:
+                self._report(f"warning  {weakness}; start no second job in {self._run} while one runs")
             self._version = self._acquire()
         self._renewed = time.time()
         self._thread.start()

@@ -13,6 +13,12 @@ from typing import BinaryIO, Protocol
 class LockFile(Protocol):
     """Its methods raise OSError. A version is a text that changes with every replacement."""
 
+    def weakness(self, probe: str) -> str | None:
+        """What the storage does not keep of what `replace` promises; None if all. `probe`: an address to try it with.
+
+        After it has looked, `replace` does what it can instead.
+        """
+
     def read(self) -> tuple[bytes, str] | None:
         """(content, version); None if the file is free."""
 
@@ -35,6 +41,9 @@ class LocalLockFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+
+    def weakness(self, probe: str) -> None:
+        """Nothing: where there is no flock, `replace` raises."""
 
     def read(self) -> tuple[bytes, str] | None:
         try:

@@ -1,19 +1,20 @@
 """Objects in S3: reading, writing, listing and deleting, with retries (s3_client.py)."""
 
-import io
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO
 
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from urllib3.exceptions import HTTPError
 
 from imagewizard.errors import UserError
-from imagewizard.storage.s3_client import TRANSIENT_CODES, TRIES, backoff, client, endpoint, errors, one_line
+from imagewizard.storage import s3_settings
+from imagewizard.storage.s3_client import TRIES, backoff, client, errors, one_line
 
-_KEYS_PER_DELETE = 1000  # S3's limit
+# What a server answers to a request, or to a condition, that it does not know.
+NOT_IMPLEMENTED = 501
 
 
 class _BrokenOffError(Exception):
@@ -74,6 +75,9 @@ def _receive(uri: str, request: dict[str, Any], max_bytes: int | None) -> Object
         data = answer["Body"].read()
     except (BotoCoreError, HTTPError) as error:
         raise _BrokenOffError(one_line(error)) from None
+    # Not every server heeds the condition of a read.
+    if "IfMatch" in request and answer["ETag"].strip('"') != request["IfMatch"].strip('"'):
+        raise OSError(f"{uri}: changed while it was read")
     date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
     now = parsedate_to_datetime(date).timestamp() if date else time.time()
     return Object(data, answer["ETag"], now - answer["LastModified"].timestamp())
@@ -91,21 +95,40 @@ def put(uri: str, data: bytes, brisk: bool = False, **condition: str) -> str | N
     """Writes an object in one request, which is atomic; its ETag. Raises OSError.
 
     `condition`: IfMatch or IfNoneMatch; None if it does not hold. It does hold if an earlier try of this same request
-    has written the object and its answer was lost.
+    has written the object and its answer was lost. A server that refuses conditions is asked beforehand whether it
+    would hold.
     """
-    bucket, key = split(uri)
     with errors(uri):
         try:
-            return str(client(brisk).put_object(Bucket=bucket, Key=key, Body=data, **condition)["ETag"])
+            return put_if(uri, data, brisk, **condition)
         except ClientError as error:
-            about = error.response["ResponseMetadata"]
-            is_gone = "IfMatch" in condition and error.response["Error"]["Code"] == "NoSuchKey"
-            if about["HTTPStatusCode"] != 412 and not is_gone:
+            if not condition or error.response["ResponseMetadata"]["HTTPStatusCode"] != NOT_IMPLEMENTED:
                 raise
+    return put(uri, data, brisk) if is_version(uri, condition.get("IfMatch")) else None
+
+
+def put_if(uri: str, data: bytes, brisk: bool = False, **condition: str) -> str | None:
+    """As `put`, but raises boto3's own errors, also where the server refuses conditions."""
+    bucket, key = split(uri)
+    try:
+        return str(client(brisk).put_object(Bucket=bucket, Key=key, Body=data, **condition)["ETag"])
+    except ClientError as error:
+        about = error.response["ResponseMetadata"]
+        is_gone = "IfMatch" in condition and error.response["Error"]["Code"] == "NoSuchKey"
+        if about["HTTPStatusCode"] != 412 and not is_gone:
+            raise
     if is_gone or not about["RetryAttempts"]:
         return None
     there = get(uri)
     return there.etag if there.data == data else None
+
+
+def is_version(uri: str, etag: str | None) -> bool:
+    """Whether the object has this ETag now; None: whether there is no such object. Raises OSError."""
+    try:
+        return head(uri)[1] == etag
+    except FileNotFoundError:
+        return etag is None
 
 
 def upload(uri: str, stream: BinaryIO) -> None:
@@ -135,34 +158,6 @@ def entries(uri: str) -> Iterator[tuple[str, str]]:
                     yield each["Key"][len(prefix) :], each["ETag"]
 
 
-def delete(uris: list[str]) -> None:
-    """Deletes objects; missing ones are no error. Raises OSError, which names the first that could not be deleted."""
-    keys: dict[str, list[str]] = {}
-    for uri in uris:
-        bucket, key = split(uri)
-        keys.setdefault(bucket, []).append(key)
-    for bucket, all_keys in keys.items():
-        for start in range(0, len(all_keys), _KEYS_PER_DELETE):
-            _delete_batch(bucket, all_keys[start : start + _KEYS_PER_DELETE])
-
-
-def _delete_batch(bucket: str, keys: list[str]) -> None:
-    left = keys
-    for attempts in range(1, TRIES + 1):
-        with errors(f"s3://{bucket}/{left[0]}"):
-            answer = client().delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": key} for key in left]})
-        failed = answer.get("Errors", [])
-        if not failed:
-            return
-        first = failed[0]
-        left = [each["Key"] for each in failed]
-        if attempts == TRIES or any(each["Code"] not in TRANSIENT_CODES for each in failed):
-            kind = PermissionError if first["Code"] == "AccessDenied" else OSError
-            more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-            raise kind(f"s3://{bucket}/{first['Key']}: {first['Code']}: {first.get('Message', '')}{more}")
-        time.sleep(backoff(attempts))
-
-
 def delete_if(uri: str, etag: str) -> None:
     """Deletes an object if it still has this ETag. Raises OSError."""
     bucket, key = split(uri)
@@ -170,7 +165,10 @@ def delete_if(uri: str, etag: str) -> None:
         try:
             client().delete_object(Bucket=bucket, Key=key, IfMatch=etag)
         except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] not in (404, 412):
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            if status == NOT_IMPLEMENTED and is_version(uri, etag):
+                client().delete_object(Bucket=bucket, Key=key)
+            elif status not in (404, 412, NOT_IMPLEMENTED):
                 raise
 
 
@@ -189,61 +187,7 @@ def check_bucket(uri: str) -> None:
         else:
             fix = "try again later"
         raise UserError(f"{where}: {one_line(error)}", fix) from None
-    except NoCredentialsError as error:
-        raise UserError(
-            f"{where}: {one_line(error)}", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-        ) from None
     except ParamValidationError as error:
         raise UserError(f"{where}: {one_line(error)}", "write s3://bucket/prefix") from None
     except (BotoCoreError, ValueError) as error:  # ValueError: a malformed address
-        address = endpoint()
-        fix = "check AWS_DEFAULT_REGION, the credentials and the network (AWS_ENDPOINT_URL is not set)"
-        if address:
-            fix = f"check AWS_ENDPOINT_URL ({one_line(address)}) and the network"
-        raise UserError(f"{uri}: {one_line(error)}", fix) from None
-
-
-class ObjectFile(io.RawIOBase):
-    """An object as a file that is read from anywhere, by ranged requests.
-
-    Raises OSError on opening (FileNotFoundError among them), on reading, and if the object is replaced meanwhile.
-    """
-
-    def __init__(self, uri: str) -> None:
-        self._uri = uri
-        self._size, self._etag = head(uri)
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        if start + offset < 0:
-            raise OSError(f"{self._uri}: byte {start + offset} is before the start")
-        self._position = start + offset
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        data = self._read(len(view))
-        view[: len(data)] = data
-        return len(data)
-
-    def readall(self) -> bytes:
-        """In one request; RawIOBase would make one for every few kilobytes."""
-        return self._read(self._size - self._position)
-
-    def _read(self, length: int) -> bytes:
-        length = min(length, self._size - self._position)
-        if length <= 0:
-            return b""
-        data = get(self._uri, span=(self._position, length), etag=self._etag).data
-        self._position += length
-        return data
+        raise UserError(f"{uri}: {one_line(error).rstrip('.')}", s3_settings.advice(error)) from None

@@ -7,7 +7,6 @@ handler decides for every request of the client, including the pages of a listin
 import math
 import os
 import random
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,12 +14,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 from urllib3.exceptions import HTTPError
 
-from imagewizard.errors import one_line as folded
+from imagewizard.storage import s3_settings
 
 # Ten tries with pauses that double from 0.4 to 20 s, each shortened at random, outlast 42 s of outage on average.
 TRIES = 10
@@ -41,15 +39,10 @@ class NoSuchBucketError(OSError):
     """The bucket does not exist. Unlike a missing object, that is a mistake of the user's."""
 
 
-def endpoint() -> str | None:
-    """The address of an S3 server that is not AWS's."""
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
-
-
 # Changes an answer before botocore reads it (the event before-parse).
 Hook = Callable[..., None]
 
-_clients: dict[tuple[str | None, bool, Hook | None], Any] = {}
+_clients: dict[tuple[s3_settings.Variables, bool, Hook | None], Any] = {}
 _clients_lock = threading.Lock()
 
 
@@ -58,14 +51,14 @@ def client(brisk: bool = False, hook: Hook | None = None) -> Any:
 
     `brisk`: for seconds only. `hook`: sees every answer of this client.
     """
-    key = (endpoint(), brisk, hook)
+    key = (s3_settings.variables(), brisk, hook)
     with _clients_lock:
         if key not in _clients:
-            _clients[key] = _new_client(*key)
+            _clients[key] = _new_client(brisk, hook)
         return _clients[key]
 
 
-def _new_client(endpoint_url: str | None, brisk: bool, hook: Hook | None) -> Any:
+def _new_client(brisk: bool, hook: Hook | None) -> Any:
     config = Config(
         max_pool_connections=64,  # more than the threads of any reader
         connect_timeout=3 if brisk else 10,
@@ -73,7 +66,7 @@ def _new_client(endpoint_url: str | None, brisk: bool, hook: Hook | None) -> Any
         tcp_keepalive=True,
         retries={"mode": "standard", "total_max_attempts": 1},
     )
-    made = boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
+    made = s3_settings.session().client("s3", config=config.merge(s3_settings.config()))
     made.meta.events.register("before-parse.s3", _refuse_cut_off_body)
     if hook is not None:
         made.meta.events.register_last("before-parse.s3", hook)  # the other one needs the body as it came
@@ -87,6 +80,7 @@ def _forget_clients() -> None:
     global _clients_lock
     _clients_lock = threading.Lock()
     _clients.clear()
+    s3_settings.forget()
 
 
 # A forked process must not use its parent's connections, nor wait for a lock that a thread of the parent held.
@@ -160,4 +154,4 @@ def one_line(error: Any) -> str:
         text = f"{error.response['Error']['Code']}: {error.response['Error'].get('Message', '')}"
     else:
         text = str(error)
-    return re.sub(r"//[^/@\s]*@", "//", re.sub(r"(https?://[^\"\s?]*)\?[^\"\s]*", r"\1", folded(text)))
+    return s3_settings.without_secrets(text)

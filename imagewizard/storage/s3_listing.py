@@ -26,15 +26,21 @@ _BELOW_ASCII, _ABOVE_ASCII, _LAST = 0x1F, 0x7F, 0xD7FF
 def kind(uri: str) -> str | None:
     """file if there is such an object, folder if it is a bucket or any key lies below it, None if neither.
 
+    What is both is a file, unless that is empty, or the URI ends in a slash.
+
     Raises UserError, within seconds, if there is no such bucket or it may not be listed.
     """
     s3.check_bucket(uri)
     bucket, key = s3.split(uri)
     # The least of all keys with a prefix is the prefix itself.
     first = _list(bucket, key, None, 1).get("Contents", []) if key and not key.endswith("/") else []
-    if first and first[0]["Key"] == key:
+    is_there = bool(first) and first[0]["Key"] == key
+    if is_there and first[0]["Size"]:
         return "file"
-    return "folder" if s3.has_below(uri) else None
+    # An empty object of the prefix's own name is the mark of a folder that some programs make.
+    if s3.has_below(uri):
+        return "folder"
+    return "file" if is_there else None
 
 
 def pages(uri: str) -> Iterator[list[tuple[str, int]]]:

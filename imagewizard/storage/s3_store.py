@@ -6,13 +6,15 @@ import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from botocore.exceptions import BotoCoreError
 
 from imagewizard.errors import UserError, one_line
-from imagewizard.storage import s3, s3_listing
+from imagewizard.storage import s3, s3_client, s3_conditions, s3_deleting, s3_listing, s3_settings
 from imagewizard.storage.lock_file import LockFile
-from imagewizard.storage.s3 import ObjectFile
-from imagewizard.storage.s3_client import TRIES, NoSuchBucketError, endpoint
+from imagewizard.storage.s3_client import TRIES, NoSuchBucketError
+from imagewizard.storage.s3_file import ObjectFile
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,7 +42,11 @@ class S3Store:
 
     def resolve(self, uri: str) -> "tuple[fs.FileSystem, str]":
         bucket, _ = s3.split(uri)
-        return _filesystem(bucket, endpoint()), uri.removeprefix("s3://").rstrip("/")
+        try:
+            options = s3_settings.filesystem_options(s3_client.client())
+        except (BotoCoreError, ValueError) as error:
+            raise UserError(f"{uri}: {s3_client.one_line(error).rstrip('.')}", s3_settings.advice(error)) from None
+        return _filesystem(bucket, tuple(options.items())), uri.removeprefix("s3://").rstrip("/")
 
     def kind(self, uri: str) -> str | None:
         return s3_listing.kind(uri)
@@ -86,7 +92,7 @@ class S3Store:
             s3.upload(uri, cast(BinaryIO, stream))
 
     def delete(self, uris: list[str]) -> None:
-        s3.delete(uris)
+        s3_deleting.delete(uris)
 
     def lock_file(self, uri: str) -> LockFile:
         return _LockFile(uri)
@@ -94,26 +100,27 @@ class S3Store:
 
 # Kept, because a client looks up credentials and opens connections of its own.
 @functools.cache
-def _filesystem(bucket: str, address: str | None) -> "fs.FileSystem":
+def _filesystem(bucket: str, found: tuple[tuple[str, Any], ...]) -> "fs.FileSystem":
     """pyarrow's own client of S3, for DuckDB, datasets and Ray, which want a filesystem."""
     import pyarrow as pa
     from pyarrow import fs
 
-    options = {
+    options: dict[str, Any] = {
         # The AWS SDK's "standard" strategy has a quota that a bad minute uses up; this one has not. 25 ms, doubled
         # nine times, outlast 25 s of outage.
         "retry_strategy": fs.AwsDefaultS3RetryStrategy(max_attempts=TRIES),
         "connect_timeout": 10,
         "request_timeout": 60,
     }
-    if address:
-        return fs.S3FileSystem(endpoint_override=address, **options)
-    try:
-        return fs.S3FileSystem(region=fs.resolve_s3_region(bucket), **options)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(
-            f"s3://{bucket}: {one_line(error)}", "check the bucket's name, or set AWS_ENDPOINT_URL"
-        ) from None
+    options |= dict(found)
+    if "region" not in options:  # AWS's own: the bucket's, whatever that of the profile is
+        try:
+            options["region"] = fs.resolve_s3_region(bucket)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise UserError(
+                f"s3://{bucket}: {one_line(error)}", "check the bucket's name, or set AWS_ENDPOINT_URL"
+            ) from None
+    return fs.S3FileSystem(**options)
 
 
 class _LockFile:
@@ -121,6 +128,18 @@ class _LockFile:
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
+        self._looks_first = False
+
+    def weakness(self, probe: str) -> str | None:
+        if s3_settings.is_aws(address := s3_client.client().meta.endpoint_url):
+            return None
+        ignored = s3_conditions.ignored(probe)
+        # Then of two drivers only those that write within the same milliseconds both succeed.
+        self._looks_first = bool(ignored)
+        if not ignored:
+            return None
+        server = s3_settings.without_secrets(address)
+        return f"{server} does not heed {' and '.join(ignored)}, so that two drivers that start at once may both go on"
 
     def read(self) -> tuple[bytes, str] | None:
         try:
@@ -136,8 +155,11 @@ class _LockFile:
             return math.inf
 
     def replace(self, version: str | None, content: bytes, brisk: bool = False) -> str | None:
+        if self._looks_first and not s3.is_version(self._uri, version):
+            return None
         condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
         return s3.put(self._uri, content, brisk, **condition)
 
     def free(self, version: str) -> None:
-        s3.delete_if(self._uri, version)
+        if not self._looks_first or s3.is_version(self._uri, version):
+            s3.delete_if(self._uri, version)

@@ -23,7 +23,7 @@ def execute(plan: TrainingPlan, report: Reporter) -> dict[str, Any]:
     from imagewizard.training.worker import Worker
 
     config = plan.config
-    with Lease(config.output) as lease:
+    with Lease(config.output, report) as lease:
         images = job.begin(plan, lease.check, report)
         worker = Worker(0, 1, default_device())
         task = job.task(plan, images, 1, os.cpu_count() or 1)

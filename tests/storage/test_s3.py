@@ -1,20 +1,14 @@
 """Objects on a real S3 server that fails on demand: truncated bodies, conditional writes, bulk answers."""
 
-import io
 import os
 import random
-import re
 import socket
-import tarfile
-from pathlib import Path
 
 import boto3
 import pytest
 
-from imagewizard import storage
 from imagewizard.errors import UserError
 from imagewizard.storage import s3, s3_client
-from imagewizard.storage.s3 import ObjectFile
 from tests.support.s3_faults import FaultyS3
 
 CONTENT = random.Random(0).randbytes(256_000)
@@ -121,7 +115,7 @@ def test_equal_content_from_another_writer_is_not_ours(uri: str) -> None:
     assert s3.put(uri, CONTENT, IfNoneMatch="*") is None
 
 
-# --- listing, deleting
+# --- listing
 
 
 def test_folder_markers_are_not_listed(faulty_s3: FaultyS3) -> None:
@@ -129,48 +123,6 @@ def test_folder_markers_are_not_listed(faulty_s3: FaultyS3) -> None:
     for key in ("a/", "a/file", "a/b/"):
         client.put_object(Bucket=faulty_s3.bucket.removeprefix("s3://"), Key=key)
     assert [name for name, _ in s3.entries(f"{faulty_s3.bucket}/a")] == ["b/", "file"]
-
-
-def test_deletes_a_thousand_at_a_time(faulty_s3: FaultyS3) -> None:
-    uris = [f"{faulty_s3.bucket}/{n}" for n in range(1001)]
-    for uri in (uris[0], uris[999], uris[1000], f"{faulty_s3.bucket}/kept"):
-        s3.put(uri, b"")
-    s3.delete(uris)
-    s3.delete([])
-    assert faulty_s3.requests["POST"] == 2
-    assert [name for name, _ in s3.entries(faulty_s3.bucket)] == ["kept"]
-
-
-@pytest.mark.parametrize(("code", "kind"), [("AccessDenied", PermissionError), ("MethodNotAllowed", OSError)])
-def test_failed_deletes_are_reported(
-    faulty_s3: FaultyS3, monkeypatch: pytest.MonkeyPatch, code: str, kind: type[OSError]
-) -> None:
-    answer: dict[str, object] = {"Errors": [{"Key": k, "Code": code, "Message": "No."} for k in ("b", "c")]}
-    requests = answers(monkeypatch, [answer])
-    with pytest.raises(kind, match=rf"^s3://x/b: {code}: No. \(and 1 more\)$"):
-        s3.delete(["s3://x/a", "s3://x/b", "s3://x/c"])
-    assert requests == [["a", "b", "c"]]
-
-
-def test_transient_failures_of_deletes_are_retried(faulty_s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
-    requests = answers(monkeypatch, [{"Errors": [{"Key": "b", "Code": "InternalError"}]}, {}])
-    s3.delete(["s3://x/a", "s3://x/b"])
-    assert requests == [["a", "b"], ["b"]]
-    answers(monkeypatch, [{"Errors": [{"Key": "b", "Code": "SlowDown"}]}] * s3_client.TRIES)
-    with pytest.raises(OSError, match=r"^s3://x/b: SlowDown: $"):
-        s3.delete(["s3://x/b"])
-
-
-def answers(monkeypatch: pytest.MonkeyPatch, given: list[dict[str, object]]) -> list[list[str]]:
-    """Answers with errors for single keys, which moto never gives; returns the requested keys."""
-    requests: list[list[str]] = []
-
-    def delete_objects(Bucket: str, Delete: dict[str, list[dict[str, str]]]) -> dict[str, object]:
-        requests.append([each["Key"] for each in Delete["Objects"]])
-        return given[len(requests) - 1]
-
-    monkeypatch.setattr(s3_client.client(), "delete_objects", delete_objects)
-    return requests
 
 
 # --- the bucket
@@ -215,60 +167,3 @@ def test_no_credentials(faulty_s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     with pytest.raises(UserError, match=r"^s3://bucket: Unable to locate credentials; set AWS_ACCESS_KEY_ID[^\n]*$"):
         s3.check_bucket("s3://bucket")
-
-
-# --- objects as files
-
-
-def test_reads_as_a_local_file_does(faulty_s3: FaultyS3, uri: str, tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(CONTENT)
-    faulty_s3.slow_down, faulty_s3.cut_off = 0.1, 0.1
-    dice = random.Random(1)
-    with io.BufferedReader(ObjectFile(uri), 5000) as remote, (tmp_path / "file").open("rb") as local:
-        assert remote.seekable() and remote.readable() and not remote.writable()
-        for _ in range(80):
-            whence = dice.choice([io.SEEK_SET, io.SEEK_CUR, io.SEEK_END])
-            start = {io.SEEK_SET: 0, io.SEEK_CUR: local.tell(), io.SEEK_END: len(CONTENT)}[whence]
-            offset = dice.randrange(260_000) - start
-            assert remote.seek(offset, whence) == local.seek(offset, whence)
-            length = dice.choice([0, 1, 100, 4999, 5001, 50_000, -1])
-            assert remote.read(length) == local.read(length)
-            assert remote.tell() == local.tell()
-
-
-def test_requests_are_few(faulty_s3: FaultyS3, uri: str) -> None:
-    with storage.open_file(uri) as stream:
-        for start in range(0, len(CONTENT) - 1000, 1000):
-            assert stream.read(1000) == CONTENT[start : start + 1000]
-        stream.seek(10)
-        assert stream.read(10) == CONTENT[10:20]
-    assert faulty_s3.requests == {"HEAD": 1, "GET": 1}
-    assert ObjectFile(uri).readall() == CONTENT
-    assert faulty_s3.requests["GET"] == 2
-
-
-def test_a_tar_is_listed(faulty_s3: FaultyS3) -> None:
-    sink = io.BytesIO()
-    with tarfile.open(fileobj=sink, mode="w") as tar:
-        for n in range(50):
-            info = tarfile.TarInfo(f"{n}.png")
-            info.size = 1000 * n
-            tar.addfile(info, io.BytesIO(bytes(info.size)))
-    s3.put(f"{faulty_s3.bucket}/tar", sink.getvalue())
-    with storage.open_file(f"{faulty_s3.bucket}/tar") as stream, tarfile.open(fileobj=stream) as tar:
-        assert [(info.name, info.size) for info in tar] == [(f"{n}.png", 1000 * n) for n in range(50)]
-
-
-def test_reading_stops_if_the_object_is_replaced(uri: str) -> None:
-    stream = ObjectFile(uri)
-    stream.read(10)
-    s3.put(uri, CONTENT[::-1])
-    with pytest.raises(OSError, match=f"^{re.escape(uri)}: changed while it was read$"):
-        stream.read(10)
-
-
-def test_unreadable_files(faulty_s3: FaultyS3, uri: str) -> None:
-    with pytest.raises(FileNotFoundError):
-        ObjectFile(f"{uri}-not")
-    with pytest.raises(OSError, match="before the start"):
-        ObjectFile(uri).seek(-1)

@@ -71,10 +71,12 @@ def test_a_uri_is_a_folder_a_file_or_nothing(bucket: str) -> None:
     client, name = boto3.client("s3"), bucket.removeprefix("s3://")
     for key in ("a/b.png", "a.tar", "a.tar.png", "marked/", "x.parquet/part-0.parquet", "both", "both/c.png"):
         client.put_object(Bucket=name, Key=key, Body=b"x")
+    for key in ("mark", "mark/a.png", "empty"):
+        client.put_object(Bucket=name, Key=key, Body=b"")
     kinds = {
         "": "folder", "/": "folder", "/a": "folder", "/a/": "folder", "/a/b.png": "file", "/a.tar": "file",
         "/a.ta": None, "/nowhere": None, "/marked": "folder", "/x.parquet": "folder", "/both": "file",
-        "/both/": "folder",
+        "/both/": "folder", "/mark": "folder", "/mark/": "folder", "/empty": "file",
     }  # fmt: skip
     assert {path: s3_listing.kind(bucket + path) for path in kinds} == kinds
 

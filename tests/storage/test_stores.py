@@ -10,10 +10,9 @@ from imagewizard.errors import UserError
 from imagewizard.storage import Folder, stores
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["tmp_path", "bucket", "localbucket"])
 def folder(request: pytest.FixtureRequest) -> Folder:
-    root = request.getfixturevalue("bucket" if request.param == "s3" else "tmp_path")
-    return Folder(f"{root}/folder")
+    return Folder(f"{request.getfixturevalue(request.param)}/folder")
 
 
 def test_a_scheme_has_one_store(tmp_path: Path) -> None:

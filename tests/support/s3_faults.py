@@ -18,8 +18,11 @@ from typing import Any, NoReturn
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
-_SLOW_DOWN = ("503 Slow Down", "SlowDown", "Please reduce your request rate.")
-_DENIED = ("403 Forbidden", "AccessDenied", "Access Denied")
+_ERRORS = {
+    "slow_down": ("503 Slow Down", "SlowDown", "Please reduce your request rate."),
+    "denied": ("403 Forbidden", "AccessDenied", "Access Denied"),
+    "refused": ("501 Not Implemented", "NotImplemented", "A header you provided implies functionality that is not."),
+}
 
 
 class FaultyS3:
@@ -49,6 +52,12 @@ class FaultyS3:
         """If true, it is always the answer that is cut off, after the request was carried out."""
         self.denied: str | None = None
         """A regular expression; a bucket/key that it matches gets 403 AccessDenied."""
+        self.ignored: set[str] = set()
+        """Headers that are not looked at, as If-Match by some servers."""
+        self.refused: set[str] = set()
+        """Headers, and parameters of an address (delete), that are answered 501 NotImplemented."""
+        self.signers: set[tuple[str, str]] = set()
+        """(access key, region) of the requests; ("", "") of one that is not signed."""
         self.clock_ahead = 0.0
         """Seconds that the server's Date is ahead of this machine's clock."""
         self.requests: Counter[str] = Counter()
@@ -98,8 +107,14 @@ class FaultyS3:
                 self.faults[fault] += 1
             return fault, in_upload and not self.lose_answers
 
+    def _is_refused(self, environ: dict[str, Any]) -> bool:
+        parameters = environ["QUERY_STRING"].split("&")
+        return any(name in parameters or _variable(name) in environ for name in self.refused)
+
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
         method = environ["REQUEST_METHOD"]
+        signer = re.search("Credential=([^/]+)/[^/]+/([^/]+)/", environ.get("HTTP_AUTHORIZATION", ""))
+        self.signers.add((signer[1], signer[2]) if signer else ("", ""))
         fault, in_upload = self._draw(method, environ["PATH_INFO"].lstrip("/"))
         # -1: an upload in chunks, as pyarrow's are, which ends by itself.
         length = -1 if environ.get("wsgi.input_terminated") else int(environ.get("CONTENT_LENGTH") or 0)
@@ -107,11 +122,15 @@ class FaultyS3:
             environ["wsgi.input"].read(int(length * self.cut_at) if length > 0 else 1)
             _hang_up(environ)
         environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(length))
-        if fault in ("slow_down", "denied"):
-            status, code, message = _SLOW_DOWN if fault == "slow_down" else _DENIED
+        if not fault and self._is_refused(environ):
+            fault = "refused"
+        if fault in _ERRORS:
+            status, code, message = _ERRORS[fault]
             start_response(status, [("Content-Type", "application/xml")])
             yield f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
             return
+        for header in self.ignored:
+            environ.pop(_variable(header), None)
         with self._changing:
             body = b"".join(self._app(environ, start_response))
         if fault != "cut_off":
@@ -120,6 +139,10 @@ class FaultyS3:
         if method == "GET":
             yield body[: int(len(body) * self.cut_at)]
         _hang_up(environ)
+
+
+def _variable(header: str) -> str:
+    return f"HTTP_{header.upper().replace('-', '_')}"
 
 
 def _hang_up(environ: dict[str, Any]) -> NoReturn:

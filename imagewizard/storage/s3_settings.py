@@ -1,0 +1,104 @@
+"""How S3 is reached: the AWS_* variables, then the profile of ~/.aws/config, as the AWS command line has it.
+
+boto3 reads nearly all of it by itself; pyarrow's client, which reads less, is told what boto3 has found.
+"""
+
+import functools
+import os
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.credentials import RefreshableCredentials
+from botocore.exceptions import ConfigParseError, InvalidConfigError, NoCredentialsError, ProfileNotFound
+
+from imagewizard.errors import one_line
+
+Variables = tuple[tuple[str, str], ...]
+
+
+def variables() -> Variables:
+    """The AWS_* variables: what is made under others is of no use."""
+    return tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
+
+
+def session() -> Any:
+    """boto3's session by these variables, one a process: it keeps the credentials, and renews those that expire."""
+    return _session(variables())
+
+
+@functools.cache
+def _session(found: Variables) -> Any:
+    # The command line knows AWS_REGION, which boto3 does not.
+    return boto3.session.Session(region_name=os.environ.get("AWS_REGION"))
+
+
+def forget() -> None:
+    """Drops the session: a forked process must not use that of its parent."""
+    _session.cache_clear()
+
+
+def is_unsigned() -> bool:
+    """Whether requests go out without credentials, for a bucket that is public."""
+    return os.environ.get("AWS_NO_SIGN_REQUEST", "").lower() not in ("", "0", "no", "false", "off")
+
+
+def config() -> Config:
+    """What of a client's config depends on the variables."""
+    # By itself boto3 adds a checksum to each write, which several other servers refuse, Google's among them.
+    checksums = os.environ.get("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+    signature = {"signature_version": UNSIGNED} if is_unsigned() else {}
+    return Config(request_checksum_calculation=checksums, **signature)
+
+
+def is_aws(endpoint: str) -> bool:
+    """Whether the address is one of Amazon's own."""
+    return ".amazonaws." in f"{urlsplit(endpoint).hostname}."
+
+
+def advice(error: Exception) -> str:
+    """What to look at after an error that no server has answered with."""
+    if isinstance(error, ProfileNotFound | ConfigParseError | InvalidConfigError):
+        return "check AWS_PROFILE, and ~/.aws/config"
+    if isinstance(error, NoCredentialsError):
+        return (
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; AWS_NO_SIGN_REQUEST=YES if it is public"
+        )
+    named = next((name for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") if os.environ.get(name)), None)
+    if named is None:
+        return "check the region, endpoint_url in ~/.aws/config, and the network (AWS_ENDPOINT_URL is not set)"
+    return f"check {named} ({without_secrets(os.environ[named])}) and the network"
+
+
+def without_secrets(text: str) -> str:
+    """In one line, without the parameters of addresses, nor user:password@ in them."""
+    return re.sub(r"//[^/@\s]*@", "//", re.sub(r"(https?://[^\"\s?]*)\?[^\"\s]*", r"\1", one_line(text)))
+
+
+def filesystem_options(client: Any) -> dict[str, Any]:
+    """The arguments of pyarrow's S3FileSystem that have it do as this client of boto3 does, but for AWS's region.
+
+    That is the bucket's; `client` is sent on to it.
+    """
+    options: dict[str, Any] = {}
+    if not is_aws(client.meta.endpoint_url):
+        options |= {"endpoint_override": client.meta.endpoint_url, "region": client.meta.region_name}
+    if (client.meta.config.s3 or {}).get("addressing_style") == "virtual":
+        options["force_virtual_addressing"] = True
+    if is_unsigned():
+        options["anonymous"] = True
+    elif (credentials := session().get_credentials()) is not None and not _finds_itself(credentials):
+        now = credentials.get_frozen_credentials()
+        options |= {"access_key": now.access_key, "secret_key": now.secret_key, "session_token": now.token}
+    return options
+
+
+def _finds_itself(credentials: Any) -> bool:
+    """Whether pyarrow finds these credentials too: those of a role of this machine, which it then also renews."""
+    roles = {"iam-role", "container-role"}
+    if "AWS_WEB_IDENTITY_TOKEN_FILE" in os.environ:
+        roles.add("assume-role-with-web-identity")
+    return isinstance(credentials, RefreshableCredentials) and credentials.method in roles
