@@ -27,7 +27,8 @@ from imagewizard.config.denoise import DenoiseConfig
 from imagewizard.diffusion.architecture import size_multiple
 from imagewizard.errors import UserError
 from imagewizard.models import files, network
-from imagewizard.models.fetch import SCHEDULER_CONFIG, UNET_CONFIG, WEIGHTS
+from imagewizard.models.fetch import SCHEDULER_CONFIG, UNET_CONFIG
+from imagewizard.models.weights import WEIGHTS
 from imagewizard.runs import job
 from imagewizard.schema import level_text
 from imagewizard.tracking import history as tracking

@@ -17,7 +17,7 @@ from imagewizard.config.denoise import DenoiseSection
 from imagewizard.config.train import TrainConfig
 from imagewizard.diffusion import pixels
 from imagewizard.diffusion.denoiser import Denoiser, default_device, default_dtype
-from imagewizard.diffusion.sampling import predict_eps
+from imagewizard.diffusion.sampling import predict
 from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.metrics import Reference
@@ -143,7 +143,7 @@ def _forward(bench: Bench, unet: UNet2DModel, batch: int) -> dict[str, Any]:
     x = torch.randn(batch, 3, bench.side, bench.side, device=bench.device)
     timesteps = torch.full((batch,), 50.0, device=bench.device)
     with torch.inference_mode():
-        rate = bench.rate(lambda: predict_eps(unet, x, timesteps), 3.0) * batch
+        rate = bench.rate(lambda: predict(unet, x, timesteps), 3.0) * batch
     return {
         f"images a second, {bench.side}x{bench.side}": rate,
         "TFLOP/s": rate * flop / 1e12,

@@ -15,6 +15,12 @@ DEFAULT_BLOCKS = (224, 448, 672, 896)
 def check_network(config: Mapping[str, Any]) -> None:
     """Raises UserError unless the config describes an unconditional DDPM with 3*k*k channels in and out."""
     channels = config.get("in_channels", 3), config.get("out_channels", 3)
+    if channels[0] in CHANNELS and channels[1] == 2 * channels[0]:
+        raise UserError(
+            f"it learns the variance too: it maps {channels[0]} to {channels[1]} channels",
+            "only networks that predict the noise, the image or v alone can be used",
+            "model",
+        )
     if channels[0] != channels[1] or channels[0] not in CHANNELS:
         raise UserError(
             f"it maps {channels[0]} to {channels[1]} channels",
@@ -24,8 +30,10 @@ def check_network(config: Mapping[str, Any]) -> None:
     # A score network: it divides its output by the input that is the timestep of a DDPM.
     if config.get("time_embedding_type") == "fourier":
         raise UserError("time_embedding_type is fourier", "a DDPM has positional or learned", "model")
-    if config.get("class_embed_type") or config.get("num_class_embeds"):
-        raise UserError("it wants class labels", "only unconditional networks can be used", "model")
+    for key in ("class_embed_type", "num_class_embeds"):
+        if config.get(key) is not None:
+            what = f"it wants class labels: config.json says {key}={config[key]}"
+            raise UserError(what, "only unconditional networks can be used", "model")
 
 
 def size_multiple(config: Mapping[str, Any]) -> int:

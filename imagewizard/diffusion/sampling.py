@@ -9,12 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from imagewizard.diffusion.architecture import takes_fractional_timesteps, unshuffle_factor
-from imagewizard.diffusion.schedule import NoiseSchedule, alpha_bar_of_sigma
+from imagewizard.diffusion.schedule import NoiseSchedule, Prediction, alpha_bar_of_sigma
 from imagewizard.diffusion.unet import UNet2DModel
 
+LEAST_NOISE = 1e-4
+"""Least sqrt(1 - abar) that divides: that of level 0.013."""
 
-def predict_eps(unet: UNet2DModel, x_t: Tensor, timesteps: Tensor) -> Tensor:
-    """The network's estimate of the noise in `x_t`, float32, same shape. `timesteps`: float32, shape (N,).
+
+def predict(unet: UNet2DModel, x_t: Tensor, timesteps: Tensor) -> Tensor:
+    """What the network predicts of `x_t` (eps, x0 or v), float32, same shape. `timesteps`: float32, shape (N,).
 
     Timesteps are a tensor, because UNet2DModel.forward turns a Python float into a long.
     """
@@ -22,13 +25,23 @@ def predict_eps(unet: UNet2DModel, x_t: Tensor, timesteps: Tensor) -> Tensor:
     if not takes_fractional_timesteps(unet.config):
         timesteps = timesteps.round().long()
     x = F.pixel_unshuffle(x_t, k).to(unet.dtype, memory_format=torch.channels_last)
-    eps = unet(x, timesteps, return_dict=False)[0].float()
-    return F.pixel_shuffle(eps, k)
+    predicted = unet(x, timesteps, return_dict=False)[0].float()
+    return F.pixel_shuffle(predicted, k)
 
 
-def predict_x0(x_t: Tensor, eps: Tensor, alpha_bar: Tensor) -> Tensor:
-    """x0 = (x_t - sqrt(1 - abar)*eps)/sqrt(abar) (Ho et al. 2020, eq. 15). `alpha_bar`: shape (N, 1, 1, 1)."""
-    return (x_t - (1.0 - alpha_bar).sqrt() * eps) / alpha_bar.sqrt()
+def solve(kind: Prediction, predicted: Tensor, x_t: Tensor, alpha_bar: Tensor) -> tuple[Tensor, Tensor]:
+    """(x0, eps), the image and the noise that `predicted` finds in `x_t`. `alpha_bar`: shape (N, 1, 1, 1).
+
+    Both solve x_t = sqrt(abar)*x0 + sqrt(1 - abar)*eps (Ho et al. 2020, eq. 15) for what the network predicts: eps, x0
+    ("sample"), or v = sqrt(abar)*eps - sqrt(1 - abar)*x0 (Salimans and Ho 2022, appendix D).
+    """
+    signal, noise = alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt()
+    if kind == "v_prediction":
+        return signal * x_t - noise * predicted, signal * predicted + noise * x_t
+    if kind == "sample":
+        # At levels below 0.03, 1 - abar is 0 in float32; what eps is there does not matter, but it must be finite.
+        return predicted, (x_t - signal * predicted) / noise.clamp(min=LEAST_NOISE)
+    return (x_t - noise * predicted) / signal, predicted
 
 
 def ddim_step(x0: Tensor, eps: Tensor, alpha_bar_next: Tensor) -> Tensor:
@@ -49,7 +62,7 @@ def posterior_mean(unet: UNet2DModel, schedule: NoiseSchedule, noisy: Tensor, si
     alpha_bar = _per_image([alpha_bar_of_sigma(s) for s in sigmas], noisy)
     x_t = alpha_bar.sqrt() * noisy
     timesteps = torch.tensor([schedule.timestep(s) for s in sigmas], dtype=torch.float32, device=noisy.device)
-    return predict_x0(x_t, predict_eps(unet, x_t, timesteps), alpha_bar)
+    return solve(schedule.prediction, predict(unet, x_t, timesteps), x_t, alpha_bar)[0]
 
 
 def ddim_timesteps(start: float, steps: int) -> np.ndarray:
@@ -68,10 +81,9 @@ def ddim(unet: UNet2DModel, schedule: NoiseSchedule, noisy: Tensor, sigmas: list
     x_t = alpha_bar.sqrt() * noisy
     for step in range(steps):
         timesteps = torch.tensor(grids[:, step], dtype=torch.float32, device=noisy.device)
-        eps = predict_eps(unet, x_t, timesteps)
-        x0 = predict_x0(x_t, eps, alpha_bar)
-        if schedule.clip_sample:
-            x0 = x0.clamp(-1.0, 1.0)
+        x0, eps = solve(schedule.prediction, predict(unet, x_t, timesteps), x_t, alpha_bar)
+        if schedule.clip is not None:
+            x0 = x0.clamp(-schedule.clip, schedule.clip)
         if step + 1 < steps:
             alpha_bar = _per_image(list(alpha_bars[:, step + 1]), noisy)
             x_t = ddim_step(x0, eps, alpha_bar)

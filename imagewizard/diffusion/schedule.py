@@ -7,7 +7,7 @@ sqrt((1 - abar_t)/abar_t) = s.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -20,37 +20,49 @@ def sigma_to_std(sigma: float) -> float:
     return 2.0 * sigma / 255.0
 
 
+Prediction = Literal["epsilon", "v_prediction", "sample"]
+"""What a network predicts, in diffusers' words: the noise, v, or the image x0."""
+
+# What changes the levels that a network was trained on, or what it is told of them, and its value in a DDPM. All other
+# keys of diffusers' schedulers choose steps for its own samplers, which are not used here.
+_DDPM = {"use_flow_sigmas": False, "timestep_type": "discrete", "snr_shift_scale": 1.0}
+
+
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """Cumulative signal fractions abar_t of a trained DDPM, float64, shape (T,), falling."""
+    """The levels of a trained DDPM, and what its network predicts there."""
 
     alphas_cumprod: np.ndarray
-    clip_sample: bool
+    """Cumulative signal fractions abar_t, float64, shape (T,), falling, within (0, 1)."""
+    clip: float | None
+    """DDIM clips each estimate of x0 to [-clip, clip]; None: it does not."""
+    prediction: Prediction = "epsilon"
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "NoiseSchedule":
-        """From a diffusers scheduler config. Raises UserError unless it belongs to a DDPM that predicts epsilon."""
-        prediction = config.get("prediction_type", "epsilon")
-        if prediction != "epsilon":
-            raise UserError(f"its scheduler says prediction_type={prediction}", "only epsilon is supported", "model")
+        """From a diffusers scheduler config. Raises UserError, which names what it finds, unless it is a DDPM's."""
+        prediction: Any = config.get("prediction_type") or "epsilon"
+        if prediction not in get_args(Prediction):
+            raise _unusable(f"prediction_type={prediction}", f"{', '.join(get_args(Prediction))} can be used")
         # A scheduler without betas (score SDE, flow matching) must not silently get a DDPM's default betas.
-        if "_class_name" in config and not config.keys() & {"beta_schedule", "trained_betas"}:
+        if "_class_name" in config and not (config.get("beta_schedule") or config.get("trained_betas")):
             what = f"its scheduler is a {config['_class_name']} without betas"
             raise UserError(what, "only a DDPM's can be used", "model")
-        if config.get("rescale_betas_zero_snr"):
-            what = "its scheduler rescales its betas to end without signal, where epsilon tells nothing"
-            raise UserError(what, "only a schedule that keeps some signal can be used", "model")
+        for key, usual in _DDPM.items():
+            if config.get(key, usual) not in (usual, None):
+                raise _unusable(f"{key}={config[key]}", f"only a DDPM's can be used ({key}={usual})")
         try:
             alphas_cumprod = np.cumprod(1.0 - _betas(**{key: config[key] for key in _BETA_KEYS if key in config}))
         except (TypeError, ValueError) as error:
             raise UserError(
                 f"its scheduler's config makes no betas: {error}", "correct scheduler_config.json", "model"
             ) from None
-        if not len(alphas_cumprod) or np.any(np.diff(alphas_cumprod, prepend=1.0, append=0.0) >= 0.0):
+        if config.get("rescale_betas_zero_snr"):
+            alphas_cumprod = _rescaled(alphas_cumprod)
+        if not len(alphas_cumprod) or not np.all(np.diff(alphas_cumprod, prepend=1.0, append=0.0) < 0.0):
             what = "its scheduler's alphas_cumprod do not fall within (0, 1), step by step"
             raise UserError(what, "correct its betas", "model")
-        clip = bool(config.get("clip_sample", True)) and config.get("clip_sample_range", 1.0) == 1.0
-        return cls(alphas_cumprod, clip)
+        return cls(alphas_cumprod, _clip(config), prediction)
 
     @property
     def max_sigma(self) -> float:
@@ -102,6 +114,37 @@ def _betas(
         edges = np.cos((np.arange(num_train_timesteps + 1) / num_train_timesteps + 0.008) / 1.008 * np.pi / 2) ** 2
         return np.minimum(1.0 - edges[1:] / edges[:-1], 0.999)
     raise ValueError(f"unknown beta_schedule {beta_schedule!r}")
+
+
+def _rescaled(alphas_cumprod: np.ndarray) -> np.ndarray:
+    """With `rescale_betas_zero_snr` (Lin et al. 2024, algorithm 1), but without the last step, which has no signal.
+
+    That step is pure noise; no image has its level.
+    """
+    if len(alphas_cumprod) < 2:
+        return alphas_cumprod[:0]
+    signal = np.sqrt(alphas_cumprod)
+    return ((signal - signal[-1]) * (signal[0] / (signal[0] - signal[-1])))[:-1] ** 2
+
+
+def _clip(config: Mapping[str, Any]) -> float | None:
+    """`NoiseSchedule.clip`, as diffusers' schedulers do it. Raises UserError for what depends on the whole image."""
+    if config.get("thresholding"):
+        # With the default, 1, it is the same as to clip. Above, it changes an image's contrast by its brightest pixels.
+        if (most := config.get("sample_max_value", 1.0)) != 1.0:
+            fix = "it changes the contrast; give thresholding=false or sample_max_value=1"
+            raise _unusable(f"thresholding=true with sample_max_value={most}", fix)
+        return 1.0
+    if not config.get("clip_sample", True):
+        return None
+    reach = config.get("clip_sample_range", 1.0)
+    if not isinstance(reach, int | float) or not reach > 0:
+        raise _unusable(f"clip_sample_range={reach}", "give a number above 0")
+    return float(reach)
+
+
+def _unusable(found: str, fix: str) -> UserError:
+    return UserError(f"its scheduler_config.json says {found}", fix, "model")
 
 
 def alpha_bar_of_sigma(sigma: float) -> float:

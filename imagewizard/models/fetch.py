@@ -11,23 +11,16 @@ from pathlib import Path
 
 from imagewizard import storage
 from imagewizard.errors import UserError
+from imagewizard.models import weights
+from imagewizard.models.weights import WEIGHTS
 
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-# A pickle: what diffusers wrote before 2023, and all that some of the hub's models have.
-PICKLED_WEIGHTS = "diffusion_pytorch_model.bin"
 UNET_CONFIG = "config.json"
 SCHEDULER_CONFIG = "scheduler_config.json"
-
-# At a folder's root, or below unet/ and scheduler/.
-_SAFE = [
-    UNET_CONFIG,
-    SCHEDULER_CONFIG,
-    WEIGHTS,
-    f"unet/{UNET_CONFIG}",
-    f"unet/{WEIGHTS}",
-    f"scheduler/{SCHEDULER_CONFIG}",
-]
-_PICKLED = [PICKLED_WEIGHTS, f"unet/{PICKLED_WEIGHTS}"]
+# Of a pipeline: the parts that it has beside the network.
+PIPELINE = "model_index.json"
+# A folder has the network at its root or in the first of these, and the schedule at its root or in the second.
+UNET, SCHEDULER = "unet", "scheduler"
+_CONFIGS = [UNET_CONFIG, f"{UNET}/{UNET_CONFIG}", SCHEDULER_CONFIG, f"{SCHEDULER}/{SCHEDULER_CONFIG}"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*")
 # The hub's client tries twice: a silent hub costs twice this.
@@ -57,10 +50,13 @@ def local_folder(model: str) -> Path:
 
 
 def _wanted(names: Collection[str]) -> list[str]:
-    """The model's files among `names`; pickles only where there are no safetensors."""
-    safe = [name for name in _SAFE if name in names]
-    pickled = [name for name in _PICKLED if name in names]
-    return safe if any(name.endswith(WEIGHTS) for name in safe) else safe + pickled
+    """The model's files among `names`, paths below its folder. Raises UserError as `weights.choose` does."""
+    folder = f"{UNET}/" if any(name.startswith(f"{UNET}/") for name in names) else ""
+    there = [name.removeprefix(folder) for name in names if name.startswith(folder)]
+    chosen = weights.choose(there)
+    found = [name for name in _CONFIGS if name in names]
+    found += [folder + name for name in weights.belonging(chosen, there)] if chosen else []
+    return [*found, PIPELINE] if found and PIPELINE in names else found
 
 
 def _cache() -> Path:
@@ -93,7 +89,7 @@ def _versions(folder: storage.Folder) -> dict[str, str]:
     store = storage.of(folder.uri)
     found = {
         part + name: version
-        for part in ("", "unet/", "scheduler/")
+        for part in ("", f"{UNET}/", f"{SCHEDULER}/")
         for name, version in store.versions(folder.uri_of(part.rstrip("/"))).items()
     }
     return {name: found[name] for name in _wanted(found)}
@@ -129,6 +125,8 @@ def _from_hub(model: str) -> Path:
         files = HfApi().model_info(model, timeout=HUB_SECONDS).siblings or []
         if wanted := _wanted([file.rfilename for file in files]):
             return Path(snapshot_download(model, allow_patterns=wanted))
+    except UserError:
+        raise
     except RepositoryNotFoundError:
         raise UserError(
             f"{model} is no folder here, and the hub shows you no such model",
@@ -144,7 +142,8 @@ def _from_hub(model: str) -> Path:
             "model",
         )
     try:
-        return Path(snapshot_download(model, allow_patterns=_SAFE, local_files_only=True))
+        # Newer clients know what the repository has beside these, and ask for it all if they are not told.
+        return Path(snapshot_download(model, allow_patterns=_CONFIGS, local_files_only=True))
     except Exception:
         raise UserError(
             f"{model} is no folder here and cannot be fetched from the hub ({reason})",

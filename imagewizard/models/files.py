@@ -4,16 +4,18 @@ import hashlib
 import json
 import struct
 import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from imagewizard.diffusion.architecture import check_network
+from imagewizard.diffusion.architecture import check_network, takes_fractional_timesteps
 from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.errors import UserError
 from imagewizard.models import fetch
-from imagewizard.models.fetch import PICKLED_WEIGHTS, SCHEDULER_CONFIG, UNET_CONFIG, WEIGHTS
+from imagewizard.models import weights as model_weights
+from imagewizard.models.fetch import PIPELINE, SCHEDULER, SCHEDULER_CONFIG, UNET, UNET_CONFIG
+from imagewizard.models.weights import WEIGHTS
 
 _COPY = "copy it or save the model again"
 # The files that a model of a class has beside its config. What is done with them: restorers.KINDS.
@@ -29,7 +31,15 @@ class ModelFiles:
 
     config: Path
     weights: Path
+    """One file, or the index of several."""
     scheduler: Path
+
+    @property
+    def weight_files(self) -> list[Path]:
+        """The files with tensors. Raises UserError if the index that names them is broken."""
+        if model_weights.is_index(self.weights):
+            return model_weights.parts(self.weights, read_json(self.weights))
+        return [self.weights]
 
     @property
     def class_name(self) -> str:
@@ -43,31 +53,36 @@ class ModelFiles:
         for path in (self.config, self.scheduler):
             if path.is_file():
                 digest.update(json.dumps(arguments(read_json(path)), sort_keys=True).encode())
-        if self.weights.is_file():
-            with self.weights.open("rb") as weights:
+        for path in self.weight_files if self.weights.is_file() else ():
+            with path.open("rb") as weights:
                 while chunk := weights.read(1 << 20):
                     digest.update(chunk)
         return digest.hexdigest()[:16]
 
     def check(self, max_sigma: float) -> None:
         """Raises UserError unless this is a denoiser for RGB images up to the noise level `max_sigma` (0-255 scale)."""
-        check_network(read_json(self.config))
-        NoiseSchedule.from_config(read_json(self.scheduler)).check(max_sigma)
+        config = read_json(self.config)
+        check_network(config)
+        schedule = NoiseSchedule.from_config(read_json(self.scheduler))
+        schedule.check(max_sigma)
+        known, needed = config.get("num_train_timesteps"), len(schedule.alphas_cumprod)
+        if not takes_fractional_timesteps(config) and isinstance(known, int) and known < needed:
+            what = f"it has learned {known} timesteps, and its schedule has {needed}"
+            raise UserError(what, "give the scheduler_config.json that it was trained with", "model")
         self._check_weights()
 
     def _check_weights(self) -> None:
         """Reads the header only. Of a pickle, in the ZIP archive of torch.save, nothing else may be read."""
-        if self.weights.name == PICKLED_WEIGHTS:
-            if not zipfile.is_zipfile(self.weights):
-                raise UserError(f"{self.weights} is no whole file of torch.save", "copy it again", "model")
-            return
-        try:
-            with self.weights.open("rb") as stream:
-                safetensors_shapes(stream, self.weights.stat().st_size)
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{self.weights} is no whole safetensors file ({error})", "copy it or save the model again", "model"
-            ) from None
+        for path in self.weight_files:
+            if path.suffix == ".bin":
+                if not zipfile.is_zipfile(path):
+                    raise UserError(f"{path} is no whole file of torch.save", "copy it again", "model")
+                continue
+            try:
+                with path.open("rb") as stream:
+                    safetensors_shapes(stream, path.stat().st_size)
+            except (OSError, ValueError) as error:
+                raise UserError(f"{path} is no whole safetensors file ({error})", _COPY, "model") from None
 
 
 def embedded_folder() -> Path:
@@ -78,17 +93,24 @@ def embedded_folder() -> Path:
 def find(model: str) -> ModelFiles:
     """The files of `model` (`embedded`, a local or s3:// folder, a hub id) on this node, fetched if need be.
 
-    Pickled weights only where there are no others. Raises UserError naming what is missing or cannot be fetched.
+    Raises UserError naming what is missing or cannot be fetched.
     """
     folder = embedded_folder() if model == "embedded" else fetch.local_folder(model)
-    unet = folder / "unet" if (folder / "unet").is_dir() else folder
-    scheduler = folder / "scheduler" if (folder / "scheduler").is_dir() else folder
-    files = ModelFiles(unet / UNET_CONFIG, unet / WEIGHTS, scheduler / SCHEDULER_CONFIG)
-    if not files.weights.is_file() and (unet / PICKLED_WEIGHTS).is_file():
-        files = replace(files, weights=unet / PICKLED_WEIGHTS)
+    unet = folder / UNET if (folder / UNET).is_dir() else folder
+    scheduler = folder / SCHEDULER if (folder / SCHEDULER).is_dir() else folder
+    _check_pipeline(model, folder / PIPELINE)
+    chosen = model_weights.choose([path.name for path in unet.glob("*") if path.is_file()])
+    files = ModelFiles(unet / UNET_CONFIG, unet / (chosen or WEIGHTS), scheduler / SCHEDULER_CONFIG)
     needed = _needed(model, files) if files.config.is_file() else (WEIGHTS, SCHEDULER_CONFIG)
-    for path in (files.weights, files.config, files.scheduler):
-        if not path.is_file() and (path == files.config or path.name in needed):
+    wanted = [
+        files.config,
+        *([files.weights] if WEIGHTS in needed else []),
+        *([files.scheduler] if SCHEDULER_CONFIG in needed else []),
+    ]
+    if files.weights.is_file() and WEIGHTS in needed:
+        wanted += files.weight_files
+    for path in wanted:
+        if not path.is_file():
             there = sorted(other.name for other in path.parent.glob("*") if other.is_file())
             raise UserError(
                 f"{model} has no {path.relative_to(folder)} (found {', '.join(there[:5]) or 'nothing'})",
@@ -96,6 +118,16 @@ def find(model: str) -> ModelFiles:
                 "model",
             )
     return files
+
+
+def _check_pipeline(model: str, index: Path) -> None:
+    """Raises UserError if the pipeline that `index` describes codes images before its network sees them."""
+    if index.is_file():
+        parts = read_json(index)
+        for name in ("vae", "vqvae", "movq"):
+            if isinstance(found := parts.get(name), list) and found[-1]:
+                what = f"{model} is a {parts.get('_class_name')} with a {name} ({found[-1]})"
+                raise UserError(what, "give a network that works on images, not on their code", "model")
 
 
 def _needed(model: str, files: ModelFiles) -> tuple[str, ...]:

@@ -10,12 +10,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from imagewizard.diffusion.architecture import check_network, size_multiple
-from imagewizard.diffusion.sampling import predict_eps
+from imagewizard.diffusion.sampling import predict
 from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.errors import UserError
-from imagewizard.models.fetch import PICKLED_WEIGHTS, WEIGHTS
 from imagewizard.models.files import ModelFiles, arguments, read_json
+from imagewizard.models.weights import WEIGHTS
 
 # What diffusers called attention's parameters when the DDPM authors' models were published (before 0.15), and since.
 _ATTENTION_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -28,7 +28,7 @@ def load(files: ModelFiles) -> tuple[UNet2DModel, NoiseSchedule]:
     """The network (float32, on the CPU, in eval mode) and its schedule. Raises UserError if they cannot be used."""
     schedule = NoiseSchedule.from_config(read_json(files.scheduler))
     unet = build_unet(read_json(files.config))
-    weights = _read_weights(files.weights)
+    weights = {name: tensor for path in files.weight_files for name, tensor in _read_weights(path).items()}
     # Strict loading overlooks what lies below a module that is None, as attention that the config leaves out.
     if unknown := sorted(weights.keys() - unet.state_dict().keys()):
         raise UserError(f"{files.weights} does not fit {files.config}, which has no {unknown[0]}", _FIT, "model")
@@ -43,11 +43,9 @@ def load(files: ModelFiles) -> tuple[UNet2DModel, NoiseSchedule]:
 def _read_weights(path: Path) -> dict[str, Tensor]:
     """float32 tensors by today's names. Raises UserError if the file is broken, or a pickle of more than tensors."""
     try:
-        if path.name == PICKLED_WEIGHTS:
-            # weights_only: what a pickle would run on loading is refused.
-            weights = torch.load(path, map_location="cpu", weights_only=True)
-        else:
-            weights = load_file(path)
+        # weights_only: what a pickle would run on loading is refused.
+        is_pickle = path.suffix == ".bin"
+        weights = torch.load(path, map_location="cpu", weights_only=True) if is_pickle else load_file(path)
         return {
             _OLD_ATTENTION.sub(lambda old: _ATTENTION_NAMES[old[0]], name): w.float() for name, w in weights.items()
         }
@@ -76,7 +74,7 @@ def gflop_per_megapixel(unet: UNet2DModel) -> float:
     multiple = size_multiple(unet.config)
     side = -(-256 // multiple) * multiple
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:  # meta: shapes, no numbers
-        predict_eps(build_unet(dict(unet.config)), torch.zeros(1, 3, side, side), torch.zeros(1))
+        predict(build_unet(dict(unet.config)), torch.zeros(1, 3, side, side), torch.zeros(1))
     return counter.get_total_flops() / 1e9 / (side * side / 1e6)
 
 

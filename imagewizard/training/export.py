@@ -8,6 +8,7 @@ import yaml
 from torch import Tensor
 
 from imagewizard.config.train import TrainConfig, TrainTask
+from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.models import files as model_files
 from imagewizard.models import network as model
 from imagewizard.storage import Folder
@@ -29,6 +30,7 @@ def export(task: TrainTask, weights: dict[str, Tensor], scores: dict[str, Any]) 
             epochs=scores["epoch"],
             steps=scores["step"],
             loss=_loss(config),
+            prediction=NoiseSchedule.from_config(schedule).prediction,
             validation=scores,
             config_yaml=yaml.safe_dump(config.model_dump(mode="json", by_alias=True), sort_keys=False),
             gflop_per_megapixel=model.gflop_per_megapixel(unet),

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from imagewizard import storage
 from imagewizard.config.train import LossSection
-from imagewizard.diffusion.sampling import predict_eps, predict_x0
+from imagewizard.diffusion.sampling import predict, solve
+from imagewizard.diffusion.schedule import Prediction
 from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.errors import UserError
 from imagewizard.training import vgg19
@@ -105,9 +106,18 @@ def feature_error(found: list[Tensor], targets: list[Tensor]) -> Tensor:
 class Objective(nn.Module):
     """The network and its loss as one module, so that DistributedDataParallel wraps the forward pass of both."""
 
-    def __init__(self, unet: UNet2DModel, loss: LossSection, features: VGG19Features | None, bf16: bool) -> None:
+    def __init__(
+        self,
+        unet: UNet2DModel,
+        loss: LossSection,
+        features: VGG19Features | None,
+        bf16: bool,
+        prediction: Prediction = "epsilon",
+    ) -> None:
+        """`prediction`: what the network predicts."""
         super().__init__()
         self.unet = unet
+        self._prediction: Prediction = prediction
         self.features = features
         self._loss = loss
         self._bf16 = bf16
@@ -120,17 +130,19 @@ class Objective(nn.Module):
     def forward(self, clean: Tensor, eps: Tensor, alpha_bar: Tensor, timesteps: Tensor) -> Tensor:
         """Losses, (len(terms), N), of images `clean` ((N, 3, H, W), [-1, 1]) with noise `eps` at levels `alpha_bar`.
 
-        mse: squared error of eps (Ho et al. 2020, eq. 14) or of x0, averaged over an image. `alpha_bar`: (N, 1, 1, 1).
+        mse: squared error of eps (Ho et al. 2020, eq. 14) or of x0, averaged over an image, whatever the network
+        predicts. `alpha_bar`: (N, 1, 1, 1).
         """
         x_t = alpha_bar.sqrt() * clean + (1.0 - alpha_bar).sqrt() * eps
         with torch.autocast(clean.device.type, torch.bfloat16, enabled=self._bf16):
-            predicted = predict_eps(self.unet, x_t, timesteps)
-        error = predicted - eps
+            predicted = predict(self.unet, x_t, timesteps)
+        found_x0, found_eps = solve(self._prediction, predicted, x_t, alpha_bar)
+        error = found_eps - eps
         if self._loss.mse == "x0":
             error = error * ((1.0 - alpha_bar) / alpha_bar).sqrt()
         mse = error.square().mean(dim=(1, 2, 3))
         if self.features is None or self._loss.perceptual is None:
             return torch.stack([mse, mse])
         with torch.autocast(clean.device.type, torch.bfloat16, enabled=self._bf16):
-            perceptual = perceptual_loss(self.features, predict_x0(x_t, predicted, alpha_bar), clean).float()
+            perceptual = perceptual_loss(self.features, found_x0, clean).float()
         return torch.stack([mse + self._loss.perceptual.weight * perceptual, mse, perceptual])

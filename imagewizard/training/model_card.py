@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from imagewizard.diffusion.architecture import size_multiple, unshuffle_factor
+from imagewizard.diffusion.schedule import Prediction
 from imagewizard.schema import level_text
 from imagewizard.tracking import history
 
@@ -24,6 +25,8 @@ class ModelFacts:
     steps: int
     loss: str
     """Its terms, in words."""
+    prediction: Prediction
+    """What the network predicts."""
     validation: dict[str, float]
     """psnr_15 (dB), ssim_15, psnr_noisy_15, ssim_noisy_15, and so on for each level; other keys are ignored."""
     config_yaml: str
@@ -31,6 +34,7 @@ class ModelFacts:
     gflop_per_megapixel: float
 
 
+_PREDICTED: dict[Prediction, str] = {"epsilon": "ε", "v_prediction": "v", "sample": "x₀"}
 _TEMPLATE = """\
 ---
 library_name: diffusers
@@ -39,7 +43,7 @@ tags: [image-denoising, ddpm]
 ---
 # A denoiser for RGB images
 
-A DDPM (diffusers' `UNet2DModel`, ε-prediction) that was {made}
+A DDPM (diffusers' `UNet2DModel`, {prediction}-prediction) that was {made}
 to remove white Gaussian noise of σ = {levels} (0–255 scale) from RGB images of any size.
 
 | | |
@@ -81,7 +85,8 @@ unet = UNet2DModel.from_pretrained("THIS_FOLDER")
 ```
 
 Images are RGB in [−1, 1]{unshuffled}.
-An image with noise of level σ is scaled by √ᾱ_t with the t at which √((1−ᾱ_t)/ᾱ_t) = 2σ/255; the network gives its ε.
+An image with noise of level σ is scaled by √ᾱ_t with the t at which √((1−ᾱ_t)/ᾱ_t) = 2σ/255; the network gives its
+{prediction}.
 
 ## Limits
 
@@ -121,6 +126,7 @@ def render(facts: ModelFacts) -> str:
         epochs=facts.epochs,
         steps=facts.steps,
         loss=facts.loss,
+        prediction=_PREDICTED[facts.prediction],
         config=facts.config_yaml.rstrip("\n"),
         unshuffled=unshuffled,
     )

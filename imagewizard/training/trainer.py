@@ -95,7 +95,7 @@ class Trainer:
         if config.compile:
             self.unet.compile(dynamic=False)
         features = features.to(device) if features is not None else None
-        self.objective = Objective(self.unet, config.loss, features, config.precision == "bf16")
+        self.objective = Objective(self.unet, config.loss, features, config.precision == "bf16", schedule.prediction)
         self.workers = dist.get_world_size() if dist.is_initialized() else 1
         self._rank = dist.get_rank() if dist.is_initialized() else 0
         distributed = self.workers > 1

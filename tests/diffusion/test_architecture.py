@@ -29,9 +29,13 @@ def test_each_block_but_the_last_halves_the_sides() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"in_channels": 3, "out_channels": 6}, "maps 3 to 6 channels"),
+        ({"in_channels": 3, "out_channels": 6}, "learns the variance too: it maps 3 to 6 channels"),
+        ({"in_channels": 12, "out_channels": 24}, "learns the variance too: it maps 12 to 24 channels"),
+        ({"in_channels": 6, "out_channels": 3}, "maps 6 to 3 channels"),
         ({"time_embedding_type": "fourier"}, "time_embedding_type is fourier"),
-        ({"num_class_embeds": 10}, "wants class labels"),
+        ({"num_class_embeds": 10}, "wants class labels: .* num_class_embeds=10"),
+        ({"num_class_embeds": 0}, "wants class labels: .* num_class_embeds=0"),
+        ({"class_embed_type": "timestep"}, "wants class labels: .* class_embed_type=timestep"),
     ],
 )
 def test_networks_other_than_image_ddpms_are_refused(changes: dict, reason: str) -> None:

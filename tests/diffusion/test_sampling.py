@@ -1,6 +1,8 @@
 """One-step and DDIM estimates against diffusers' scheduler, naive loops and networks with a known answer."""
 
 import math
+from functools import partial
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,30 +16,32 @@ from imagewizard.diffusion.sampling import (
     ddim_step,
     ddim_timesteps,
     posterior_mean,
-    predict_eps,
-    predict_x0,
+    predict,
+    solve,
 )
-from imagewizard.diffusion.schedule import NoiseSchedule
+from imagewizard.diffusion.schedule import NoiseSchedule, Prediction
 from imagewizard.diffusion.unet import UNet2DModel
-from tests.support.models import LINEAR, tiny_unet
+from tests.support.models import LINEAR, Reparametrised, tiny_unet
 
 SCHEDULE = NoiseSchedule.from_config(LINEAR | {"clip_sample": False})
 CLIPPING = NoiseSchedule.from_config(LINEAR | {"clip_sample": True})
 
 
 class Oracle(torch.nn.Module):
-    """A network that knows the clean image: it returns the noise in x_t at the levels `alpha_bar`."""
+    """A network that knows the clean image: it returns the noise in x_t at the levels `alpha_bar`, or v, or x0."""
 
     config = {"in_channels": 3, "time_embedding_type": "positional"}
     dtype = torch.float32
 
-    def __init__(self, x0: Tensor, alpha_bar: Tensor) -> None:
+    def __init__(self, x0: Tensor, alpha_bar: Tensor, kind: Prediction = "epsilon") -> None:
         super().__init__()
-        self.x0, self.alpha_bar = x0, alpha_bar
+        self.x0, self.alpha_bar, self.kind = x0, alpha_bar, kind
 
     def forward(self, x_t: Tensor, timesteps: Tensor, return_dict: bool) -> tuple[Tensor]:
         assert not return_dict
-        return ((x_t - self.alpha_bar.sqrt() * self.x0) / (1 - self.alpha_bar).sqrt(),)
+        signal, noise = self.alpha_bar.sqrt(), (1 - self.alpha_bar).sqrt()
+        eps = (x_t - signal * self.x0) / noise.clamp(min=1e-6)
+        return ({"epsilon": eps, "v_prediction": signal * eps - noise * self.x0, "sample": self.x0}[self.kind],)
 
 
 class Recorder(torch.nn.Module):
@@ -71,24 +75,27 @@ def abar(sigma: float) -> Tensor:
 # --- the step, on the scheduler's own grid
 
 
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
 @pytest.mark.parametrize("clip", [True, False])
 @pytest.mark.parametrize("spacing", ["leading", "trailing"])
 @pytest.mark.parametrize("steps", [1, 4, 10, 50])
 @torch.inference_mode()
-def test_step_equals_the_schedulers_own_on_its_grid(steps: int, spacing: str, clip: bool) -> None:
+def test_step_equals_the_schedulers_own_on_its_grid(steps: int, spacing: str, clip: bool, kind: Prediction) -> None:
     unet = tiny_unet()
-    scheduler = DDIMScheduler(**LINEAR, clip_sample=clip, set_alpha_to_one=True, timestep_spacing=spacing)
+    scheduler = DDIMScheduler(
+        **LINEAR, clip_sample=clip, set_alpha_to_one=True, timestep_spacing=spacing, prediction_type=kind
+    )
     scheduler.set_timesteps(steps)
     grid = scheduler.timesteps.tolist()
     alphas = torch.from_numpy(SCHEDULE.alphas_cumprod).float()
     x = noise(images())
     for timestep, following in zip(grid, [*grid[1:], None], strict=True):
-        eps = predict_eps(unet, x, torch.full((2,), float(timestep)))
-        x0 = predict_x0(x, eps, alphas[timestep].view(1, 1, 1, 1))
+        predicted = predict(unet, x, torch.full((2,), float(timestep)))
+        x0, eps = solve(kind, predicted, x, alphas[timestep].view(1, 1, 1, 1))
         if clip:
             x0 = x0.clamp(-1, 1)
         ours = ddim_step(x0, eps, torch.ones(1) if following is None else alphas[following])
-        x = scheduler.step(eps, timestep, x).prev_sample
+        x = scheduler.step(predicted, timestep, x).prev_sample
         # Relative to the greatest value: x0 is divided by sqrt(abar) = 0.0064 at t = 999.
         assert (ours - x).abs().max() <= 1e-5 * x.abs().max()
     assert ours.abs().max() > 0.1
@@ -108,7 +115,7 @@ def test_ddim_from_mid_schedule_equals_a_naive_loop(schedule: NoiseSchedule) -> 
         a_next = schedule.alpha_bar(t_next) if i + 1 < steps else 1.0
         eps = unet(x, torch.tensor([t, t])).sample
         x0 = (x - math.sqrt(1 - a) * eps) / math.sqrt(a)
-        x0 = x0.clamp(-1, 1) if schedule.clip_sample else x0
+        x0 = x0.clamp(-1, 1) if schedule.clip else x0
         x = math.sqrt(a_next) * x0 + math.sqrt(1 - a_next) * eps
 
     estimate = ddim(unet, schedule, noisy, [sigma, sigma], steps)
@@ -123,6 +130,44 @@ def test_each_image_of_a_batch_follows_its_own_levels() -> None:
     for estimate in (lambda n, s: posterior_mean(unet, SCHEDULE, n, s), lambda n, s: ddim(unet, SCHEDULE, n, s, 3)):
         alone = torch.cat([estimate(noisy[i : i + 1], [sigmas[i]]) for i in range(3)])
         torch.testing.assert_close(estimate(noisy, sigmas), alone, rtol=1e-4, atol=1e-5)
+
+
+# --- networks that predict v or x0
+
+
+KINDS: tuple[Prediction, ...] = get_args(Prediction)
+
+
+def knowing_the_same(kind: Prediction, clip: bool = False) -> tuple[Reparametrised, NoiseSchedule]:
+    """A network of this kind that finds what the tiny network of eps finds, with its schedule."""
+    schedule = NoiseSchedule.from_config(LINEAR | {"clip_sample": clip, "prediction_type": kind})
+    return Reparametrised(tiny_unet(2), kind, schedule), schedule
+
+
+@pytest.mark.parametrize("clip", [True, False], ids=["clipped", "free"])
+@pytest.mark.parametrize("kind", KINDS[1:])
+@torch.inference_mode()
+def test_estimates_do_not_depend_on_what_the_network_predicts(kind: Prediction, clip: bool) -> None:
+    clean, sigmas = images(3), [5.0, 25.0, 90.0]
+    noisy = clean + noise(clean) * torch.tensor(sigmas).view(-1, 1, 1, 1) * 2 / 255
+    theirs, ours = knowing_the_same("epsilon", clip), knowing_the_same(kind, clip)
+    for estimate in (posterior_mean, partial(ddim, steps=1), partial(ddim, steps=4)):
+        expected = estimate(*theirs, noisy, sigmas)
+        torch.testing.assert_close(estimate(*ours, noisy, sigmas), expected, rtol=1e-4, atol=2e-5)
+        # The same numbers, read as eps, are something else.
+        assert (estimate(ours[0], theirs[1], noisy, sigmas) - expected).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sigma", [1e-3, 0.02, 0.5])
+@torch.inference_mode()
+def test_levels_near_zero_give_finite_estimates_near_the_image(kind: Prediction, sigma: float) -> None:
+    schedule = NoiseSchedule.from_config(LINEAR | {"prediction_type": kind})
+    unet, clean = Oracle(images(), abar(sigma), kind), images()
+    noisy = clean + 2 * sigma / 255 * noise(clean)
+    for estimate in (posterior_mean, partial(ddim, steps=3)):
+        found = estimate(unet, schedule, noisy, [sigma, sigma])
+        torch.testing.assert_close(found, clean, rtol=0, atol=2.5 * 2 * sigma / 255 * 2)
 
 
 # --- limits in which DDIM and posterior mean agree
@@ -158,12 +203,14 @@ def test_ddim_timesteps_fall_evenly_without_reaching_zero() -> None:
 # --- the posterior mean
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("sigma", [5.0, 25.0, 50.0, 100.0])
-def test_true_noise_gives_the_clean_image(sigma: float) -> None:
+def test_the_truth_gives_the_clean_image(sigma: float, kind: Prediction) -> None:
     clean = images()
     noisy = clean + 2 * sigma / 255 * noise(clean)
-    oracle = Oracle(clean, abar(sigma))
-    torch.testing.assert_close(posterior_mean(oracle, SCHEDULE, noisy, [sigma, sigma]), clean, rtol=0, atol=1e-5)
+    schedule = NoiseSchedule.from_config(LINEAR | {"prediction_type": kind})
+    found = posterior_mean(Oracle(clean, abar(sigma), kind), schedule, noisy, [sigma, sigma])
+    torch.testing.assert_close(found, clean, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("sigma", [0.5, 25.0, 100.0])
@@ -191,16 +238,16 @@ def test_formula_uses_the_true_sigma_and_the_network_its_timestep(sigma: float, 
 @torch.inference_mode()
 def test_fractional_timesteps_reach_the_network() -> None:
     unet, x = tiny_unet(), images()
-    low, high = (predict_eps(unet, x, torch.full((2,), t)) for t in (56.2, 56.7))
+    low, high = (predict(unet, x, torch.full((2,), t)) for t in (56.2, 56.7))
     assert (low - high).abs().max() > 1e-5
-    torch.testing.assert_close(predict_eps(unet, x, torch.tensor([56.2, 56.7])), torch.stack([low[0], high[1]]))
+    torch.testing.assert_close(predict(unet, x, torch.tensor([56.2, 56.7])), torch.stack([low[0], high[1]]))
 
 
 @torch.inference_mode()
 def test_learned_embedding_gets_the_nearest_step() -> None:
     unet, x = tiny_unet(time_embedding_type="learned", num_train_timesteps=1000), images()
     expected = unet(x, torch.tensor([56, 57])).sample
-    torch.testing.assert_close(predict_eps(unet, x, torch.tensor([56.2, 56.7])), expected)
+    torch.testing.assert_close(predict(unet, x, torch.tensor([56.2, 56.7])), expected)
     assert torch.isfinite(posterior_mean(unet, SCHEDULE, x, [25.0, 0.5])).all()
 
 
@@ -210,7 +257,7 @@ def test_network_on_unshuffled_pixels_sees_every_kth(k: int) -> None:
     unet, x = tiny_unet(k), images()
     assert unshuffle_factor(unet.config) == k
     assert size_multiple(unet.config) == 2 * k
-    eps = predict_eps(unet, x, torch.tensor([3.5, 200.25]))
+    eps = predict(unet, x, torch.tensor([3.5, 200.25]))
     assert eps.shape == x.shape and eps.dtype == torch.float32
     # Channel c*k*k + i*k + j of the network is the image's channel c at rows i, i+k, … and columns j, j+k, …
     parts = [x[:, c, i::k, j::k] for c in range(3) for i in range(k) for j in range(k)]
@@ -223,15 +270,15 @@ def test_size_multiple_is_the_smallest_that_the_network_accepts() -> None:
     blocks = {"down_block_types": ["DownBlock2D"] * 3, "up_block_types": ["UpBlock2D"] * 3}
     unet: UNet2DModel = tiny_unet(2, block_out_channels=[8, 8, 8], **blocks)
     assert size_multiple(unet.config) == 8
-    predict_eps(unet, images(1, 24), torch.zeros(1))
+    predict(unet, images(1, 24), torch.zeros(1))
     with pytest.raises(RuntimeError):
-        predict_eps(unet, images(1, 20), torch.zeros(1))
+        predict(unet, images(1, 20), torch.zeros(1))
 
 
 @torch.inference_mode()
 def test_half_precision_network_accepts_and_returns_float32() -> None:
     unet, x = tiny_unet(), images()
-    expected = predict_eps(unet, x, torch.full((2,), 56.25))
-    eps = predict_eps(unet.to(torch.bfloat16), x, torch.full((2,), 56.25))
+    expected = predict(unet, x, torch.full((2,), 56.25))
+    eps = predict(unet.to(torch.bfloat16), x, torch.full((2,), 56.25))
     assert eps.dtype == torch.float32
     torch.testing.assert_close(eps, expected, rtol=0, atol=0.05)

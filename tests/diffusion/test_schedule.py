@@ -1,8 +1,18 @@
 """The noise schedule against diffusers' numbers and the documented table."""
 
+from typing import Any
+
 import numpy as np
 import pytest
-from diffusers import DDIMScheduler, DDPMScheduler
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    UniPCMultistepScheduler,
+)
 
 from imagewizard.diffusion.schedule import NoiseSchedule, alpha_bar_of_sigma, sigma_to_std
 from imagewizard.errors import UserError
@@ -85,11 +95,21 @@ def test_level_beyond_the_schedule_is_refused(betas: dict) -> None:
         schedule.timestep(schedule.max_sigma * 1.001)
 
 
-@pytest.mark.parametrize("prediction", ["v_prediction", "sample"])
-def test_only_epsilon_is_accepted(prediction: str) -> None:
-    with pytest.raises(UserError, match=f"prediction_type={prediction}"):
-        NoiseSchedule.from_config(LINEAR | {"prediction_type": prediction})
-    NoiseSchedule.from_config(LINEAR | {"prediction_type": "epsilon"})
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_what_the_network_predicts_is_read(prediction: str) -> None:
+    assert NoiseSchedule.from_config(LINEAR | {"prediction_type": prediction}).prediction == prediction
+    assert NoiseSchedule.from_config(LINEAR).prediction == "epsilon"
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_betas_rescaled_to_zero_signal_are_diffusers_own(betas: dict, prediction: str) -> None:
+    changes = {"rescale_betas_zero_snr": True, "prediction_type": prediction}
+    expected = DDPMScheduler(**betas, **changes).alphas_cumprod.numpy()
+    schedule = NoiseSchedule.from_config(betas | changes)
+    assert expected[-1] == 0.0  # pure noise, which no image has: the step is left out
+    np.testing.assert_allclose(schedule.alphas_cumprod, expected[:-1], rtol=1e-3)  # diffusers computes in float32
+    timestep = len(expected) // 2
+    assert schedule.timestep(levels(schedule)[timestep]) == pytest.approx(timestep, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -99,9 +119,11 @@ def test_only_epsilon_is_accepted(prediction: str) -> None:
         {"beta_start": "small"},
         {"beta_end": 2.0},  # abar would become negative
         {"beta_start": 0.0},  # the first step would add no noise
-        LINEAR | {"rescale_betas_zero_snr": True},  # the last step would have no signal
         {"num_train_timesteps": 0},
+        {"trained_betas": [0.1, float("nan")]},
+        {"trained_betas": [0.1], "rescale_betas_zero_snr": True},
         {"_class_name": "ScoreSdeVeScheduler", "sigma_min": 0.01, "sigma_max": 1348.0},
+        {"_class_name": "IPNDMScheduler", "num_train_timesteps": 1000, "trained_betas": None},
     ],
     ids=lambda config: str(next(iter(config.items()))),
 )
@@ -112,9 +134,57 @@ def test_schedules_other_than_a_ddpms_are_refused_in_one_line(config: dict) -> N
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("changes", "clips"), [({}, True), ({"clip_sample": False}, False)])
-def test_clipping_follows_the_scheduler_config(changes: dict, clips: bool) -> None:
-    assert NoiseSchedule.from_config(LINEAR | changes).clip_sample is clips
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"prediction_type": "flow_prediction"}, "prediction_type=flow_prediction"),
+        ({"prediction_type": "trigflow"}, "prediction_type=trigflow"),
+        ({"use_flow_sigmas": True}, "use_flow_sigmas=True"),
+        ({"timestep_type": "continuous"}, "timestep_type=continuous"),
+        ({"snr_shift_scale": 3.0}, "snr_shift_scale=3.0"),
+        ({"thresholding": True, "sample_max_value": 1.5}, "thresholding=true with sample_max_value=1.5"),
+        ({"clip_sample_range": 0.0}, "clip_sample_range=0.0"),
+        ({"clip_sample_range": "wide"}, "clip_sample_range=wide"),
+        ({"beta_schedule": "sigmoid"}, "beta_schedule 'sigmoid'"),
+    ],
+    ids=lambda value: str(value),
+)
+def test_what_is_not_done_is_refused_by_name(changes: dict, named: str) -> None:
+    with pytest.raises(UserError, match=rf"^model: [^\n]*{named}[^\n]*$"):
+        NoiseSchedule.from_config(LINEAR | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "clip"),
+    [
+        ({}, 1.0),
+        ({"clip_sample": False}, None),
+        ({"clip_sample_range": 2.0}, 2.0),
+        ({"thresholding": True, "clip_sample": False}, 1.0),  # up to 1, dynamic thresholds clip at 1
+        ({"thresholding": True, "clip_sample_range": 2.0}, 1.0),
+    ],
+)
+def test_clipping_follows_the_scheduler_config(changes: dict, clip: float | None) -> None:
+    assert NoiseSchedule.from_config(LINEAR | changes).clip == clip
+    x = 3 * torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    scheduler = DDIMScheduler(**LINEAR, **changes)
+    scheduler.set_timesteps(10)
+    theirs = scheduler.step(torch.zeros_like(x), 0, x).pred_original_sample
+    free = x / scheduler.alphas_cumprod[0].sqrt()
+    torch.testing.assert_close(theirs, free if clip is None else free.clamp(-clip, clip))
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [DDPMScheduler, PNDMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler],
+    ids=lambda scheduler: scheduler.__name__,
+)
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_configs_of_diffusers_other_samplers_are_read(scheduler: Any, prediction: str) -> None:
+    config = dict(scheduler(**LINEAR, prediction_type=prediction, timestep_spacing="trailing").config)
+    found = NoiseSchedule.from_config(config | {"_class_name": scheduler.__name__})
+    np.testing.assert_allclose(found.alphas_cumprod, DDIMScheduler(**LINEAR).alphas_cumprod, rtol=2e-5)
+    assert found.prediction == prediction
 
 
 def test_configs_of_other_ddpm_schedulers_are_read() -> None:

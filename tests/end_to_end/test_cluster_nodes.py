@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from imagewizard.benchmarks.nodes import write_images
-from imagewizard.models.fetch import WEIGHTS
+from imagewizard.models.weights import WEIGHTS
 from imagewizard.query.sql import records_of
 from imagewizard.storage import Folder
 from imagewizard.tracking import checkpoints, history

@@ -10,9 +10,9 @@ import pytest
 from imagewizard.errors import UserError
 from imagewizard.models import fetch, network
 from imagewizard.models import files as model_files
-from imagewizard.models.fetch import PICKLED_WEIGHTS, WEIGHTS
+from imagewizard.models.weights import WEIGHTS
 from imagewizard.storage import s3
-from tests.support.models import pickle_weights, tiny_model
+from tests.support.models import PICKLED_WEIGHTS, pickle_weights, tiny_model, tiny_unet
 
 # --- s3
 
@@ -71,6 +71,20 @@ def test_s3_pickled_weights_are_a_fallback(tmp_path: Path, bucket: str) -> None:
     assert model_files.find(f"s3://{bucket}/both").weights.name == WEIGHTS
     assert not list(tmp_path.glob(f"cache/**/{PICKLED_WEIGHTS}"))
     assert model_files.find(f"s3://{bucket}/pickled").weights.name == PICKLED_WEIGHTS
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_s3_parts_and_variants_are_fetched(tmp_path: Path, bucket: str, nested: bool) -> None:
+    folder = tiny_model(tmp_path / "model", nested=nested)
+    weights = next(folder.rglob(WEIGHTS))
+    tiny_unet().save_pretrained(weights.parent, variant="fp16", max_shard_size="40KB")
+    weights.unlink()
+    (weights.parent / "diffusion_pytorch_model-00001-of-00009.safetensors").touch()  # of another set of parts
+    upload(folder, bucket, "model/")
+    files = model_files.find(f"s3://{bucket}/model")
+    assert files.fingerprint == model_files.find(str(folder)).fingerprint
+    network.load(files)
+    assert not [name for name in cached(tmp_path) if name.endswith("-00009.safetensors")]
 
 
 def test_s3_model_is_fetched_once_for_concurrent_processes(

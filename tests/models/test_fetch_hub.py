@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 
 from imagewizard.models import fetch, network
 from imagewizard.models import files as model_files
-from imagewizard.models.fetch import PICKLED_WEIGHTS, WEIGHTS
+from imagewizard.models.weights import WEIGHTS
 from tests.support import hub_server
 from tests.support.hub_server import Hub
-from tests.support.models import pickle_weights, tiny_model
+from tests.support.models import PICKLED_WEIGHTS, pickle_weights, tiny_model, tiny_unet
 
 
 @pytest.fixture
@@ -74,6 +74,20 @@ def test_hub_model_with_only_pickled_weights(tmp_path: Path, hub: str) -> None:
     weights, error = find(tmp_path, "publisher/denoiser", HF_ENDPOINT=hub)
     assert not error and Path(weights).name == PICKLED_WEIGHTS
     network.load(model_files.find(str(Path(weights).parent)))
+    assert find(tmp_path, "publisher/denoiser", HF_HUB_OFFLINE="1")[0] == weights
+
+
+@pytest.mark.parametrize("options", [{"variant": "fp16"}, {"max_shard_size": "40KB"}], ids=str)
+def test_hub_model_in_parts_or_in_a_variant(tmp_path: Path, hub: str, options: dict) -> None:
+    folder = tiny_model(tmp_path / "published", nested=True)
+    (folder / "unet" / WEIGHTS).unlink()
+    tiny_unet().save_pretrained(folder / "unet", **options)
+    (folder / "config.json").write_text("{}")
+    weights, error = find(tmp_path, "publisher/denoiser", HF_ENDPOINT=hub)
+    assert not error
+    found = model_files.find(str(Path(weights).parent.parent))
+    assert found.fingerprint == model_files.find(str(folder)).fingerprint
+    network.load(found)
     assert find(tmp_path, "publisher/denoiser", HF_HUB_OFFLINE="1")[0] == weights
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from imagewizard.errors import UserError
 from imagewizard.models import files as model_files
 from imagewizard.models import network
-from tests.support.models import refusal, tiny_model, tiny_network
+from tests.support.models import LINEAR, refusal, tiny_model, tiny_network
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -67,7 +67,9 @@ def test_missing_file(tmp_path: Path, name: str, nested: bool) -> None:
     assert name in refusal(folder, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.ckpt", "diffusion_pytorch_model.fp16.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["pytorch_model.bin", "model.ckpt", "diffusion_pytorch_model.msgpack", "a.safetensors"]
+)
 def test_weights_with_other_names_are_not_read(tmp_path: Path, name: str) -> None:
     folder = tiny_model(tmp_path)
     (folder / WEIGHTS).rename(folder / name)
@@ -152,9 +154,32 @@ def test_configs_that_diffusers_refuses(changes: dict) -> None:
         network.build_unet(tiny_network(**changes))
 
 
+@pytest.mark.parametrize("prediction", ["v_prediction", "sample"])
+def test_networks_that_predict_v_or_x0_are_loaded(tmp_path: Path, prediction: str) -> None:
+    files = model_files.find(str(tiny_model(tmp_path, schedule=LINEAR | {"prediction_type": prediction})))
+    files.check(max_sigma=50)
+    assert network.load(files)[1].prediction == prediction
+
+
 def test_schedule_of_another_prediction(tmp_path: Path) -> None:
-    edit_json(tiny_model(tmp_path) / "scheduler_config.json", prediction_type="v_prediction")
-    assert "v_prediction" in refusal(tmp_path, "")
+    edit_json(tiny_model(tmp_path) / "scheduler_config.json", prediction_type="flow_prediction")
+    assert "prediction_type=flow_prediction" in refusal(tmp_path, "")
+
+
+def test_a_schedule_longer_than_the_timesteps_that_were_learned(tmp_path: Path) -> None:
+    learned = {"time_embedding_type": "learned", "num_train_timesteps": 500}
+    files = model_files.find(str(tiny_model(tmp_path, **learned)))
+    with pytest.raises(UserError, match=r"^model: it has learned 500 timesteps, and its schedule has 1000"):
+        files.check(max_sigma=25)
+
+
+def test_a_network_that_works_on_a_code_is_refused(tmp_path: Path) -> None:
+    folder = tiny_model(tmp_path, nested=True)
+    parts = {"_class_name": "LDMPipeline", "unet": ["diffusers", "UNet2DModel"], "vqvae": ["diffusers", "VQModel"]}
+    (folder / "model_index.json").write_text(json.dumps(parts))
+    assert "LDMPipeline with a vqvae (VQModel)" in refusal(folder, folder)
+    (folder / "model_index.json").write_text(json.dumps(parts | {"vqvae": [None, None]}))
+    model_files.find(str(folder))
 
 
 def test_noise_beyond_the_schedule(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from imagewizard.diffusion.architecture import size_multiple
-from imagewizard.diffusion.sampling import posterior_mean, predict_eps
+from imagewizard.diffusion.sampling import posterior_mean, predict
 from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.errors import UserError
 from imagewizard.models import files as model_files
@@ -46,7 +46,7 @@ def test_saved_folder_is_found_and_loaded(tmp_path: Path, k: int) -> None:
     for name, tensor in loaded.state_dict().items():
         torch.testing.assert_close(tensor, unet.state_dict()[name].half().float(), rtol=0, atol=0)
     np.testing.assert_allclose(noise_schedule.alphas_cumprod, DDIMScheduler(**schedule).alphas_cumprod, rtol=2e-5)
-    assert not noise_schedule.clip_sample
+    assert noise_schedule.clip is None
 
 
 @torch.inference_mode()
@@ -58,7 +58,7 @@ def test_diffusers_reads_a_saved_model(tmp_path: Path) -> None:
     scheduler = DDIMScheduler.from_pretrained(tmp_path)
     ours, schedule = network.load(model_files.find(str(tmp_path)))
     x = torch.rand(1, 3, 16, 16)
-    torch.testing.assert_close(predict_eps(theirs, x, torch.tensor([40.5])), predict_eps(ours, x, torch.tensor([40.5])))
+    torch.testing.assert_close(predict(theirs, x, torch.tensor([40.5])), predict(ours, x, torch.tensor([40.5])))
     for name, parameter in theirs.named_parameters():  # the passed weights, not the network's own
         torch.testing.assert_close(parameter, weights[name].half().float(), rtol=0, atol=0)
     np.testing.assert_allclose(scheduler.alphas_cumprod, schedule.alphas_cumprod, rtol=2e-5)
@@ -164,8 +164,8 @@ def test_attentions_old_names(tmp_path: Path) -> None:
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     ours, _ = network.load(model_files.find(str(folder)))
     x = torch.rand(1, 3, 16, 16)
-    expected = predict_eps(UNet2DModel.from_pretrained(folder).eval(), x, torch.tensor([40.5]))
-    torch.testing.assert_close(predict_eps(ours, x, torch.tensor([40.5])), expected)
+    expected = predict(UNet2DModel.from_pretrained(folder).eval(), x, torch.tensor([40.5]))
+    torch.testing.assert_close(predict(ours, x, torch.tensor([40.5])), expected)
 
 
 def test_the_published_celebahq_model(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_the_published_celebahq_model(tmp_path: Path) -> None:
         denoised = posterior_mean(unet, schedule, noisy, [25.0])
     assert denoised.shape == noisy.shape and torch.isfinite(denoised).all()
     unet.train().requires_grad_(True)
-    predict_eps(unet, noisy[:, :, :32, :32], torch.tensor([56.0])).square().mean().backward()
+    predict(unet, noisy[:, :, :32, :32], torch.tensor([56.0])).square().mean().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in unet.parameters())
 
 
@@ -196,7 +196,7 @@ def test_the_published_celebahq_model(tmp_path: Path) -> None:
 def test_cost_is_that_of_a_real_forward() -> None:
     unet, _ = network.load(model_files.find("embedded"))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        predict_eps(unet, torch.zeros(1, 3, 256, 256), torch.zeros(1))
+        predict(unet, torch.zeros(1, 3, 256, 256), torch.zeros(1))
     assert network.gflop_per_megapixel(unet) == pytest.approx(counter.get_total_flops() / 1e9 / 0.065536)
 
 

@@ -8,15 +8,17 @@ import torch
 from diffusers import DDIMScheduler
 from safetensors.torch import load_file
 
+from imagewizard.diffusion.schedule import NoiseSchedule, Prediction
 from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.errors import UserError
 from imagewizard.models import files as model_files
 from imagewizard.models import network
-from imagewizard.models.fetch import PICKLED_WEIGHTS, WEIGHTS
+from imagewizard.models.weights import WEIGHTS
 
 # A tiny network gains nothing from a second thread, and threads that wait for a busy core cost it a hundredfold.
 torch.set_num_threads(1)
 
+PICKLED_WEIGHTS = "diffusion_pytorch_model.bin"
 LINEAR = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}
 """The DDPM's own schedule, T = 1000."""
 
@@ -93,6 +95,29 @@ def tiny_unet(k: int = 1, *, zero: bool = False, seed: int = 0, **changes: Any) 
         torch.nn.init.zeros_(unet.conv_out.weight)
         torch.nn.init.zeros_(unet.conv_out.bias)
     return unet.eval().requires_grad_(False)
+
+
+class Reparametrised(torch.nn.Module):
+    """A network of eps that tells v or x0 instead: the same knowledge in other words, at the schedule's own levels."""
+
+    def __init__(self, unet: UNet2DModel, kind: Prediction, schedule: NoiseSchedule) -> None:
+        super().__init__()
+        self.unet, self.kind, self.schedule = unet, kind, schedule
+
+    @property
+    def config(self) -> Any:
+        return self.unet.config
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.unet.dtype
+
+    def forward(self, x_t: torch.Tensor, timesteps: torch.Tensor, return_dict: bool) -> tuple[torch.Tensor]:
+        eps = self.unet(x_t, timesteps, return_dict=return_dict)[0]
+        alpha_bar = torch.tensor([self.schedule.alpha_bar(t) for t in timesteps.tolist()]).view(-1, 1, 1, 1)
+        x0 = (x_t - (1 - alpha_bar).sqrt() * eps) / alpha_bar.sqrt()
+        v = alpha_bar.sqrt() * eps - (1 - alpha_bar).sqrt() * x0
+        return ({"epsilon": eps, "v_prediction": v, "sample": x0}[self.kind],)
 
 
 def tiny_model(

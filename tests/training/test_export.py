@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -17,7 +18,7 @@ from imagewizard.storage import Folder
 from imagewizard.training import export, validation
 from imagewizard.training.budget import Steps
 from imagewizard.training.trainer import Trainer
-from tests.support.models import tiny_model, tiny_network
+from tests.support.models import LINEAR, tiny_model, tiny_network
 from tests.support.training_parts import CPU, LAYERS, config, picture, train, trainer
 
 FILES = ["README.md", "config.json", "diffusion_pytorch_model.safetensors", "scheduler_config.json"]
@@ -61,7 +62,7 @@ def test_new_network(output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     }
     assert all(torch.equal(parameter, expected[name]) for name, parameter in unet.named_parameters())
     assert schedule.alphas_cumprod == pytest.approx(run.schedule.alphas_cumprod)
-    assert schedule.clip_sample == run.schedule.clip_sample
+    assert schedule.clip == run.schedule.clip
 
 
 def test_diffusers_reads_the_model(tmp_path: Path) -> None:
@@ -95,9 +96,23 @@ def test_fine_tuned_model(tmp_path: Path, nested: bool) -> None:
     assert not all(torch.equal(before[name], tensor) for name, tensor in expected.items())
     assert unet.config.freq_shift == 1  # the network's arguments, not the defaults
     assert schedule_read.alphas_cumprod == pytest.approx(run.schedule.alphas_cumprod)
-    assert schedule_read.clip_sample is False
+    assert schedule_read.clip is None
     card = (tmp_path / "run" / "model" / "README.md").read_text()
     assert f"fine-tuned from `{start}`" in card
+
+
+@pytest.mark.parametrize(("kind", "shown"), [("v_prediction", "v"), ("sample", "x₀")])
+def test_a_network_that_predicts_v_or_x0_stays_one(tmp_path: Path, kind: str, shown: str) -> None:
+    schedule = LINEAR | {"prediction_type": kind, "rescale_betas_zero_snr": True}
+    start = tiny_model(tmp_path / "start", schedule=schedule)
+    run = exported(config(tmp_path / "run", model=str(start)))
+    folder = tmp_path / "run" / "model"
+    read = network.load(model_files.find(str(folder)))[1]
+    assert read.prediction == run.schedule.prediction == DDIMScheduler.from_pretrained(folder).config.prediction_type
+    assert read.prediction == kind
+    np.testing.assert_array_equal(read.alphas_cumprod, run.schedule.alphas_cumprod)
+    card = (folder / "README.md").read_text()
+    assert f"{shown}-prediction" in card and f"the network gives its\n{shown}." in card and "ε" not in card
 
 
 def card_of(job: TrainConfig) -> str:

@@ -14,11 +14,11 @@ from torchvision.models import VGG19_Weights
 
 from imagewizard.config.train import LossSection
 from imagewizard.diffusion import pixels
-from imagewizard.diffusion.schedule import NoiseSchedule
+from imagewizard.diffusion.schedule import NoiseSchedule, Prediction
 from imagewizard.training import vgg19
 from imagewizard.training.batches import Batch
 from imagewizard.training.losses import Objective, VGG19Features, perceptual_loss
-from tests.support.models import LINEAR, tiny_unet
+from tests.support.models import LINEAR, Reparametrised, tiny_unet
 from tests.support.training_parts import LAYERS as SHALLOW
 from tests.support.training_parts import vgg19_file
 from tests.support.vgg19_weights import LAYERS, images, state_dict
@@ -187,6 +187,24 @@ def test_mse_of_x0_is_the_error_of_the_image_computed_from_eps(k: int) -> None:
     x0 = X_T * (1 + S**2).sqrt() - S * predicted
     expected = torch.stack([(x0[i] - X0[i]).square().mean() for i in range(3)])
     torch.testing.assert_close(losses, torch.stack([expected, expected]), rtol=1e-3, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["v_prediction", "sample"])
+@pytest.mark.parametrize("mse", ["eps", "x0"])
+def test_loss_and_gradient_do_not_depend_on_what_the_network_predicts(
+    mse: str, kind: Prediction, features: VGG19Features
+) -> None:
+    batch = Batch(*(part[:2] for part in BATCH))  # the third level is none of the schedule's own
+    theirs = objective(2, features=features, mse=mse)
+    theirs.unet.requires_grad_(True)
+    expected = theirs(*batch)
+    (gradient,) = torch.autograd.grad(expected[0].sum(), theirs.unet.conv_out.weight)
+    section = LossSection.model_validate({"mse": mse, "perceptual": {"weight": 0.3, "layers": SHALLOW}})
+    network = Reparametrised(theirs.unet, kind, SCHEDULE)
+    losses = Objective(network, section, features, bf16=False, prediction=kind)(*batch)
+    torch.testing.assert_close(losses, expected, rtol=1e-3, atol=1e-6)
+    (found,) = torch.autograd.grad(losses[0].sum(), theirs.unet.conv_out.weight)
+    torch.testing.assert_close(found, gradient, rtol=1e-3, atol=1e-3 * float(gradient.abs().max()))
 
 
 def test_x0_weights_eps_with_the_noise_to_signal_ratio() -> None:

@@ -40,6 +40,7 @@ FACTS = ModelFacts(
     },
     config_yaml=CONFIG,
     gflop_per_megapixel=577.4,
+    prediction="epsilon",
 )
 
 

@@ -12,14 +12,15 @@ import torch
 from torch import Tensor
 
 from imagewizard.config.train import OptimizerSection, TrainConfig
+from imagewizard.diffusion.schedule import NoiseSchedule, Prediction
 from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.models import files as model_files
 from imagewizard.models import network
 from imagewizard.training import validation
 from imagewizard.training.budget import Steps
-from imagewizard.training.losses import VGG19Features
+from imagewizard.training.losses import Objective, VGG19Features
 from imagewizard.training.trainer import Trainer, learning_rate
-from tests.support.models import CELEBAHQ_NETWORK, CELEBAHQ_SCHEDULER
+from tests.support.models import CELEBAHQ_NETWORK, CELEBAHQ_SCHEDULER, LINEAR, tiny_unet
 from tests.support.sample_files import photo
 from tests.support.training_parts import (
     CPU,
@@ -49,6 +50,19 @@ def apart(a: dict[str, Tensor], b: dict[str, Tensor], kind: str) -> float:
 
 def moved(run: Trainer, before: dict[str, Tensor]) -> bool:
     return any(not torch.equal(tensor, before[name]) for name, tensor in state(run).items() if name in before)
+
+
+# --- what the network predicts
+
+
+@pytest.mark.parametrize("kind", ["v_prediction", "sample"])
+def test_a_step_takes_the_networks_output_for_what_its_schedule_says(kind: Prediction) -> None:
+    job = config()
+    schedule = NoiseSchedule.from_config(LINEAR | {"prediction_type": kind})
+    whole, unet = batch(job), tiny_unet()
+    losses = Objective(tiny_unet(), job.loss, None, False, kind)(*whole)[0]
+    run = Trainer(job, unet, schedule, Steps(5), CPU)
+    assert run.train_step([whole]).terms["loss"] == pytest.approx(float(losses.mean()), rel=1e-4)
 
 
 # --- learning rate
