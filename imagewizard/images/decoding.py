@@ -17,12 +17,13 @@ from functools import cache, partial
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from imagewizard.images import deep_colour, jpeg, png_chunks, rare_tiff
+from imagewizard.images import avif, deep_colour, jpeg, jpeg_xl, png_chunks, rare_tiff
 from imagewizard.images.errors import ImageError
 from imagewizard.images.exif import ICC_PROFILE, ORIENTATION, Tags
 from imagewizard.images.formats import INPUT_FORMATS
+from imagewizard.images.orientation import upright
 
-_PILLOW_NAMES = tuple(format.name.upper() for format in INPUT_FORMATS)
+_PILLOW_NAMES = tuple(format.name.upper() for format in INPUT_FORMATS if format.name != "JXL")
 
 
 @cache
@@ -75,6 +76,8 @@ def stored(data: bytes, max_pixels: int) -> Stored:
     those of pixel data); where the rest of a PNG is damaged, or its end missing, that is left out.
     Formats without checksums (all others) cannot show damage that leaves their bit stream readable.
     """
+    if jpeg_xl.is_one(data):
+        return _jpeg_xl(data, max_pixels)
     layout = _tiff_layout(data)
     if layout is not None:
         for tile in zip(layout.integers(_TILE_WIDTH), layout.integers(_TILE_HEIGHT), strict=False):
@@ -95,7 +98,7 @@ def stored(data: bytes, max_pixels: int) -> Stored:
         return Stored(samples, image.info.get("icc_profile"), data)
     orientation = _orientation(image)
     tags = _exif(image) if orientation else None
-    return Stored(_turned(samples, orientation), image.info.get("icc_profile"), tags)
+    return Stored(upright(samples, orientation), image.info.get("icc_profile"), tags)
 
 
 def rgb8(samples: np.ndarray) -> np.ndarray:
@@ -140,9 +143,16 @@ def _tiff_beyond_pillow(
     width, height = sides
     _check_size(width, height, max_pixels)
     orientation = layout.integers(ORIENTATION, (1,))[0]
-    samples = _turned(read(data, layout, width, height), orientation)
+    samples = upright(read(data, layout, width, height), orientation)
     icc = layout.main.get(ICC_PROFILE)
     return Stored(samples, icc and icc.value, data)
+
+
+def _jpeg_xl(data: bytes, max_pixels: int) -> Stored:
+    header = jpeg_xl.header(data)
+    _check_size(header.width, header.height, max_pixels)
+    exif = jpeg_xl.beside(data).get(b"Exif", b"")
+    return Stored(jpeg_xl.read(data, header), None, exif[4 + int.from_bytes(exif[:4]) :] or None)
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
@@ -166,6 +176,8 @@ def _opened(data: bytes) -> _Opened:
         if data.startswith(_JPEG):
             return _opened_deep_jpeg(data)
         raise
+    if image.format == "AVIF" and avif.bits(data) > 8:
+        return image, lambda _: avif.read(data)
     return image, partial(_loaded_jpeg, data) if data.startswith(_JPEG) else _loaded
 
 
@@ -239,27 +251,6 @@ def _exif(image: Image.Image) -> bytes | None:
     if exif is None and "Raw profile type exif" in image.info:  # how ImageMagick put it into PNGs before eXIf existed
         exif = bytes.fromhex("".join(image.info["Raw profile type exif"].split("\n")[3:]))
     return exif
-
-
-_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # Exif 2.3, tag 0x0112
-    2: lambda image: image[:, ::-1],
-    3: lambda image: image[::-1, ::-1],
-    4: lambda image: image[::-1],
-    5: lambda image: image.T,
-    6: lambda image: image[::-1].T,
-    7: lambda image: image[::-1, ::-1].T,
-    8: lambda image: image[:, ::-1].T,
-}
-
-
-def _turned(samples: np.ndarray, orientation: int) -> np.ndarray:
-    """(H, W, C) set upright. A pixel is moved as one item, which halves the time."""
-    turn = _TURNS.get(orientation)
-    if turn is None:
-        return samples
-    channels = samples.shape[2]
-    turned = np.ascontiguousarray(turn(samples.view(f"V{channels * samples.itemsize}")[:, :, 0]))
-    return turned.view(samples.dtype).reshape(*turned.shape, channels)
 
 
 # ----------------------------------------------------------------------------------------------------------- samples

@@ -85,6 +85,20 @@ def read_tiff(data: bytes, layout: Tags, width: int, height: int) -> np.ndarray:
     return samples
 
 
+def spread(samples: np.ndarray, bits: int) -> np.ndarray:
+    """Unsigned samples of so many bits as round(white v / (2^bits - 1)): uint8 if it is up to 8 bits, else uint16."""
+    dtype, white = (np.uint8, 255) if bits <= 8 else (np.uint16, 65535)
+    most = 2**bits - 1
+    if white == most:
+        return samples.astype(dtype, copy=False)
+    if bits <= 32:  # at most 65535 * 2^32 and a half, which fits
+        values = (samples.astype(np.uint64) * np.uint64(white) + np.uint64(most // 2)) // np.uint64(most)
+    else:
+        step = np.uint64(most // white)
+        values = samples // step + (samples % step > step // np.uint64(2))
+    return np.minimum(values, white).astype(dtype)
+
+
 def divided(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Colours without the alpha that they were multiplied with, all uint8 or uint16; white at most."""
     white = int(np.iinfo(colours.dtype).max)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from PIL import Image, UnidentifiedImageError
 
 from imagewizard.errors import one_line
+from imagewizard.images.boxes import are_cut
 from imagewizard.images.formats import INPUT_FORMATS, INPUT_NAMES
 
 
@@ -42,6 +43,9 @@ _OTHER_MAGIC = {b"%PDF": "PDF", b"%!": "PostScript", b"PK\3\4": "a zip archive",
 _OTHER_MAGIC |= {b"<!doctype html": "HTML", b"<html": "HTML", b"<svg": "SVG", b"<?xml": "XML"}
 _OTHER_MAGIC |= {b"version https://git-lfs": "a Git LFS pointer, not the file itself"}
 
+_BRANDS = dict.fromkeys((b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"), "HEIC")
+_BRANDS |= {b"crx ": "a camera's raw data (CR3)"}
+
 
 def _reason(data: bytes, error: Exception) -> str:
     """The message of the ImageError for what a decoder raised."""
@@ -52,11 +56,12 @@ def _reason(data: bytes, error: Exception) -> str:
     name = magic.lastgroup
     # A RIFF header gives the length of the file; a JPEG that cannot be loaded ends before its first scan; what libtiff
     # cannot read lies beyond the end.
-    webp_is_cut = name == "WebP" and len(data) < 8 + int.from_bytes(data[4:8], "little")
-    if webp_is_cut or "truncated" in text.lower() or text.startswith(("cannot load this image", "Read error on ")):
+    is_cut = name == "WebP" and len(data) < 8 + int.from_bytes(data[4:8], "little")
+    is_cut |= (name == "AVIF" or (name == "JXL" and data[0] == 0)) and are_cut(data)
+    if is_cut or "truncated" in text.lower() or text.startswith(("cannot load this image", "Read error on ")):
         return f"truncated file: the {name} ends before its pixels do"
     if isinstance(error, UnidentifiedImageError):
-        return f"broken header: the {name} header is damaged, cut off or of a kind that Pillow does not know"
+        return f"broken header: the {name} header is damaged, cut off or of a kind that is not read"
     return f"corrupt file: {name}: {text}"
 
 
@@ -66,7 +71,7 @@ def _looks_like(data: bytes) -> str:
         if head[: len(magic)].lower() == magic.lower():
             return name
     if data[4:8] == b"ftyp":
-        return "HEIC, AVIF or MP4"
+        return _BRANDS.get(data[8:12], "MP4")
     if not any(data[:65536]):
         return "zeros"
     text = data[:1024].decode("utf-8", "replace").rstrip("\ufffd")  # the last character may be cut in two

@@ -22,6 +22,8 @@ INPUT_FORMATS = (
     InputFormat("BMP", (".bmp",), rb"BM"),
     InputFormat("GIF", (".gif",), rb"GIF8"),
     InputFormat("TIFF", (".tif", ".tiff"), rb"II[*+]\0|MM\0[*+]"),
+    InputFormat("AVIF", (".avif", ".avifs"), rb"....ftyp(avi[fs]|mif1.{0,56}?avi[fs])"),
+    InputFormat("JXL", (".jxl",), rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n"),
 )
 INPUT_NAMES = ", ".join(format.name for format in INPUT_FORMATS[:-1]) + f" or {INPUT_FORMATS[-1].name}"
 SUFFIXES = tuple(suffix for format in INPUT_FORMATS for suffix in format.suffixes)

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from imagewizard.images import deep_colour
+
 _END = b"\xff\xd9"
 _START_OF_SCAN = 0xDA
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF markers; the others among them are DHT, JPG and DAC
@@ -64,10 +66,7 @@ def read(data: bytes, header: Frame) -> np.ndarray:
     """
     if (whole := with_end(data, _decoded)) is None:
         raise ValueError("truncated JPEG")
-    samples = _decoded(whole)
-    most, white = 2**header.bits - 1, 255 if samples.dtype == np.uint8 else 65535
-    scaled = (samples.astype(np.uint32) * white + most // 2) // most  # at most 65535 * 65535 + 32767, which fits
-    return np.atleast_3d(scaled.astype(samples.dtype))
+    return np.atleast_3d(deep_colour.spread(_decoded(whole), header.bits))
 
 
 def _decoded(data: bytes) -> np.ndarray:

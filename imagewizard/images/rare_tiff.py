@@ -79,7 +79,7 @@ def read(data: bytes, layout: Tags, width: int, height: int) -> np.ndarray:
     colours = _colours(samples[:, :, :count], photometric, max(bits), page.colormap)
     if samples.shape[2] == count or extra not in (_ASSOCIATED, _UNASSOCIATED):
         return np.ascontiguousarray(colours)
-    alpha = _spread(samples[:, :, count:][:, :, :1], max(bits), colours.dtype)
+    alpha = deep_colour.spread(samples[:, :, count:][:, :, :1], max(bits))
     if extra == _ASSOCIATED:
         colours = deep_colour.divided(colours, alpha)
     return np.concatenate([colours, alpha], axis=2)
@@ -132,25 +132,12 @@ def _colours(samples: np.ndarray, photometric: int, bits: int, colormap: np.ndar
     if samples.dtype.kind == "i" or (bits > 16 and samples.shape[2] == 1):
         values = _counted(samples)
     else:
-        values = _spread(samples, bits, np.dtype(np.uint8 if bits <= 8 else np.uint16))
+        values = deep_colour.spread(samples, bits)
     if photometric == _WHITE_IS_ZERO:
         return ~values
     if photometric == _YCBCR:
         return _rgb_of_ycbcr(values)
     return deep_colour.rgb_of_cmyk(values) if photometric == _CMYK else values
-
-
-def _spread(samples: np.ndarray, bits: int, dtype: np.dtype) -> np.ndarray:
-    """Unsigned samples of `bits` as round(white v / (2^bits - 1)), white being 255 or 65535."""
-    white, most = int(np.iinfo(dtype).max), 2**bits - 1
-    if white == most:
-        return samples.astype(dtype, copy=False)
-    if bits <= 32:  # at most 65535 * 2^32 and a half, which fits
-        values = (samples.astype(np.uint64) * np.uint64(white) + np.uint64(most // 2)) // np.uint64(most)
-    else:
-        step = np.uint64(most // white)
-        values = samples // step + (samples % step > step // np.uint64(2))
-    return np.minimum(values, white).astype(dtype)
 
 
 def _counted(samples: np.ndarray) -> np.ndarray:

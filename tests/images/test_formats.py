@@ -18,6 +18,8 @@ def test_is_image_name():
         "a.gif",
         "a.tif",
         "x/a.TIFF",
+        "a.avif",
+        "a.JXL",
         "a.txt.png",
     ]
     assert all(is_image_name(name) for name in names)
@@ -25,7 +27,7 @@ def test_is_image_name():
 
 
 def test_messages_name_the_formats():
-    assert INPUT_NAMES == "PNG, JPEG, WebP, BMP, GIF or TIFF"
+    assert INPUT_NAMES == "PNG, JPEG, WebP, BMP, GIF, TIFF, AVIF or JXL"
 
 
 def test_the_config_offers_what_can_be_written_and_read_again():
