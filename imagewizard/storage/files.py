@@ -6,19 +6,21 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from imagewizard.errors import UserError
 from imagewizard.storage import stores
+from imagewizard.storage.local import plain_path
 
 if TYPE_CHECKING:
     from pyarrow import fs
 
 
 def absolute(uri: str) -> str:
-    """A local path made absolute, or a URI, without a slash at its end."""
-    return uri.rstrip("/") if "://" in uri else str(Path(uri).expanduser().absolute())
+    """A URI without a slash at its end; a local path, also of a file:// URI, made absolute."""
+    path = plain_path(uri)
+    return path.rstrip("/") if "://" in path else str(Path(path).expanduser().absolute())
 
 
 def join(uri: str, *parts: str) -> str:
-    """`uri` with path segments below it."""
-    return "/".join([uri.rstrip("/"), *parts])
+    """`uri` with path segments below it; for a file:// URI the path that it stands for."""
+    return "/".join([plain_path(uri).rstrip("/"), *parts])
 
 
 def check_address(uri: str) -> None:

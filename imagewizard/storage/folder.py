@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from imagewizard.errors import UserError
 from imagewizard.storage import files, stores
+from imagewizard.storage.local import plain_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,7 +19,7 @@ class Folder:
 
     def __init__(self, uri: str, scratch: str | None = None) -> None:
         """`scratch` is for `subfolder`. The folder need not be there. Raises UserError for a scheme without a store."""
-        self.uri = uri
+        self.uri = plain_path(uri)
         self._scratch = files.join(uri, SCRATCH) if scratch is None else scratch
         stores.of(uri)
 

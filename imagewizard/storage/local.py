@@ -1,15 +1,20 @@
 """Files on this machine's disks."""
 
+import errno
 import itertools
 import os
+import re
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
+from urllib.parse import unquote_to_bytes
 
 from imagewizard.errors import UserError
 from imagewizard.storage.lock_file import LocalLockFile, LockFile
+from imagewizard.storage.refusal import RefusedError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,6 +22,16 @@ if TYPE_CHECKING:
 
 # Names of a page of a listing: a folder of a million files is never held as a whole.
 PAGE_NAMES = 10_000
+# What is read at a time of a file that holds more than its size says, as those in /proc do.
+PIECE_BYTES = 1 << 20
+
+NOT_UTF8 = "the name is not UTF-8"
+FOLDER_LINK = "a link to a folder, which is not followed"
+LOOP = "a link that leads back to itself"
+_KINDS = {stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
+
+# A file of a listing: (path below the folder, bytes where they are known, why it is no file to read or None).
+Listed = tuple[str, int | None, str | None]
 
 
 class LocalStore:
@@ -55,16 +70,16 @@ class LocalStore:
         return "folder" if path.is_dir() else "file" if os.path.lexists(path) else None
 
     def read(self, uri: str, max_bytes: int | None = None, version: str | None = None) -> bytes:
-        with _path(uri).open("rb") as stream:
+        with _open(uri) as stream:
             status = os.fstat(stream.fileno())
             if max_bytes is not None and status.st_size > max_bytes:
-                raise OSError(f"{uri}: {status.st_size} bytes, more than the {max_bytes} that are allowed")
+                raise RefusedError(f"{uri}: {status.st_size} bytes, more than the {max_bytes} that are allowed")
             if version not in (None, _version(status)):
                 raise OSError(f"{uri}: changed while it was read")
-            return stream.read()
+            return stream.read() if max_bytes is None else _read_within(stream, uri, status.st_size, max_bytes)
 
     def read_range(self, uri: str, offset: int, length: int) -> bytes:
-        with _path(uri).open("rb") as stream:
+        with _open(uri) as stream:
             stream.seek(offset)
             data = stream.read(length)
         if len(data) != length:
@@ -72,17 +87,17 @@ class LocalStore:
         return data
 
     def open(self, uri: str) -> BinaryIO:
-        return _path(uri).open("rb")
+        return _open(uri)
 
     def names(self, uri: str) -> Iterator[str]:
         with os.scandir(_path(uri)) as entries:
-            yield from sorted(entry.name + ("/" if entry.is_dir() else "") for entry in entries)
+            yield from sorted(entry.name + ("/" if _is_kind(entry, stat.S_IFDIR) else "") for entry in entries)
 
     def versions(self, uri: str) -> dict[str, str]:
         with os.scandir(_path(uri)) as entries:
-            return {entry.name: _version(entry.stat()) for entry in entries if entry.is_file()}
+            return {entry.name: _version(entry.stat()) for entry in entries if _is_kind(entry, stat.S_IFREG)}
 
-    def pages(self, uri: str) -> Iterator[list[tuple[str, int | None]]]:
+    def pages(self, uri: str, *, in_order: bool = False) -> Iterator[list[Listed]]:
         """Sorted by name within a folder, as long as that does not hold more than PAGE_NAMES."""
         root, pending = str(_path(uri)).rstrip("/"), [""]
         while pending:
@@ -91,12 +106,17 @@ class LocalStore:
             try:
                 with os.scandir(folder) as entries:
                     while page := sorted(itertools.islice(entries, PAGE_NAMES), key=lambda entry: entry.name):
-                        # Links to folders are neither listed nor followed: they may lead back here.
-                        pending += [f"{below}{entry.name}/" for entry in page if entry.is_dir(follow_symlinks=False)]
-                        yield [(_text(below + entry.name), _size(entry)) for entry in page if not entry.is_dir()]
-            except PermissionError:
+                        # Links to folders are not followed: they may lead back here.
+                        files = [entry for entry in page if not entry.is_dir(follow_symlinks=False)]
+                        if len(files) < len(page):
+                            pending += [f"{below}{each.name}/" for each in page if each.is_dir(follow_symlinks=False)]
+                        yield [_listed(below, entry) for entry in files]
+            except FileNotFoundError:  # deleted since its parent was listed
+                if not below:
+                    raise
+            except OSError as error:
                 raise UserError(
-                    f"{folder} may not be listed", "change its permissions, or give the folders beside it"
+                    f"{folder} may not be listed ({error.strerror})", "mend that, or give the folders beside it"
                 ) from None
 
     def write(self, uri: str, data: "bytes | pa.Buffer", scratch: str, *, new: bool = False) -> bool:
@@ -122,28 +142,79 @@ class LocalStore:
         return LocalLockFile(_path(uri))
 
 
+_FILE_URI = re.compile("file:(//(localhost(?=/))?|(?=/))")
+
+
+def plain_path(uri: str) -> str:
+    """The path that a file:// URI, as `Path.as_uri` writes it, stands for; any other address as it is."""
+    match = _FILE_URI.match(uri)
+    return uri if match is None else os.fsdecode(unquote_to_bytes(uri[match.end() :]))
+
+
 def _path(uri: str) -> Path:
-    return Path(uri.removeprefix("file://")).expanduser().absolute()
+    return Path(plain_path(uri)).expanduser().absolute()
+
+
+def _open(uri: str) -> BinaryIO:
+    """Raises RefusedError for what is no regular file: a FIFO waits for a writer, and a device may have no end."""
+    path = _path(uri)
+    try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise RefusedError(f"{uri}: {LOOP}") from None
+    if kind in _KINDS:
+        raise RefusedError(f"{uri}: {_irregular(kind)}")
+    # Should it become a FIFO now, opening it does not wait.
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+
+
+def _irregular(kind: int) -> str:
+    return f"no regular file but a {_KINDS[kind]}"
+
+
+def _read_within(stream: BinaryIO, uri: str, size: int, max_bytes: int) -> bytes:
+    """The rest of the stream, which should have `size` bytes. Raises RefusedError once it has more than `max_bytes`."""
+    data = stream.read(size + 1)
+    if len(data) <= size:
+        return data
+    whole = bytearray(data)
+    while len(whole) <= max_bytes and (piece := stream.read(min(PIECE_BYTES, max_bytes + 1 - len(whole)))):
+        whole += piece
+    if len(whole) > max_bytes:
+        raise RefusedError(f"{uri}: more than the {max_bytes} bytes that are allowed")
+    return bytes(whole)
+
+
+def _is_kind(entry: os.DirEntry[str], kind: int) -> bool:
+    """Whether the entry, or what it links to, is of this kind."""
+    try:
+        return stat.S_IFMT(entry.stat().st_mode) == kind
+    except OSError:  # a link that leads nowhere, or back to itself
+        return False
 
 
 def _version(status: os.stat_result) -> str:
     return f"{status.st_mtime_ns}-{status.st_size}"
 
 
-def _text(path: str) -> str:
-    """The path, or what says that it is not in UTF-8, so that the file cannot be named in a manifest."""
+def _listed(below: str, entry: os.DirEntry[str]) -> Listed:
+    path = below + entry.name
+    if not path.isascii():
+        try:
+            path.encode()
+        except UnicodeEncodeError:  # no manifest can name it
+            return ascii(path), None, NOT_UTF8
     try:
-        path.encode()
-    except UnicodeEncodeError:
-        return f"{path!a} (not UTF-8)"
-    return path
-
-
-def _size(entry: os.DirEntry[str]) -> int | None:
-    try:
-        return entry.stat().st_size
-    except OSError:  # a dangling link: a file, which reading it will complain of
-        return None
+        status = entry.stat()
+    except OSError as error:
+        # A link that leads nowhere is a file, which reading it will complain of.
+        return path, None, LOOP if error.errno == errno.ELOOP else None
+    kind = stat.S_IFMT(status.st_mode)
+    if kind == stat.S_IFREG:
+        return path, status.st_size, None
+    return path, None, FOLDER_LINK if kind == stat.S_IFDIR else _irregular(kind)
 
 
 @contextmanager

@@ -11,10 +11,12 @@ from urllib3.exceptions import HTTPError
 
 from imagewizard.errors import UserError
 from imagewizard.storage import s3_settings
+from imagewizard.storage.refusal import RefusedError
 from imagewizard.storage.s3_client import TRIES, backoff, client, errors, one_line
 
 # What a server answers to a request, or to a condition, that it does not know.
 NOT_IMPLEMENTED = 501
+PIECE_BYTES = 16 << 20  # more than most images have
 
 
 class _BrokenOffError(Exception):
@@ -40,12 +42,13 @@ def split(uri: str) -> tuple[str, str]:
 def get(uri: str, max_bytes: int | None = None, span: tuple[int, int] | None = None, etag: str | None = None) -> Object:
     """An object, or the `span` (first byte, number of bytes, not 0) of it. Raises OSError.
 
-    FileNotFoundError, PermissionError and NoSuchBucketError among them; also if it has more than `max_bytes`, ends
-    before the span does, or is no longer the one of `etag`.
+    FileNotFoundError, PermissionError and NoSuchBucketError among them; also if it has more than `max_bytes` (no more
+    are read, whatever the answer's length says), ends before the span does, or is no longer the one of `etag`.
     """
     bucket, key = split(uri)
     request: dict[str, Any] = {"Bucket": bucket, "Key": key}
     if span is not None:
+        max_bytes = span[1]  # some servers ignore a Range
         request["Range"] = f"bytes={span[0]}-{span[0] + span[1] - 1}"
     if etag is not None:
         request["IfMatch"] = etag
@@ -68,19 +71,32 @@ def _receive(uri: str, request: dict[str, Any], max_bytes: int | None) -> Object
         answer = client().get_object(**request)
     except HTTPError as error:  # from the body of an error, which botocore reads on its own
         raise _BrokenOffError(one_line(error)) from None
-    if max_bytes is not None and answer["ContentLength"] > max_bytes:
-        answer["Body"].close()
-        raise OSError(f"{uri}: {answer['ContentLength']} bytes, more than the {max_bytes} that are allowed")
+    length = answer.get("ContentLength", 0)  # an answer in chunks has none
     try:
-        data = answer["Body"].read()
+        data = b"" if max_bytes is not None and length > max_bytes else _body(answer["Body"], max_bytes)
     except (BotoCoreError, HTTPError) as error:
         raise _BrokenOffError(one_line(error)) from None
+    if max_bytes is not None and (held := max(length, len(data))) > max_bytes:
+        answer["Body"].close()
+        raise RefusedError(f"{uri}: {held} bytes, more than the {max_bytes} that are allowed")
     # Not every server heeds the condition of a read.
     if "IfMatch" in request and answer["ETag"].strip('"') != request["IfMatch"].strip('"'):
         raise OSError(f"{uri}: changed while it was read")
     date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
     now = parsedate_to_datetime(date).timestamp() if date else time.time()
     return Object(data, answer["ETag"], now - answer["LastModified"].timestamp())
+
+
+def _body(stream: Any, max_bytes: int | None) -> bytes:
+    """All of it, but no more than a byte beyond the limit."""
+    if max_bytes is None:
+        return bytes(stream.read())
+    pieces, room = [], max_bytes + 1
+    # Up to an empty piece, which is when the stream complains of an answer that broke off.
+    while room and (piece := stream.read(min(room, PIECE_BYTES))):
+        pieces.append(piece)
+        room -= len(piece)
+    return b"".join(pieces)
 
 
 def head(uri: str) -> tuple[int, str]:

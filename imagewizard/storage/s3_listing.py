@@ -43,15 +43,15 @@ def kind(uri: str) -> str | None:
     return "file" if is_there else None
 
 
-def pages(uri: str) -> Iterator[list[tuple[str, int]]]:
-    """The (key, bytes) of all objects below a prefix, in pages of up to a thousand, in no order.
+def pages(uri: str, threads: int = THREADS) -> Iterator[list[tuple[str, int]]]:
+    """The (key, bytes) of all objects below a prefix, in pages of up to a thousand; in order if one thread lists them.
 
     Raises OSError if the server fails for good.
     """
     bucket, key = s3.split(uri.rstrip("/"))
     prefix = f"{key}/" if key else ""
     ranges = _Ranges()
-    yield from interleave([_work(bucket, prefix, ranges) for _ in range(THREADS)], WAITING_PAGES)
+    yield from interleave([_work(bucket, prefix, ranges) for _ in range(threads)], WAITING_PAGES)
 
 
 class _Ranges:

@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError
 
 from imagewizard.errors import UserError, one_line
 from imagewizard.storage import s3, s3_client, s3_conditions, s3_deleting, s3_listing, s3_settings
+from imagewizard.storage.local import Listed
 from imagewizard.storage.lock_file import LockFile
 from imagewizard.storage.s3_client import TRIES, NoSuchBucketError
 from imagewizard.storage.s3_file import ObjectFile
@@ -69,13 +70,13 @@ class S3Store:
     def versions(self, uri: str) -> dict[str, str]:
         return {name: etag for name, etag in s3.entries(uri) if etag}
 
-    def pages(self, uri: str) -> Iterator[list[tuple[str, int | None]]]:
-        """In no order."""
+    def pages(self, uri: str, *, in_order: bool = False) -> Iterator[list[Listed]]:
+        """In order of the keys, or in none."""
         _, prefix = s3.split(uri.rstrip("/"))
         below = len(prefix) + 1 if prefix else 0
-        for page in s3_listing.pages(uri):
+        for page in s3_listing.pages(uri, threads=1 if in_order else s3_listing.THREADS):
             # A key that ends in a slash stands for a folder, as some programs make them.
-            yield [(key[below:], size) for key, size in page if not key.endswith("/")]
+            yield [(key[below:], size, None) for key, size in page if not key.endswith("/")]
 
     def write(self, uri: str, data: "bytes | pa.Buffer", scratch: str, *, new: bool = False) -> bool:
         whole = data if isinstance(data, bytes) else memoryview(data).tobytes()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from imagewizard.errors import UserError
-from imagewizard.storage.local import LocalStore
+from imagewizard.storage.local import Listed, LocalStore
 from imagewizard.storage.lock_file import LockFile
 
 if TYPE_CHECKING:  # half of the commands never ask for a filesystem
@@ -52,9 +52,11 @@ class Store(Protocol):
     def versions(self, uri: str) -> dict[str, str]:
         """{name: a text that changes when the file does} of the files directly in a folder."""
 
-    def pages(self, uri: str) -> Iterator[list[tuple[str, int | None]]]:
-        """All files below a folder at any depth, as (path below it, bytes), some thousands at a time. UserError if one
-        may not be listed."""
+    def pages(self, uri: str, *, in_order: bool = False) -> Iterator[list[Listed]]:
+        """All files below a folder at any depth, some thousands at a time. UserError if one may not be listed.
+
+        `in_order`: in an order that is the same the next time, even where another is faster.
+        """
 
     def write(self, uri: str, data: "bytes | pa.Buffer", scratch: str, *, new: bool = False) -> bool:
         """Writes a file that is there as a whole or not at all, if need be through the folder `scratch`.

@@ -10,8 +10,10 @@ from imagewizard.datasets import cbsd68
 from imagewizard.errors import one_line
 from imagewizard.images.errors import ImageError
 from imagewizard.images.picture import decode_rgb
+from imagewizard.sources.reading import byte_limit
 
 MAX_TRAINING_PIXELS = 100_000_000
+MAX_BYTES = byte_limit(MAX_TRAINING_PIXELS)
 # Decoded pixels that a process keeps: about 300 photographs of 0.25 megapixels, so that a small set is decoded once.
 KEPT_BYTES = 256 << 20
 
@@ -61,9 +63,9 @@ def _read(uri: str) -> bytes:
     """Reads a file. A failing storage gets some seconds to recover, because an outage must not change the samples."""
     for pause in RETRY_SECONDS:
         try:
-            return storage.read_bytes(uri)
-        except (FileNotFoundError, PermissionError, IsADirectoryError):
+            return storage.read_bytes(uri, MAX_BYTES)
+        except (FileNotFoundError, PermissionError, IsADirectoryError, storage.RefusedError):
             raise
         except OSError:
             time.sleep(pause)
-    return storage.read_bytes(uri)
+    return storage.read_bytes(uri, MAX_BYTES)

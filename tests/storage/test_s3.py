@@ -3,12 +3,15 @@
 import os
 import random
 import socket
+import threading
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import boto3
 import pytest
 
 from imagewizard.errors import UserError
-from imagewizard.storage import s3, s3_client
+from imagewizard.storage import RefusedError, s3, s3_client
 from tests.support.s3_faults import FaultyS3
 
 CONTENT = random.Random(0).randbytes(256_000)
@@ -51,11 +54,38 @@ def test_too_large_objects_are_not_read(faulty_s3: FaultyS3, uri: str) -> None:
     assert faulty_s3.requests == {"GET": 1}
 
 
+class Endless(BaseHTTPRequestHandler):
+    """Answers that have no length and no end, whatever range is asked for, as a server may send them."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        for name, value in (("ETag", '"x"'), ("Last-Modified", self.date_time_string())):
+            self.send_header(name, value)
+        self.end_headers()
+        with suppress(OSError):  # until the reader hangs up
+            while True:
+                self.wfile.write(bytes(1 << 16))
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_no_read_goes_beyond_its_limit(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        for limit in ({"max_bytes": 1000}, {"span": (7, 1000)}, {"max_bytes": s3.PIECE_BYTES}):
+            with pytest.raises(RefusedError, match=r": \d+ bytes, more than the \d+ that are allowed$"):
+                s3.get(f"{bucket}/key", **limit)
+        server.shutdown()
+
+
 @pytest.mark.parametrize("cut_at", [0.0, 0.5, 0.999])
 def test_a_truncated_body_is_read_again(faulty_s3: FaultyS3, uri: str, cut_at: float) -> None:
     faulty_s3.cut_off, faulty_s3.cut_at = 0.5, cut_at
     for _ in range(20):
         assert s3.get(uri).data == CONTENT
+        assert s3.get(uri, max_bytes=len(CONTENT)).data == CONTENT
         assert s3.get(uri, span=(7, 20_000)).data == CONTENT[7:20_007]
     assert faulty_s3.faults["cut_off"] > 10
 

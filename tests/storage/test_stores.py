@@ -36,7 +36,7 @@ def test_all_files_below_a_folder(folder: Folder) -> None:
     found = {
         path: size
         for page in storage.of(folder.uri).pages(folder.uri)
-        for path, size in page
+        for path, size, _ in page
         if not path.startswith("_tmp")
     }
     assert found == sizes
