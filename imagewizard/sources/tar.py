@@ -1,6 +1,7 @@
 """Tar shards of images, as WebDataset has them: listed by their headers, read by offset, and written.
 
-Names in a tar are ids and nothing else: no member is ever unpacked to a path.
+Names in a tar are ids and nothing else: no member is ever unpacked to a path, and a link leads to a member of the same
+tar or nowhere.
 """
 
 import io
@@ -11,6 +12,8 @@ from typing import BinaryIO, NamedTuple
 from imagewizard import storage
 from imagewizard.errors import one_line
 from imagewizard.images.formats import is_image_name
+from imagewizard.sources import tar_links
+from imagewizard.sources.tar_links import Link
 
 SUFFIX = ".tar"
 COMPRESSED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
@@ -25,7 +28,12 @@ READ_BYTES = 64 << 20
 _DAMAGE = (tarfile.TarError, ValueError, IndexError, OverflowError, MemoryError, RecursionError)
 
 
-_NO_PLACE = "its place in the shard is unknown: the shard is damaged, as image_id says, or this is a sparse file"
+NO_FILE = "in a tar, and neither a file nor a link to one"
+NO_TARGET = "a link in a tar that leads to no file of the tar"
+_NO_PLACE = (
+    "its place in the shard is unknown: the shard is damaged, as image_id says, or this is a sparse file, "
+    "or the manifest lacks its offset or bytes"
+)
 _CUT = "the shard ends before its contents do: it was cut off, or changed since it was listed"
 
 
@@ -46,33 +54,77 @@ class Damage(NamedTuple):
     reason: str
 
 
-def members(uri: str, skip: Callable[[str], None]) -> Iterator[Member | Damage]:
-    """The images among a shard's regular files, in order, from its headers alone; Damage, if any, comes last.
+def members(uri: str, skip: Callable[[str, str | None], None]) -> Iterator[Member | Damage]:
+    """The images in a shard, from its headers alone: regular files in order, links to such; then Damage, if any.
 
-    `skip` is called with the name of everything else but folders. Raises OSError if the shard cannot be opened.
+    `skip` is called with the name of everything else but folders, and with the reason if it is not that the name is
+    none of an image. Raises OSError if the shard cannot be opened.
     """
     with storage.open_file(uri) as stream:
-        end = 0
-        try:
-            with tarfile.open(fileobj=stream, mode="r:") as tar:
-                while (info := tar.next()) is not None:
-                    if tar.offset <= end or info.size < 0:
-                        raise tarfile.ReadError("a header with a negative size")
-                    end = tar.offset
-                    tar.members.clear()  # type: ignore[attr-defined]  # it would keep them all
-                    # Bytes that are no UTF-8 tarfile gives as surrogates, which Parquet cannot hold.
-                    name = info.name.encode("utf-8", "backslashreplace").decode()
-                    if info.isreg() and is_image_name(name):
-                        yield Member(name, None if info.sparse else info.offset_data, info.size)
-                    elif not info.isdir():
-                        skip(name)
-                # tarfile ends silently at a broken header, unless it is the first one.
-                if (reason := _missing_end(stream, tar.offset)) is not None:
-                    yield Damage(tar.offset, reason)
-        except _DAMAGE as error:
-            yield Damage(min(end, _size(stream)), one_line(error) or type(error).__name__)
-        except OSError as error:
-            yield Damage(end, one_line(error))
+        links: list[tuple[str, Link]] = []
+        damage = None
+        for found in _headers(stream):
+            if isinstance(found, Damage):
+                damage = found
+            elif found.islnk() or found.issym():
+                links.append((found.name, Link.of(found)))
+            elif found.isreg():
+                if is_image_name(found.name):
+                    yield Member(found.name, _place(found), found.size)
+                else:
+                    skip(found.name, None)
+            elif not found.isdir():
+                skip(found.name, NO_FILE)
+        if links:
+            yield from _linked(stream, links, skip)
+        if damage is not None:
+            yield damage
+
+
+def _linked(
+    stream: BinaryIO, links: list[tuple[str, Link]], skip: Callable[[str, str | None], None]
+) -> Iterator[Member]:
+    """The links to regular files, as members with the name of the link; a second reading of the headers finds them."""
+    stream.seek(0)
+    headers = (header for header in _headers(stream) if not isinstance(header, Damage))
+    targets = tar_links.targets([link for _, link in links], headers)
+    for (name, _), target in zip(links, targets, strict=True):
+        if not is_image_name(name):
+            skip(name, None)
+        elif target is None:
+            skip(name, NO_TARGET)
+        else:
+            yield Member(name, _place(target), target.size)
+
+
+def _place(info: tarfile.TarInfo) -> int | None:
+    return None if info.sparse else info.offset_data
+
+
+def _headers(stream: BinaryIO) -> Iterator[tarfile.TarInfo | Damage]:
+    """The headers of a tar in order; Damage, if any, comes last."""
+    end = 0
+    try:
+        with tarfile.open(fileobj=stream, mode="r:") as tar:
+            while (info := tar.next()) is not None:
+                if tar.offset <= end or info.size < 0:
+                    raise tarfile.ReadError("a header with a negative size")
+                end = tar.offset
+                tar.members.clear()  # type: ignore[attr-defined]  # it would keep them all
+                # Bytes that are no UTF-8 tarfile gives as surrogates, which Parquet cannot hold.
+                info.name, info.linkname = (_text(name) for name in (info.name, info.linkname))
+                yield info
+            # tarfile ends silently at a broken header, unless it is the first one.
+            if (reason := _missing_end(stream, tar.offset)) is not None:
+                yield Damage(tar.offset, reason)
+    except _DAMAGE as error:
+        yield Damage(min(end, _size(stream)), one_line(error) or type(error).__name__)
+    except OSError as error:
+        yield Damage(end, one_line(error))
+
+
+def _text(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _missing_end(stream: BinaryIO, offset: int) -> str | None:
@@ -147,10 +199,20 @@ def _read_group(uri: str, group: list[_Place]) -> list[bytes | OSError]:
     return [next(contents) if place.end <= there else OSError(_CUT) for place in group]
 
 
-def read_member(uri: str, name: str) -> bytes:
-    """The contents of the first member of that name; the headers before it are read. Raises OSError."""
-    for found in members(uri, lambda _: None):
-        if isinstance(found, Member) and found.name == name:
+def numbered(name: str, offset: int | None) -> str:
+    """What tells a member from others of its name in the same shard."""
+    return f"{name}#{offset}"
+
+
+def read_member(uri: str, name: str, max_bytes: int | None = None) -> bytes:
+    """The contents of the first member of that name, or that is `numbered` so; the headers before it are read.
+
+    Raises OSError, also if it has more than `max_bytes`.
+    """
+    for found in members(uri, lambda name, reason: None):
+        if isinstance(found, Member) and name in (found.name, numbered(found.name, found.offset)):
+            if max_bytes is not None and found.size > max_bytes:
+                raise storage.RefusedError(f"{name}: {found.size} bytes, more than the {max_bytes} that are allowed")
             [content] = read(uri, [(found.offset, found.size)])
             if isinstance(content, OSError):
                 raise content

@@ -27,9 +27,9 @@ def write(path: Path, *entries: tuple[tarfile.TarInfo, bytes], format: int = tar
     return str(path)
 
 
-def listed(uri: str) -> tuple[list[Member | Damage], list[str]]:
-    skipped: list[str] = []
-    return list(tar_shards.members(uri, skipped.append)), skipped
+def listed(uri: str) -> tuple[list[Member | Damage], dict[str, str | None]]:
+    skipped: dict[str, str | None] = {}
+    return list(tar_shards.members(uri, skipped.__setitem__)), skipped
 
 
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -38,13 +38,16 @@ def test_members_are_the_images_where_they_lie(tmp_path: Path, format: int) -> N
     uri = write(
         tmp_path / "a.tar", entry("a.png", 700), entry("a.txt"), entry("b/c.JPG", 512), entry(long, 3),
         entry("folder", type=tarfile.DIRTYPE), entry("link.png", type=tarfile.SYMTYPE, linkname="a.png"),
-        entry("hard.png", type=tarfile.LNKTYPE, linkname="a.png"), entry("é.webp", 0), format=format,
+        entry("hard.png", type=tarfile.LNKTYPE, linkname="a.png"), entry("fifo.png", type=tarfile.FIFOTYPE),
+        entry("é.webp", 0), format=format,
     )  # fmt: skip
     found, skipped = listed(uri)
-    assert [(m.name, m.size) for m in found] == [("a.png", 700), ("b/c.JPG", 512), (long, 3), ("é.webp", 0)]
-    assert skipped == ["a.txt", "link.png", "hard.png"]
+    files = [("a.png", 700), ("b/c.JPG", 512), (long, 3), ("é.webp", 0)]
+    assert [(m.name, m.size) for m in found] == [*files, ("link.png", 700), ("hard.png", 700)]
+    assert skipped == {"a.txt": None, "fifo.png": tar_shards.NO_FILE}
     contents = tar_shards.read(uri, [(m.offset, m.size) for m in found])
-    assert contents == [b"\5" * 700, b"\7" * 512, bytes([len(long)]) * 3, b""]
+    assert contents == [b"\5" * 700, b"\7" * 512, bytes([len(long)]) * 3, b"", b"\5" * 700, b"\5" * 700]
+    assert tar_shards.read_member(uri, "hard.png") == tar_shards.read_member(uri, "link.png") == b"\5" * 700
     assert tar_shards.read_member(uri, "b/c.JPG") == b"\7" * 512
     with pytest.raises(FileNotFoundError, match=r"no member c\.JPG"):
         tar_shards.read_member(uri, "c.JPG")
@@ -127,7 +130,7 @@ def test_what_is_no_tar_is_damaged_from_its_first_byte(tmp_path: Path, data: byt
 
 
 def test_an_empty_tar_is_none(tmp_path: Path) -> None:
-    assert listed(write(tmp_path / "a.tar")) == ([], [])
+    assert listed(write(tmp_path / "a.tar")) == ([], {})
 
 
 def test_a_sparse_file_has_no_place(tmp_path: Path) -> None:
@@ -137,6 +140,23 @@ def test_a_sparse_file_has_no_place(tmp_path: Path) -> None:
     subprocess.run(["tar", "--sparse", "-cf", "a.tar", "holes.png"], cwd=tmp_path, check=True)
     [member] = listed(str(tmp_path / "a.tar"))[0]
     assert isinstance(member, Member) and member.offset is None
+
+
+def test_links_in_a_damaged_shard_are_found_too(tmp_path: Path) -> None:
+    hard = entry("hard.png", type=tarfile.LNKTYPE, linkname="0.png")
+    path = Path(write(tmp_path / "a.tar", entry("0.png", 600), hard, entry("1.png", 600)))
+    found, _ = listed(damaged(path, 2048, b"garbage" * 9))
+    assert [each.name if isinstance(each, Member) else each.at for each in found] == ["0.png", "hard.png", 2048]
+
+
+def test_a_member_among_others_of_its_name_has_a_number(tmp_path: Path) -> None:
+    uri = write(tmp_path / "a.tar", entry("a.png", 5), entry("a.png", 6))
+    first, second = listed(uri)[0]
+    assert isinstance(first, Member) and isinstance(second, Member)
+    assert len(tar_shards.read_member(uri, "a.png")) == 5
+    assert [len(tar_shards.read_member(uri, tar_shards.numbered("a.png", m.offset))) for m in (first, second)] == [5, 6]
+    with pytest.raises(storage.RefusedError, match="5 bytes, more than the 4 that are allowed"):
+        tar_shards.read_member(uri, "a.png", max_bytes=4)
 
 
 def test_neighbours_are_read_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
