@@ -26,7 +26,7 @@ from imagewizard.schema import (
     STATUS,
     level_text,
 )
-from imagewizard.sources import tar
+from imagewizard.sources import addresses, tar
 from imagewizard.storage import Folder
 
 # PUTs wait for the server; encoders leave Python's lock while they compress.
@@ -49,15 +49,14 @@ def write(block: Block, run: str, section: ImagesSection | None) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=RESULT_SCHEMA)
 
 
-def discard(rows: pa.Table, committed: pa.Table) -> None:
-    """Deletes the images of `rows` that no row in `committed` points to."""
-    storage.delete_files(sorted(_files_of(rows) - _files_of(committed)))
-
-
-def _files_of(rows: pa.Table) -> set[str]:
-    """Where the images of rows lie; of those in a tar shard, the shard."""
-    uris = rows[OUTPUT_URI].drop_null().to_pylist()
-    return {uri.rpartition("#")[0] if ".tar#" in uri else uri for uri in uris}
+def discard(rows: pa.Table, committed: pa.Table, section: ImagesSection | None) -> None:
+    """Deletes the images of `rows` that no row in `committed` points to, all written as `section` says."""
+    uris, kept = (table[OUTPUT_URI].drop_null().to_pylist() for table in (rows, committed))
+    if section is not None and section.pack == "tar":
+        written = {place[0] for uri in uris if (place := addresses.split(uri))}
+        storage.delete_files(sorted(written - {file for uri in kept for file, _ in addresses.places(uri)}))
+    else:
+        storage.delete_files(sorted(set(uris) - set(kept)))
 
 
 def _encode(table: pa.Table, index: int, row: dict[str, Any], section: ImagesSection) -> bytes | None:
@@ -92,7 +91,7 @@ def _store(
             shard = _shard_name(block, [member for member, _ in members])
             folder.write(shard, tar.pack(members))
             for (row, _, _), (member, _) in zip(written, members, strict=True):
-                row[OUTPUT_URI] = f"{folder.uri_of(shard)}#{member}"
+                row[OUTPUT_URI] = addresses.join(folder.uri_of(shard), member)
         return
     for row, name, _ in written:
         row[OUTPUT_URI] = folder.uri_of(name)

@@ -31,13 +31,8 @@ from imagewizard.images.decoding import quiet
 from imagewizard.images.errors import ImageError
 from imagewizard.runs import compaction, results
 from imagewizard.schema import ERROR, REASON, STAGE, STATUS
-from imagewizard.sources.reading import ImageReader
+from imagewizard.sources.reading import ImageReader, byte_limit
 from imagewizard.storage import Folder
-
-# No image within the pixel limit needs more than this a pixel on disk (16-bit RGBA, uncompressed) …
-MAX_BYTES_PER_PIXEL = 8
-# … plus this for headers and profiles.
-MAX_HEADER_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -126,9 +121,8 @@ def read_images(row: pa.Table, work: Work) -> pa.Table:
     """Adds each image's encoded `data`, or the `stage` and `error` of the attempt."""
     _check_view(work.view)
     block = Block.unpack(row)
-    max_bytes = work.max_pixels * MAX_BYTES_PER_PIXEL + MAX_HEADER_BYTES
     with block.timed("read"):
-        contents = _reader.read(block.images.to_pylist(), max_bytes)
+        contents = _reader.read(block.images.to_pylist(), byte_limit(work.max_pixels))
     errors = [one_line(each) if isinstance(each, OSError) else None for each in contents]
     data = [None if isinstance(each, OSError) else each for each in contents]
     table = block.images.append_column(blocks.DATA, pa.array(data, pa.large_binary()))
@@ -204,7 +198,7 @@ def write_rows(block: Block, work: Work) -> pa.Table:
         if not Folder(work.run).write_new(f"results/{block.file.name}", data):
             with suppress(FileNotFoundError):  # compacted already; an image too many does no harm
                 committed, _ = results.read(work.run, block.file.name)
-                outputs.discard(rows, committed)
+                outputs.discard(rows, committed, work.images)
     failed = rows[STATUS].to_pylist().count(ERROR)
     return pa.table([[block.file.name], [rows.num_rows], [failed]], schema=WRITTEN_SCHEMA)
 

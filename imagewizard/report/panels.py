@@ -133,7 +133,7 @@ def sample(place: str, row: dict[str, Any], max_pixels: int, same_noise: bool = 
 def _read(uri: str, shape: tuple[int, int], max_pixels: int, what: str, missing: list[str]) -> np.ndarray | None:
     """The image; None, and a line in `missing`, if it is gone or has changed since the run."""
     try:
-        image = decode_rgb(reading.read_origin(uri), max_pixels)
+        image = decode_rgb(reading.read_origin(uri, reading.byte_limit(max_pixels)), max_pixels)
     except (OSError, ValueError, UserError, ImageError) as error:
         reason = "it is no longer there" if isinstance(error, FileNotFoundError) else one_line(error)[:200]
         missing.append(f"{what} cannot be shown: {reason} ({uri})")

@@ -102,7 +102,7 @@ def rows(file: pq.ParquetFile) -> Iterator[pa.Table]:
 
 def _ids(file: pq.ParquetFile, group: int) -> Iterator[pa.Array]:
     for batch in file.iter_batches(LISTED_ROWS, row_groups=[group], columns=[IMAGE_ID], use_threads=False):
-        yield batch[IMAGE_ID].cast(pa.string())
+        yield decoded(batch[IMAGE_ID]).cast(pa.string())
 
 
 def _no_ids(rows: int) -> Iterator[pa.Array]:
@@ -110,11 +110,20 @@ def _no_ids(rows: int) -> Iterator[pa.Array]:
         yield pa.nulls(min(LISTED_ROWS, rows - first), pa.string())
 
 
+def decoded(values: pa.Array) -> pa.Array:
+    """The values of a dictionary (what pandas calls categories) in full; any other array as it is."""
+    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
+
+
 def check_text(schema: pa.Schema, column: str) -> None:
-    """Raises UserError, without the file's name, if the column holds anything but text."""
+    """Raises UserError, without the file's name, unless the column holds text; an id may be a whole number too."""
     type = schema.field(column).type
-    if not (pa.types.is_string(type) or pa.types.is_large_string(type) or pa.types.is_string_view(type)):
-        raise UserError(f"column {column} is {type}", "it must hold text")
+    type = type.value_type if pa.types.is_dictionary(type) else type
+    if pa.types.is_string(type) or pa.types.is_large_string(type) or pa.types.is_string_view(type):
+        return
+    if column != IMAGE_ID or not pa.types.is_integer(type):
+        wanted = "text or whole numbers" if column == IMAGE_ID else "text"
+        raise UserError(f"column {column} is {type}", f"it must hold {wanted}")
 
 
 def check_no_nulls(values: pa.Array, column: str, first_row: int) -> None:

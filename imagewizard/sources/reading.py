@@ -3,16 +3,20 @@
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import PurePosixPath
 from typing import Any
 
 from imagewizard import storage
 from imagewizard.errors import UserError
-from imagewizard.schema import BYTES, MEMBER, OFFSET, ROW, URI
-from imagewizard.sources import parquet, tar
+from imagewizard.schema import BYTES, IMAGE_ID, MEMBER, OFFSET, ROW, URI
+from imagewizard.sources import addresses, parquet, tar
 
 # Reads wait for disks and servers, not for the CPU.
 READ_THREADS = 16
+
+# No image within the pixel limit needs more than this a pixel on disk (16-bit RGBA, uncompressed) …
+MAX_BYTES_PER_PIXEL = 8
+# … plus this for headers and profiles.
+MAX_HEADER_BYTES = 16 << 20
 
 
 class ImageReader:
@@ -24,7 +28,8 @@ class ImageReader:
     def read(self, images: list[dict[str, Any]], max_bytes: int) -> list[bytes | OSError]:
         """The encoded contents of images (rows by MANIFEST_SCHEMA), in order; why not, where one cannot be read.
 
-        Files of more than `max_bytes` are not read.
+        Files and members of more than `max_bytes` are not read. The size of a row is not known before: such a row is
+        read and given up.
         """
         found: list[bytes | OSError] = [OSError()] * len(images)
         tars, tables, files = defaultdict(list), defaultdict(list), []
@@ -48,8 +53,13 @@ class ImageReader:
         for uri, wanted in tables.items():
             rows = [images[index][ROW] for index in wanted]
             for index, content in zip(wanted, self._rows.read(uri, rows), strict=True):
-                found[index] = content
+                found[index] = _within(content, max_bytes)
         return found
+
+
+def byte_limit(max_pixels: int) -> int:
+    """More than an image of so many pixels has on disk."""
+    return max_pixels * MAX_BYTES_PER_PIXEL + MAX_HEADER_BYTES
 
 
 def _refusal(image: dict[str, Any], max_bytes: int) -> OSError | None:
@@ -58,9 +68,19 @@ def _refusal(image: dict[str, Any], max_bytes: int) -> OSError | None:
         storage.check_address(image[URI])
     except UserError as error:
         return OSError(str(error))
-    if image[MEMBER] is not None and (image[BYTES] or 0) > max_bytes:
-        return OSError(f"{image[BYTES]} bytes, more than the {max_bytes} that are allowed")
-    return None
+    if image[MEMBER] is not None and min(image[BYTES] or 0, image[OFFSET] or 0) < 0:
+        return OSError(f"{image[BYTES]} bytes from byte {image[OFFSET]} on: the manifest is wrong")
+    return _too_large(image[BYTES] or 0, max_bytes) if image[MEMBER] is not None else None
+
+
+def _too_large(size: int, max_bytes: int) -> OSError | None:
+    if size <= max_bytes:
+        return None
+    return storage.RefusedError(f"{size} bytes, more than the {max_bytes} that are allowed")
+
+
+def _within(content: bytes | OSError, max_bytes: int) -> bytes | OSError:
+    return content if isinstance(content, OSError) else _too_large(len(content), max_bytes) or content
 
 
 def _read_file(uri: str, max_bytes: int) -> bytes | OSError:
@@ -73,21 +93,43 @@ def _read_file(uri: str, max_bytes: int) -> bytes | OSError:
 
 
 def origin(image: dict[str, Any]) -> str:
-    """Where the image of a manifest row is, in one text: its URI, `shard.tar#member` or `file.parquet#row`."""
-    packed = image[MEMBER] if image[MEMBER] is not None else image[ROW]
-    return image[URI] if packed is None else f"{image[URI]}#{packed}"
+    """Where the image of a manifest row is, in one text: the path of its own file, or its address within a shard.
+
+    The second member of a name in a tar is `member#offset`, as at the end of its id.
+    """
+    if image[MEMBER] is None:
+        return image[URI] if image[ROW] is None else addresses.join(image[URI], image[ROW])
+    numbered = tar.numbered(image[MEMBER], image[OFFSET])
+    return addresses.join(image[URI], numbered if image[IMAGE_ID].endswith(f"#{numbered}") else image[MEMBER])
 
 
-def read_origin(origin: str) -> bytes:
-    """What `origin`, or a row's `uri` or `output_uri`, points to. Raises OSError."""
-    uri, _, packed = origin.partition("#")
-    suffix = PurePosixPath(uri).suffix.lower()
-    if packed and suffix == ".tar":
-        return tar.read_member(uri, packed)
-    if packed and suffix == ".parquet":
-        with closing(parquet.RowReader()) as rows:
-            [content] = rows.read(uri, [int(packed)])
-        if isinstance(content, OSError):
-            raise content
-        return content
-    return storage.read_bytes(origin)
+def read_origin(origin: str, max_bytes: int | None = None) -> bytes:
+    """What `origin`, or a row's `uri` or `output_uri`, points to. Raises OSError, also for more than `max_bytes`."""
+    places = list(addresses.places(origin))
+    try:
+        return storage.read_bytes(origin, max_bytes)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):  # S3 may say so of a key that is not there
+        if not places:
+            raise
+    failure: OSError | None = None
+    for file, packed in places:
+        try:
+            return _read_packed(file, packed, max_bytes)
+        except OSError as error:
+            failure = failure or error
+    assert failure is not None, "there was a place"
+    raise failure
+
+
+def _read_packed(file: str, packed: str, max_bytes: int | None) -> bytes:
+    if file.lower().endswith(tar.SUFFIX):
+        return tar.read_member(file, packed, max_bytes)
+    if not packed.isdecimal():
+        raise FileNotFoundError(f"{file} has no row {packed}")
+    with closing(parquet.RowReader()) as rows:
+        [content] = rows.read(file, [int(packed)])
+    if max_bytes is not None:
+        content = _within(content, max_bytes)
+    if isinstance(content, OSError):
+        raise content
+    return content

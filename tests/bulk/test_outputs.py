@@ -81,11 +81,11 @@ def test_a_twin_that_fails_on_an_image_takes_none_away(tmp_path: Path, section: 
     """Of a block that is denoised twice the first rows count, whatever the second one's writer has done."""
     first = outputs.write(block(denoised("a", 0), denoised("b", 1)), str(tmp_path), section)
     twin = outputs.write(block(denoised("a", 0), error_row("b", "read", "timeout")), str(tmp_path), section)
-    outputs.discard(twin, first)
+    outputs.discard(twin, first, section)
     for seed, uri in enumerate(first["output_uri"].to_pylist()):
         np.testing.assert_array_equal(pixels(uri), photo(8, 8, seed))
     whole = outputs.write(block(denoised("a", 0), denoised("c", 1)), str(tmp_path), section)
-    outputs.discard(whole, first)
+    outputs.discard(whole, first, section)
     kept = {uri.rpartition("#")[0] or uri for uri in first["output_uri"].to_pylist()}
     assert {str(path) for path in (tmp_path / "images").rglob("*.*") if path.is_file()} == kept
 

@@ -62,11 +62,15 @@ def test_rows_have_numbers_over_all_row_groups_a_guess_of_their_size_and_ids_whe
     assert 450 < listed(uri)[0]["bytes"] < 700
 
 
-def test_ids_must_be_text_and_not_null(tmp_path: Path) -> None:
+def test_ids_are_text_or_whole_numbers_and_not_null(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="column image_id is null in row 5"):
         listed(write(tmp_path / "a.parquet", [b"x"] * 6, image_id=["a", "b", "c", "d", "e", None]))
-    with pytest.raises(UserError, match="image_id is int64; it must hold text"):
-        listed(write(tmp_path / "a.parquet", [b"x"], image_id=[1]))
+    with pytest.raises(UserError, match="image_id is double; it must hold text or whole numbers"):
+        listed(write(tmp_path / "a.parquet", [b"x"], image_id=[1.0]))
+    # as Hugging Face's COCO has them, and as pandas writes categories
+    for given, ids in (([7, -8], ["7", "-8"]), (pa.array(["a", "b"]).dictionary_encode(), ["a", "b"])):
+        found = listed(write(tmp_path / "a.parquet", [b"x"] * 2, image_id=given))
+        assert [row["image_id"] for row in found] == ids
 
 
 def test_what_is_no_parquet_is_an_oserror(tmp_path: Path) -> None:
