@@ -37,6 +37,8 @@ def main(argv: list[str]) -> int:
 
 
 def _print_summary(job: DenoiseConfig, summary: dict[str, Any]) -> None:
+    from imagewizard.manifest import left_out
+
     for score in summary["scores"]:
         changes = [metric.change(score[noisy(name)], score[name]) for name, metric in METRICS.items()]
         if any(changes):
@@ -46,8 +48,8 @@ def _print_summary(job: DenoiseConfig, summary: dict[str, Any]) -> None:
         print(f"{error['images']} failed at {error['stage']}: {error['error']} (e.g. {error['example']})")
     if summary["failed"]:
         print("once mended, retry_failed=true tries these again, and only these")
-    if summary["skipped_files"]:
-        print(f"{summary['skipped_files']} files that are no images by their suffix were left out")
+    for line in left_out.lines(summary["left_out"], summary["skipped_files"]):
+        print(line)
     print(f"{summary['ok']} ok, {summary['failed']} failed; rows in {job.output}/results")
     if job.images:
         print(f"images in {job.output}/images")

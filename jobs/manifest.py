@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from imagewizard.manifest.standalone import Outcome
 
 _EPILOG = """\
-SRC is a folder or s3:// prefix, listed recursively, a tar shard or a Parquet file. M, local or s3://, is a folder of
-Parquet files (image_id, uri, bytes, and member, offset or row of packed images) and index.json; it is an `input`.
+SRC is a folder or s3:// prefix, listed recursively, a tar shard, a Parquet file or a CSV manifest. M, local or s3://,
+is a folder of Parquet files (image_id, uri, bytes, and member, offset or row of packed images) and index.json; it is an
+`input`.
 A glob is matched against the whole image id, part by part between the slashes: * ? and [abc] stay within a part, and
 ** as a part stands for any number of parts, none too: 'train/*/*.jpg', '**/left_*.png', 'val/**'.
 
@@ -26,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="imagewizard manifest",
         usage="imagewizard manifest SRC --out M [--suffix .png …] [--min-bytes N] [--max-bytes N]\n"
-        "                            [--glob 'train/*/*.jpg'] [--refresh] [--dry-run]",
+        "                            [--glob 'train/*/*.jpg'] [--limit N] [--refresh] [--dry-run]",
         description=__doc__,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -37,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--min-bytes", type=int, metavar="N", help="leave out what is known to be smaller")
     parser.add_argument("--max-bytes", type=int, metavar="N", help="leave out what is known to be larger")
     parser.add_argument("--glob", metavar="GLOB", help="only ids that fit (see below)")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N that fit, for a trial")
     parser.add_argument("--refresh", action="store_true", help="list again, in place of the manifest that is there")
     parser.add_argument("--dry-run", action="store_true", help="check, print the plan and stop")
     return parser
@@ -50,7 +52,7 @@ def main(argv: list[str]) -> int:
     from imagewizard.manifest import standalone
     from imagewizard.manifest.filters import Filters
 
-    filters = Filters(tuple(options.suffix), options.min_bytes, options.max_bytes, options.glob)
+    filters = Filters(tuple(options.suffix), options.min_bytes, options.max_bytes, options.glob, options.limit)
     plan = standalone.plan(options.source, options.out, filters)
     print(plan, flush=True)
     if plan.before is not None and not options.refresh:
@@ -61,10 +63,11 @@ def main(argv: list[str]) -> int:
 
 
 def _print_outcome(folder: str, outcome: "Outcome") -> None:
+    from imagewizard.manifest import left_out
+
     index = outcome.index
-    if index.skipped:
-        more = ", …" if index.skipped > len(outcome.examples) else ""
-        print(f"{index.skipped:,} files that are no images were left out ({', '.join(outcome.examples)}{more})")
+    for line in left_out.lines(index.left_out, index.skipped):
+        print(line)
     if index.filtered:
         print(f"{index.filtered:,} images were left out by the filters")
     if outcome.changes is not None:

@@ -16,7 +16,7 @@ GPU_BATCH_SIZE = 32
 CPU_BATCH_SIZE = 1
 
 # These keys change results. A rerun with another value is refused, so that all rows of a run are comparable.
-RESULT_KEYS = ("noise", "model", "denoise", "images", "seed", "max_pixels")
+RESULT_KEYS = ("limit", "noise", "model", "denoise", "images", "seed", "max_pixels")
 
 
 class DenoiseSection(Section):
@@ -86,8 +86,10 @@ class DenoiseConfig(Section):
     """A bulk job: denoise every image of `input` into the run folder `output`."""
 
     input: str | list[str]
-    """A folder, a manifest (Parquet with image_id and uri), Parquet with an image column, WebDataset tar shards, or a
-    list of such files; local or s3://."""
+    """A folder, a manifest (Parquet or CSV with image_id and uri), Parquet with an image column, WebDataset tar shards,
+    or a list of such files; local or s3://."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Only the first so many images of the listing, for a trial; null: all."""
     output: str
     """The run folder; local or s3://."""
     model: str = "embedded"

@@ -67,9 +67,10 @@ class DenoisePlan:
         return f"{synthetic.make(section.kind, section.params).describe()}, seed {self.config.seed}"
 
     def _input(self) -> str:
+        limit = "" if self.config.limit is None else f", the first {self.config.limit:,} images"
         if self.config.resources.keep_manifest and self.listed is not None:
-            return f"as listed before, of {job.named(self.listed)}"
-        return job.named(self.config.input)
+            return f"as listed before, of {job.named(self.listed)}{limit}"
+        return f"{job.named(self.config.input)}{limit}"
 
 
 def prepare(config: DenoiseConfig) -> DenoisePlan:
@@ -116,7 +117,9 @@ def execute(
         job.begin("denoise", config, plan.fingerprint, RESULT_KEYS)
         block_rows = None if config.resources.block_rows == "auto" else config.resources.block_rows
         with keyed("input"):
-            index = shards.read_index(run) or shards.write(run, config.input, block_rows, lease.check, report)
+            index = shards.read_index(run) or shards.write(
+                run, config.input, block_rows, lease.check, report, config.limit
+            )
         files, by_shard = totals.snapshot(run)
         Folder(run).delete(f"results/{name}" for name in files.superseded)
         done = totals.merge(by_shard.values())

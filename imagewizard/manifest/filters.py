@@ -1,4 +1,4 @@
-"""Filters: which of the listed images go into a manifest, by suffix, size and name."""
+"""Filters: which of the listed images go into a manifest, by suffix, size, name and number."""
 
 import fnmatch
 import functools
@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from imagewizard.errors import UserError
 from imagewizard.images.formats import SUFFIXES
+from imagewizard.manifest.tally import Tally
 from imagewizard.schema import BYTES, IMAGE_ID
 
 
@@ -25,6 +26,8 @@ class Filters:
     """Images of unknown size are kept."""
     glob: str | None = None
     """Matched against the whole id: * ? [abc] stay within a part, ** as a part stands for any number of parts."""
+    limit: int | None = None
+    """Only the first so many images that fulfil the rest."""
 
     def __post_init__(self) -> None:
         for suffix in self.suffixes:
@@ -35,6 +38,8 @@ class Filters:
         for name in ("min_bytes", "max_bytes"):
             if (getattr(self, name) or 0) < 0:
                 raise UserError(f"is {getattr(self, name)}", "give 0 or more", f"--{name.replace('_', '-')}")
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"is {self.limit}", "give 1 or more", "--limit")
         if self.min_bytes is not None and self.max_bytes is not None and self.min_bytes > self.max_bytes:
             raise UserError(f"--min-bytes {self.min_bytes} is more than --max-bytes {self.max_bytes}", "swap them")
 
@@ -44,6 +49,7 @@ class Filters:
             "at least {} bytes": self.min_bytes,
             "at most {} bytes": self.max_bytes,
             "name like {}": self.glob,
+            "the first {}": self.limit,
         }
         return ", ".join(text.format(value) for text, value in texts.items() if value is not None) or "none"
 
@@ -52,10 +58,20 @@ class Filters:
         values = asdict(self) | {"suffixes": sorted(suffix.lower() for suffix in self.suffixes)}
         return {name: value for name, value in values.items() if value not in (None, [])}
 
-    def keep(self, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-        """The rows (MANIFEST_SCHEMA) that fulfil it."""
+    def keep(self, tables: Iterator[pa.Table], tally: Tally) -> Iterator[pa.Table]:
+        """The rows (MANIFEST_SCHEMA) that fulfil it; `tally` counts the others. Takes no table beyond the limit."""
+        left = self.limit
         for table in tables:
-            yield table.filter(pa.array(self._wanted(table), pa.bool_()))
+            kept = table.filter(pa.array(self._wanted(table), pa.bool_())) if self._judges else table
+            tally.filtered += table.num_rows - kept.num_rows
+            yield kept if left is None else kept.slice(0, left)
+            if left is not None and (left := left - kept.num_rows) <= 0:
+                return
+
+    @property
+    def _judges(self) -> bool:
+        """Whether it looks at single images."""
+        return bool(self.as_json().keys() - {"limit"})
 
     def _wanted(self, table: pa.Table) -> list[bool]:
         suffixes, pattern = tuple(s.lower() for s in self.suffixes), self.glob and glob_pattern(self.glob)

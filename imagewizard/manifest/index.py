@@ -1,12 +1,13 @@
 """The index of a manifest: it names the shards in the manifest's folder, a run's or one of its own."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from imagewizard.storage import Folder
+from imagewizard.storage import Folder, RefusedError
 
 INDEX = "index.json"
+MAX_BYTES = 16 << 20  # a million shards
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class ManifestIndex:
 
     images: int
     skipped: int
-    """Files whose suffix is none of an image."""
+    """Files that are no images to read."""
     block_rows: int
     """The greatest number of images a block holds."""
     blocks: list[int]
@@ -28,6 +29,8 @@ class ManifestIndex:
     filters: dict[str, Any] = field(default_factory=dict)
     filtered: int = 0
     """Images that the filters left out."""
+    left_out: dict[str, Any] = field(default_factory=dict)
+    """{reason: {files, examples}} of the skipped files; {} in older manifests."""
     listed_at: str = ""
     """When the listing began: ISO 8601, UTC."""
 
@@ -37,6 +40,10 @@ class ManifestIndex:
         return [shard_name(shard, self.generation) for shard in range(len(self.blocks))]
 
 
+_FIELDS = {each.name for each in fields(ManifestIndex)}
+_NEEDED = {"images", "skipped", "block_rows", "blocks"}
+
+
 def shard_name(shard: int, generation: int = 0) -> str:
     return f"s{shard:05d}.parquet" if generation == 0 else f"s{shard:05d}-g{generation}.parquet"
 
@@ -44,10 +51,12 @@ def shard_name(shard: int, generation: int = 0) -> str:
 def read(folder: str) -> ManifestIndex | None:
     """The index in a manifest's folder; None without one. Other programs' index.json are none. Raises OSError."""
     try:
-        found = json.loads(Folder(folder).read(INDEX))
-    except (FileNotFoundError, ValueError):
+        found = json.loads(Folder(folder).read(INDEX, MAX_BYTES))
+    except (FileNotFoundError, IsADirectoryError, RefusedError, ValueError):
         return None
-    return ManifestIndex(**found) if isinstance(found, dict) and {"images", "blocks"} <= found.keys() else None
+    if not isinstance(found, dict) or not found.keys() >= _NEEDED:
+        return None
+    return ManifestIndex(**{name: value for name, value in found.items() if name in _FIELDS})
 
 
 def write(folder: Folder, index: ManifestIndex) -> None:

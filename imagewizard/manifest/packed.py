@@ -5,8 +5,9 @@ from collections.abc import Generator, Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from imagewizard import storage
 from imagewizard.errors import UserError, one_line
-from imagewizard.manifest import external
+from imagewizard.manifest import csv_manifest, external, left_out
 from imagewizard.manifest import tally as listing_rows
 from imagewizard.manifest.tally import Row, Tally
 from imagewizard.schema import BYTES, IMAGE_ID, MANIFEST_SCHEMA, ROW, URI
@@ -18,12 +19,14 @@ THREADS = 16
 WAITING_TABLES = 32
 
 
-def tables(packed: list[tuple[str, str]], tally: Tally, *, is_source: bool = False) -> Iterator[pa.Table]:
+def tables(
+    packed: list[tuple[str, str]], tally: Tally, *, is_source: bool = False, threads: int = THREADS
+) -> Iterator[pa.Table]:
     """The images in tar shards and Parquet files, each given as (URI, id), and the rows of manifests among them.
 
-    By MANIFEST_SCHEMA. What cannot be listed becomes a row of its own, with no offset and a member that says why.
-    `is_source`: there is only this file, and a damaged file raises UserError. So does a Parquet file with the wrong
-    columns; one among others that has no column of images at all is skipped.
+    By MANIFEST_SCHEMA; in order if there is one thread. What cannot be listed becomes a row of its own, with no offset
+    and a member that says why. `is_source`: there is only this file, and a damaged file raises UserError. So does a
+    Parquet file with the wrong columns; one among others that has no column of images at all is left out.
     """
     if is_source and packed:
         yield from _of_file(*packed[0], tally, is_source=True)
@@ -34,28 +37,46 @@ def tables(packed: list[tuple[str, str]], tally: Tally, *, is_source: bool = Fal
         for uri, image_id in shared:  # shared by all threads: each takes the next one
             yield from _of_file(uri, image_id, tally, is_source=False)
 
-    yield from interleave([work() for _ in range(min(THREADS, len(packed)))], WAITING_TABLES)
+    yield from interleave([work() for _ in range(min(threads, len(packed)))], WAITING_TABLES)
 
 
 def _of_file(uri: str, image_id: str, tally: Tally, *, is_source: bool) -> Iterator[pa.Table]:
     if uri.lower().endswith(tar.SUFFIX):
         yield from listing_rows.tables(_members(uri, image_id, tally, is_source))
+    elif uri.lower().endswith(csv_manifest.SUFFIXES):
+        yield from _csv(uri, image_id, tally, is_source)
     else:
         yield from _parquet(uri, image_id, tally, is_source)
 
 
 def _members(uri: str, shard_id: str, tally: Tally, is_source: bool) -> Iterator[Row]:
-    names: set[str] = set()  # in this shard: only a tar may hold a name twice
+    def skip(name: str, reason: str | None) -> None:
+        reason = left_out.why(name) or reason or left_out.why_no_image(name)
+        tally.skip(f"{shard_id}#{name}", reason)
+
+    # Only a tar may hold a name twice.
+    places: dict[str, int | None] = {}
+    repeats: set[str] = set()
     try:
-        for found in tar.members(uri, lambda name: tally.skip(f"{shard_id}#{name}")):
+        for found in tar.members(uri, skip):
             if isinstance(found, tar.Damage):
                 if is_source and not found.at:
                     raise UserError(f"{uri} is no tar: {found.reason}", "give an uncompressed tar of images")
                 yield _unlisted(uri, shard_id, f"damaged at byte {found.at}")
                 return
-            image_id = f"{shard_id}#{found.name}" + (f"#{found.offset}" if found.name in names else "")
-            names.add(found.name)
-            yield image_id, uri, found.size, found.name, found.offset, None
+            if left_out.why(found.name):
+                skip(found.name, None)
+                continue
+            name = found.name
+            if name in places:
+                name = tar.numbered(name, found.offset)
+                # A hard link of a name to itself, as tar makes for a file that it is given twice, is no other image.
+                if found.offset == places[found.name] or name in repeats:
+                    continue
+                repeats.add(name)
+            else:
+                places[name] = found.offset
+            yield f"{shard_id}#{name}", uri, found.size, found.name, found.offset, None
     except OSError as error:
         yield _unreadable(uri, shard_id, error, is_source)
 
@@ -71,19 +92,34 @@ def _parquet(uri: str, file_id: str, tally: Tally, is_source: bool) -> Iterator[
     try:
         if external.is_one(file.schema_arrow) or (is_source and not has_images and names & {IMAGE_ID, URI}):
             tally.ids_are_given = True
-            yield from external.tables(file)
+            yield from external.tables(file.schema_arrow, external.batches(file))
         elif has_images or is_source:
             tally.ids_are_given |= IMAGE_ID in names
             for rows in parquet.rows(file):
                 yield _located(rows, uri, file_id)
         else:
-            tally.skip(file_id)
+            tally.skip(file_id, left_out.NO_IMAGES)
     except UserError as error:
         raise UserError(f"{uri}: {error.what}", error.fix) from None
     except (OSError, pa.ArrowException) as error:
         yield from listing_rows.tables(iter([_unreadable(uri, file_id, error, is_source)]))
     finally:
         file.close(force=True)
+
+
+def _csv(uri: str, file_id: str, tally: Tally, is_source: bool) -> Iterator[pa.Table]:
+    try:
+        with storage.open_file(uri) as stream:
+            batches = csv_manifest.read(stream)
+            if not is_source and not external.is_one(batches.schema):
+                tally.skip(file_id, left_out.NO_MANIFEST)
+                return
+            tally.ids_are_given = True
+            yield from external.tables(batches.schema, batches)
+    except UserError as error:
+        raise UserError(f"{uri}: {error.what}", error.fix) from None
+    except (OSError, pa.ArrowException) as error:
+        yield from listing_rows.tables(iter([_unreadable(uri, file_id, error, is_source)]))
 
 
 def _located(rows: pa.Table, uri: str, file_id: str) -> pa.Table:

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
@@ -38,7 +38,14 @@ def dataset(folder: str, shards: list[str]) -> "ds.Dataset":
     return ds.dataset(paths, schema=MANIFEST_SCHEMA, format="parquet", filesystem=filesystem)
 
 
-def repeated_id(manifest: "ds.Dataset | pa.Table") -> str | None:
+class Repeated(NamedTuple):
+    """An image_id that a manifest has more than once, with two of its rows, by MANIFEST_SCHEMA."""
+
+    image_id: str
+    rows: list[dict[str, Any]]
+
+
+def repeated_id(manifest: "ds.Dataset | pa.Table") -> Repeated | None:
     """An image_id that the manifest has more than once; None if all differ."""
     with _connection() as connection:
         connection.register("manifest", manifest)
@@ -49,8 +56,11 @@ def repeated_id(manifest: "ds.Dataset | pa.Table") -> str | None:
         found = connection.execute(
             f"SELECT {IMAGE_ID} FROM manifest WHERE hash({IMAGE_ID}) IN (SELECT h FROM suspects) "
             f"GROUP BY {IMAGE_ID} HAVING count(*) > 1 LIMIT 1"
-        ).fetchone()
-    return None if found is None else str(found[0])
+        ).fetchall()
+        if not found:
+            return None
+        rows = connection.execute(f"SELECT * FROM manifest WHERE {IMAGE_ID} = ? LIMIT 2", found[0]).fetchall()
+    return Repeated(found[0][0], [dict(zip(MANIFEST_SCHEMA.names, row, strict=True)) for row in rows])
 
 
 def changes(before: "ds.Dataset", after: "ds.Dataset") -> Changes:

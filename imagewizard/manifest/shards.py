@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from imagewizard.errors import UserError
 from imagewizard.images.formats import SUFFIXES
 from imagewizard.manifest import index as manifest_index
-from imagewizard.manifest import listing, queries
+from imagewizard.manifest import left_out, listing, queries
+from imagewizard.manifest.filters import Filters
 from imagewizard.manifest.index import ManifestIndex, shard_name
 from imagewizard.manifest.tally import ListingProgress, Tally
 from imagewizard.progress import Reporter, silent
@@ -111,15 +112,16 @@ class ShardWriter:
         if self._held_rows:
             self._write(pa.concat_tables(self._held))
         if not self._images:
-            left_out = f"{tally.images} that the filters drop" if tally.images else f"{tally.skipped} other files"
-            raise UserError(f"there is no image to list, but {left_out}", "give another source or other filters")
+            others = f"{tally.filtered} that the filters drop" if tally.filtered else f"{tally.skipped} other files"
+            raise UserError(f"there is no image to list, but {others}", "give another source or other filters")
         index = ManifestIndex(
             images=self._images,
             skipped=tally.skipped,
             block_rows=self._block_rows or BLOCK_ROWS,
             blocks=self._blocks,
             bytes=self._bytes,
-            filtered=tally.images - self._images,
+            filtered=tally.filtered,
+            left_out=tally.left_out_as_json(),
             generation=self._generation,
             **facts,
         )
@@ -151,17 +153,23 @@ def write(
     block_rows: int | None,
     check: Callable[[], None] = lambda: None,
     report: Reporter = silent,
+    limit: int | None = None,
 ) -> ManifestIndex:
-    """Lists `source` into the run's manifest. Raises UserError, without a key, if it cannot be listed.
+    """Lists `source`, or its first `limit` images, into the run's manifest.
 
-    `block_rows` and `check` are those of ShardWriter. `report` gets a line now and then.
+    `block_rows` and `check` are those of ShardWriter. `report` gets a line now and then, and in the end one for each
+    kind of files that are left out. Raises UserError, without a key, if the source cannot be listed.
     """
-    tally, listed_at = Tally(), now()
+    tally, filters, listed_at = Tally(), Filters(limit=limit), now()
     writer = ShardWriter(Folder(run).subfolder("manifest"), block_rows, check=check)
-    with ListingProgress(tally, report), closing(listing.batches(source, tally)) as tables:
-        for table in tables:
+    found = listing.batches(source, tally, in_order=limit is not None)
+    with ListingProgress(tally, report), closing(found) as tables:
+        for table in filters.keep(tables, tally):
             writer.add(table)
-        return writer.finish(tally, source=source, listed_at=listed_at)
+        index = writer.finish(tally, source=source, filters=filters.as_json(), listed_at=listed_at)
+    for line in left_out.lines(index.left_out):
+        report(line)
+    return index
 
 
 def now() -> str:
@@ -171,7 +179,16 @@ def now() -> str:
 
 def _check_unique(manifest: "ds.Dataset | pa.Table") -> None:
     if (twice := queries.repeated_id(manifest)) is not None:
-        raise UserError(f"image_id {twice!r} is given more than once", "give each image an id of its own")
+        first, second = sorted(map(_where, twice.rows))
+        places = f"{first} and {second}" if first != second else f"{first} both times"
+        what = f"image_id {twice.image_id!r} is given more than once, for {places}"
+        raise UserError(what, "give each image an id of its own")
+
+
+def _where(image: dict[str, Any]) -> str:
+    if image[MEMBER] is not None:
+        return f"{image[MEMBER]} in {image[URI]}"
+    return str(image[URI]) if image[ROW] is None else f"row {image[ROW]} of {image[URI]}"
 
 
 def check_source(source: str | list[str]) -> None:
@@ -184,7 +201,7 @@ def check_source(source: str | list[str]) -> None:
         first = next((table for table in tables if table.num_rows), None)
     if first is None:
         suffixes = ", ".join(suffix[1:] for suffix in SUFFIXES)
-        others = f" ({tally.skipped} other files, {tally.examples[0]} among them)" if tally.skipped else ""
+        others = f", but {'; '.join(left_out.lines(tally.left_out_as_json()))}" if tally.skipped else ""
         fix = f"give a folder with {suffixes} files, tar shards of them, Parquet with a column of images, or a manifest"
         raise UserError(f"{source} holds no image{others}", fix)
     if tally.ids_are_given:

@@ -5,7 +5,7 @@ Its index names its shards, and is replaced in one write: a reader sees the old 
 
 import re
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from imagewizard import storage
 from imagewizard.errors import UserError
@@ -47,8 +47,6 @@ class Outcome:
     seconds: float
     rate: float
     """Files and members per second, images or not."""
-    examples: list[str] = field(default_factory=list)
-    """Names of a few skipped files."""
     changes: Changes | None = None
     """Since the manifest that was there before; None without one."""
 
@@ -91,8 +89,9 @@ def write(plan: ListingPlan, report: Reporter = silent) -> Outcome:
 def _list(plan: ListingPlan, before: ManifestIndex | None, report: Reporter) -> Outcome:
     tally, listed_at = Tally(), shards.now()
     writer = shards.ShardWriter(Folder(plan.folder), generation=before.generation + 1 if before else 0)
-    with ListingProgress(tally, report) as progress, closing(listing.batches(plan.source, tally)) as tables:
-        for table in plan.filters.keep(tables):
+    found = listing.batches(plan.source, tally, in_order=plan.filters.limit is not None)
+    with ListingProgress(tally, report) as progress, closing(found) as tables:
+        for table in plan.filters.keep(tables, tally):
             writer.add(table)
         index = writer.finish(tally, source=plan.source, filters=plan.filters.as_json(), listed_at=listed_at)
         seconds, rate = progress.seconds, progress.rate
@@ -100,7 +99,7 @@ def _list(plan: ListingPlan, before: ManifestIndex | None, report: Reporter) -> 
     if before is not None:
         old, new = (queries.dataset(plan.folder, each.shards) for each in (before, index))
         changes = queries.changes(old, new)
-    return Outcome(index, seconds, rate, tally.examples, changes)
+    return Outcome(index, seconds, rate, changes)
 
 
 def _sweep(folder: str, index: ManifestIndex | None) -> None:

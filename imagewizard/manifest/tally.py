@@ -4,16 +4,16 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
+from imagewizard.manifest.left_out import LeftOut
 from imagewizard.progress import Repeater, Reporter
 from imagewizard.schema import MANIFEST_SCHEMA
 
 BATCH_ROWS = 10_000
-# Skipped files of which the names are kept, to show what kind of files these were.
-EXAMPLES = 5
 
 # The values of a manifest row, by MANIFEST_SCHEMA.
 Row = tuple[str, str, int | None, str | None, int | None, int | None]
@@ -25,20 +25,27 @@ class Tally:
 
     images: int = 0
     bytes: int = 0
-    skipped: int = 0
-    """Files and members whose suffix is none of an image; folders and links to folders are not counted."""
-    examples: list[str] = field(default_factory=list)
-    """Names of a few of them."""
+    filtered: int = 0
+    """Images that filters left out."""
+    left_out: dict[str, LeftOut] = field(default_factory=dict)
+    """{reason: files and members that are no images to read}; folders are not counted, links to folders are."""
     ids_are_given: bool = False
     """Whether ids come from the user's files, which may have an id twice."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def skip(self, name: str) -> None:
-        """Counts a file that is no image."""
+    @property
+    def skipped(self) -> int:
+        """All that is left out."""
+        return sum(each.files for each in list(self.left_out.values()))
+
+    def skip(self, name: str, reason: str) -> None:
+        """Counts a file that is no image to read."""
         with self._lock:
-            self.skipped += 1
-            if len(self.examples) < EXAMPLES:
-                self.examples.append(name)
+            self.left_out.setdefault(reason, LeftOut()).add(name)
+
+    def left_out_as_json(self) -> dict[str, Any]:
+        """`left_out` as an index keeps it."""
+        return {reason: asdict(each) for reason, each in self.left_out.items()}
 
 
 class ListingProgress(Repeater):

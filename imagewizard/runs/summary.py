@@ -24,6 +24,7 @@ def write(run: str, index: ManifestIndex, levels: int, progress: Progress) -> di
     summary = {
         "images": index.images,
         "skipped_files": index.skipped,
+        "left_out": index.left_out,
         "levels": levels,
         "ok": found.ok,
         "failed": found.failed,

@@ -84,6 +84,7 @@ def test_the_exit_code_depends_on_how_many_images_may_fail(
         ],
         "top_errors": [{"images": failed, "stage": "decode", "error": "truncated", "example": "a.png"}][:failed],
         "skipped_files": 4,
+        "left_out": {"a reason": {"files": 4, "examples": ["a.txt", "b.txt", "c.txt"]}},
     }
     config = DenoiseConfig(input="photos", output=str(tmp_path), max_failed_fraction=allowed)
     plan = denoise_job.DenoisePlan(config, "f" * 16, None)
@@ -92,7 +93,7 @@ def test_the_exit_code_depends_on_how_many_images_may_fail(
     assert denoise.main(["input=photos", f"output={tmp_path}"]) == code
     out = capsys.readouterr().out
     assert f"sigma 25: PSNR 20.10 → 30.20 dB, SSIM 0.4000 → 0.8000, mean of {10 - failed} images" in out
-    assert "sigma None" not in out and "4 files that are no images" in out
+    assert "sigma None" not in out and "left out 4: a reason (a.txt, b.txt, c.txt, …)\n" in out
     assert (f"{failed} failed at decode: truncated (e.g. a.png)" in out) == bool(failed)
     assert ("retry_failed=true" in out) == bool(failed)
     assert out.endswith(f"{10 - failed} ok, {failed} failed; rows in {tmp_path}/results\n")

@@ -27,9 +27,7 @@ def test_second_run_lists_only_with_refresh(source: Path, tmp_path: Path, capsys
 
     assert shell.run(manifest.main, words) == shell.DONE
     printed = capsys.readouterr().out
-    assert printed.startswith(
-        f"{plan}1 files that are no images were left out (b/d.txt)\n2 images, 10 bytes, 1 shards; "
-    )
+    assert printed.startswith(f"{plan}left out 1: no image by its suffix (b/d.txt)\n2 images, 10 bytes, 1 shards; ")
     assert printed.endswith(f" files/s; in {tmp_path}/m\n")
     before = {path: path.read_bytes() for path in (tmp_path / "m").iterdir() if path.is_file()}
     listed_at = index.read(str(tmp_path / "m")).listed_at

@@ -11,15 +11,20 @@ from imagewizard.errors import UserError
 from imagewizard.manifest import external, listing
 from imagewizard.manifest.tally import Tally
 from imagewizard.schema import MANIFEST_SCHEMA
-from imagewizard.sources import parquet
+from imagewizard.sources import parquet, reading, tar
+from imagewizard.sources.reading import ImageReader
 
 
 def read(path: Path, table: dict[str, Any], **options: Any) -> list[dict[str, Any]]:
     pq.write_table(pa.table(table), path / "m.parquet", **options)
     with parquet.open_file(str(path / "m.parquet")) as file:
-        tables = list(external.tables(file))
+        tables = list(external.tables(file.schema_arrow, external.batches(file)))
     assert all(table.schema == MANIFEST_SCHEMA for table in tables)
     return [row for table in tables for row in table.to_pylist()]
+
+
+def listed(source: str) -> list[dict[str, Any]]:
+    return [row for table in listing.batches(source, Tally()) for row in table.to_pylist()]
 
 
 NOTHING = {"bytes": None, "member": None, "offset": None, "row": None}
@@ -54,6 +59,48 @@ def test_relative_uris_are_made_absolute(tmp_path: Path, monkeypatch: pytest.Mon
     assert found == [f"{local}/a.png", f"{local}/b/c.png", "/d.png", "s3://b/e.png", "/home/me/f.png", "file:///g.png"]
 
 
+def test_columns_beside_other_files_are_the_users_own(tmp_path: Path) -> None:
+    uris = ["/a.png", "/s.TAR", "/t.parquet", "s3://b/c.jpg"]
+    table = {"image_id": list("abcd"), "uri": uris, "member": list("wxyz"), "row": [1, 2, 3, 4], "offset": [5, 6, 7, 8]}
+    found = [(row["member"], row["offset"], row["row"]) for row in read(tmp_path, table)]
+    assert found == [(None, None, None), ("x", 6, None), (None, None, 3), (None, None, None)]
+    # whatever they hold
+    own = {"image_id": ["a"], "uri": ["/a.png"], "member": [True], "row": [["x"]], "offset": [{"x": 0.5}]}
+    assert read(tmp_path, own) == [{"image_id": "a", "uri": "/a.png"} | NOTHING]
+
+
+def test_types_that_pandas_makes_are_cast(tmp_path: Path) -> None:
+    """Categories, and doubles where an integer is missing somewhere."""
+    table = {
+        "image_id": pa.array([2**40, 7]),
+        "uri": pa.array(["/s.tar", "/t.parquet"]).dictionary_encode(),
+        "member": pa.array(["x.png", None]).dictionary_encode(),
+        "bytes": [7.0, float("nan")],
+        "offset": [512.0, None],
+        "row": [float("nan"), 3.0],
+    }
+    assert read(tmp_path, table) == [
+        {"image_id": str(2**40), "uri": "/s.tar", "member": "x.png", "bytes": 7, "offset": 512, "row": None},
+        {"image_id": "7", "uri": "/t.parquet", "member": None, "bytes": None, "offset": None, "row": 3},
+    ]
+    unknown = {"image_id": ["a", "b"], "uri": ["/a", "/b"], "bytes": [-1, 3]}
+    assert [row["bytes"] for row in read(tmp_path, unknown)] == [None, 3]
+
+
+def test_file_uris_are_those_that_pathlib_writes(tmp_path: Path) -> None:
+    path = tmp_path / "é 50% #1?" / "a b.png"
+    path.parent.mkdir()
+    path.write_bytes(b"data")
+    shard = tmp_path / "sh#ard.tar"
+    shard.write_bytes(tar.pack([("m.png", b"member")]))
+    uris = [path.as_uri(), path.as_uri().replace("file://", "file:"), shard.as_uri()]
+    table = {"image_id": list("abc"), "uri": uris, "member": [None, None, "m.png"], "offset": [None, None, 512]}
+    rows = read(tmp_path, table | {"bytes": [None, None, 6]})
+    assert ImageReader().read(rows, 100) == [b"data", b"data", b"member"]
+    assert [reading.read_origin(reading.origin(row)) for row in rows] == [b"data", b"data", b"member"]
+    assert [row["uri"] for row in listed(path.parent.as_uri())] == [str(path)]
+
+
 @pytest.mark.parametrize(
     ("table", "complaint"),
     [
@@ -61,12 +108,13 @@ def test_relative_uris_are_made_absolute(tmp_path: Path, monkeypatch: pytest.Mon
         ({"image_id": ["a"] * 5, "uri": [*"wxyz", None]}, "column uri is null in row 4"),
         ({"image_id": ["a"]}, "no column uri"),
         ({"uri": ["a"]}, "no column image_id"),
-        ({"image_id": [1], "uri": ["x"]}, "column image_id is int64; it must hold text"),
+        ({"image_id": [1.0], "uri": ["x"]}, "column image_id is double; it must hold text or whole numbers"),
         ({"image_id": ["a"], "uri": [b"x"]}, "column uri is binary; it must hold text"),
         ({"image_id": [*"abc"], "uri": ["x", "s3://b/y", "https://h/z"]}, "uri 'https://h/z': https:// cannot be read"),
-        ({"image_id": ["a"], "uri": ["x"], "bytes": ["7"]}, "column bytes is string; it must hold whole numbers"),
-        ({"image_id": ["a"], "uri": ["x"], "member": [7]}, "column member is int64; it must hold text"),
-        ({"image_id": ["a"], "uri": ["x"], "row": [0.5]}, "column row is double; it must hold whole numbers"),
+        ({"image_id": ["a"], "uri": ["x"], "bytes": ["7 kB"]}, "column bytes: .*7 kB.*; it must hold whole numbers"),
+        ({"image_id": ["a"], "uri": ["x"], "bytes": [[7]]}, "column bytes: .*; it must hold whole numbers"),
+        ({"image_id": ["a"], "uri": ["x.tar"], "member": [7]}, "column member is int64; it must hold text"),
+        ({"image_id": ["a"], "uri": ["x.parquet"], "row": [0.5]}, "column row: .*0.5.*; it must hold whole numbers"),
     ],
 )
 def test_wrong_columns_and_values_are_refused(

@@ -1,6 +1,8 @@
 """Filters: which images a manifest is to have."""
 
+import itertools
 import random
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 
 from imagewizard.errors import UserError
 from imagewizard.manifest.filters import Filters, glob_pattern
+from imagewizard.manifest.tally import Tally
 from imagewizard.schema import MANIFEST_SCHEMA
 
 IMAGES = {"a.png": 10, "b.JPG": 20, "train/c.jpg": 30, "train/x/d.png": None, "e.tar#train/f.png": 40}
@@ -18,7 +21,9 @@ def kept(**filters: Any) -> list[str]:
     nothing = [None] * len(IMAGES)
     columns = {"image_id": list(IMAGES), "uri": list(IMAGES), "bytes": list(IMAGES.values())}
     table = pa.table(columns | {"member": nothing, "offset": nothing, "row": nothing}, schema=MANIFEST_SCHEMA)
-    [found] = Filters(**filters).keep(iter([table]))
+    tally = Tally()
+    [found] = Filters(**filters).keep(iter([table]), tally)
+    assert tally.filtered == (0 if "limit" in filters else len(IMAGES) - found.num_rows)
     return list(found["image_id"].to_pylist())
 
 
@@ -31,6 +36,24 @@ def test_each_filter_and_all_together() -> None:
     assert kept(min_bytes=20, max_bytes=30) == ["b.JPG", "train/c.jpg", "train/x/d.png"]
     assert kept(glob="train/*") == ["train/c.jpg"]
     assert kept(glob="train/**", suffixes=(".png",)) == ["train/x/d.png"]
+    assert kept(limit=2) == ["a.png", "b.JPG"]
+    assert kept(limit=99) == list(IMAGES)
+
+
+def test_a_limit_takes_the_first_that_fit_and_no_table_more() -> None:
+    def tables() -> Iterator[pa.Table]:
+        for number in itertools.count():
+            rows = {"image_id": [f"{number}.png", f"{number}.jpg"], "uri": ["x"] * 2}
+            yield pa.table([rows.get(name, pa.nulls(2)) for name in MANIFEST_SCHEMA.names], schema=MANIFEST_SCHEMA)
+            assert number < 2, "it goes on beyond the limit"
+
+    tally = Tally()
+    kept = Filters(suffixes=(".png",), limit=3).keep(tables(), tally)
+    assert [name for table in kept for name in table["image_id"].to_pylist()] == ["0.png", "1.png", "2.png"]
+    assert tally.filtered == 3
+    assert Filters(limit=3).as_json() == {"limit": 3} and str(Filters(limit=3)) == "the first 3"
+    with pytest.raises(UserError, match="--limit: is 0; give 1 or more"):
+        Filters(limit=0)
 
 
 @pytest.mark.parametrize(

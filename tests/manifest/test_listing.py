@@ -8,11 +8,13 @@ import boto3
 import pyarrow as pa
 import pytest
 
+from imagewizard import storage
 from imagewizard.errors import UserError
-from imagewizard.manifest import listing, shards
+from imagewizard.manifest import left_out, listing, shards
 from imagewizard.manifest import tally as listing_rows
 from imagewizard.manifest.tally import Tally
 from imagewizard.schema import MANIFEST_SCHEMA
+from imagewizard.sources import tar
 from imagewizard.storage import local, s3_listing
 
 
@@ -24,6 +26,10 @@ def listed(source: str | list[str], tally: Tally | None = None) -> list[dict[str
 
 def ids(source: str | list[str]) -> list[str]:
     return [row["image_id"] for row in listed(source)]
+
+
+def examples(tally: Tally) -> dict[str, list[str]]:
+    return {reason: sorted(each.examples) for reason, each in tally.left_out.items()}
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -43,7 +49,7 @@ def test_a_folder_is_listed_recursively_by_suffix(tmp_path: Path) -> None:
         assert Path(row["uri"]).read_bytes() == b"x" * row["bytes"]
         assert row["member"] is row["offset"] is row["row"] is None
     assert (tally.images, tally.skipped, tally.bytes) == (4, 3, sum(row["bytes"] for row in rows))
-    assert sorted(tally.examples) == ["deep/README", "notes.txt", "x.jpeg.bak"]
+    assert examples(tally) == {left_out.OTHER: ["deep/README", "notes.txt", "x.jpeg.bak"]}
     assert not tally.ids_are_given
 
 
@@ -70,8 +76,7 @@ def test_name_that_is_not_utf8_is_skipped(tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe9.png")).touch()
     tally = Tally()
     assert len(listed(str(tmp_path), tally)) == 1
-    assert tally.skipped == 1 and "not UTF-8" in tally.examples[0]
-    tally.examples[0].encode()
+    assert examples(tally) == {storage.NOT_UTF8: ["'\\udce9.png'"]}
 
 
 def test_large_folder_is_listed_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +145,7 @@ def test_an_s3_prefix_is_listed_as_a_folder_is(bucket: str) -> None:
     assert [row["image_id"] for row in rows] == ["a.png", "deep/b c+%é.JPG"]
     assert [row["uri"] for row in rows] == [f"{bucket}/in/{row['image_id']}" for row in rows]
     assert [row["bytes"] for row in rows] == [8, 18]
-    assert (tally.skipped, tally.examples) == (1, ["notes.txt"])
+    assert examples(tally) == {left_out.OTHER: ["notes.txt"]}
     assert sorted(ids(f"{bucket}/")) == ["in/a.png", "in/deep/b c+%é.JPG", "inn/x.png", "x.png"]
     assert sorted(ids([f"{bucket}/in", f"{bucket}/x.png"])) == ["in/a.png", "in/deep/b c+%é.JPG", "x.png"]
 
@@ -163,7 +168,7 @@ def test_the_first_batch_is_enough_for_a_check(bucket: str, monkeypatch: pytest.
     put(bucket, "in/a.png")
     closed = []
 
-    def endless(uri: str) -> Any:
+    def endless(uri: str, threads: int) -> Any:
         try:
             while True:
                 yield [("in/a.png", 1)] * 1000
@@ -209,4 +214,56 @@ def test_skipped_files_are_counted_and_not_held(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", *[f"{i}.txt" for i in range(40)])
     tally = Tally()
     listed(str(tmp_path), tally)
-    assert tally.skipped == 40 and len(tally.examples) == 5
+    assert tally.skipped == 40 and len(tally.left_out[left_out.OTHER].examples) == left_out.EXAMPLES
+
+
+def test_a_source_whose_name_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/\xe9")
+    touch(Path(folder), "a.png")
+    for source in (folder, [f"{folder}/a.png"]):
+        with pytest.raises(UserError, match=r"\\udce9.*the name is not UTF-8; rename it"):
+            listed(source)
+
+
+def test_a_file_whose_id_is_that_of_a_member_is_found(tmp_path: Path) -> None:
+    touch(tmp_path, "in/x.tar#1/a.png", "in/other#.png")
+    (tmp_path / "in" / "x.tar").write_bytes(tar.pack([("1/a.png", b"member")]))
+    with pytest.raises(
+        UserError,
+        match=r"'x\.tar#1/a\.png' is given more than once, for /.*/in/x\.tar#1/a\.png and 1/a\.png in /.*/in/x\.tar;",
+    ):
+        shards.write(str(tmp_path / "run"), str(tmp_path / "in"), None)
+    (tmp_path / "in" / "x.tar").write_bytes(tar.pack([("2/a.png", b"member")]))
+    assert shards.write(str(tmp_path / "run"), str(tmp_path / "in"), None).images == 3
+
+
+def test_an_order_that_is_the_same_the_next_time(tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [f"in/{number:02}.png" for number in range(40)]
+    put(bucket, *keys)
+    list_page = s3_listing._list
+    monkeypatch.setattr(
+        s3_listing, "_list", lambda bucket, prefix, after, n: list_page(bucket, prefix, after, min(n, 3))
+    )
+    found = listing.batches(f"{bucket}/in", Tally(), in_order=True)
+    assert [f"in/{name}" for table in found for name in table["image_id"].to_pylist()] == keys
+    for number in range(20):
+        (tmp_path / f"{number:02}.tar").write_bytes(tar.pack([(f"{i}.png", b"x") for i in range(3)]))
+    found = listing.batches(str(tmp_path), Tally(), in_order=True)
+    names = [name for table in found for name in table["image_id"].to_pylist()]
+    assert len(names) == 60 and names == sorted(names)
+
+
+def test_a_limit_ends_the_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing_rows, "BATCH_ROWS", 4)
+    monkeypatch.setattr(local, "PAGE_NAMES", 4)
+    touch(tmp_path / "in", *[f"{number}/{i}.png" for number in range(9) for i in range(4)], "notes.txt")
+    tally = Tally()
+    monkeypatch.setattr(shards, "Tally", lambda: tally)
+    index = shards.write(str(tmp_path / "run"), str(tmp_path / "in"), None, limit=6)
+    assert index.images == 6 and index.filters == {"limit": 6} and index.filtered == 0
+    assert tally.images == 8  # it ends with the table that is enough
+    found = [
+        row["image_id"] for table in listing.batches(f"{tmp_path}/run/manifest", Tally()) for row in table.to_pylist()
+    ]
+    assert found == [row["image_id"] for row in listed(str(tmp_path / "in"))][:6]
+    assert shards.write(str(tmp_path / "all"), str(tmp_path / "in"), None, limit=99).images == 36

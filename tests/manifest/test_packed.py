@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from imagewizard.errors import UserError
-from imagewizard.manifest import listing
+from imagewizard.manifest import left_out, listing
 from imagewizard.manifest.tally import Tally
 from imagewizard.sources import parquet as parquet_images
 from imagewizard.sources import tar as tar_shards
@@ -55,7 +55,11 @@ def check(rows: list[dict[str, Any]], root: str, tally: Tally) -> None:
     p0, null, p2 = contents(rows[:3])
     assert (p0, p2) == (b"p0", b"p2") and isinstance(null, OSError)
     assert tally.skipped == 3
-    assert sorted(tally.examples) == ["d.tar.gz", "labels.parquet", "tars/a.TAR#x/0.txt"]
+    assert {reason: each.examples for reason, each in tally.left_out.items()} == {
+        left_out.ARCHIVE: ["d.tar.gz"],
+        left_out.NO_IMAGES: ["labels.parquet"],
+        left_out.OTHER: ["tars/a.TAR#x/0.txt"],
+    }
     assert not tally.ids_are_given
 
 
@@ -154,7 +158,7 @@ def compressed() -> bytes:
         ("a.parquet", {"name": ["x"]}, "no column of images"),
         ("a.parquet", {"image": [[1, 2]]}, "column image is list<.*; it must hold"),
         ("a.parquet", {"x": [b"1"], "y": [b"2"]}, "any of its columns x, y"),
-        ("a.parquet", {"image_id": [1], "image": [b"2"]}, "column image_id is int64"),
+        ("a.parquet", {"image_id": [1.5], "image": [b"2"]}, "column image_id is double; .* text or whole numbers"),
     ],
 )
 def test_source_with_the_wrong_contents_is_refused(

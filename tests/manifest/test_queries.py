@@ -26,7 +26,9 @@ def test_repeated_id_is_found_across_shards(tmp_path: Path) -> None:
     shard(tmp_path / "b.parquet", {f"{i}": 1 for i in range(999, 2000)})
     shard(tmp_path / "c.parquet", {f"{i}": 1 for i in range(1000, 2000)})
     folder = str(tmp_path)
-    assert queries.repeated_id(queries.dataset(folder, ["a.parquet", "b.parquet"])) == "999"
+    twice = queries.repeated_id(queries.dataset(folder, ["a.parquet", "b.parquet"]))
+    assert twice is not None and twice.image_id == "999"
+    assert [row["uri"] for row in twice.rows] == ["999", "999"]
     assert queries.repeated_id(queries.dataset(folder, ["a.parquet", "c.parquet"])) is None
     assert queries.repeated_id(queries.dataset(folder, [])) is None
 
@@ -43,7 +45,8 @@ def test_ids_of_equal_hash_are_told_apart(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(duckdb, "connect", connect)
     assert queries.repeated_id(queries.dataset(str(tmp_path), ["a.parquet"])) is None
     shard(tmp_path / "b.parquet", {"7": 1})
-    assert queries.repeated_id(queries.dataset(str(tmp_path), ["a.parquet", "b.parquet"])) == "7"
+    twice = queries.repeated_id(queries.dataset(str(tmp_path), ["a.parquet", "b.parquet"]))
+    assert twice is not None and twice.image_id == "7"
 
 
 def test_changes_are_counted_by_id(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from imagewizard.errors import RunLockedError, UserError
 from imagewizard.manifest import index as manifest_index
 from imagewizard.manifest import listing, shards
+from imagewizard.manifest.left_out import LeftOut
 from imagewizard.manifest.tally import Tally
 from imagewizard.schema import MANIFEST_SCHEMA
 from imagewizard.sources import tar
@@ -55,8 +56,10 @@ def test_repeated_ids_are_refused_and_no_shard_is_left(tmp_path: Path, monkeypat
     monkeypatch.setattr(shards, "SHARD_ROWS", 10)
     for name, first in (("a", 0), ("b", 24)):
         ids = [f"{i}.png" for i in range(first, first + 25)]
-        pq.write_table(pa.table({"image_id": ids, "uri": ids}), tmp_path / f"{name}.parquet")
-    with pytest.raises(UserError, match=r"'24\.png' is given more than once") as error:
+        uris = [f"/{name}/{image_id}" for image_id in ids]
+        pq.write_table(pa.table({"image_id": ids, "uri": uris}), tmp_path / f"{name}.parquet")
+    twice = r"'24\.png' is given more than once, for /a/24\.png and /b/24\.png; "
+    with pytest.raises(UserError, match=twice) as error:
         shards.write(str(tmp_path / "run"), [f"{tmp_path}/a.parquet", f"{tmp_path}/b.parquet"], None)
     assert "\n" not in str(error.value)
     assert shards.read_index(str(tmp_path / "run")) is None
@@ -67,10 +70,11 @@ def test_repeated_ids_are_refused_and_no_shard_is_left(tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("table", "complaint"),
     [
-        ({"image_id": ["a", "a"], "uri": ["x", "y"]}, "'a' is given more than once"),
+        ({"image_id": ["a", "a"], "uri": ["/y", "/x"]}, "'a' is given more than once, for /x and /y;"),
+        ({"image_id": [1, 1], "uri": ["/x", "/x"]}, "'1' is given more than once, for /x both times;"),
         ({"image_id": ["a", None], "uri": ["x", "y"]}, "image_id is null in row 1"),
         ({"image_id": ["a"]}, "no column uri"),
-        ({"image_id": [1], "uri": ["x"]}, "image_id is int64"),
+        ({"image_id": [1.5], "uri": ["x"]}, "image_id is double; it must hold text or whole numbers"),
         ({"image_id": pa.array([], pa.string()), "uri": pa.array([], pa.string())}, "holds no image"),
     ],
 )
@@ -85,7 +89,7 @@ def test_missing_empty_and_single_inputs_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "in/notes.txt", "a.png", "broken.parquet")
     for source, complaint in (
         (str(tmp_path / "nowhere"), "does not exist"),
-        (str(tmp_path / "in"), r"holds no image \(1 other files, notes.txt among them\)"),
+        (str(tmp_path / "in"), r"holds no image, but left out 1: no image by its suffix \(notes.txt\);"),
         (str(tmp_path / "a.png"), "is a single file"),
         (str(tmp_path / "broken.parquet"), "no readable Parquet"),
         ([str(tmp_path / "a.png"), str(tmp_path / "a.png")], "twice"),
@@ -151,7 +155,9 @@ def test_many_small_tables_make_full_shards(tmp_path: Path, monkeypatch: pytest.
     tables = (shard(*[number] * rows) for number, rows in enumerate([3, 0, 9, 25, 1, 1, 1]))
     for table in tables:
         writer.add(table)
-    index = writer.finish(Tally(images=45, skipped=3), source="in", listed_at="now")
+    left_out = {"a": LeftOut(2, ["x", "y"]), "b": LeftOut(1, ["z"])}
+    index = writer.finish(Tally(images=45, filtered=5, left_out=left_out), source="in", listed_at="now")
+    assert index.left_out == {"a": {"files": 2, "examples": ["x", "y"]}, "b": {"files": 1, "examples": ["z"]}}
     assert (index.images, index.filtered, index.skipped, index.bytes) == (40, 5, 3, 2 * 9 + 3 * 25 + 4 + 5 + 6)
     assert index.blocks == [3, 3, 3, 3] and index.shards[0] == "s00000-g2.parquet"
     assert manifest_index.read(str(tmp_path)) == index
@@ -177,7 +183,7 @@ def test_the_index_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_an_interrupted_listing_has_no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(source: str, tally: Tally) -> Iterator[pa.Table]:
+    def broken(source: str, tally: Tally, in_order: bool) -> Iterator[pa.Table]:
         yield shard(*[1] * 30)
         raise OSError("the server is gone")
 

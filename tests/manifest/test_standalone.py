@@ -48,7 +48,7 @@ def test_manifest_is_plain_parquet_with_an_index(source: Path, tmp_path: Path) -
     index = outcome.index
     assert files(tmp_path / "m") == ["index.json", "s00000.parquet", "s00001.parquet", "s00002.parquet"]
     assert (index.images, index.skipped, index.filtered, index.bytes) == (25, 1, 0, sum(range(25)))
-    assert (index.source, index.filters, outcome.examples) == (str(source), {}, ["notes.txt"])
+    assert (index.source, index.filters) == (str(source), {})
     assert outcome.changes is None and outcome.rate > 0
     count = duckdb.sql(f"SELECT count(DISTINCT image_id) FROM '{tmp_path}/m/*.parquet'").fetchall()
     assert count == [(25,)]

@@ -6,7 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from imagewizard import progress as progress_module
+from imagewizard.manifest import left_out
 from imagewizard.manifest import tally as tally_module
+from imagewizard.manifest.left_out import LeftOut
 from imagewizard.manifest.tally import ListingProgress, Tally
 from imagewizard.progress import Printer, silent
 from imagewizard.schema import MANIFEST_SCHEMA
@@ -15,7 +17,7 @@ from imagewizard.schema import MANIFEST_SCHEMA
 def test_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(tally_module.time, "monotonic", lambda: now[0])
-    progress = ListingProgress(Tally(images=1_234_000, skipped=1000), silent)
+    progress = ListingProgress(Tally(1_234_000, left_out={"a": LeftOut(400), "b": LeftOut(600)}), silent)
     now[0] = 110.0
     assert progress.line() == "listing  1,234,000 images, 1,000 other files, 123,500/s"
     assert (progress.seconds, progress.rate) == (10.0, 123_500.0)
@@ -58,5 +60,8 @@ def test_rows_become_tables_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> 
 def test_skipped_files_are_counted_and_a_few_of_them_named() -> None:
     tally = Tally()
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(tally.skip, [f"{number}.txt" for number in range(400)]))
-    assert tally.skipped == 400 and len(tally.examples) == tally_module.EXAMPLES
+        list(pool.map(tally.skip, [f"{number}.txt" for number in range(400)], ["odd", "even"] * 200))
+    assert tally.skipped == 400
+    found = tally.left_out_as_json()
+    assert found["odd"]["files"] == found["even"]["files"] == 200
+    assert [len(each["examples"]) for each in found.values()] == [left_out.EXAMPLES] * 2

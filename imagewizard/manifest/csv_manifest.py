@@ -1,0 +1,42 @@
+"""Manifests in CSV: text, of which the header names the columns."""
+
+import csv
+from typing import TYPE_CHECKING, BinaryIO
+
+import pyarrow as pa
+
+from imagewizard.schema import MANIFEST_SCHEMA
+
+if TYPE_CHECKING:
+    from pyarrow import csv as arrow_csv
+
+SUFFIXES = (".csv", ".tsv")
+_DELIMITERS = ",;\t|"
+_HEADER_BYTES = 1 << 16
+
+
+def read(stream: BinaryIO) -> "arrow_csv.CSVStreamingReader":
+    """The columns of a manifest that the file has, all as text, in batches; an empty cell is null.
+
+    The delimiter is the one of , ; tab and | that the header has most of. Raises OSError or pa.ArrowException.
+    """
+    from pyarrow import csv as arrow_csv
+
+    header = stream.read(_HEADER_BYTES).decode("utf-8-sig", "replace").partition("\n")[0].rstrip("\r")
+    stream.seek(0)
+    delimiter = max(_DELIMITERS, key=header.count)
+    names = next(csv.reader([header], delimiter=delimiter), [])
+    if not any(names):
+        raise pa.ArrowInvalid("it is empty")
+    known = [name for name in names if name in MANIFEST_SCHEMA.names]
+    return arrow_csv.open_csv(
+        stream,
+        parse_options=arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        convert_options=arrow_csv.ConvertOptions(
+            # Without any known column there is none to leave out, or the reader would have no rows.
+            include_columns=known or names[:1],
+            column_types={name: pa.string() for name in known or names[:1]},
+            null_values=[""],
+            strings_can_be_null=True,
+        ),
+    )
