@@ -70,20 +70,21 @@ class Repeater:
 class Progress:
     """Counts rows as blocks commit; a context in which `done/total, failed, rate, ETA` is reported.
 
-    The session's rate includes its start-up; the steady rate begins at the first commit.
+    What is reported leaves out the start-up, which ends when work on the first block begins.
     """
 
     def __init__(self, total: int, done: int, failed: int, report: Reporter = silent) -> None:
         self.rows = 0
         self._total, self._done_before, self._failed = total, done, failed
-        self._started = self._first = self._last = time.monotonic()
+        self._started = self._began = self._first = self._last = time.monotonic()
         self._first_rows = 0
+        self._window = WINDOW_SECONDS
         self._recent: deque[tuple[float, int]] = deque()  # (time, rows at that time), over the window
         self._report = report
         self._repeater = Repeater(report, self.line, self.bar)
 
     def __enter__(self) -> "Progress":
-        self._started = self._first = self._last = time.monotonic()
+        self._started = self._began = self._first = self._last = time.monotonic()
         self._repeater.__enter__()
         return self
 
@@ -114,34 +115,44 @@ class Progress:
 
     @property
     def recent_rate(self) -> float:
-        """Rows a second over the window, or since the first commit; `rate` while there is only one commit."""
-        if len(self._recent) < 2:
-            return self.rate
-        (since, before), (until, now) = self._recent[0], self._recent[-1]
-        # Blocks that commit together at first give no rate.
-        return (now - before) / (until - since) if now > before and until - since > 1.0 else self.rate
+        """Rows a second over the last minute, or over the last two blocks of one worker if they take longer.
 
-    def add(self, rows: int, failed: int) -> None:
-        """Counts a committed block."""
+        0 as long as it is not known.
+        """
+        if not self.rows:
+            return 0.0
+        since, before = self._recent[0]
+        if len(self._recent) < 2 or self._last - self._began <= self._window:
+            since, before = self._began, 0
+        return (self.rows - before) / (self._last - since) if self._last > since else 0.0
+
+    def add(self, rows: int, failed: int, seconds: float) -> None:
+        """Counts a committed block, which took one of the workers so many seconds."""
         self._last = time.monotonic()
+        began = max(self._started, self._last - seconds)
+        self._began = min(self._began, began) if self.rows else began
         self.rows += rows
         self._failed += failed
         if self.rows == rows:
             self._first, self._first_rows = self._last, rows
+        self._window = max(self._window, 2 * seconds)
         self._recent.append((self._last, self.rows))
-        while self._recent[0][0] < self._last - WINDOW_SECONDS:
+        while self._recent[0][0] < self._last - self._window:
             self._recent.popleft()
 
     def line(self) -> str:
-        """`12/250 images  3 failed  2.4 images/s  ETA 1:39`."""
+        """`12/250 images  3 failed  2.4 images/s  ETA 1:39`; at the end `took 2:01, 0:17 of it start-up`."""
         done = self._done_before + self.rows
+        line = f"{done}/{self._total} images  {self._failed} failed"
         if not self.rows:
-            seconds = time.monotonic() - self._started
-            return f"{done}/{self._total} images  {self._failed} failed  workers are starting, {clock(seconds)}"
-        left = self.pending
-        rate = self.recent_rate if left > 0 else self.rate
-        eta = f"ETA {clock(left / rate)}" if left > 0 else f"took {clock(self.seconds)}"
-        return f"{done}/{self._total} images  {self._failed} failed  {rate:.1f} images/s  {eta}"
+            return f"{line}  workers are starting, {clock(time.monotonic() - self._started)}"
+        if self.pending > 0:
+            rate = self.recent_rate
+            return f"{line}  {rate:.1f} images/s  ETA {clock(self.pending / rate)}" if rate else line
+        start_up = self._began - self._started
+        took = f"took {clock(self.seconds)}" + (f", {clock(start_up)} of it start-up" if start_up >= 1.0 else "")
+        seconds = self._last - self._began
+        return f"{line}  {self.rows / seconds:.1f} images/s  {took}" if seconds else f"{line}  {took}"
 
     def bar(self) -> str:
         """The line with a bar before it; without the bar if the terminal is too narrow."""

@@ -217,7 +217,7 @@ def _run_chain(
         telemetry.set(pending_rows=progress.pending)
         for block in chain(actor_config, allocation).iter_rows():
             commits.add(block["block"])
-            progress.add(block["rows"], block["failed"])
+            progress.add(block["rows"], block["failed"], block["seconds"])
             telemetry.count(rows=block["rows"], failed_rows=block["failed"])
             telemetry.set(pending_rows=progress.pending, images_per_second=progress.recent_rate)
             lease.check()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from time import perf_counter
 from typing import Any
 
 import pyarrow as pa
@@ -178,16 +179,23 @@ class DenoiseActor:
     def __call__(self, row: pa.Table) -> pa.Table:
         if self._refusal is not None:
             raise self._refusal
+        started = perf_counter()
         block = Block.unpack(row)
         with tries.counted(self._work.run, block.file.name):
-            return write_rows(self._denoise_block(block), self._work)
+            name, rows, failed = write_rows(self._denoise_block(block), self._work)
+        return pa.table([[name], [rows], [failed], [perf_counter() - started]], schema=WRITTEN_SCHEMA)
 
 
-WRITTEN_SCHEMA = pa.schema([("block", pa.string()), ("rows", pa.int64()), ("failed", pa.int64())])
+# `seconds`: what the actor has spent on the block.
+WRITTEN_SCHEMA = pa.schema(
+    [("block", pa.string()), ("rows", pa.int64()), ("failed", pa.int64()), ("seconds", pa.float64())]
+)
 
 
-def write_rows(block: Block, work: Work) -> pa.Table:
+def write_rows(block: Block, work: Work) -> tuple[str, int, int]:
     """Writes a block's images, then its rows to the file that is named after it, unless a twin of this task has.
+
+    Returns the file's name, and how many rows it has and how many of them failed.
 
     A twin is the same task run again by Ray, or by another driver's worker that is not dead yet. Raises JobError if
     the disk or server refuses to write.
@@ -200,7 +208,7 @@ def write_rows(block: Block, work: Work) -> pa.Table:
                 committed, _ = results.read(work.run, block.file.name)
                 outputs.discard(rows, committed, work.images)
     failed = rows[STATUS].to_pylist().count(ERROR)
-    return pa.table([[block.file.name], [rows.num_rows], [failed]], schema=WRITTEN_SCHEMA)
+    return block.file.name, rows.num_rows, failed
 
 
 # It takes a second of one core a shard, and reserves no CPU: the chain has reserved them all.

@@ -102,7 +102,8 @@ def _psnr(axes: Axes, validation: list[Row]) -> None:
 
 
 def _single(axes: Axes, train: list[Row], name: str, colour: str) -> None:
-    _line(axes, [row["step"] for row in train], [row[name] for row in train], colour, name)
+    known = [row for row in train if row[name] is not None]
+    _line(axes, [row["step"] for row in known], [row[name] for row in known], colour, name)
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))

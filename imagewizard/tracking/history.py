@@ -111,8 +111,9 @@ def line(row: Row, epochs: float | None = None) -> str:
         f"step {row['step']}/{row['steps']}",
         f"loss {loss(row)}",
         f"lr {row['learning_rate']:.1e}",
-        f"{row['images_per_second']:.1f} images/s",
     ]
+    if row["images_per_second"] is not None:  # unknown after the first step of a process, which is start-up
+        parts.append(f"{row['images_per_second']:.1f} images/s")
     if row["eta_seconds"]:
         parts.append(f"ETA {clock(row['eta_seconds'])}")
     return "  ".join(parts)

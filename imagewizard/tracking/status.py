@@ -68,8 +68,8 @@ def text(run: str, status: TrainingStatus) -> str:
     lines = [f"{run}: {status.state}" + (f" ({status.driver})" if status.driver else "")]
     if status.train:
         row = status.train if status.eta_seconds else status.train | {"eta_seconds": None}
-        share = f"{100.0 * row['step'] / row['steps']:.1f} % done"
-        lines += [history.line(row, status.epochs), f"{share}, {100.0 * row['overhead']:.1f} % overhead"]
+        overhead = "" if row["overhead"] is None else f", {100.0 * row['overhead']:.1f} % overhead"
+        lines += [history.line(row, status.epochs), f"{100.0 * row['step'] / row['steps']:.1f} % done{overhead}"]
     else:
         lines.append("no step yet")
     if status.validation and status.best_validation:

@@ -18,15 +18,16 @@ from imagewizard.models import files as model_files
 from imagewizard.models import network
 from imagewizard.tracking import checkpoints
 from imagewizard.tracking.checkpoints import NOT_VALIDATED, Checkpoint
-from imagewizard.tracking.history import EVENT, TRAIN, VALIDATION, Row
+from imagewizard.tracking.history import EVENT, VALIDATION, Row
 from imagewizard.tracking.log import TrainingLog
 from imagewizard.training import checkpoint, export, validation
 from imagewizard.training.batches import Batch
 from imagewizard.training.budget import Budget, Deadline, Pauses, Steps
 from imagewizard.training.image_store import BenchmarkImageError, ImageStore, UnusableImageError
 from imagewizard.training.losses import VGG19Features
+from imagewizard.training.pace import Pace, Window
 from imagewizard.training.rollback import GoodState
-from imagewizard.training.trainer import ExplodedError, StepResult, Trainer
+from imagewizard.training.trainer import ExplodedError, Trainer
 from imagewizard.training.worker import Worker
 
 STATUS_SECONDS = 10.0
@@ -99,7 +100,9 @@ class _Loop:
         self._best = max((kept.psnr for kept in checkpoints.kept(task.config.output)), default=-np.inf)
         self._skipped: set[str] = set(newest.facts["skipped"] if newest else ())
         self._store = ImageStore()
-        self._first_step, self._started, self._paused = trainer.step, time.time(), 0.0
+        self._started = time.time()
+        self._pace = Pace(trainer, task.config.optimizer.batch_size)
+        self._window = Window(trainer, task, started=False)
         self._validating, self._saving = Pauses(), Pauses()
         self._reserved = 0.0  # seconds for the last checkpoint: those of the slowest one so far
 
@@ -115,7 +118,6 @@ class _Loop:
         budget.progress(trainer.step)
         # A run of a fixed length ends when its loss explodes, because its rate is the user's to mend.
         good = GoodState(trainer) if isinstance(budget, Deadline) else None
-        self._window = _Window(trainer, self.task)
         # Nothing is left if a worker died after the last checkpoint.
         done = isinstance(budget, Steps) and budget.is_spent(trainer.step) and self._validated_step == trainer.step
         while not done:
@@ -124,10 +126,10 @@ class _Loop:
                 if good:
                     good.keep()
             except ExplodedError as error:
+                self._close_window()
                 if good is None:
                     raise
                 text = good.go_back(error)
-                self._window = _Window(trainer, self.task)
                 if self.log:
                     self.log.add({"kind": EVENT, "step": trainer.step, "text": text})
 
@@ -135,16 +137,23 @@ class _Loop:
         """Trains one step, with the log row, validation and checkpoint that are due then. Returns whether it was the
         last."""
         self._window.add(self.trainer.train_step(micro_batches))
+        self._pace.add_step()
         done = self.trainer.budget.is_spent(self.trainer.step)
-        logs = self.log is not None and (done or self._window.seconds > STATUS_SECONDS)
-        if self.log and logs:
-            self.log.add(self._window.row())
-        if self._end_step(done) or logs:
-            self._window = _Window(self.trainer, self.task)
+        validates, saves = self._due(done)
+        if saves or self._window.seconds > STATUS_SECONDS:
+            self._close_window()
+        if saves:
+            self._validate_and_save(validates, done)
         return done
 
-    def _end_step(self, done: bool) -> bool:
-        """Validates and saves if either is due. Returns whether it was."""
+    def _close_window(self) -> None:
+        """Logs the steps since the last row, if there are any, and begins a new window."""
+        if self.log and self._window:
+            self.log.add(self._window.row())
+        self._window = Window(self.trainer, self.task, self._pace.started)
+
+    def _due(self, done: bool) -> tuple[bool, bool]:
+        """Whether a validation and a checkpoint are due after the newest step; each validation is followed by one."""
         step, config = self.trainer.step, self.task.config
         validates = self._epochs(step) > self._epochs(step - 1)
         saves = step % config.checkpoints.every_steps == 0
@@ -154,17 +163,19 @@ class _Loop:
             in_time = now + self._validating.seconds + self._saving.seconds < budget.deadline
             may_save = in_time and self._saving.may(now)
             saves = saves and may_save
-            # A validation is followed by a save. One that had to wait comes at the next occasion.
+            # One that had to wait comes at the next occasion.
             overdue = self._epochs(step) > self._epochs(self._validated_step)
             validates = overdue and may_save and self._validating.may(now)
-        if not (done or validates or saves):
-            return False
-        psnr = self._pause(self._validate, self._validating) if done or validates else NOT_VALIDATED
+        return done or validates, done or validates or saves
+
+    def _validate_and_save(self, validates: bool, done: bool) -> None:
+        budget = self.trainer.budget
+        psnr = self._pause(self._validate, self._validating) if validates else NOT_VALIDATED
         self._pause(lambda: self._save(psnr, done), self._saving)
         if isinstance(budget, Deadline) and self._saving.seconds > self._reserved:
             budget.deadline -= self._saving.seconds - self._reserved
             self._reserved = self._saving.seconds
-        return True
+        self._window = Window(self.trainer, self.task, self._pace.started)  # the pause is in no window
 
     def _pause(self, work: Callable[[], float], pauses: Pauses) -> float:
         """Runs `work` outside of training time, records its duration, and returns its result."""
@@ -173,7 +184,7 @@ class _Loop:
         result = work()
         ended = self.worker.clock()
         pauses.note(ended, ended - started)
-        self._paused += ended - started
+        self._pace.pause(ended - started)
         return result
 
     def gather_facts(self) -> dict[str, Any]:
@@ -185,9 +196,7 @@ class _Loop:
         trainer = self.trainer
         trainer.settle()
         seconds = time.time() - self._started
-        training = max(1e-9, seconds - self._paused)
         options, deadline = self.task.config.optimizer, self.task.deadline
-        images = (trainer.step - self._first_step) * options.batch_size
         spent = self._seconds_before + seconds
         if options.minutes is not None and deadline is not None:
             spent = time.time() - (deadline - 60.0 * options.minutes)  # of its time limit, which began with the command
@@ -195,8 +204,8 @@ class _Loop:
             "workers": self.worker.workers,
             "device": torch.cuda.get_device_name() if trainer.device.type == "cuda" else "cpu",
             "seconds": round(spent, 1),
-            "images_per_second": round(images / training, 2),
-            "overhead": round(max(0.0, 1.0 - trainer.busy_seconds / training), 4),
+            "images_per_second": self._pace.images_per_second,
+            "overhead": self._pace.overhead,
             "skipped": sorted(self._skipped),
         }
 
@@ -257,40 +266,3 @@ class _Loop:
             checkpoint.save(self.trainer, run, psnr, facts)
             checkpoints.prune(run, self.task.config.checkpoints.keep)
         return psnr
-
-
-class _Window:
-    """Means over the steps since the last status line."""
-
-    def __init__(self, trainer: Trainer, task: TrainTask) -> None:
-        self._trainer, self._task = trainer, task
-        self._started, self._busy = time.perf_counter(), trainer.busy_seconds
-        self._results: list[StepResult] = []
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self._started
-
-    def add(self, result: StepResult) -> None:
-        self._results.append(result)
-
-    def row(self) -> Row:
-        """A `train` row of metrics.jsonl."""
-        results, trainer = self._results, self._trainer
-        trainer.read_clock()
-        *means, norm = torch.stack([result.values for result in results]).mean(dim=0).tolist()
-        batch, seconds = self._task.config.optimizer.batch_size, self.seconds
-        rate = len(results) / seconds
-        steps = trainer.budget.steps(trainer.step)
-        return {
-            "kind": TRAIN,
-            "step": trainer.step,
-            "steps": steps,
-            "epoch": round(trainer.step * batch / self._task.images, 3),
-            **{name: round(value, 6) for name, value in zip(results[0].names, means, strict=True)},
-            "learning_rate": results[-1].learning_rate,
-            "grad_norm": round(norm, 4),
-            "images_per_second": round(rate * batch, 2),
-            "overhead": round(max(0.0, 1.0 - (trainer.busy_seconds - self._busy) / seconds), 4),
-            "eta_seconds": round((steps - trainer.step) / rate, 1),
-        }

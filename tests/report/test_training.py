@@ -127,6 +127,14 @@ def test_a_summary_of_a_session_without_a_step(tmp_path: Path) -> None:
     assert f"Images a second {rows[-2]['images_per_second']:.1f} 3.0 % overhead" in page_of(tmp_path).text
 
 
+def test_a_run_whose_rate_is_not_known_yet(tmp_path: Path) -> None:
+    training_runs.write_job(tmp_path)
+    unknown = {"images_per_second": None, "overhead": None, "eta_seconds": None}
+    training_runs.write_metrics(tmp_path, [validation_row(0), train_row(1) | unknown])
+    text = page_of(tmp_path).text
+    assert "Steps 1" in text and "Images a second" not in text
+
+
 def test_a_long_run_makes_no_long_page(tmp_path: Path) -> None:
     training_runs.write_job(tmp_path)
     training_runs.write_metrics(tmp_path, [train_row(step, 200_000) for step in range(10, 200_000, 20)])

@@ -46,6 +46,11 @@ def test_a_single_row_is_visible_and_missing_curves_are_noted() -> None:
     assert len(places(drawn([validation_row(0)])[TOP, RIGHT], curves.COLOURS[1])) > 20
 
 
+def test_a_rate_that_is_not_known_yet_is_left_out() -> None:
+    unknown = {"images_per_second": None, "overhead": None, "eta_seconds": None}
+    assert len(places(drawn([train_row(1) | unknown])[570:, RIGHT], curves.COLOURS[4])) == 0
+
+
 def test_a_loss_that_cannot_be_drawn_is_left_out() -> None:
     rows = rows_until(300)
     terms = ("loss", "mse", "perceptual")

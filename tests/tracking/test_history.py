@@ -42,6 +42,8 @@ def test_lines() -> None:
     line = history.line
     loss = "0.0610 (mse 0.0500, perceptual 0.1100)"
     assert line(TRAIN, 20.0) == (f"epoch 3.25/20  step 120/1875  loss {loss}  lr 9.0e-04  14.2 images/s  ETA 13:32")
+    opening = history.line(TRAIN | {"images_per_second": None, "eta_seconds": None})
+    assert "images/s" not in opening and "ETA" not in opening and "lr 9.0e-04" in opening
     one_term = {name: value for name, value in TRAIN.items() if name != "perceptual"} | {"eta_seconds": 0.0}
     assert line(one_term) == "epoch 3.25  step 120/1875  loss 0.0610  lr 9.0e-04  14.2 images/s"
     assert line(VALIDATION) == "step 200  validation  psnr 40.00 / 33.10 / 27.00 dB, ssim .910 at sigma 2.5 / 15 / 50"

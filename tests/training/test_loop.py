@@ -50,7 +50,9 @@ def finished(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
 def test_rows_cover_steps_and_validations(finished: tuple[Path, list[dict[str, Any]]]) -> None:
     validations = [row for row in finished[1] if row["kind"] == "validation"]
     assert [row["step"] for row in validations] == [0, 4, STEPS]  # two epochs are 3.5 steps
-    last = [row for row in finished[1] if row["kind"] == "train"][-1]
+    trained = [row for row in finished[1] if row["kind"] == "train"]
+    assert [row["step"] for row in trained] == [3, 4, 6, STEPS]  # each window is logged before a checkpoint cuts it
+    last = trained[-1]
     assert (last["step"], last["steps"], last["epoch"]) == (STEPS, STEPS, 4.0)
     assert last["loss"] == last["mse"] > 0 and 0 <= last["overhead"] < 1 and last["images_per_second"] > 0
 
