@@ -1,10 +1,12 @@
 """What every command has in common: the words after it, and the exit code it ends with."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -32,6 +34,7 @@ def run(command: Callable[[list[str]], int], argv: list[str]) -> int:
     `standard_streams.go_on_unread`.
     """
     standard_streams.prepare()
+    _give_home()
     code = DONE
     try:
         code = _run(command, argv)
@@ -45,10 +48,27 @@ def run(command: Callable[[list[str]], int], argv: list[str]) -> int:
     return code
 
 
+def _check_working_folder() -> None:
+    """Raises UserError if it has been deleted, so that no path can be made absolute."""
+    try:
+        Path.cwd()
+    except OSError:
+        raise UserError("the working folder is not there any more", "change to another one (cd)") from None
+
+
+def _give_home() -> None:
+    """Sets HOME, as Docker does, for a user id without an entry in passwd: libraries ask for it when imported."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/"
+
+
 def _run(command: Callable[[list[str]], int], argv: list[str]) -> int:
     stop = _Stop()
     signal.signal(signal.SIGTERM, stop)
     try:
+        _check_working_folder()
         return command(argv)
     except SystemExit as end:  # argparse's: --help, or an option that it does not know
         return end.code if isinstance(end.code, int) else DONE

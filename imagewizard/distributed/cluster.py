@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import ray
@@ -17,19 +18,20 @@ from ray.data import DataContext
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from imagewizard.distributed import joining, notices
-from imagewizard.errors import UserError, one_line
-from imagewizard.progress import Printer
+from imagewizard.distributed import joining, local_start, notices
+from imagewizard.errors import JobError, UserError, one_line
+from imagewizard.progress import Printer, Reporter, silent
 
 Start = Callable[[str | None], None]
 """`start` or `start_quietly`: joins the cluster at an address, or starts a local one."""
 
 
-def start(address: str | None) -> None:
+def start(address: str | None, report: Reporter = silent) -> None:
     """Joins the Ray cluster at `address` or the one around (RAY_ADDRESS), or starts a local one.
 
     Does nothing where this process has joined or started Ray before. Ray stays for the next job of the process;
-    `ray.shutdown()` ends it. Raises UserError, within seconds, if there is no cluster at the address.
+    `ray.shutdown()` ends it. Raises UserError, within seconds, if there is no cluster at the address; JobError if a
+    local Ray does not start, of which `report` is told meanwhile.
     """
     if ray.is_initialized():
         # A job of this process that has failed lies in reference cycles, where its actors keep their CPUs: the next
@@ -39,7 +41,8 @@ def start(address: str | None) -> None:
     found = joining.named(address)
     if found is None:
         with _variable(NO_BYTECODE, None), _variable(*IDLE_WORKERS):
-            _init(address="local", num_cpus=available_cpus(), include_dashboard=False)
+            init = partial(_init, address="local", num_cpus=available_cpus(), include_dashboard=False)
+            local_start.start(init, report)
         return
     joining.check(found)
     environment = None if _sets_bytecode(os.environ) else {"env_vars": {NO_BYTECODE: ""}}
@@ -61,9 +64,12 @@ TRIES = "RAY_gcs_server_port_wait_time_s"
 
 
 def check(address: str | None) -> None:
-    """Raises UserError, within seconds, if `start` is to join a cluster and there is none. Starts nothing."""
-    found = joining.named(address)
-    if found is not None and not ray.is_initialized():
+    """Raises UserError, within seconds, if `start` is to join a cluster and there is none, or cannot start a Ray."""
+    if ray.is_initialized():
+        return
+    if (found := joining.named(address)) is None:
+        local_start.check()
+    else:
         joining.check(found)
 
 
@@ -77,9 +83,10 @@ def start_quietly(address: str | None) -> None:
     if ray.is_initialized():
         start(address)
         return
+    report = Printer()
     with _quiet_core():
-        start(address)
-    notices.report_to(Printer())
+        start(address, report)
+    notices.report_to(report)
 
 
 # Where this variable is set, as in many containers, every worker compiles torch and diffusers anew. An actor's imports
@@ -112,16 +119,9 @@ def _sets_bytecode(environment: Mapping[str, str]) -> bool:
 
 
 def _init(**options: Any) -> None:
-    """ray.init without its messages; a second time where a busy machine has started nothing within the 30 s of Ray."""
-    options |= {"log_to_driver": False, "logging_level": logging.ERROR}
+    """ray.init without its messages."""
     with _sigterm_is_kept():
-        try:
-            ray.init(**options)
-        except Exception as error:  # Ray has no class for it
-            if "timed out during startup" not in str(error):
-                raise
-            ray.shutdown()
-            ray.init(**options)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
 
 
 @contextmanager
@@ -158,7 +158,7 @@ def _quiet_core() -> Iterator[None]:
         os.dup2(diverted.fileno(), 2)
         try:
             yield
-        except UserError:  # says itself all that there is to say
+        except (UserError, JobError):  # says itself all that there is to say
             raise
         except BaseException:
             diverted.seek(0)

@@ -1,6 +1,7 @@
 """The words after a command, and the exit code that it ends with."""
 
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -162,6 +163,30 @@ def test_the_end_of_stdouts_reader_does_not_keep_a_job_from_its_work(
     write_photos(tmp_path / "in", 1, 32)
     words = {denoise: ["input=in", "output=run"], demo: [], manifest: ["in", "--out", "manifest"]}
     assert shell.run(command.main, words[command]) == shell.BROKE
+
+
+@pytest.mark.usefixtures("kept_handler")
+def test_a_user_without_a_home_and_an_entry_in_passwd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def nobody(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    monkeypatch.delenv("HOME")
+    assert shell.run(manifest.main, ["~/none", "--out", f"{tmp_path}/manifest"]) == shell.WRONG_INPUT
+    assert capsys.readouterr().err.startswith("error: /none does not exist; ")
+
+
+@pytest.mark.usefixtures("kept_handler")
+def test_a_working_folder_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert shell.run(manifest.main, ["in", "--out", "manifest"]) == shell.WRONG_INPUT
+    assert capsys.readouterr().err == "error: the working folder is not there any more; change to another one (cd)\n"
 
 
 def test_a_bug_keeps_its_traceback() -> None:
