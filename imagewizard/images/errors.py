@@ -62,6 +62,8 @@ def _reason(data: bytes, error: Exception) -> str:
         return f"truncated file: the {name} ends before its pixels do"
     if isinstance(error, UnidentifiedImageError):
         return f"broken header: the {name} header is damaged, cut off or of a kind that is not read"
+    if "nsupported" in text:  # Pillow's words for kinds of BMP
+        return f"unsupported pixels: {text}"
     return f"corrupt file: {name}: {text}"
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANAR, _EXTRA, _FORMAT = 258, 259, 262, 277, 284, 338, 339  # TIFF 6.0
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _CIELAB, _ICCLAB, _ITULAB = 0, 1, 2, 3, 5, 6, 8, 9, 10
 _COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
-_COLOURS |= {_CIELAB: 3, _ICCLAB: 3, _ITULAB: 3}
+_LABS = (_CIELAB, _ICCLAB, _ITULAB)
+_COLOURS |= dict.fromkeys(_LABS, 3)
 """Channels without the extra ones, of each photometric interpretation that is decoded."""
 _UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED, _COMPLEX_INTEGER, _COMPLEX = 1, 2, 3, 4, 5, 6
 _ASSOCIATED, _UNASSOCIATED = 1, 2
@@ -29,7 +30,7 @@ _JPEG = (6, 7, 34892, 33007)
 """Compressions whose decoders turn YCbCr into RGB."""
 _PILLOWS = {1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34925, 50000}
 """Compressions that Pillow's libtiff has."""
-_PILLOWS_PLANES = {(_RGB, 3), (_RGB, 4), (_CMYK, 4)} | {(photometric, 1) for photometric in _COLOURS}
+_PILLOWS_PLANES = {(_RGB, 3), (_CMYK, 4)} | {(photometric, 1) for photometric in _COLOURS}
 """Photometric interpretations and numbers of samples that Pillow reads from separate planes."""
 _FIX = "convert it to 8 or 16 bits of grey or RGB"
 
@@ -76,42 +77,51 @@ def read(data: bytes, layout: Tags, width: int, height: int) -> np.ndarray:
     if photometric == _YCBCR and page.compression in _JPEG:
         photometric = _RGB
     count, extra = _COLOURS[photometric], layout.integers(_EXTRA, (0,))[0]
-    colours = _colours(samples[:, :, :count], photometric, max(bits), page.colormap)
-    if samples.shape[2] == count or extra not in (_ASSOCIATED, _UNASSOCIATED):
-        return np.ascontiguousarray(colours)
-    alpha = deep_colour.spread(samples[:, :, count:][:, :, :1], max(bits))
-    if extra == _ASSOCIATED:
-        colours = deep_colour.divided(colours, alpha)
-    return np.concatenate([colours, alpha], axis=2)
+    samples, more = samples[:, :, :count], samples[:, :, count : count + 1]
+    has_alpha = more.shape[2] > 0 and extra in (_ASSOCIATED, _UNASSOCIATED)
+    if has_alpha and extra == _ASSOCIATED and samples.dtype.kind == "u":
+        samples = _divided(samples, more, 2 ** max(bits) - 1)
+    colours = _colours(samples, photometric, max(bits), page.colormap)
+    if has_alpha:
+        alpha = deep_colour.spread(more, max(bits)) if more.dtype.kind == "u" else _counted(more)
+        colours = np.concatenate([colours, alpha.astype(colours.dtype)], axis=2)
+    return np.ascontiguousarray(colours)
 
 
 def _check(page: tifffile.TiffPage, layout: Tags) -> None:
     """Raises ImageError for a kind that is not decoded, and says which it is."""
-    import tifffile
-
-    photometric, kind = layout.integers(_PHOTOMETRIC, (-1,))[0], layout.integers(_FORMAT, (1,))[0]
-    samples, bits = layout.integers(_SAMPLES, (1,))[0], layout.integers(_BITS, (1,))
-    name = None
-    if photometric == -1:
-        raise UnidentifiedImageError("its directory does not say what its pixels are")
-    if kind in (_FLOAT, _COMPLEX):
-        name = f"{bits[0]}-bit {'floating point' if kind == _FLOAT else 'complex'} samples, which have no certain white"
-    elif kind == _COMPLEX_INTEGER:
-        name = f"{bits[0]}-bit complex samples, which have no certain white"
-    elif photometric not in _COLOURS:
-        names = {item.value: item.name for item in tifffile.PHOTOMETRIC}
-        name = f"pixels of the kind {names.get(photometric, photometric)}"
-    elif not _COLOURS[photometric] <= samples <= _MOST_SAMPLES:
-        name = f"{samples} channels"
-    elif page.imagedepth != 1:
-        name = f"{page.imagedepth} slices in one image"
-    elif page.dtype is None:
-        name = f"{', '.join(map(str, bits))} bits a channel"
-    elif page.compression != 1 and page.compression not in tifffile.TIFF.DECOMPRESSORS:
-        names = {item.value: item.name for item in tifffile.COMPRESSION}
-        name = f"the compression {names.get(int(page.compression), page.compression)}"
+    name = _numbers_not_decoded(page, layout) or _pixels_not_decoded(page, layout)
     if name is not None:
         raise ImageError(f"unsupported pixels: TIFF with {name}; {_FIX}")
+
+
+def _numbers_not_decoded(page: tifffile.TiffPage, layout: Tags) -> str | None:
+    bits, kind = layout.integers(_BITS, (1,)), layout.integers(_FORMAT, (1,))[0]
+    if kind in (_FLOAT, _COMPLEX, _COMPLEX_INTEGER):
+        return f"{bits[0]}-bit {'floating point' if kind == _FLOAT else 'complex'} samples, which have no certain white"
+    return f"{', '.join(map(str, bits))} bits a channel" if page.dtype is None else None
+
+
+def _pixels_not_decoded(page: tifffile.TiffPage, layout: Tags) -> str | None:
+    import tifffile
+
+    photometric, bits = layout.integers(_PHOTOMETRIC, (-1,))[0], layout.integers(_BITS, (1,))[0]
+    if photometric == -1:
+        raise UnidentifiedImageError("its directory does not say what its pixels are")
+    if photometric not in _COLOURS:
+        names = {item.value: item.name for item in tifffile.PHOTOMETRIC}
+        return f"pixels of the kind {names.get(photometric, photometric)}"
+    samples = layout.integers(_SAMPLES, (1,))[0]
+    if not _COLOURS[photometric] <= samples <= _MOST_SAMPLES:
+        return f"{samples} channels"
+    if photometric in _LABS and bits not in (8, 16, 32):
+        return f"LAB of {bits} bits a channel"
+    if page.imagedepth != 1:
+        return f"{page.imagedepth} slices in one image"
+    if page.compression != 1 and page.compression not in tifffile.TIFF.DECOMPRESSORS:
+        names = {item.value: item.name for item in tifffile.COMPRESSION}
+        return f"the compression {names.get(int(page.compression), page.compression)}"
+    return None
 
 
 def _check_segments(page: tifffile.TiffPage, size: int) -> None:
@@ -127,7 +137,7 @@ def _colours(samples: np.ndarray, photometric: int, bits: int, colormap: np.ndar
         if colormap is None:
             raise ValueError("it has no palette")
         return np.moveaxis(colormap[:, samples[:, :, 0]], 0, 2)
-    if photometric in (_CIELAB, _ICCLAB, _ITULAB):
+    if photometric in _LABS:
         return _rgb_of_lab(samples, photometric, bits)
     if samples.dtype.kind == "i" or (bits > 16 and samples.shape[2] == 1):
         values = _counted(samples)
@@ -138,6 +148,17 @@ def _colours(samples: np.ndarray, photometric: int, bits: int, colormap: np.ndar
     if photometric == _YCBCR:
         return _rgb_of_ycbcr(values)
     return deep_colour.rgb_of_cmyk(values) if photometric == _CMYK else values
+
+
+def _divided(samples: np.ndarray, alpha: np.ndarray, white: int) -> np.ndarray:
+    """Unsigned samples without the alpha that they were multiplied with; `white` at most."""
+    least_one = np.maximum(alpha, 1)
+    if white >= 2**32:  # whole numbers of 128 bits would be needed
+        values = np.round(samples * (np.float64(white) / least_one))
+        is_less = values < white
+        return np.where(is_less, (values * is_less).astype(samples.dtype), white).astype(samples.dtype)
+    values = (samples.astype(np.uint64) * np.uint64(white) + alpha // 2) // least_one
+    return np.minimum(values, white).astype(samples.dtype)
 
 
 def _counted(samples: np.ndarray) -> np.ndarray:

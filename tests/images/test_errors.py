@@ -68,6 +68,12 @@ def test_what_is_no_image_is_named(data, looks_like):
     assert reason(data).startswith(f"not an image: looks like {looks_like}")
 
 
+def test_a_kind_that_pillow_does_not_know_is_not_called_corrupt():
+    data = bytearray(valid_files()["bmp"])
+    data[28] = 2  # bits a pixel
+    assert reason(bytes(data)) == "unsupported pixels: Unsupported BMP pixel depth (2)"
+
+
 @pytest.mark.parametrize("kind", valid_files())
 def test_a_cut_file_raises_or_is_whole(kind):
     data = valid_files()[kind]

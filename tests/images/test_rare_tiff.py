@@ -105,6 +105,7 @@ def test_other_kinds_that_are_not_decoded_are_named():
         "64-bit complex samples": written(grey.astype("c8"), photometric="minisblack"),
         "pixels of the kind CFA": written(grey, photometric="cfa"),
         "pixels of the kind LOGLUV": tiff(1, 1, 16, 32845, bytes(6), samples=3),
+        "LAB of 4 bits a channel": tiff(2, 1, 4, 8, bytes(3), samples=3),
         "7 channels": tiff(1, 1, 8, 1, bytes(7), samples=7),
         "2 channels": tiff(1, 1, 8, 2, bytes(2), samples=2),
         "the compression JBIG": tiff(1, 1, 8, 1, b"1").replace(
@@ -171,6 +172,27 @@ def test_premultiplied_alpha_of_ten_bits_is_divided_out():
     picture = read(tiff(1, 1, 10, 2, packed, samples=4, extra=1))
     assert picture.pixels[0, 0] == pytest.approx([65535 * 100 / 511, 65535 * 50 / 511, 0], abs=80)
     assert picture.alpha is not None and picture.alpha[0, 0] == round(511 * 65535 / 1023)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "u8"])
+@pytest.mark.parametrize("photometric", ["rgb", "separated"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_premultiplied_alpha_of_every_depth_is_divided_out_before_colours_are_converted(dtype, photometric, planar):
+    most, inks = float(np.iinfo(dtype).max), 4 if photometric == "separated" else 3
+    part = np.linspace(0, 1, 7 * 8 * inks).reshape(7, 8, inks)
+    alpha = np.linspace(0.2, 1, 56).reshape(7, 8, 1)
+    stored = (np.concatenate([part * alpha, alpha], 2) * most * 0.999).astype(dtype)
+    data = written(
+        stored if planar == "contig" else np.moveaxis(stored, 2, 0),
+        photometric=photometric,
+        planarconfig=planar,
+        extrasamples=["assocalpha"],
+    )
+    picture = read(data)
+    expected = part if inks == 3 else (1 - part[:, :, :3]) * (1 - part[:, :, 3:])
+    white = 255 if dtype == "u1" else 65535
+    assert np.abs(picture.pixels / white - expected).max() < (0.05 if dtype == "u1" else 3e-4)
+    assert picture.alpha is not None and np.abs(picture.alpha / white - alpha[:, :, 0] * 0.999).max() < 0.005
 
 
 # ------------------------------------------------------------------------------------------------------- compressions
