@@ -186,7 +186,8 @@ def _rgb_of_lab(samples: np.ndarray, photometric: int, bits: int) -> np.ndarray:
     import imagecodecs
 
     lab = np.empty(samples.shape, np.float64)
-    values, most = samples.astype(np.float64), 2**bits - 1
+    # whatever the file says of signs: libvips calls the lightness signed, too
+    values, most = samples.astype(f"u{samples.itemsize}").astype(np.float64), 2**bits - 1
     if photometric == _CIELAB:  # TIFF 6.0, section 23; of 16 bits as Photoshop has it: a and b in 1/256
         lab[:, :, 0] = values[:, :, 0] * (100 / most)
         signed = np.where(values[:, :, 1:] > most // 2, values[:, :, 1:] - (most + 1), values[:, :, 1:])

@@ -154,6 +154,8 @@ def test_lab_becomes_srgb(photometric, bits, planar):
     assert pixels.dtype == (np.uint8 if bits == 8 else np.uint16)
     error = np.abs(pixels / (2**bits - 1) - srgb(LAB)).max()
     assert error < (0.012 if bits == 8 else 0.0008)
+    signed = written(lab.view(f"i{bits // 8}"), photometric=photometric, planarconfig="contig")  # as libvips has it
+    assert np.abs(read(signed).pixels.astype(int) - pixels).max() <= 1
 
 
 def test_alpha_beside_cmyk_and_lab():
