@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from imagewizard.images.metadata import Metadata
 from imagewizard.images.picture import Picture
+from imagewizard.images.png_chunks import Chunk
+from imagewizard.images.resolution import Resolution
 from imagewizard.runs.results import BlockFile
 from imagewizard.schema import HEIGHT, MANIFEST_SCHEMA, REASON, RESULT_SCHEMA, STAGE, WIDTH
 
@@ -42,6 +45,7 @@ WORK_SCHEMA = pa.schema(
     ]
 )
 
+_CHUNKS = pa.list_(pa.struct([("kind", pa.binary()), ("body", pa.large_binary())]))
 # A picture's parts (picture.Picture); all null where there is none.
 PICTURE_FIELDS = [
     pa.field(HEIGHT, pa.int32()),
@@ -52,6 +56,12 @@ PICTURE_FIELDS = [
     pa.field("alpha", pa.large_binary()),  # height x width
     pa.field("icc", pa.large_binary()),
     pa.field("exif", pa.large_binary()),
+    pa.field("xmp", pa.large_binary()),
+    pa.field("iptc", pa.large_binary()),
+    pa.field("resolution", pa.struct([("x", pa.float64()), ("y", pa.float64()), ("unit", pa.string())])),
+    pa.field("colour", _CHUNKS),
+    pa.field("texts", _CHUNKS),
+    pa.field("notes", pa.list_(pa.string())),
 ]
 # After reading and decoding: either a picture, or `data` still encoded, or `stage` and `error`.
 DECODED_SCHEMA = pa.schema(
@@ -106,6 +116,7 @@ class Block:
 def picture_columns(picture: Picture, prefix: str = "") -> dict[str, Any]:
     """A picture as values for PICTURE_FIELDS."""
     height, width, channels = picture.pixels.shape
+    metadata = picture.metadata
     values = {
         HEIGHT: height,
         WIDTH: width,
@@ -113,8 +124,14 @@ def picture_columns(picture: Picture, prefix: str = "") -> dict[str, Any]:
         "bits": 8 * picture.pixels.itemsize,
         "pixels": _bytes(picture.pixels),
         "alpha": None if picture.alpha is None else _bytes(picture.alpha),
-        "icc": picture.icc,
-        "exif": picture.exif,
+        "icc": metadata.icc,
+        "exif": metadata.exif,
+        "xmp": metadata.xmp,
+        "iptc": metadata.iptc,
+        "resolution": metadata.resolution and metadata.resolution._asdict(),
+        "colour": [chunk._asdict() for chunk in metadata.colour],
+        "texts": [chunk._asdict() for chunk in metadata.texts],
+        "notes": picture.notes,
     }
     return {f"{prefix}{name}": value for name, value in values.items()}
 
@@ -132,4 +149,13 @@ def picture_at(table: pa.Table, index: int, prefix: str = "") -> Picture | None:
     dtype = np.uint8 if part["bits"].as_py() == 8 else np.uint16
     pixels = np.frombuffer(part["pixels"].as_buffer(), dtype).reshape(height, width, channels)
     alpha = np.frombuffer(part["alpha"].as_buffer(), dtype).reshape(height, width) if part["alpha"].is_valid else None
-    return Picture(pixels, alpha, part["icc"].as_py(), part["exif"].as_py())
+    found: dict[str, Any] = {name: part[name].as_py() for name in ("icc", "exif", "xmp", "iptc")}
+    if (resolution := part["resolution"].as_py()) is not None:
+        found["resolution"] = Resolution(**resolution)
+    found |= {name: tuple(Chunk(**each) for each in part[name].as_py()) for name in ("colour", "texts")}
+    return Picture(pixels, alpha, Metadata(**found), tuple(part["notes"].as_py()))
+
+
+def joined_notes(*notes: str) -> str | None:
+    """As a row has them; None if there are none."""
+    return "; ".join(notes) or None

@@ -65,7 +65,9 @@ class NoisySample:
     def row(self) -> Row:
         """What its result row says of the image."""
         height, width = self.picture.pixels.shape[:2]
-        return _row(self.image, self.level, self.attempt) | {schema.WIDTH: width, schema.HEIGHT: height}
+        notes = blocks.joined_notes(*self.picture.notes)
+        known = {schema.WIDTH: width, schema.HEIGHT: height, schema.NOTES: notes}
+        return _row(self.image, self.level, self.attempt) | known
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from imagewizard.schema import (
     ERROR,
     IMAGE_ID,
     NOISE_KIND,
+    NOTES,
     OUTPUT_URI,
     REASON,
     RESULT_SCHEMA,
@@ -74,7 +75,9 @@ def encode_early(denoised: Picture, row: dict[str, Any], section: ImagesSection)
 
 def _file_bytes(denoised: Picture, row: dict[str, Any], section: ImagesSection) -> bytes | None:
     try:
-        return encode(denoised, section.format, section.quality)
+        data, notes = encode(denoised, section.format, section.quality)
+        row[NOTES] = blocks.joined_notes(*filter(None, [row[NOTES]]), *notes)
+        return data
     except ImageError as error:
         row |= {STATUS: ERROR, STAGE: "write", REASON: str(error)}
         return None

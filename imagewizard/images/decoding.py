@@ -11,15 +11,16 @@ import logging
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from imagewizard.images import avif, deep_colour, jpeg, jpeg_xl, png_chunks, rare_tiff
+from imagewizard.images import avif, colour, deep_colour, jpeg, jpeg_xl, png_chunks, rare_tiff, xmp
 from imagewizard.images.errors import ImageError
-from imagewizard.images.exif import ICC_PROFILE, ORIENTATION, Tags
+from imagewizard.images.exif import ICC_PROFILE, ORIENTATION, XMP, Tags
 from imagewizard.images.formats import INPUT_FORMATS
 from imagewizard.images.orientation import upright
 
@@ -51,19 +52,28 @@ class Stored:
 
     samples: np.ndarray
     """uint8 or uint16, (H, W, 1-4), upright, C-contiguous and writable: grey, grey + alpha, RGB or RGB + alpha."""
-    icc: object
-    """The ICC profile: bytes; None without one; text if a PNG stores text in its place."""
     tags: bytes | None
     """The structure that holds its EXIF, for exif.Tags.read; it still has the orientation, which is applied here."""
+    orientation: int = 1
+    """What was applied, of 1 to 8."""
+    icc: object = None
+    """The ICC profile of the samples: bytes; None without one; text if a PNG stores text in its place."""
+    is_srgb: bool = False
+    """Whether the samples have been converted to sRGB, by a profile or from LAB."""
+    notes: tuple[str, ...] = ()
+    """What is to be said of the samples."""
+    info: dict[str | tuple[int, int], Any] = field(default_factory=dict)
+    """What Pillow has found beside the pixels, Image.info; of a PNG the `chunks` too (png_chunks.Chunks.ancillary)."""
 
 
 def stored(data: bytes, max_pixels: int) -> Stored:
     """What the file stores. To be called within errors.explained: raises ImageError, and what decoders raise.
 
-    - Stored values count: ICC profiles and gamma change nothing. Premultiplied alpha (TIFF) is divided out.
+    - Stored values count: profiles and gamma change nothing but CMYK. Premultiplied alpha (TIFF) is divided out.
     - Grey of up to 8 bits is spread over 0-255. Palette: its colours. A transparent colour (PNG, GIF) becomes alpha.
     - YCbCr: full range, BT.601. LAB (TIFF): to sRGB by LittleCMS.
-    - CMYK: R = (255 - C)(255 - K) / 255, and so on; CMYK JPEGs are taken to be inverted, as Adobe writes them.
+    - CMYK: to sRGB by its ICC profile; without one that can be used R = (255 - C)(255 - K) / 255, and so on. CMYK
+      JPEGs are taken to be inverted, as Adobe writes them.
     - More than 8 bits (TIFF, JPEG): 16 bits, round(65535 v / (2^bits - 1)). Integers of no certain scale (TIFF; signed,
       or grey of over 16 bits) count as they are, and values outside 0-65535 (8 bits: 0-255) are refused, as is
       floating point.
@@ -93,12 +103,24 @@ def stored(data: bytes, max_pixels: int) -> Stored:
             raise
         return _tiff_beyond_pillow(data, layout, max_pixels, rare_tiff.read)
     _check_size(*image.size, max_pixels)
+    found = _colours(image.mode, image.info.get("icc_profile")) | {"info": image.info}
+    if layout is not None:
+        orientation = _orientation(image)
+        return Stored(read(image), data, orientation, **found)  # load() turns it
     samples = read(image)
-    if layout is not None:  # load() has turned it
-        return Stored(samples, image.info.get("icc_profile"), data)
     orientation = _orientation(image)
     tags = _exif(image) if orientation else None
-    return Stored(upright(samples, orientation), image.info.get("icc_profile"), tags)
+    return Stored(upright(samples, orientation), tags, orientation, **found)
+
+
+def _colours(mode: str, icc: object) -> dict[str, Any]:
+    """What Stored says of the colours of an image that has this mode, in Pillow's words, before it is converted."""
+    is_srgb, note = colour.converted(mode, icc)
+    return {
+        "icc": None if mode in ("CMYK", "LAB") else icc,
+        "is_srgb": is_srgb,
+        "notes": (note,) if note else (),
+    }
 
 
 def rgb8(samples: np.ndarray) -> np.ndarray:
@@ -142,17 +164,18 @@ def _tiff_beyond_pillow(
         raise UnidentifiedImageError("a TIFF without a size")
     width, height = sides
     _check_size(width, height, max_pixels)
-    orientation = layout.integers(ORIENTATION, (1,))[0]
+    orientation = layout.integers(ORIENTATION, (0,))[0] or xmp.orientation(layout.bytes_of(XMP) or b"")
     samples = upright(read(data, layout, width, height), orientation)
-    icc = layout.main.get(ICC_PROFILE)
-    return Stored(samples, icc and icc.value, data)
+    mode = rare_tiff.mode(layout)
+    return Stored(samples, data, orientation, **_colours(mode, layout.bytes_of(ICC_PROFILE)))
 
 
 def _jpeg_xl(data: bytes, max_pixels: int) -> Stored:
     header = jpeg_xl.header(data)
     _check_size(header.width, header.height, max_pixels)
     exif = jpeg_xl.beside(data).get(b"Exif", b"")
-    return Stored(jpeg_xl.read(data, header), None, exif[4 + int.from_bytes(exif[:4]) :] or None)
+    tags = exif[4 + int.from_bytes(exif[:4]) :] or None
+    return Stored(jpeg_xl.read(data, header), tags, header.orientation)
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
@@ -189,7 +212,7 @@ def _loaded(image: ImageFile.ImageFile) -> np.ndarray:
 def _opened_png(data: bytes) -> _Opened:
     chunks = png_chunks.Chunks.read(data)
     image = Image.open(io.BytesIO(chunks.pixels), formats=("PNG",))
-    image.info |= chunks.info()
+    image.info |= chunks.info() | {"chunks": chunks.ancillary}
     return image, partial(_loaded_png, chunks.pixels)
 
 
@@ -218,11 +241,13 @@ def _opened_deep_jpeg(data: bytes) -> _Opened:
     header = jpeg.frame(data)
     _check_kind(header)
     image = _open_jpeg(jpeg.with_bits(data, header, 8))
-    return image, lambda _: _deep_jpeg(jpeg.read(data, header))
+    return image, lambda image: _deep_jpeg(jpeg.read(data, header), image.info.get("icc_profile"))
 
 
-def _deep_jpeg(samples: np.ndarray) -> np.ndarray:
-    return samples if samples.shape[2] != 4 else deep_colour.rgb_of_cmyk(~samples)  # inverted, as Adobe writes them
+def _deep_jpeg(samples: np.ndarray, icc: object) -> np.ndarray:
+    if samples.shape[2] != 4:
+        return samples
+    return colour.rgb_of_cmyk(~samples, icc)  # inverted, as Adobe writes them
 
 
 def _check_kind(header: jpeg.Frame) -> None:
@@ -265,8 +290,16 @@ def _samples(image: ImageFile.ImageFile) -> np.ndarray:
     mode = _MODES.get(image.mode, "RGB")
     if "transparency" in image.info:
         mode = {"L": "LA", "RGB": "RGBA"}.get(mode, mode)
-    samples = np.array(image if image.mode == mode else image.convert(mode))
+    coloured = _from_cmyk(image) if image.mode == "CMYK" else image
+    samples = np.array(coloured if coloured.mode == mode else coloured.convert(mode))
     return samples if samples.ndim == 3 else samples[:, :, None]
+
+
+def _from_cmyk(image: Image.Image) -> Image.Image:
+    """sRGB, if the image has a profile for that."""
+    with suppress(ValueError):
+        image = colour.cmyk_to_srgb(image.info.get("icc_profile")).apply(image)
+    return image
 
 
 def _grey16(image: Image.Image) -> np.ndarray:

@@ -3,15 +3,20 @@
 import io
 import struct
 import zlib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from imagewizard.images import decoding, deep_colour
+from imagewizard.images import decoding, deep_colour, iptc, png_text, resolution
 from imagewizard.images.errors import ImageError
-from imagewizard.images.exif import ICC_PROFILE, LONG, SHORT, UNDEFINED, Tag, Tags
+from imagewizard.images.exif import BYTE, ICC_PROFILE, IPTC, LONG, SHORT, UNDEFINED, XMP, Tag, Tags
+from imagewizard.images.fitting import fitted
 from imagewizard.images.formats import OUTPUT_FORMATS
+from imagewizard.images.metadata import Metadata
 from imagewizard.images.picture import Picture
+from imagewizard.images.png_chunks import Chunk
 
 _JPEG_QUALITY = 95
 # CPU time and size of a 512x512 photo: level 1 20 ms, 407 kB; 4 36 ms, 373 kB; 6 (Pillow's own) 69 ms, 368 kB;
@@ -24,27 +29,32 @@ _TIFF_LEVEL = 1
 _STRIP_BYTES = 1 << 18
 
 
-def encode(picture: Picture, format: str, quality: int | None = None) -> bytes:
-    """The file bytes of a picture in one of OUTPUT_FORMATS.
+class Encoded(NamedTuple):
+    """An image file."""
 
-    - png, tiff: lossless, whatever the quality; everything is kept.
-    - webp: 8 bits, round(v / 257); grey becomes RGB, without its profile. Alpha, ICC and EXIF are kept. Lossless
-      without a `quality` (colours under full transparency too); lossy, and always 4:2:0, with one.
-    - jpg: 8 bits, round(v / 257), no alpha; grey, ICC and EXIF are kept. 4:4:4, quality 95 by default.
+    data: bytes
+    notes: tuple[str, ...]
+    """What of the picture's metadata it lacks."""
 
-    `quality` is 1-100. Raises ImageError for a picture that the format cannot hold: a side over its longest, EXIF over
-    64 kB in jpg, a TIFF over 4 GiB.
+
+def encode(picture: Picture, format: str, quality: int | None = None) -> Encoded:
+    """The file of a picture in one of OUTPUT_FORMATS, with what it holds of the metadata (fitting.fitted).
+
+    - png, tiff: lossless, whatever the quality; all pixels are kept as they are.
+    - webp: 8 bits, round(v / 257); grey becomes RGB. Alpha is kept. Lossless without a `quality` (colours under full
+      transparency too); lossy, and always 4:2:0, with one.
+    - jpg: 8 bits, round(v / 257), no alpha; grey is kept. 4:4:4, quality 95 by default.
+
+    `quality` is 1-100. Raises ImageError for a picture that the format cannot hold: a side over its longest, a TIFF
+    over 4 GiB.
     """
     height, width = picture.pixels.shape[:2]
     longest = OUTPUT_FORMATS[format].longest_side
     if max(height, width) > longest:
         raise ImageError(f"cannot encode: {width}x{height} as {format}; no side may be over {longest} pixels")
+    metadata, notes = fitted(picture.metadata, format, picture.pixels.shape[2] == 1)
     try:
-        if format == "png":
-            return _png(picture)
-        if format == "tiff":
-            return _tiff(picture)
-        return _webp(picture, quality) if format == "webp" else _jpeg(picture, quality)
+        return Encoded(_WRITERS[format](picture, metadata, quality), tuple(notes))
     except (OSError, ValueError, struct.error) as error:
         raise ImageError(f"cannot encode: {width}x{height} as {format}: {error}") from error
 
@@ -63,51 +73,69 @@ def _saved(samples: np.ndarray, format: str, **options: object) -> bytes:
     return stream.getvalue()
 
 
-def _metadata(picture: Picture) -> dict[str, bytes]:
-    """ICC and EXIF as Pillow takes them."""
-    options = {"icc_profile": picture.icc, "exif": picture.exif}
+def _options(metadata: Metadata) -> dict[str, bytes]:
+    """ICC, EXIF and XMP as Pillow takes them."""
+    options = {"icc_profile": metadata.icc, "exif": metadata.exif, "xmp": metadata.xmp}
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _jpeg(picture: Picture, quality: int | None) -> bytes:
-    pixels = decoding.eight_bits(picture.pixels)
-    return _saved(pixels, "JPEG", quality=quality or _JPEG_QUALITY, subsampling="4:4:4", **_metadata(picture))
+_JFIF_UNIT, _JFIF_END = 13, 20  # places in a JPEG: it begins with its APP0, of this length
 
 
-def _webp(picture: Picture, quality: int | None) -> bytes:
+def _jpeg(picture: Picture, metadata: Metadata, quality: int | None) -> bytes:
+    pixels, options = decoding.eight_bits(picture.pixels), _options(metadata)
+    if metadata.texts:
+        options["comment"] = png_text.text(metadata.texts[0])
+    data = _saved(pixels, "JPEG", quality=quality or _JPEG_QUALITY, subsampling="4:4:4", **options)
+    if metadata.resolution is not None:  # Pillow writes it in whole inches only
+        density = metadata.resolution.jfif() or b""
+        data = data[:_JFIF_UNIT] + density + data[_JFIF_UNIT + len(density) :]
+    if metadata.iptc is not None:
+        body = iptc.segment(metadata.iptc)
+        data = data[:_JFIF_END] + struct.pack(">HH", 0xFFED, 2 + len(body)) + body + data[_JFIF_END:]
+    return data
+
+
+def _webp(picture: Picture, metadata: Metadata, quality: int | None) -> bytes:
     samples = decoding.eight_bits(_samples(picture))
-    metadata = _metadata(picture)
     if picture.pixels.shape[2] == 1:
         samples = np.concatenate([samples[:, :, :1], samples[:, :, :1], samples], axis=2)
-        metadata.pop("icc_profile", None)
     if quality is not None:
-        return _saved(samples, "WEBP", quality=quality, **metadata)
-    return _saved(samples, "WEBP", lossless=True, method=_WEBP_LOSSLESS_METHOD, exact=True, **metadata)
+        return _saved(samples, "WEBP", quality=quality, **_options(metadata))
+    return _saved(samples, "WEBP", lossless=True, method=_WEBP_LOSSLESS_METHOD, exact=True, **_options(metadata))
 
 
 _PNG_HEADER_BYTES = 8 + 25  # signature and IHDR
 
 
-def _png(picture: Picture) -> bytes:
+def _png(picture: Picture, metadata: Metadata, quality: int | None) -> bytes:
     samples = _samples(picture)
     is_deep = samples.dtype == np.uint16
     data = deep_colour.write_png(samples) if is_deep else _saved(samples, "PNG", compress_level=_PNG_LEVEL)
-    chunks = b""
-    if picture.icc is not None:  # PNG, third edition, 11.3.2.3: a name, compression method 0
-        chunks += _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(picture.icc))
-    if picture.exif is not None:
-        chunks += _chunk(b"eXIf", picture.exif.removeprefix(b"Exif\0\0"))
+    chunks = b"".join(png_text.written(_chunks(metadata)))
     return data[:_PNG_HEADER_BYTES] + chunks + data[_PNG_HEADER_BYTES:]
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+def _chunks(metadata: Metadata) -> Iterator[Chunk]:
+    """Behind the header of a PNG: what says its colours has to stand in front of the pixels."""
+    yield from metadata.colour
+    if metadata.icc is not None:  # PNG, third edition, 11.3.2.3: a name, compression method 0
+        yield Chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc))
+    if metadata.resolution is not None:
+        yield Chunk(b"pHYs", metadata.resolution.phys() or b"")
+    if metadata.exif is not None:
+        yield Chunk(b"eXIf", metadata.exif.removeprefix(b"Exif\0\0"))
+    yield from metadata.texts
+    if metadata.xmp is not None:
+        yield png_text.xmp(metadata.xmp)
+    if metadata.iptc is not None:
+        yield png_text.profile("iptc", metadata.iptc)
 
 
-def _tiff(picture: Picture) -> bytes:
+def _tiff(picture: Picture, metadata: Metadata, quality: int | None) -> bytes:
     """Strips of 256 kB, deflated after horizontal differencing; then the directory, with EXIF's tags beside its own."""
     samples = _samples(picture)
-    exif = Tags() if picture.exif is None else Tags.read(picture.exif)
+    exif = resolution.in_tags(metadata.resolution, Tags() if metadata.exif is None else Tags.read(metadata.exif))
     height, width, channels = samples.shape
     rows = max(1, _STRIP_BYTES // (width * channels * samples.itemsize))
     strips = [_strip(samples[top : top + rows], exif.order) for top in range(0, height, rows)]
@@ -129,8 +157,8 @@ def _tiff(picture: Picture) -> bytes:
     }
     if picture.alpha is not None:
         fields[338] = exif.integer_tag(SHORT, 2)  # not premultiplied
-    if picture.icc is not None:
-        fields[ICC_PROFILE] = Tag(UNDEFINED, picture.icc)
+    others = ((ICC_PROFILE, UNDEFINED, metadata.icc), (XMP, BYTE, metadata.xmp), (IPTC, UNDEFINED, metadata.iptc))
+    fields |= {number: Tag(kind, value) for number, kind, value in others if value is not None}
     strips.append(bytes(sum(lengths) % 2))  # directories start at even offsets
     end = 8 + sum(lengths) + len(strips[-1])
     return exif.header(end) + b"".join(strips) + Tags(exif.order, exif.main | fields).directory(end)
@@ -143,3 +171,7 @@ def _strip(samples: np.ndarray, order: str) -> bytes:
     differences[:, 1:] -= samples[:, :-1]
     data = differences.astype(f"{order}u{samples.itemsize}").tobytes()
     return bytes(imagecodecs.deflate_encode(data, _TIFF_LEVEL))
+
+
+_WRITERS: dict[str, Callable[[Picture, Metadata, int | None], bytes]]
+_WRITERS = {"png": _png, "jpg": _jpeg, "webp": _webp, "tiff": _tiff}

@@ -7,27 +7,32 @@ the thumbnail (it shows the image as it was before), and what a MakerNote points
 
 import re
 import struct
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, NamedTuple, Self
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 """Bytes of a value by its type (TIFF 6.0, section 2; 13: TIFF Technical Note 1; 16-18: BigTIFF)."""
-BYTE, ASCII, SHORT, LONG, UNDEFINED = 1, 2, 3, 4, 7
+BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED = 1, 2, 3, 4, 5, 7
 _BIGTIFF_TYPES = (16, 17, 18)
 
 ORIENTATION, ICC_PROFILE = 274, 34675
+X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
+XMP, IPTC, IMAGE_RESOURCES = 700, 33723, 34377
 _EXIF, _GPS, _INTEROP = 34665, 34853, 40965
 _PIXEL_WIDTH, _PIXEL_HEIGHT = 40962, 40963
+_ACROSS_AND_DOWN = {X_RESOLUTION: Y_RESOLUTION, 41486: 41487}  # the second: of the focal plane
 _BELOW: dict[int, dict[int, Any]] = {_EXIF: {_INTEROP: {}}, _GPS: {}}
 """The tags that point to directories, below the main one and below those."""
 
 # What of a main directory is about how its file stores pixels, or another version of them: layout, colour, masks,
-# XMP (which may ask for the turn again), Photoshop's resources and layers, DNG's raw data.
+# Photoshop's resources and layers, DNG's raw data; XMP and IPTC, which other formats keep elsewhere.
 _OF_THE_FILE = {254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, ORIENTATION, 277, 278, 279, 280, 281, 284}
 _OF_THE_FILE |= {288, 289, 290, 291, 292, 293, 301, 317, 320, 321, 322, 323, 324, 325, 330, 332, 333, 334, 336, 338}
-_OF_THE_FILE |= {339, 340, 341, 342, 343, 344, 345, 346, 347, *range(512, 522), 529, 530, 532, 559, 700, 34377}
-_OF_THE_FILE |= {ICC_PROFILE, 37724, *range(50706, 50742)}
+_OF_THE_FILE |= {339, 340, 341, 342, 343, 344, 345, 346, 347, *range(512, 522), 529, 530, 532, 559, XMP, IPTC}
+_OF_THE_FILE |= {IMAGE_RESOURCES, ICC_PROFILE, 37724, *range(50706, 50742)}
 
 
 class Tag(NamedTuple):
@@ -72,18 +77,53 @@ class Tags:
             return default
         return struct.unpack(f"{self.order}{len(value) // _SIZES[kind]}{code}", value)
 
-    def about_the_picture(self, width: int, height: int) -> Self:
-        """Without what is about the file, its orientation included; for a picture that is upright, of this size."""
+    def rational(self, tag: int, default: float | None = None) -> float | None:
+        """The first value of a tag of the main directory that holds unsigned fractions."""
+        kind, value = self.main.get(tag, Tag(UNDEFINED, b""))
+        if kind != RATIONAL or not isinstance(value, bytes):
+            return default
+        numerator, denominator = struct.unpack_from(f"{self.order}2I", value)
+        return float(numerator / denominator) if denominator else default
+
+    def bytes_of(self, *numbers: int) -> bytes | None:
+        """The bytes of the first of these tags that the main directory has."""
+        values = [self.main[number].value for number in numbers if number in self.main]
+        return values[0] if values and isinstance(values[0], bytes) else None
+
+    def about_the_picture(self, width: int, height: int, is_turned: bool = False) -> Self:
+        """Without what is about the file, its orientation included; for a picture that is upright, of this size.
+
+        `is_turned`: it has been turned by a quarter, so that what was across is down.
+        """
         kept = {number: tag for number, tag in self.main.items() if number not in _OF_THE_FILE}
         photo = kept.get(_EXIF, Tag(LONG, {})).value
         if isinstance(photo, dict) and {_PIXEL_WIDTH, _PIXEL_HEIGHT} <= photo.keys():
             sides = {_PIXEL_WIDTH: self.integer_tag(LONG, width), _PIXEL_HEIGHT: self.integer_tag(LONG, height)}
             kept[_EXIF] = Tag(LONG, photo | sides)
+        kept = _turned(kept) if is_turned else kept
         return type(self)(self.order, kept)
+
+    def without(self, *numbers: int) -> Self:
+        """Without these tags of the main directory."""
+        kept = {number: tag for number, tag in self.main.items() if number not in numbers}
+        return type(self)(self.order, kept)
+
+    def within(self, most: int) -> tuple[Self, list[int]]:
+        """These tags, and none left out, if `exif` gives at most so many bytes; else without the longest ones."""
+        kept, left_out = self, list[int]()
+        while len(kept.exif()) > most:
+            number = max(_lengths(kept.main), key=lambda each: each[1])[0]
+            left_out.append(number)
+            kept = type(self)(self.order, _removed(kept.main, number))
+        return kept, left_out
 
     def integer_tag(self, kind: int, *values: int) -> Tag:
         """A tag of SHORT or LONG values, to stand among these."""
         return Tag(kind, struct.pack(f"{self.order}{len(values)}{'H' if kind == SHORT else 'I'}", *values))
+
+    def rational_tag(self, value: Fraction) -> Tag:
+        """A tag of one fraction, to stand among these."""
+        return Tag(RATIONAL, struct.pack(f"{self.order}2I", value.numerator, value.denominator))
 
     def header(self, offset: int) -> bytes:
         """The first 8 bytes of a file whose main directory is at `offset`."""
@@ -96,6 +136,33 @@ class Tags:
     def exif(self) -> bytes:
         """The EXIF structure, with its prefix."""
         return b"Exif\0\0" + self.header(8) + self.directory(8)
+
+
+def _turned(directory: Directory) -> Directory:
+    """What stands for across and for down, one in the other's place."""
+    places = _ACROSS_AND_DOWN | {down: across for across, down in _ACROSS_AND_DOWN.items()}
+    return {
+        places.get(number, number): Tag(kind, _turned(value) if isinstance(value, dict) else value)
+        for number, (kind, value) in directory.items()
+    }
+
+
+def _lengths(directory: Directory) -> Iterator[tuple[int, int]]:
+    """The tags of a directory and of those below it, with the lengths of their values."""
+    for number, (_, value) in directory.items():
+        if isinstance(value, dict):
+            yield from _lengths(value)
+        else:
+            yield number, len(value)
+
+
+def _removed(directory: Directory, number: int) -> Directory:
+    """Without a tag, here and below."""
+    return {
+        each: Tag(kind, _removed(value, number) if isinstance(value, dict) else value)
+        for each, (kind, value) in directory.items()
+        if each != number
+    }
 
 
 class _Reader:

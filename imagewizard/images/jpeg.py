@@ -46,7 +46,7 @@ class Frame(NamedTuple):
 
 def frame(data: bytes) -> Frame:
     """The first frame header. Raises ValueError where there is none."""
-    for marker, body, place in _segments(data):
+    for marker, body, place in segments(data):
         if marker in _FRAMES and len(body) >= 6:
             bits, height, width, count = struct.unpack_from(">BHHB", body)
             return Frame(marker & 15, bits, height, width, body[6::3][:count], place)
@@ -101,7 +101,7 @@ def with_end(data: bytes, decoded: Callable[[bytes], np.ndarray]) -> bytes | Non
     return ended
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+def segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
     """Marker, body and the body's place of each segment; the coded pixels behind a scan's header are passed over."""
     place = 2
     while place + 4 <= len(data) and data[place] == 0xFF:
@@ -122,7 +122,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
 def _is_ended(data: bytes) -> bool:
     """Whether an end marker stands behind the last scan."""
     last = None
-    for marker, body, place in _segments(data):
+    for marker, body, place in segments(data):
         last = place + len(body) if marker == _START_OF_SCAN else last
     found = None if last is None else _MARKER.search(data, last)
     return found is not None and _END in data[found.start() :]
@@ -131,7 +131,7 @@ def _is_ended(data: bytes) -> bool:
 def _has_all_scans(data: bytes) -> bool:
     """Whether the scans begun give each component all coefficients to their last bit (T.81, B.2.3)."""
     header, given = frame(data), dict[int, set[int]]()
-    for marker, body, _ in _segments(data):
+    for marker, body, _ in segments(data):
         if marker == _START_OF_SCAN and body and len(body) >= 4 + 2 * body[0]:
             names, (first, last, approximation) = body[1 : 1 + 2 * body[0] : 2], body[1 + 2 * body[0] :][:3]
             if header.process == 3:  # lossless: no coefficients

@@ -12,7 +12,7 @@ from typing import NamedTuple
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CRITICAL = 0x20
 """The bit of a chunk's first letter that says, where it is unset, that the image cannot be decoded without it."""
-_MOST_INFLATED = 1 << 24
+MOST_INFLATED = 1 << 24
 """Bytes that a compressed profile or text may have: the largest profiles are about 4 MB."""
 _EXIF_TEXT, _XMP_TEXT = "Raw profile type exif", "XML:com.adobe.xmp"
 
@@ -57,21 +57,21 @@ class Chunks:
     def info(self) -> dict[str | tuple[int, int], bytes | str]:
         """Profile, EXIF and XMP, as Pillow names them in `Image.info`. What is broken is left out, as is large text.
 
-        Raises ValueError for a profile over _MOST_INFLATED: without it the colours would be others.
+        Raises ValueError for a profile over MOST_INFLATED: without it the colours would be others.
         """
         found: dict[str | tuple[int, int], bytes | str] = {}
         for kind, body in self.ancillary:
             if kind == b"iCCP":
-                profile = _inflated(body.partition(b"\0")[2][1:])
-                if profile is not None and len(profile) > _MOST_INFLATED:
-                    raise ValueError(f"its ICC profile has more than {_MOST_INFLATED} bytes")
+                profile = inflated(body.partition(b"\0")[2][1:])
+                if profile is not None and len(profile) > MOST_INFLATED:
+                    raise ValueError(f"its ICC profile has more than {MOST_INFLATED} bytes")
                 found |= {"icc_profile": profile} if profile else {}
             elif kind == b"eXIf":
                 found["exif"] = b"Exif\0\0" + body
             elif kind in (b"tEXt", b"zTXt", b"iTXt"):
                 keyword = body.partition(b"\0")[0].decode("latin-1")
-                text = _text(kind, body) if keyword in (_EXIF_TEXT, _XMP_TEXT) else None
-                if text and len(text) <= _MOST_INFLATED:
+                text = text_of(kind, body) if keyword in (_EXIF_TEXT, _XMP_TEXT) else None
+                if text and len(text) <= MOST_INFLATED:
                     found[keyword] = text.decode("utf-8", "replace")
         return found
 
@@ -98,22 +98,22 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview, bool]]
         start = end
 
 
-def _text(kind: bytes, body: bytes) -> bytes | None:
+def text_of(kind: bytes, body: bytes) -> bytes | None:
     """The text of a tEXt, zTXt or iTXt chunk (PNG, third edition, 11.3.3)."""
     rest = body.partition(b"\0")[2]
     if kind == b"tEXt":
         return rest
     if kind == b"zTXt":
-        return _inflated(rest[1:])
+        return inflated(rest[1:])
     is_compressed, parts = rest[:1] == b"\1", rest[2:].split(b"\0", 2)  # language, translated keyword, text
-    return _inflated(parts[-1]) if is_compressed else parts[-1]
+    return inflated(parts[-1]) if is_compressed else parts[-1]
 
 
-def _inflated(data: bytes) -> bytes | None:
-    """What was deflated, or its first _MOST_INFLATED + 1 bytes; None if it is broken or cut off."""
+def inflated(data: bytes) -> bytes | None:
+    """What was deflated, or its first MOST_INFLATED + 1 bytes; None if it is broken or cut off."""
     stream = zlib.decompressobj()
     try:
-        inflated = stream.decompress(data, _MOST_INFLATED + 1)
+        inflated = stream.decompress(data, MOST_INFLATED + 1)
     except zlib.error:
         return None
-    return inflated if stream.eof or len(inflated) > _MOST_INFLATED else None
+    return inflated if stream.eof or len(inflated) > MOST_INFLATED else None

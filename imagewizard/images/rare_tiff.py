@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import UnidentifiedImageError
 
-from imagewizard.images import deep_colour
+from imagewizard.images import colour, deep_colour
 from imagewizard.images.errors import ImageError
-from imagewizard.images.exif import Tags
+from imagewizard.images.exif import ICC_PROFILE, Tags
 
 if TYPE_CHECKING:
     import tifffile
@@ -45,6 +45,13 @@ def is_rare(layout: Tags) -> bool:
         return True
     is_grey = photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) and samples == 1
     return set(layout.integers(_FORMAT, (1,))) != {_UNSIGNED} or max(bits) > (16 if is_grey else 8)
+
+
+def mode(layout: Tags) -> str:
+    """CMYK and LAB, as Pillow calls them; nothing for other colours."""
+    return {_CMYK: "CMYK", _CIELAB: "LAB", _ICCLAB: "LAB", _ITULAB: "LAB"}.get(
+        layout.integers(_PHOTOMETRIC, (-1,))[0], ""
+    )
 
 
 def read(data: bytes, layout: Tags, width: int, height: int) -> np.ndarray:
@@ -82,6 +89,8 @@ def read(data: bytes, layout: Tags, width: int, height: int) -> np.ndarray:
     if has_alpha and extra == _ASSOCIATED and samples.dtype.kind == "u":
         samples = _divided(samples, more, 2 ** max(bits) - 1)
     colours = _colours(samples, photometric, max(bits), page.colormap)
+    if photometric == _CMYK:
+        colours = colour.rgb_of_cmyk(colours, layout.bytes_of(ICC_PROFILE))
     if has_alpha:
         alpha = deep_colour.spread(more, max(bits)) if more.dtype.kind == "u" else _counted(more)
         colours = np.concatenate([colours, alpha.astype(colours.dtype)], axis=2)
@@ -132,7 +141,7 @@ def _check_segments(page: tifffile.TiffPage, size: int) -> None:
 
 
 def _colours(samples: np.ndarray, photometric: int, bits: int, colormap: np.ndarray | None) -> np.ndarray:
-    """Grey or RGB of the samples without the extra ones, uint8 or uint16."""
+    """Grey, RGB or CMYK of the samples without the extra ones, uint8 or uint16."""
     if photometric == _PALETTE:
         if colormap is None:
             raise ValueError("it has no palette")
@@ -145,9 +154,7 @@ def _colours(samples: np.ndarray, photometric: int, bits: int, colormap: np.ndar
         values = deep_colour.spread(samples, bits)
     if photometric == _WHITE_IS_ZERO:
         return ~values
-    if photometric == _YCBCR:
-        return _rgb_of_ycbcr(values)
-    return deep_colour.rgb_of_cmyk(values) if photometric == _CMYK else values
+    return _rgb_of_ycbcr(values) if photometric == _YCBCR else values
 
 
 def _divided(samples: np.ndarray, alpha: np.ndarray, white: int) -> np.ndarray:

@@ -188,5 +188,5 @@ def _detail(image: np.ndarray) -> tuple[int, int]:
 
 
 def _data_uri(image: np.ndarray, quality: int | None) -> str:
-    data = encode(Picture(np.ascontiguousarray(image)), "webp", quality)
+    data = encode(Picture(np.ascontiguousarray(image)), "webp", quality).data
     return f"data:image/webp;base64,{base64.b64encode(data).decode()}"

@@ -71,7 +71,7 @@ def _sheets(run: str) -> list[tuple[str, str]]:
             picture = decode_rgb(folder.read(f"panels/{name}"), MAX_SHEET_PIXELS)
         except (OSError, UserError, ImageError):
             continue  # the page is of use without it
-        data = base64.b64encode(encode(Picture(picture), "webp", SHEET_QUALITY)).decode()
+        data = base64.b64encode(encode(Picture(picture), "webp", SHEET_QUALITY).data).decode()
         step = name.removeprefix("step-").removesuffix(".png").lstrip("0") or "0"
         shown.append((f"step {step}, the {caption} validation", f"data:image/webp;base64,{data}"))
     return shown

@@ -8,6 +8,7 @@ from imagewizard.bulk import block as blocks
 from imagewizard.bulk.block import Block
 from imagewizard.images.picture import Picture
 from imagewizard.runs.results import BlockFile
+from tests.support.sample_metadata import everything
 
 
 def test_a_block_comes_out_of_packing_as_it_went_in() -> None:
@@ -35,7 +36,7 @@ def test_a_picture_comes_out_of_a_row_as_it_went_in(dtype: type, channels: int) 
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, np.iinfo(dtype).max, (3, 5, channels), dtype)
     alpha = rng.integers(0, np.iinfo(dtype).max, (3, 5), dtype)
-    for picture in (Picture(pixels, alpha, b"icc", b"exif"), Picture(pixels, None, None, None)):
+    for picture in (Picture(pixels, alpha, everything(), ("a note", "another")), Picture(pixels)):
         rows = [{}, blocks.picture_columns(picture, "picture_")]
         schema = pa.schema([field.with_name(f"picture_{field.name}") for field in blocks.PICTURE_FIELDS])
         table = pa.Table.from_pylist(rows, schema=schema)
@@ -43,7 +44,7 @@ def test_a_picture_comes_out_of_a_row_as_it_went_in(dtype: type, channels: int) 
         found = blocks.picture_at(table, 1, "picture_")
         assert found is not None and found.pixels.dtype == dtype
         np.testing.assert_array_equal(found.pixels, pixels)
-        assert (found.icc, found.exif) == (picture.icc, picture.exif)
+        assert (found.metadata, found.notes) == (picture.metadata, picture.notes)
         if picture.alpha is None:
             assert found.alpha is None
         else:

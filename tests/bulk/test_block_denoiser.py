@@ -16,6 +16,7 @@ from imagewizard.bulk import block as blocks
 from imagewizard.bulk.block import Block
 from imagewizard.bulk.block_denoiser import BlockDenoiser
 from imagewizard.config.denoise import ActorConfig, DenoiseConfig
+from imagewizard.images.metadata import Metadata
 from imagewizard.images.picture import Picture
 from imagewizard.models import files as model_files
 from imagewizard.noise import synthetic
@@ -188,11 +189,11 @@ def test_a_restored_picture_keeps_its_type_channels_and_company(tmp_path: Path, 
     pixels = np.random.default_rng(0).integers(0, top, (12, 10, channels), dtype, endpoint=True)
     alpha = np.random.default_rng(1).integers(0, top, (12, 10), dtype, endpoint=True)
     restore = actor(tiny_model(tmp_path / "zero", zero=True), noise=None, denoise={"sigma": 12})
-    found = picture_of(restore(pictures(Picture(pixels, alpha, b"icc", b"exif"), sigmas=(12.0,))))
+    found = picture_of(restore(pictures(Picture(pixels, alpha, Metadata(b"icc", b"exif")), sigmas=(12.0,))))
     assert found.pixels.dtype == dtype and found.pixels.shape == pixels.shape
     assert np.abs(found.pixels.astype(int) - pixels).max() <= (0 if dtype == np.uint8 else 1)  # float32 has 24 bits
     np.testing.assert_array_equal(found.alpha, alpha)
-    assert (found.icc, found.exif) == (b"icc", b"exif")
+    assert found.metadata == Metadata(b"icc", b"exif")
 
 
 def test_sixteen_bits_are_denoised_as_finely_as_they_are(tmp_path: Path) -> None:

@@ -15,13 +15,15 @@ from imagewizard import config
 from imagewizard.config.denoise import DenoiseConfig
 from imagewizard.distributed import denoise_job, pipeline
 from imagewizard.errors import JobError
-from imagewizard.images import picture
+from imagewizard.images import icc, picture
 from imagewizard.images.encoding import encode
+from imagewizard.images.metadata import Metadata
 from imagewizard.images.picture import Picture
 from imagewizard.query.sql import records_of
 from imagewizard.sources import reading, tar
 from tests.support.models import tiny_model
-from tests.support.sample_files import camera_exif, encoded, icc_profile, photo, write_photos
+from tests.support.sample_files import encoded, icc_profile, photo, write_photos
+from tests.support.sample_metadata import everything
 from tests.support.stand_ins import StandInActor
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -68,13 +70,14 @@ def test_restored_images_keep_metadata_and_bit_depth(tmp_path: Path, tiny: str, 
     alpha = rng.integers(0, 255, (16, 20), np.uint8)
     pictures = {
         "deep-grey.png": Picture(grey),
-        "deep-colour.tiff": Picture(colour.astype(np.uint16) * 257, None, icc_profile("RGB "), None),
-        "rgba.png": Picture(colour, alpha, icc_profile("RGB "), camera_exif().tobytes()),
+        "deep-colour.tiff": Picture(colour.astype(np.uint16) * 257, None, Metadata(icc_profile("RGB "))),
+        "rgba.png": Picture(colour, alpha, everything()),
         "grey.jpg": Picture(colour[:, :, :1].copy()),
+        "large-profile.tiff": Picture(colour, None, Metadata(icc_profile("RGB ") + bytes(2_000_000), xmp=b"<x/>")),
     }
     (tmp_path / "in").mkdir()
     for name, each in pictures.items():
-        (tmp_path / "in" / name).write_bytes(encode(each, name.rpartition(".")[2]))
+        (tmp_path / "in" / name).write_bytes(encode(each, name.rpartition(".")[2]).data)
     words = [f"input={tmp_path}/in", f"output={tmp_path}/run", f"model={tiny}", "noise=null", "denoise.sigma=10"]
     run_job(*words, f"images={{format: png, pack: {pack}}}")
     found = {row["image_id"]: row for row in rows(tmp_path / "run")}
@@ -82,7 +85,11 @@ def test_restored_images_keep_metadata_and_bit_depth(tmp_path: Path, tiny: str, 
     for name, before in pictures.items():
         after = picture.decode(reading.read_origin(found[name]["output_uri"]), 10**6, keep=True)
         assert (after.pixels.dtype, after.pixels.shape) == (before.pixels.dtype, before.pixels.shape), name
-        assert after.icc == before.icc and (after.exif is None) == (before.exif is None), name
+        if name == "large-profile.tiff":
+            assert after.metadata == Metadata(icc.shortened(icc_profile("RGB ")), xmp=b"<x/>")
+            assert found[name]["notes"].startswith("ICC profile without what printing needs (")
+        else:
+            assert after.metadata == before.metadata and found[name]["notes"] is None, name
         assert (after.alpha is None) == (before.alpha is None)
     np.testing.assert_array_equal(
         np.asarray(Image.open(io.BytesIO(reading.read_origin(found["rgba.png"]["output_uri"]))))[:, :, 3], alpha

@@ -71,7 +71,7 @@ def test_what_lies_beside_twelve_bits_is_read_too():
     segments = beside[2 : beside.index(b"\xff\xdb")]
     picture = decode(data[:2] + segments + data[2:], ENOUGH, True)
     assert picture.pixels.shape == (56, 40, 3)
-    assert picture.icc == icc_profile("RGB ") and picture.exif is not None
+    assert picture.metadata.icc == icc_profile("RGB ") and picture.metadata.exif is not None
     assert reason(data[: len(data) // 2]) == "truncated file: the JPEG ends before its pixels do"
     with pytest.raises(ImageError, match="too many pixels: 56x40"):
         decode(data, 2239, True)

@@ -78,7 +78,7 @@ def test_large_text_and_profiles_are_read():
     ]
     for depth in (8, 16):
         picture = decode(png(1, 1, depth, 2, b"\0" + b"\1\2\3" * (depth // 8), *chunks), 100, True)
-        assert picture.icc == profile
+        assert picture.metadata.icc == profile
 
 
 @pytest.mark.parametrize("keyword", [b"Comment", b"XML:com.adobe.xmp", b"Raw profile type exif"])

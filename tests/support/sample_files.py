@@ -104,7 +104,8 @@ def tiff(width: int, height: int, bits: int, photometric: int, pixels: bytes, **
 def camera_exif(**tags: object) -> Image.Exif:
     """EXIF as a camera writes it, with tags in all four directories; `tags` of the main one: make, orientation, …"""
     exif = Image.Exif()
-    exif[ExifTags.Base.Make], exif[ExifTags.Base.XResolution] = "Maker", 72.5
+    exif[ExifTags.Base.Make], exif[ExifTags.Base.ResolutionUnit] = "Maker", 2
+    exif[ExifTags.Base.XResolution] = exif[ExifTags.Base.YResolution] = 72.5
     for name, value in tags.items():
         exif[ExifTags.Base[name]] = value
     photo_tags = {0x829A: 0.005, 0x9000: b"0232", 0x927C: b"maker note\1\2\xff", 0x9204: -0.5, 0xA002: 640, 0xA003: 480}

@@ -1,0 +1,73 @@
+"""What a file says beside its pixels, and goes along with them into the file that is written."""
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from imagewizard.images import icc, xmp
+from imagewizard.images.exif import Tags
+from imagewizard.images.png_chunks import Chunk
+from imagewizard.images.resolution import TAGS, Resolution
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What goes past the denoiser. In a Picture it is about an upright image, and its profile fits the pixels."""
+
+    icc: bytes | None = None
+    """The ICC profile."""
+    exif: bytes | None = None
+    """The EXIF structure with its prefix `Exif\\0\\0`."""
+    xmp: bytes | None = None
+    """The XMP packet."""
+    iptc: bytes | None = None
+    """The IPTC records."""
+    resolution: Resolution | None = None
+    colour: tuple[Chunk, ...] = ()
+    """The chunks of a PNG that say what colours its samples are, those of colour.CHUNKS."""
+    texts: tuple[Chunk, ...] = ()
+    """The chunks of a PNG that hold text; a comment of another format as such."""
+
+    def upright(self, width: int, height: int, is_turned: bool, is_grey: bool) -> tuple["Metadata", list[str]]:
+        """This, as a file has it, about pixels that were set upright and have that size now; and what of it was lost.
+
+        Orientation, which has been applied, and thumbnails, which show the image as it was, are taken out.
+        Metadata that is damaged costs itself. `is_turned`: by a quarter, so that what was across is down.
+        """
+        notes = list[str]()
+        exif, resolution = None, self.resolution
+        with suppress(ValueError):
+            tags = Tags.read(self.exif or b"")
+            of_tags = Resolution.of_tags(tags)
+            resolution = resolution.sharper(of_tags) if resolution else of_tags
+            tags = tags.about_the_picture(width, height, is_turned)
+            if of_tags is None:
+                tags = tags.without(*TAGS)
+            exif = tags.exif() if tags.main else None
+        packet = None if self.xmp is None else xmp.upright(self.xmp, width, height)
+        if self.xmp is not None and packet is None:
+            notes.append(without("XMP", "it is damaged"))
+        profile, note = (None, None) if self.icc is None else _fitting(self.icc, is_grey)
+        notes += [note] if note else []
+        if resolution is not None and is_turned:
+            resolution = resolution.turned()
+        kept = replace(self, icc=profile, exif=exif, xmp=packet, resolution=resolution)
+        return kept, notes
+
+
+def without(what: str, why: str) -> str:
+    """How a row's notes say that something did not come along."""
+    return f"without {what} ({why})"
+
+
+def _fitting(profile: bytes, is_grey: bool) -> tuple[bytes | None, str | None]:
+    """The profile, or one of the same colours, for grey or RGB pixels; None and a note if there is none."""
+    if not icc.is_sound(profile):
+        return None, without("ICC profile", "it is damaged")
+    found, wanted = icc.space(profile), icc.GREY if is_grey else icc.RGB
+    if found == wanted:
+        return profile, None
+    made = icc.as_grey(profile) if is_grey and found == icc.RGB else None
+    name = found.decode("latin-1").strip()
+    return made, None if made else without(
+        "ICC profile", f"it is of {name}, the pixels are {'grey' if is_grey else 'RGB'}"
+    )

@@ -1,0 +1,115 @@
+"""Where each format that is read keeps its metadata."""
+
+from itertools import takewhile
+from typing import Any
+
+from imagewizard.images import avif, iptc, jpeg, jpeg_xl, png_text
+from imagewizard.images.colour import CHUNKS, IS_SRGB
+from imagewizard.images.decoding import Stored
+from imagewizard.images.exif import IMAGE_RESOURCES, IPTC, LONG, XMP, Tags
+from imagewizard.images.metadata import Metadata, without
+from imagewizard.images.png_chunks import SIGNATURE, Chunk
+from imagewizard.images.resolution import Resolution
+
+_APP0, _APP1, _APP13, _COMMENT, _START_OF_SCAN = 0xE0, 0xE1, 0xED, 0xFE, 0xDA
+_XMP, _EXTENDED_XMP, _EXIF = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0", b"Exif\0\0"
+_Fields = dict[str, Any]
+"""Of Metadata."""
+
+
+def found(data: bytes, stored: Stored) -> tuple[Metadata, list[str]]:
+    """The metadata in a file's bytes, as it stands there, and what of it cannot come along."""
+    notes = list[str]()
+    if data.startswith(SIGNATURE):
+        said = _of_png(stored.info.get("chunks", ()), notes)
+    elif data.startswith(b"\xff\xd8"):
+        said = _of_jpeg(data, notes)
+    elif data[:2] in (b"II", b"MM"):
+        said = _of_tiff(Tags.read(data))
+    elif jpeg_xl.is_one(data):
+        said = _of_jpeg_xl(data, notes)
+    else:
+        said = _of_info(stored.info)
+        if data[4:8] == b"ftyp":
+            said["colour"] = _coded(avif.coding_points(data))
+    if isinstance(stored.icc, bytes):
+        said["icc"] = stored.icc
+    if stored.tags is not None:
+        said["exif"] = stored.tags
+    if stored.is_srgb:
+        said["colour"] = (IS_SRGB,)
+    return Metadata(**said), notes
+
+
+def _of_png(chunks: tuple[Chunk, ...], notes: list[str]) -> _Fields:
+    first = dict(reversed(chunks))
+    texts = png_text.read(chunks)
+    if texts.left_out:
+        notes.append(without(f"PNG text {', '.join(texts.left_out)}", "it is damaged or too long"))
+    hidden = texts.profiles
+    records, app1 = hidden.get("iptc", hidden.get("8bim")), hidden.get("app1", b"")
+    return {
+        "icc": hidden.get("icc", hidden.get("icm")),
+        "exif": app1 if app1.startswith(_EXIF) else None,
+        "xmp": hidden.get("xmp", app1.removeprefix(_XMP) if app1.startswith(_XMP) else None),
+        "iptc": records and iptc.from_text(records),
+        "resolution": Resolution.of_phys(first.get(b"pHYs", b"")),
+        "colour": tuple(Chunk(kind, first[kind]) for kind in CHUNKS if kind in first),
+        "texts": texts.kept,
+    }
+
+
+def _of_jpeg(data: bytes, notes: list[str]) -> _Fields:
+    resources = list[bytes]()
+    said: _Fields = {}
+    for marker, body, _ in takewhile(lambda segment: segment[0] != _START_OF_SCAN, jpeg.segments(data)):
+        if marker == _APP0 and body.startswith(b"JFIF\0") and len(body) >= 12:
+            density = (int.from_bytes(body[8:10], "big"), int.from_bytes(body[10:12], "big"))
+            said.setdefault("resolution", Resolution.of_jfif(body[7], density))
+        elif marker == _APP1 and body.startswith(_XMP):
+            said.setdefault("xmp", body.removeprefix(_XMP))
+        elif marker == _APP1 and body.startswith(_EXTENDED_XMP):
+            notes[:] = [without("extended XMP", "only the main packet comes along")]
+        elif marker == _APP13:
+            resources.append(body)
+        elif marker == _COMMENT:
+            said.setdefault("texts", _comment(body))
+    return said | {"iptc": iptc.from_segments(resources)}
+
+
+def _of_tiff(tags: Tags) -> _Fields:
+    records, resources = tags.bytes_of(IPTC), tags.bytes_of(IMAGE_RESOURCES)
+    if records is not None and tags.main[IPTC].type == LONG:
+        records = iptc.without_padding(records)
+    return {
+        "xmp": tags.bytes_of(XMP),
+        "iptc": records or (resources and iptc.from_resources(resources)),
+    }
+
+
+def _of_jpeg_xl(data: bytes, notes: list[str]) -> _Fields:
+    header = jpeg_xl.header(data)
+    if header.has_profile:
+        notes.append(without("ICC profile", "the decoder of JPEG XL does not give it"))
+    return {"xmp": jpeg_xl.beside(data).get(b"xml "), "colour": _coded(header.coding_points)}
+
+
+def _coded(points: tuple[int, int] | None) -> tuple[Chunk, ...]:
+    """Primaries and transfer characteristics as a PNG says them: of RGB, full range. 2 stands for nothing known."""
+    return () if points is None or points == (2, 2) else (Chunk(b"cICP", bytes([*points, 0, 1])),)
+
+
+def _of_info(info: dict[Any, Any]) -> _Fields:
+    """Of what Pillow has found: in WebP, GIF, BMP and others."""
+    said: _Fields = {"texts": _comment(info.get("comment"))}
+    if isinstance(info.get("xmp"), bytes):
+        said["xmp"] = info["xmp"]
+    if "dpi" in info:
+        across, down = info["dpi"]
+        said["resolution"] = Resolution.known(across, down, "inch")
+    return said
+
+
+def _comment(text: object) -> tuple[Chunk, ...]:
+    chunk = png_text.comment(text) if isinstance(text, bytes) else None
+    return (chunk,) if chunk else ()

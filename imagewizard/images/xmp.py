@@ -1,0 +1,63 @@
+"""XMP packets, changed as little as their image has been: it is upright now, and its thumbnail shows what it was."""
+
+import re
+
+_NAMESPACES = {
+    "tiff": "http://ns.adobe.com/tiff/1.0/",
+    "exif": "http://ns.adobe.com/exif/1.0/",
+    "xmp": "http://ns.adobe.com/xap/1.0/",
+    "xmpNote": "http://ns.adobe.com/xmp/note/",
+}
+_SIDES = (("tiff", "ImageWidth", "ImageLength"), ("exif", "PixelXDimension", "PixelYDimension"))
+
+
+def orientation(packet: bytes) -> int:
+    """How the image is to be turned, 1 to 8 as in EXIF; 1 if the packet does not say."""
+    start = rf"{_prefix('', 'tiff')}:Orientation"
+    found = re.search(rf"{start}(?:\s*=\s*[\"']|>)([1-8])", packet.decode("latin-1"))
+    return int(found[1]) if found else 1
+
+
+def upright(packet: bytes, width: int, height: int) -> bytes | None:
+    """The packet for an upright image of this size, without thumbnails; None for what is no XMP.
+
+    It no longer points to extended XMP, which lies elsewhere in a JPEG. All else stays, byte for byte.
+    """
+    packet = packet.rstrip(b"\0")
+    # The names and values that are changed are ASCII, which all encodings of one byte share with UTF-8.
+    encoding = "latin-1" if b"\0" not in packet else "utf-16"
+    try:
+        text = packet.decode(encoding)
+    except UnicodeDecodeError:
+        return None
+    if "<" not in text:
+        return None
+    text = _with(text, "tiff", "Orientation", "1")
+    for space, across, down in _SIDES:
+        text = _with(_with(text, space, across, str(width)), space, down, str(height))
+    text = _without(_without(text, "xmp", "Thumbnails"), "xmpNote", "HasExtendedXMP")
+    return text.encode(encoding)
+
+
+def _prefix(text: str, space: str) -> str:
+    """A regular expression for the prefixes that stand for a namespace: the usual one, and those that are declared."""
+    declared = re.findall(rf"xmlns:([\w.-]+)\s*=\s*[\"']{re.escape(_NAMESPACES[space])}[\"']", text)
+    return rf"(?<![\w.:-])(?:{'|'.join(map(re.escape, {space, *declared}))})"
+
+
+def _with(text: str, space: str, name: str, value: str) -> str:
+    """The text with another value of a property, wherever it has one."""
+    if name not in text:
+        return text
+    start = rf"{_prefix(text, space)}:{name}"
+    text = re.sub(rf"({start}\s*=\s*)(?:\"[^\"<]*\"|'[^'<]*')", rf'\g<1>"{value}"', text)
+    return re.sub(rf"(<{start}(?:\s[^<>]*)?(?<!/)>)[^<]*", rf"\g<1>{value}", text)
+
+
+def _without(text: str, space: str, name: str) -> str:
+    """The text without a property."""
+    if name not in text:
+        return text
+    start = rf"{_prefix(text, space)}:{name}"
+    text = re.sub(rf"\s+{start}\s*=\s*(?:\"[^\"<]*\"|'[^'<]*')", "", text)
+    return re.sub(rf"<({start})(?:\s[^<>]*)?(?:/>|>.*?</\1\s*>)", "", text, flags=re.DOTALL)
