@@ -13,8 +13,8 @@ _SIDES = (("tiff", "ImageWidth", "ImageLength"), ("exif", "PixelXDimension", "Pi
 
 def orientation(packet: bytes) -> int:
     """How the image is to be turned, 1 to 8 as in EXIF; 1 if the packet does not say."""
-    start = rf"{_prefix('', 'tiff')}:Orientation"
-    found = re.search(rf"{start}(?:\s*=\s*[\"']|>)([1-8])", packet.decode("latin-1"))
+    text = packet.decode("latin-1")
+    found = re.search(rf"{_prefix(text, 'tiff')}:Orientation(?:\s*=\s*[\"']|>)([1-8])", text)
     return int(found[1]) if found else 1
 
 
@@ -23,11 +23,10 @@ def upright(packet: bytes, width: int, height: int) -> bytes | None:
 
     It no longer points to extended XMP, which lies elsewhere in a JPEG. All else stays, byte for byte.
     """
-    packet = packet.rstrip(b"\0")
     # The names and values that are changed are ASCII, which all encodings of one byte share with UTF-8.
-    encoding = "latin-1" if b"\0" not in packet else "utf-16"
+    encoding = "utf-16" if b"\0" in packet[:2] or packet[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin-1"
     try:
-        text = packet.decode(encoding)
+        text = packet.decode(encoding).rstrip("\0")
     except UnicodeDecodeError:
         return None
     if "<" not in text:

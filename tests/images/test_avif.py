@@ -39,7 +39,11 @@ def test_what_lies_beside_the_pixels():
     )
     picture = decode(data, ENOUGH, True)
     assert picture.pixels.shape == (56, 40, 3)  # turned, as the file's own orientation says
-    assert picture.icc == icc_profile("RGB ") and picture.exif is not None and b"Maker" in picture.exif
+    assert (
+        picture.metadata.icc == icc_profile("RGB ")
+        and picture.metadata.exif is not None
+        and b"Maker" in picture.metadata.exif
+    )
     upright = np.rot90(PHOTO, -1)
     assert np.abs(picture.pixels.astype(int) - upright).mean() < 6
     with pytest.raises(ImageError, match="too many pixels: 56x40"):

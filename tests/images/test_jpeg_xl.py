@@ -141,7 +141,7 @@ def test_exif_in_a_box_compressed_or_not():
         data = with_box(kind, body)
         assert jpeg_xl.beside(data)[b"Exif"] == bytes(4) + exif
         picture = decode(data, ENOUGH, True)
-        assert picture.exif is not None and b"Maker" in picture.exif
+        assert picture.metadata.exif is not None and b"Maker" in picture.metadata.exif
     bomb = with_box(b"brob", b"Exif" + imagecodecs.brotli_encode(bytes(100_000_000), level=1))
     np.testing.assert_array_equal(decode(bomb, ENOUGH, True).pixels, PHOTO)
 

@@ -1,0 +1,67 @@
+"""What a file says is set upright with its pixels, and what is damaged costs itself."""
+
+from dataclasses import replace
+
+import pytest
+
+from imagewizard.images import icc
+from imagewizard.images.exif import Tags
+from imagewizard.images.metadata import Metadata
+from imagewizard.images.resolution import Resolution
+from tests.support.sample_files import camera_exif, icc_profile
+from tests.support.sample_metadata import everything, xmp_packet
+
+
+def test_what_is_upright_stays_as_it_is():
+    assert everything().upright(20, 16, is_turned=False, is_grey=False) == (everything(), [])
+    assert Metadata().upright(20, 16, is_turned=False, is_grey=False) == (Metadata(), [])
+
+
+def test_a_turn_is_said_nowhere_a_second_time():
+    exif = camera_exif(Orientation=6, XResolution=300.0, YResolution=150.0, ResolutionUnit=2).tobytes()
+    stored = replace(everything(), exif=exif, xmp=xmp_packet(Orientation=6), resolution=Resolution(300, 150, "inch"))
+    kept, notes = stored.upright(16, 20, is_turned=True, is_grey=False)
+    assert notes == [] and kept.exif is not None
+    tags = Tags.read(kept.exif)
+    assert 274 not in tags.main and (tags.rational(282), tags.rational(283)) == (150, 300)
+    assert kept.xmp == xmp_packet(Orientation=1)
+    assert kept.resolution == Resolution(150, 300, "inch")
+
+
+def test_the_resolution_is_that_of_exif_where_the_format_has_none_or_a_rounded_one():
+    exif = camera_exif().tobytes()  # 72.5
+    for stored, expected in ((None, 72.5), (Resolution(72, 72, "inch"), 72.5), (Resolution(300, 300, "inch"), 300)):
+        kept, _ = Metadata(exif=exif, resolution=stored).upright(9, 9, is_turned=False, is_grey=False)
+        assert kept.resolution == Resolution(expected, expected, "inch")
+    nothing = camera_exif(XResolution=1, YResolution=1, ResolutionUnit=1).tobytes()
+    kept, _ = Metadata(exif=nothing).upright(9, 9, is_turned=False, is_grey=False)
+    assert kept.resolution is None and kept.exif is not None and not Tags.read(kept.exif).main.keys() & {282, 283, 296}
+
+
+SPACES = [
+    ("RGB ", False, None),
+    ("GRAY", True, None),
+    ("GRAY", False, "without ICC profile (it is of GRAY, the pixels are RGB)"),
+    ("CMYK", False, "without ICC profile (it is of CMYK, the pixels are RGB)"),
+    ("Lab ", True, "without ICC profile (it is of Lab, the pixels are grey)"),
+]
+
+
+@pytest.mark.parametrize(("space", "is_grey", "note"), SPACES)
+def test_a_profile_of_another_space_is_left_out_with_a_note(space, is_grey, note):
+    stored = Metadata(icc=icc_profile(space))
+    kept, notes = stored.upright(9, 9, is_turned=False, is_grey=is_grey)
+    assert notes == ([note] if note else [])
+    assert kept == (Metadata() if note else stored)
+
+
+def test_a_grey_picture_under_an_rgb_profile_gets_its_curve():
+    kept, notes = Metadata(icc=icc.of_rgb((1.8,), icc.SRGB)).upright(9, 9, is_turned=False, is_grey=True)
+    assert kept.icc == icc.of_grey((1.8,)) and notes == []
+
+
+def test_damage_costs_itself():
+    stored = replace(everything(), icc=b"RGB " * 50, xmp=b"garbage", exif=b"Exif\0\0garbage")
+    kept, notes = stored.upright(20, 16, is_turned=False, is_grey=False)
+    assert kept == replace(everything(), icc=None, xmp=None, exif=None)
+    assert notes == ["without XMP (it is damaged)", "without ICC profile (it is damaged)"]

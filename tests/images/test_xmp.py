@@ -1,0 +1,57 @@
+"""A packet is changed where it would be wrong about the image that is written, and nowhere else."""
+
+import pytest
+
+from imagewizard.images import xmp
+from tests.support.sample_metadata import xmp_packet
+
+ELEMENTS = """<rdf:Description xmlns:t="http://ns.adobe.com/tiff/1.0/" xmlns:exif="http://ns.adobe.com/exif/1.0/">
+ <t:Orientation>6</t:Orientation><t:ImageWidth>640</t:ImageWidth><exif:PixelXDimension>640</exif:PixelXDimension>
+ <exif:PixelYDimension>480</exif:PixelYDimension><x:Orientation>6</x:Orientation></rdf:Description>"""
+
+
+def test_attributes():
+    found = xmp.upright(xmp_packet(Orientation=6, ImageWidth=640, ImageLength=480, Make="Ä 6"), 48, 64)
+    assert found == xmp_packet(Orientation=1, ImageWidth=48, ImageLength=64, Make="Ä 6")
+    assert xmp.upright(b"<x tiff:Orientation = '8' xtiff:Orientation='8'/>", 1, 1) == (
+        b"<x tiff:Orientation = \"1\" xtiff:Orientation='8'/>"
+    )
+
+
+def test_elements_and_other_prefixes():
+    found = xmp.upright(ELEMENTS.encode(), 48, 64)
+    expected = ELEMENTS.replace("<t:Orientation>6", "<t:Orientation>1").replace("640", "48").replace("480", "64")
+    assert found == expected.encode()
+
+
+def test_what_it_does_not_say_is_not_made_up():
+    for packet in (xmp_packet(Make="x"), b"<x/>", b"<x tiff:Orientation/>"):
+        assert xmp.upright(packet, 48, 64) == packet
+
+
+def test_thumbnails_and_the_pointer_to_more_are_taken_out():
+    packet = (
+        b'<a xmpNote:HasExtendedXMP="0123" b="c"><xmp:Thumbnails><rdf:Alt>AAAA\nBBBB</rdf:Alt></xmp:Thumbnails></a>'
+    )
+    assert xmp.upright(packet, 1, 1) == b'<a b="c"></a>'
+    packet = b"<a><xmpNote:HasExtendedXMP>0123</xmpNote:HasExtendedXMP><xmp:Rating>5</xmp:Rating></a>"
+    assert xmp.upright(packet, 1, 1) == b"<a><xmp:Rating>5</xmp:Rating></a>"
+
+
+def test_other_encodings():
+    assert (
+        xmp.upright(b"<x a='\xe4\xff' tiff:Orientation='3'/>\0\0", 1, 1) == b"<x a='\xe4\xff' tiff:Orientation=\"1\"/>"
+    )
+    found = xmp.upright("<x a='ä' tiff:Orientation='3'/>".encode("utf-16"), 1, 1)
+    assert found is not None and found.decode("utf-16") == "<x a='ä' tiff:Orientation=\"1\"/>"
+
+
+@pytest.mark.parametrize("packet", [b"", b"\0\0", b"garbage", b"<\0x", b"\xff" * 9 + b"\0" + b"x"])
+def test_no_packet_at_all(packet):
+    assert xmp.upright(packet, 1, 1) is None
+
+
+def test_orientation():
+    assert xmp.orientation(xmp_packet(Orientation=6)) == 6
+    assert xmp.orientation(ELEMENTS.encode()) == 6
+    assert [xmp.orientation(packet) for packet in (b"", b"<x/>", xmp_packet(Orientation=9))] == [1, 1, 1]
