@@ -100,15 +100,17 @@ def _chromaticities(body: bytes | None) -> Chromaticities | None:
     return Chromaticities(*zip(values[::2], values[1::2], strict=True))
 
 
-def converted(mode: str, profile: object) -> tuple[bool, str | None]:
-    """Whether the samples of an image that was of this mode are known to be sRGB now; what is to be said of it."""
-    if mode != "CMYK" or profile is None:
-        return mode == "LAB", None
+def converted(mode: str, profile: object) -> dict[str, Any]:
+    """What decoding.Stored says of the colours of an image that had this mode, in Pillow's words, and this profile."""
+    if mode not in ("CMYK", "LAB"):
+        return {"icc": profile}
+    if mode == "LAB" or profile is None:
+        return {"is_srgb": mode == "LAB"}
     try:
         cmyk_to_srgb(profile)
     except ValueError as error:
-        return False, f"CMYK converted as if it had no ICC profile ({error})"
-    return True, None
+        return {"notes": (f"CMYK converted as if it had no ICC profile ({error})",)}
+    return {"is_srgb": True}
 
 
 @lru_cache(maxsize=8)  # making one takes longer than converting a photo by it

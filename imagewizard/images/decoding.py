@@ -103,24 +103,14 @@ def stored(data: bytes, max_pixels: int) -> Stored:
             raise
         return _tiff_beyond_pillow(data, layout, max_pixels, rare_tiff.read)
     _check_size(*image.size, max_pixels)
-    found = _colours(image.mode, image.info.get("icc_profile")) | {"info": image.info}
+    found = colour.converted(image.mode, image.info.get("icc_profile")) | {"info": image.info}
     if layout is not None:
         orientation = _orientation(image)
         return Stored(read(image), data, orientation, **found)  # load() turns it
     samples = read(image)
     orientation = _orientation(image)
-    tags = _exif(image) if orientation else None
+    tags = image.info.get("exif") if orientation else None
     return Stored(upright(samples, orientation), tags, orientation, **found)
-
-
-def _colours(mode: str, icc: object) -> dict[str, Any]:
-    """What Stored says of the colours of an image that has this mode, in Pillow's words, before it is converted."""
-    is_srgb, note = colour.converted(mode, icc)
-    return {
-        "icc": None if mode in ("CMYK", "LAB") else icc,
-        "is_srgb": is_srgb,
-        "notes": (note,) if note else (),
-    }
 
 
 def rgb8(samples: np.ndarray) -> np.ndarray:
@@ -166,8 +156,8 @@ def _tiff_beyond_pillow(
     _check_size(width, height, max_pixels)
     orientation = layout.integers(ORIENTATION, (0,))[0] or xmp.orientation(layout.bytes_of(XMP) or b"")
     samples = upright(read(data, layout, width, height), orientation)
-    mode = rare_tiff.mode(layout)
-    return Stored(samples, data, orientation, **_colours(mode, layout.bytes_of(ICC_PROFILE)))
+    found = colour.converted(rare_tiff.mode(layout), layout.bytes_of(ICC_PROFILE))
+    return Stored(samples, data, orientation, **found)
 
 
 def _jpeg_xl(data: bytes, max_pixels: int) -> Stored:
@@ -197,7 +187,7 @@ def _opened(data: bytes) -> _Opened:
         image = Image.open(io.BytesIO(data), formats=_PILLOW_NAMES)
     except UnidentifiedImageError:
         if data.startswith(_JPEG):
-            return _opened_deep_jpeg(data)
+            return _opened_odd_jpeg(data)
         raise
     if image.format == "AVIF" and avif.bits(data) > 8:
         return image, lambda _: avif.read(data)
@@ -237,9 +227,12 @@ def _loaded_jpeg(data: bytes, image: ImageFile.ImageFile) -> np.ndarray:
         return _loaded(_open_jpeg(whole))
 
 
-def _opened_deep_jpeg(data: bytes) -> _Opened:
+def _opened_odd_jpeg(data: bytes) -> _Opened:
     header = jpeg.frame(data)
     _check_kind(header)
+    if header.bits == 8:
+        data = jpeg.without_what_stops_pillow(data)
+        return _open_jpeg(data), partial(_loaded_jpeg, data)
     image = _open_jpeg(jpeg.with_bits(data, header, 8))
     return image, lambda image: _deep_jpeg(jpeg.read(data, header), image.info.get("icc_profile"))
 
@@ -268,14 +261,6 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(ORIENTATION, 1))
     except Exception:
         return 0
-
-
-def _exif(image: Image.Image) -> bytes | None:
-    """The EXIF of a file that is no TIFF, once its orientation has been read from it."""
-    exif = image.info.get("exif")
-    if exif is None and "Raw profile type exif" in image.info:  # how ImageMagick put it into PNGs before eXIf existed
-        exif = bytes.fromhex("".join(image.info["Raw profile type exif"].split("\n")[3:]))
-    return exif
 
 
 # ----------------------------------------------------------------------------------------------------------- samples

@@ -58,6 +58,21 @@ def with_bits(data: bytes, header: Frame, bits: int) -> bytes:
     return data[: header.place] + bytes([bits]) + data[header.place + 1 :]
 
 
+def without_what_stops_pillow(data: bytes) -> bytes:
+    """The file without the segments that Pillow refuses an image for if they are damaged.
+
+    They are JFIF's (APP0), Photoshop's (APP13), and Adobe's (APP14) where it is cut short.
+    """
+    kept, start = b"", 0
+    for marker, body, place in segments(data):
+        if marker in (0xE0, 0xED) or (marker == 0xEE and len(body) < 12):
+            kept += data[start : place - 4]
+            start = place + len(body)
+        elif marker == _START_OF_SCAN:
+            break
+    return kept + data[start:]
+
+
 def read(data: bytes, header: Frame) -> np.ndarray:
     """The samples of a JPEG of 2-7 or 9-16 bits as uint8 or uint16, (H, W, 1, 3 or 4), full range.
 

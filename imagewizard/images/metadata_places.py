@@ -50,7 +50,7 @@ def _of_png(chunks: tuple[Chunk, ...], notes: list[str]) -> _Fields:
     records, app1 = hidden.get("iptc", hidden.get("8bim")), hidden.get("app1", b"")
     return {
         "icc": hidden.get("icc", hidden.get("icm")),
-        "exif": app1 if app1.startswith(_EXIF) else None,
+        "exif": hidden.get("exif", app1 if app1.startswith(_EXIF) else None),
         "xmp": hidden.get("xmp", app1.removeprefix(_XMP) if app1.startswith(_XMP) else None),
         "iptc": records and iptc.from_text(records),
         "resolution": Resolution.of_phys(first.get(b"pHYs", b"")),

@@ -80,7 +80,8 @@ def test_extended_xmp_of_a_jpeg_is_named():
 
 def test_a_jpeg_cut_among_its_segments_raises_no_other_error():
     data = jpeg_with(segment(0xED, iptc.segment(IPTC)), dpi=(300, 150), xmp=b"<x/>", comment=b"a word")
-    for pieces in ((0xE0, b"JFIF\0"), (0xE1, b"http://ns.adobe.com/xap/1.0/\0"), (0xFE, b"")):
+    damaged = [(0xED, b"Photoshop 3.0\0" + b"8BIM"), (0xE0, b"JFIF\0"), (0xE1, b"http://ns.adobe.com/xap/1.0/\0")]
+    for pieces in (*damaged, (0xEE, b"Adobe"), (0xFE, b"")):
         assert read(data[:20] + segment(*pieces) + data[20:]).pixels.shape == (16, 20, 3)
 
 
