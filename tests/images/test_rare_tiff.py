@@ -149,13 +149,12 @@ def stored_lab(photometric: int, bits: int) -> np.ndarray:
 @pytest.mark.parametrize("photometric", [8, 9, 10])
 def test_lab_becomes_srgb(photometric, bits, planar):
     lab = stored_lab(photometric, bits)
-    data = written(lab if planar == "contig" else np.moveaxis(lab, -1, 0), photometric=photometric, planarconfig=planar)
-    pixels = read(data).pixels
-    assert pixels.dtype == (np.uint8 if bits == 8 else np.uint16)
-    error = np.abs(pixels / (2**bits - 1) - srgb(LAB)).max()
-    assert error < (0.012 if bits == 8 else 0.0008)
-    signed = written(lab.view(f"i{bits // 8}"), photometric=photometric, planarconfig="contig")  # as libvips has it
-    assert np.abs(read(signed).pixels.astype(int) - pixels).max() <= 1
+    for kind in ("u", "i"):  # libvips calls them signed, the lightness too
+        stored = lab.view(f"{kind}{bits // 8}")
+        stored = stored if planar == "contig" else np.moveaxis(stored, -1, 0)
+        pixels = read(written(stored, photometric=photometric, planarconfig=planar)).pixels
+        assert pixels.dtype == (np.uint8 if bits == 8 else np.uint16)
+        assert np.abs(pixels / (2**bits - 1) - srgb(LAB)).max() < (0.012 if bits == 8 else 0.0008)
 
 
 def test_alpha_beside_cmyk_and_lab():
