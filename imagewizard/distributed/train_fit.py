@@ -2,6 +2,7 @@
 
 import math
 import re
+import shutil
 import time
 from dataclasses import replace
 from functools import partial
@@ -21,6 +22,7 @@ from imagewizard.distributed.nodes import View
 from imagewizard.distributed.telemetry import Telemetry
 from imagewizard.errors import JobError, UserError, one_line
 from imagewizard.progress import Reporter, clock
+from imagewizard.storage import Folder
 from imagewizard.storage.lease import Lease
 from imagewizard.tracking import checkpoints, curves, history
 from imagewizard.tracking.history import VALIDATION
@@ -104,6 +106,7 @@ class Attempts:
         """Runs one fit of Ray Train and reports its progress. Returns the error of a worker that died, which ends the
         whole worker group; None if all finished."""
         tell_ray_train()
+        forget(self._run)
         # The fit runs in its own Ray task. In the driver's main thread Ray would handle Ctrl-C itself and exit with
         # success; in another thread the program would sometimes exit with code 1.
         # On this node, because another one may be lost, with Ray Train's controller, which lives where the task does.
@@ -170,6 +173,16 @@ class Attempts:
         text = f"worker {rank} died ({why_it_died(failure)}); resuming from step {step}"
         self._report(text)
         history.add_event(self._run, step, text)
+
+
+def forget(run: str) -> None:
+    """Deletes what Ray Train has noted about a run: its checkpoints are ours, and a note that a crash left half written
+    would end the fit."""
+    folder = Folder(run).subfolder(RAY_FOLDER)
+    if (path := storage.local_path(folder.uri)) is not None:
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        folder.delete([name for page in storage.of(folder.uri).pages(folder.uri) for name, *_ in page])
 
 
 # In what Ray tells of a dead actor: its worker's exit, or else why the actor is dead.

@@ -1,5 +1,6 @@
 """Saves and loads a trainer's state: weights, averages and optimizer moments as safetensors, the rest as JSON."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -15,11 +16,10 @@ from torch import Tensor
 from imagewizard import storage
 from imagewizard.errors import UserError, one_line
 from imagewizard.tracking import checkpoints
-from imagewizard.tracking.checkpoints import NUMBERS, Checkpoint
+from imagewizard.tracking.checkpoints import NUMBERS, TENSORS, Checkpoint
 from imagewizard.training.trainer import Trainer
 from imagewizard.training.worker import Worker
 
-TENSORS = "state.safetensors"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -41,6 +41,8 @@ def save(trainer: Trainer, run: str, psnr: float, facts: dict[str, Any]) -> str:
 def write(trainer: Trainer, folder: Path, psnr: float, facts: dict[str, Any]) -> None:
     """Writes the state into a local folder. (seed, epoch, image id, step) determine everything else in a step."""
     save_file({name: tensor.cpu().contiguous() for name, tensor in tensors_of(trainer).items()}, folder / TENSORS)
+    with (folder / TENSORS).open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     numbers = {
         "step": trainer.step,
         "rate_factor": trainer.rate_factor,
@@ -48,6 +50,7 @@ def write(trainer: Trainer, folder: Path, psnr: float, facts: dict[str, Any]) ->
         "least_loss": float(trainer.watch.least),
         "psnr": psnr,
         "facts": facts,
+        "sha256": digest,
     }
     (folder / NUMBERS).write_text(json.dumps(numbers))
 

@@ -137,8 +137,19 @@ def begin(plan: TrainingPlan, check: Callable[[], None], report: Reporter) -> pa
     stored = job.read_job(run)
     if stored is not None and stored["config"]["data"]["train"] != config.data.train:
         images = _moved(images, config)
+    _tell_start(run, report)
     uris = pa.array([storage.absolute(uri) for uri in images[URI].to_pylist()])
     return pa.table({IMAGE_ID: images[IMAGE_ID], URI: uris, BYTES: images[BYTES]})
+
+
+def _tell_start(run: str, report: Reporter) -> None:
+    """Settles the run's checkpoints, and reports from where a run that has been under way goes on."""
+    step = checkpoints.settle(run, report)
+    reached = max((row["step"] for row in history.read(run)), default=0)
+    if step:
+        report(f"resumes  from step {step}")
+    elif reached:
+        report(f"restarts from step 0: the run had come to step {reached}, and has no whole checkpoint")
 
 
 def _moved(images: pa.Table, config: TrainConfig) -> pa.Table:
@@ -213,7 +224,14 @@ def write_summary(task: TrainTask) -> dict[str, Any]:
     run = task.config.output
     kept = checkpoints.kept(run)
     best = max(kept, key=lambda checkpoint: checkpoint.psnr)
-    validations = {row["step"]: row for row in history.of_kind(history.read(run), VALIDATION)}
+    rows = {row["step"]: row for row in history.of_kind(history.read(run), VALIDATION)}
+    # A log that was damaged may lack some: a checkpoint knows its score, but not that of each level.
+    batch = task.config.optimizer.batch_size
+    validations = {
+        each.step: {"step": each.step, "epoch": round(each.step * batch / task.images, 3), "psnr": each.psnr}
+        for each in kept
+        if each.psnr != NOT_VALIDATED
+    } | rows
     facts = kept[-1].facts
     told = {
         "kind": "train",

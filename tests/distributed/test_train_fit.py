@@ -15,6 +15,7 @@ from imagewizard.config.train import TrainTask
 from imagewizard.distributed import allocation, train_fit
 from imagewizard.distributed.allocation import Node, TrainingAllocation
 from imagewizard.errors import JobError, UserError
+from imagewizard.storage import Folder
 from imagewizard.storage.lease import Lease
 from tests.support.training_jobs import train_config
 from tests.support.training_runs import train_row, validation_row
@@ -43,6 +44,17 @@ def test_only_news_are_reported_and_each_once(tmp_path: Path) -> None:
     assert Image.open(tmp_path / "curves.png").size == (1440, 900)
     follower.report_news()
     assert len(lines) == 2
+
+
+@pytest.mark.parametrize("where", ["local", "s3"])
+def test_what_ray_train_noted_is_forgotten(where: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    run = str(tmp_path / "run") if where == "local" else f"{request.getfixturevalue('bucket')}/run"
+    train_fit.forget(run)  # of a run that has not begun
+    for name in ("ray/checkpoint_manager_snapshot.json", "ray/checkpoint_1/x", "raygun/mine", "job.yaml"):
+        Folder(run).write(name, b"{")
+    train_fit.forget(run)
+    assert not Folder(run).exists("ray") and Folder(run).exists("raygun/mine")
+    assert Folder(run).list() == ["job.yaml"]
 
 
 def test_the_users_mistake_is_found_in_what_ray_wraps_it_in() -> None:

@@ -1,5 +1,6 @@
 """A trainer's state as files: a resume is bit-identical, and errors name the broken checkpoint."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -73,6 +74,8 @@ def test_dropout_draws_new_masks_each_step() -> None:
 
 def test_files_are_safetensors_and_json(tmp_path: Path) -> None:
     run = saved(tmp_path)
+    digest = hashlib.sha256((tmp_path / "state.safetensors").read_bytes()).hexdigest()
+    assert json.loads((tmp_path / "state.json").read_text())["sha256"] == digest
     assert sorted(path.name for path in tmp_path.iterdir()) == ["state.json", "state.safetensors"]
     assert json.loads((tmp_path / "state.json").read_text())["step"] == 2
     tensors = load_file(tmp_path / "state.safetensors")

@@ -1,6 +1,7 @@
 """A training job before and after its training: plans, the images of a resumed run, the summary."""
 
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ from imagewizard.tracking import history
 from imagewizard.tracking.checkpoints import NOT_VALIDATED
 from imagewizard.training import job
 from tests.support.training_jobs import train_config, write_photographs
-from tests.support.training_runs import validation_row
+from tests.support.training_runs import train_row, validation_row, write_checkpoint
 
 
 @pytest.fixture
@@ -114,14 +115,10 @@ def test_summary_covers_the_best_and_the_newest_checkpoint(photographs: Path, tm
     facts = {"workers": 1, "device": "cpu", "seconds": 5.0, "images_per_second": 2.0, "overhead": 0.1,
              "skipped": [f"{i}.png: broken" for i in range(12)]}  # fmt: skip
     for step, psnr in ((4, 31.0), (7, 30.0)):
-        folder = run / "checkpoints" / f"step-{step:08d}"
-        folder.mkdir(parents=True)
-        (folder / "state.json").write_text(json.dumps({"step": step, "psnr": psnr, "facts": facts}))
+        write_checkpoint(run, step, psnr, facts)
     history.write(str(run), [validation_row(step) for step in (0, 4, 7)])
     assert job.is_done(task)
-    unvalidated = run / "checkpoints" / "step-00000008"
-    unvalidated.mkdir()
-    (unvalidated / "state.json").write_text(json.dumps({"step": 8, "psnr": NOT_VALIDATED, "facts": facts}))
+    unvalidated = write_checkpoint(run, 8, NOT_VALIDATED, facts)
     assert not job.is_done(task)  # its summary needs the last validation
     shutil.rmtree(unvalidated)
     summary = job.write_summary(task)
@@ -130,3 +127,28 @@ def test_summary_covers_the_best_and_the_newest_checkpoint(photographs: Path, tm
     assert len(summary["broken_examples"]) == 10 and summary["model"] == f"{run}/model"
     assert [summary["validation"][name]["step"] for name in ("first", "best", "last")] == [0, 4, 7]
     assert job.prepare(config).summary == summary
+    (run / "metrics.jsonl").unlink()  # the scores of the checkpoints are left
+    (run / "summary.json").unlink()
+    summary = job.write_summary(task)
+    assert [(row["step"], row["psnr"]) for row in summary["validation"].values()] == [(4, 31.0), (4, 31.0), (7, 30.0)]
+
+
+def test_a_resumed_run_tells_from_where_it_goes_on(photographs: Path, tmp_path: Path) -> None:
+    config = train_config(photographs, tmp_path / "run")
+    lines: list[str] = []
+
+    def told() -> list[str]:
+        lines.clear()
+        job.begin(job.prepare(config), lambda: None, lines.append)
+        return [line for line in lines if not line.startswith("listing")]
+
+    assert told() == []
+    history.write(config.output, [validation_row(0), train_row(5)])
+    for step in (3, 6):
+        write_checkpoint(tmp_path / "run", step)
+    assert told() == ["resumes  from step 6"]
+    os.truncate(tmp_path / "run" / "checkpoints" / "step-00000006" / "state.safetensors", 10)
+    damaged, resumes = told()
+    assert damaged.startswith("damaged  checkpoints/step-00000006") and resumes == "resumes  from step 3"
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    assert told() == ["restarts from step 0: the run had come to step 5, and has no whole checkpoint"]
