@@ -65,7 +65,7 @@ class FaultyS3:
         self.reads: Counter[str] = Counter()
         """Number of GET requests by bucket/key."""
         self.faults: Counter[str] = Counter()
-        """How often slow_down, cut_off and denied occurred."""
+        """How often slow_down, cut_off, denied and refused occurred."""
         self.bucket = ""
         """The URI of the current test's bucket."""
 
@@ -124,6 +124,7 @@ class FaultyS3:
         environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(length))
         if not fault and self._is_refused(environ):
             fault = "refused"
+            self.faults[fault] += 1
         if fault in _ERRORS:
             status, code, message = _ERRORS[fault]
             start_response(status, [("Content-Type", "application/xml")])
