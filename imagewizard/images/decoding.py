@@ -1,8 +1,8 @@
 """Image files → what they store: samples of 8 or 16 bits, their ICC profile and their EXIF.
 
-Pillow reads them, except for what it has no mode for (16-bit colour) or gets wrong (PNG's transparent colour): see
-deep_colour.py. It may use six of its plugins only, so that no file reaches another one, whatever its name (EPS would
-start Ghostscript). Importing this changes nothing of the process; `quiet` does.
+Pillow reads them, but for what it has no mode for or gets wrong: that is in deep_colour.py, jpeg.py, rare_tiff.py,
+avif.py and jpeg_xl.py. It may use its plugins for INPUT_FORMATS only, so that no file reaches another one, whatever its
+name (EPS would start Ghostscript). Importing this changes nothing of the process; `quiet` does.
 """
 
 import ctypes
@@ -31,13 +31,13 @@ _PILLOW_NAMES = tuple(format.name.upper() for format in INPUT_FORMATS if format.
 def quiet() -> None:
     """Settings of this process, for one whose only work is on images: a worker, a command.
 
-    Warnings and logs of Pillow and imagecodecs and messages of libtiff are silenced: what they report of an image is
-    either harmless or becomes an ImageError. Pillow's own limit of pixels, MAX_IMAGE_PIXELS, is lifted:
+    Warnings and logs of Pillow, imagecodecs and tifffile and messages of libtiff are silenced: what they report of an
+    image is either harmless or becomes an ImageError. Pillow's own limit of pixels, MAX_IMAGE_PIXELS, is lifted:
     `max_pixels` is checked as soon as the header is read.
     """
     # A filter that stays, rather than warnings.catch_warnings, which is not safe with threads.
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    for name in ("PIL", "imagecodecs"):
+    for name in ("PIL", "imagecodecs", "tifffile"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     Image.MAX_IMAGE_PIXELS = None
     # libtiff prints errors itself, up to a line for each row of a broken fax image, and Pillow has no switch for that.
@@ -135,15 +135,20 @@ def eight_bits(values: np.ndarray) -> np.ndarray:
 
 # ---------------------------------------------------------------------------------------------------------- opening
 
-_WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 258, 262, 322, 323  # TIFF 6.0
+_WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 322, 323  # TIFF 6.0
 
 
 def _tiff_layout(data: bytes) -> Tags | None:
-    """The tags of a TIFF; None for other files, and for a broken TIFF, which Pillow will refuse."""
-    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        with suppress(ValueError):
-            return Tags.read(data)
-    return None
+    """The tags of a TIFF; None for other files. Raises ValueError for one that is cut off."""
+    if data[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return None
+    try:
+        layout = Tags.read(data)
+    except ValueError as error:
+        raise ValueError("truncated TIFF") from error
+    if layout.is_cut:
+        raise ValueError("truncated TIFF")
+    return layout
 
 
 def _tiff_beyond_pillow(
@@ -271,7 +276,7 @@ _MODES = {"1": "L", "L": "L", "LA": "LA", "La": "LA", "PA": "RGBA", "RGBA": "RGB
 def _samples(image: ImageFile.ImageFile) -> np.ndarray:
     """The loaded image as Stored.samples."""
     if image.mode.startswith("I"):
-        return _grey16(image)[:, :, None]
+        return np.asarray(image).astype(np.uint16)[:, :, None]
     mode = _MODES.get(image.mode, "RGB")
     if "transparency" in image.info:
         mode = {"L": "LA", "RGB": "RGBA"}.get(mode, mode)
@@ -285,15 +290,3 @@ def _from_cmyk(image: Image.Image) -> Image.Image:
     with suppress(ValueError):
         image = colour.cmyk_to_srgb(image.info.get("icc_profile")).apply(image)
     return image
-
-
-def _grey16(image: Image.Image) -> np.ndarray:
-    """Grey of 12 or 16 bits → uint16 (H, W)."""
-    values = np.asarray(image).astype(np.uint32)
-    tags = getattr(image, "tag_v2", {})
-    # Pillow unpacks 12-bit TIFFs as they are, and does not turn white-is-zero ones of 16 bits.
-    if tags.get(_BITS) == (12,):
-        values = (values * (2 * 65535) + 4095) // (2 * 4095)
-    if tags.get(_PHOTOMETRIC) == 0:
-        values = 65535 - values
-    return values.astype(np.uint16)

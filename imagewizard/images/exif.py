@@ -34,6 +34,9 @@ _OF_THE_FILE |= {288, 289, 290, 291, 292, 293, 301, 317, 320, 321, 322, 323, 324
 _OF_THE_FILE |= {339, 340, 341, 342, 343, 344, 345, 346, 347, *range(512, 522), 529, 530, 532, 559, XMP, IPTC}
 _OF_THE_FILE |= {IMAGE_RESOURCES, ICC_PROFILE, 37724, *range(50706, 50742)}
 
+_OF_THE_PIXELS = {258, 273, 279, 320, 324, 325, 338, 339, 347, 530, 532}
+"""Those of them, with several values, without which pixels would be taken for others."""
+
 
 class Tag(NamedTuple):
     """A tag's type and its value, or the directory that it points to."""
@@ -52,6 +55,8 @@ class Tags:
     order: str = "<"
     """The byte order of the values: < or >."""
     main: Directory = field(default_factory=dict)
+    is_cut: bool = False
+    """Whether the main directory, or what it says of how pixels are stored, goes beyond the end of the file."""
 
     @classmethod
     def read(cls, data: bytes) -> Self:
@@ -65,7 +70,8 @@ class Tags:
         if order is None:
             raise ValueError("neither II nor MM stands at the start of the tags")
         try:
-            return cls(order, _Reader(data, order).main())
+            reader = _Reader(data, order)
+            return cls(order, reader.main(), reader.is_cut)
         except struct.error as error:
             raise ValueError("the tags are cut off") from error
 
@@ -173,6 +179,7 @@ class _Reader:
 
     def __init__(self, data: bytes, order: str) -> None:
         self._data, self._order, self._left = data, order, len(data)
+        self.is_cut = False
         self._big = self._unpack("H", 2) == (43,)
         # layouts of a count of entries, an entry and an offset
         self._count, self._entry, self._offset = ("Q", "HHQ8s", "Q") if self._big else ("H", "HHI4s", "I")
@@ -191,7 +198,9 @@ class _Reader:
         size = struct.calcsize(self._order + self._entry)
         offset += struct.calcsize(self._order + self._count)
         found: Directory = {}
-        for _ in range(min(count, (len(self._data) - offset) // size)):
+        there = min(count, (len(self._data) - offset) // size)
+        self.is_cut |= below is _BELOW and there < count
+        for _ in range(there):
             number, kind, values, inline = self._unpack(self._entry, offset)
             offset += size
             if number not in found and kind in _SIZES and values > 0:
@@ -211,6 +220,8 @@ class _Reader:
         elif length <= self._left and place + length <= len(self._data):
             self._left -= length
             found[number] = Tag(tag.type, bytes(self._data[place : place + length]))
+        elif below is _BELOW and number in _OF_THE_PIXELS:
+            self.is_cut = True
 
 
 def _packed(order: str, directory: Directory, offset: int) -> bytes:

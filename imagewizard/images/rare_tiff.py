@@ -43,8 +43,8 @@ def is_rare(layout: Tags) -> bool:
         return True
     if layout.integers(_PLANAR, (1,))[0] == 2 and (photometric, samples) not in _PILLOWS_PLANES:
         return True
-    is_grey = photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) and samples == 1
-    return set(layout.integers(_FORMAT, (1,))) != {_UNSIGNED} or max(bits) > (16 if is_grey else 8)
+    depths = {1, 2, 4, 8, 16} if (photometric, samples) == (_BLACK_IS_ZERO, 1) else {1, 2, 4, 8}
+    return set(layout.integers(_FORMAT, (1,))) != {_UNSIGNED} or not set(bits) <= depths
 
 
 def mode(layout: Tags) -> str:

@@ -79,12 +79,13 @@ def test_a_cut_file_raises_or_is_whole(kind):
     data = valid_files()[kind]
     whole = decode(data, ENOUGH)
     refused = 0
-    for length in range(0, len(data), max(1, len(data) // 60)):
+    # steps of one at the end, where a TIFF has its directory and the values of several numbers that it points to
+    for length in (*range(0, len(data), max(1, len(data) // 60)), *range(len(data) - 120, len(data))):
         try:
             image = decode(data[:length], ENOUGH)
         except ImageError as error:
             refused += 1
-            assert kind.startswith("tiff-") or not str(error).startswith("corrupt")
+            assert not str(error).startswith("corrupt")
         else:
             np.testing.assert_array_equal(image, whole)
     assert refused > 50
