@@ -1,11 +1,13 @@
 """encode: what a file had beside its pixels is in the file that is written, as other readers of files see it."""
 
 import io
+from dataclasses import replace
 from itertools import product
 
 import imagecodecs
 import numpy as np
 import pytest
+import pyvips
 import tifffile
 from PIL import Image, JpegImagePlugin
 
@@ -14,8 +16,10 @@ from imagewizard.images.errors import ImageError
 from imagewizard.images.formats import OUTPUT_FORMATS
 from imagewizard.images.metadata import Metadata
 from imagewizard.images.picture import Picture, decode, decode_rgb
+from imagewizard.images.png_chunks import Chunk
 from imagewizard.images.resolution import Resolution
 from tests.support.sample_files import camera_exif, encoded, exif_values, icc_profile, photo
+from tests.support.sample_metadata import everything
 
 HEIGHT, WIDTH = 37, 53
 KINDS = list(product((np.uint8, np.uint16), (1, 3), (False, True)))
@@ -228,3 +232,31 @@ def test_an_image_too_long_for_its_format(format, side):
     encode(Picture(np.zeros((1, side, 3), np.uint8)), format)
     with pytest.raises(ImageError, match=f"cannot encode: {side + 1}x1 as {format}; no side may be over {side} pixels"):
         encode(Picture(np.zeros((1, side + 1, 3), np.uint8)), format)
+
+
+LARGE = Metadata(
+    icc=icc_profile("RGB ") + bytes(1_000_000),
+    exif=camera_exif(Artist="x" * 70_000).tobytes(),
+    xmp=b"<" + b"x" * 100_000,
+    iptc=b"\x1c" + b"x" * 100_000,
+    colour=everything().colour,
+    texts=(Chunk(b"iTXt", b"workflow" + bytes(5) + b"x" * 2_000_000),),
+)
+
+
+@pytest.mark.parametrize("metadata", [everything(WIDTH, HEIGHT), LARGE], ids=["usual", "large"])
+@pytest.mark.parametrize("format", OUTPUT_FORMATS)
+def test_libvips_reads_what_is_written_without_a_warning(format, metadata):
+    for kind in KINDS:
+        source = replace(sample(*kind), metadata=metadata)
+        if kind[1] == 1:
+            source = replace(source, metadata=replace(metadata, icc=None, colour=metadata.colour[:1]))
+        data = encode(source, format)
+        found = pyvips.Image.new_from_buffer(data, "", fail_on="warning")
+        expected = samples(source) if format in ("png", "tiff") else samples(read(data))
+        np.testing.assert_allclose(np.squeeze(found.numpy()), expected, atol=20 if format == "jpg" else 0)
+        fields = set(found.get_fields())
+        if metadata is not LARGE:
+            assert fields >= {"xmp-data"} | ({"exif-data"} if format != "tiff" else {"iptc-data"})
+            assert "icc-profile-data" in fields or (format == "png" and kind[1] == 1)
+            assert format == "webp" or found.xres == pytest.approx(72.5 / 25.4, rel=0.01)
