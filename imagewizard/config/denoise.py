@@ -41,7 +41,7 @@ class DenoiseSection(Section):
 
 class ImagesSection(Section):
     """Denoised images, written to <output>/images with the folders of the input. Restored images keep the bit depth,
-    alpha channel, ICC profile and EXIF of their inputs."""
+    alpha channel, colours and metadata of their inputs, as far as the format holds them."""
 
     format: Literal["png", "jpg", "webp", "tiff"] = "png"
     """png, tiff: lossless, 8 or 16 bits per channel. webp: 8 bits. jpg: 8 bits, no alpha channel."""

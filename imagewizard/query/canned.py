@@ -41,6 +41,13 @@ CANNED: dict[str, Canned] = {
         SELECT run, stage, error, count(*) AS images, min(uri) AS example
         FROM results WHERE status = 'error' GROUP BY run, stage, error ORDER BY images DESC, run, stage, error""",
     ),
+    "notes": Canned(
+        "what images lost or lacked, counted, each with an example",
+        """
+        SELECT run, note, count(*) AS images, min(uri) AS example
+        FROM (SELECT run, uri, unnest(string_split(notes, '; ')) AS note FROM results WHERE notes IS NOT NULL)
+        GROUP BY run, note ORDER BY images DESC, run, note""",
+    ),
     "histogram": Canned(
         "how the gain in PSNR is distributed, in steps of 1 dB, for each run and sigma",
         f"""

@@ -85,6 +85,7 @@ def test_the_canned_queries_are_listed(capsys: pytest.CaptureFixture[str]) -> No
         "worst",
         "best",
         "errors",
+        "notes",
         "histogram",
         "slowest",
         "by-size",

@@ -36,6 +36,16 @@ def test_errors_are_counted_by_reason_with_an_example(run: Path) -> None:
     ]
 
 
+def test_notes_are_counted_one_by_one(run: Path) -> None:
+    assert rows_of(run, "notes") == []
+    noted = {"x": "without IPTC (why)", "y": "without XMP (why); without IPTC (why)"}
+    write_rows(run, [row(f"{name}.png", notes=notes) for name, notes in noted.items()], block=2)
+    assert [tuple(each.values())[1:] for each in rows_of(run, "notes")] == [
+        ("without IPTC (why)", 2, "/images/x.png"),
+        ("without XMP (why)", 1, "/images/y.png"),
+    ]
+
+
 def test_the_histogram_has_a_bar_for_each_decibel(run: Path) -> None:
     bars = [tuple(each.values())[1:] for each in rows_of(run, "histogram") if each["sigma"] == 25.0]
     assert [bar[:4] for bar in bars] == [
@@ -64,4 +74,5 @@ def test_every_canned_query_works_in_restoration_mode_and_without_rows(tmp_path:
     write_job(tmp_path / "empty", 3)
     for name in CANNED:
         assert rows_of(tmp_path / "empty", name) == []
-        assert (rows_of(tmp_path / "restored", name) == []) == (name in ("worst", "best", "errors", "histogram"))
+        empty = ("worst", "best", "errors", "notes", "histogram")
+        assert (rows_of(tmp_path / "restored", name) == []) == (name in empty)
