@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -40,7 +41,8 @@ class Encoded(NamedTuple):
 def encode(picture: Picture, format: str, quality: int | None = None) -> Encoded:
     """The file of a picture in one of OUTPUT_FORMATS, with what it holds of the metadata (fitting.fitted).
 
-    - png, tiff: lossless, whatever the quality; all pixels are kept as they are.
+    - png, tiff: lossless, whatever the quality; all pixels are kept as they are, but that grey of 16 bits with alpha
+      becomes RGB in a tiff: Pillow would not read it.
     - webp: 8 bits, round(v / 257); grey becomes RGB. Alpha is kept. Lossless without a `quality` (colours under full
       transparency too); lossy, and always 4:2:0, with one.
     - jpg: 8 bits, round(v / 257), no alpha; grey is kept. 4:4:4, quality 95 by default.
@@ -52,11 +54,20 @@ def encode(picture: Picture, format: str, quality: int | None = None) -> Encoded
     longest = OUTPUT_FORMATS[format].longest_side
     if max(height, width) > longest:
         raise ImageError(f"cannot encode: {width}x{height} as {format}; no side may be over {longest} pixels")
-    metadata, notes = fitted(picture.metadata, format, picture.pixels.shape[2] == 1)
+    is_grey, becomes_rgb = picture.pixels.shape[2] == 1, _becomes_rgb(picture, format)
+    metadata, notes = fitted(picture.metadata, format, is_grey, becomes_rgb)
+    if becomes_rgb:
+        picture = replace(picture, pixels=np.repeat(picture.pixels, 3, axis=2))
     try:
         return Encoded(_WRITERS[format](picture, metadata, quality), tuple(notes))
     except (OSError, ValueError, struct.error) as error:
         raise ImageError(f"cannot encode: {width}x{height} as {format}: {error}") from error
+
+
+def _becomes_rgb(picture: Picture, format: str) -> bool:
+    """Whether the picture is of grey that the format, or one of those that read it, does not have."""
+    is_deep_with_alpha = picture.pixels.dtype == np.uint16 and picture.alpha is not None
+    return picture.pixels.shape[2] == 1 and (format == "webp" or (format == "tiff" and is_deep_with_alpha))
 
 
 def _samples(picture: Picture) -> np.ndarray:
@@ -98,8 +109,6 @@ def _jpeg(picture: Picture, metadata: Metadata, quality: int | None) -> bytes:
 
 def _webp(picture: Picture, metadata: Metadata, quality: int | None) -> bytes:
     samples = decoding.eight_bits(_samples(picture))
-    if picture.pixels.shape[2] == 1:
-        samples = np.concatenate([samples[:, :, :1], samples[:, :, :1], samples], axis=2)
     if quality is not None:
         return _saved(samples, "WEBP", quality=quality, **_options(metadata))
     return _saved(samples, "WEBP", lossless=True, method=_WEBP_LOSSLESS_METHOD, exact=True, **_options(metadata))

@@ -24,14 +24,15 @@ _LIMITS = {
 _TITLES = {"icc": "ICC profile", "xmp": "XMP", "iptc": "IPTC"}
 
 
-def fitted(metadata: Metadata, format: str, is_grey: bool) -> tuple[Metadata, list[str]]:
+def fitted(metadata: Metadata, format: str, is_grey: bool, becomes_rgb: bool) -> tuple[Metadata, list[str]]:
     """The metadata of a grey or RGB picture as one of OUTPUT_FORMATS holds it, and a note on each part that it cannot.
 
+    `becomes_rgb`: its grey is written as R = G = B.
     Of the chunks that say a PNG's colours, other formats get an ICC profile. A webp has its resolution in EXIF.
     """
     notes = list[str]()
     if format != "png":
-        metadata = _with_profile(metadata, format, is_grey, notes)
+        metadata = _with_profile(metadata, format, is_grey, becomes_rgb, notes)
         metadata = _with_texts(metadata, format, notes)
     if format == "jpg":
         metadata = _with_short_exif(metadata, notes)
@@ -55,15 +56,17 @@ def _cut(name: str, value: bytes, most: int, format: str, notes: list[str]) -> d
     return {name: None}
 
 
-def _with_profile(metadata: Metadata, format: str, is_grey: bool, notes: list[str]) -> Metadata:
-    """With an ICC profile alone to say the colours; webp has no grey."""
+def _with_profile(metadata: Metadata, format: str, is_grey: bool, becomes_rgb: bool, notes: list[str]) -> Metadata:
+    """With an ICC profile alone to say the colours, one of RGB if grey becomes that."""
     profile, lost = colour.profile(metadata.colour, metadata.icc, is_grey)
     if lost is not None:
         notes.append(without(*lost))
-    if profile is not None and format == "webp" and is_grey:
+    if profile is not None and becomes_rgb:
         profile = icc.as_rgb(profile)
         if profile is None:
-            notes.append(without("ICC profile", "a webp has no grey, and the profile is more than a curve"))
+            notes.append(
+                without("ICC profile", f"grey becomes RGB in a {format}, and the profile is more than a curve")
+            )
     return replace(metadata, icc=profile, colour=())
 
 

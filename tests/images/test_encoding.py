@@ -11,7 +11,7 @@ import pyvips
 import tifffile
 from PIL import Image, JpegImagePlugin
 
-from imagewizard.images import encoding
+from imagewizard.images import encoding, icc
 from imagewizard.images.errors import ImageError
 from imagewizard.images.formats import OUTPUT_FORMATS
 from imagewizard.images.metadata import Metadata
@@ -95,7 +95,10 @@ def test_png_keeps_everything(kind):
     assert_same(read(data), source)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+DEEP_GREY_WITH_ALPHA = (np.uint16, 1, True)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != DEEP_GREY_WITH_ALPHA])
 def test_tiff_keeps_everything(kind):
     source = sample(*kind)
     data = encode(source, "tiff")
@@ -107,11 +110,20 @@ def test_tiff_keeps_everything(kind):
         assert page.tags["Copyright"].value == "somebody"
         assert page.tags["ExifTag"].value["ExposureTime"] == 0.005
         assert page.tags["GPSTag"].value["GPSLatitude"] == (50, 1, 4, 1, 25, 2)
-    if kind != (np.uint16, 1, True):  # which Pillow cannot read
-        stored = assert_carries(data, source.metadata.icc)
-        if kind[0] == np.uint8:
-            np.testing.assert_array_equal(np.asarray(stored), samples(source))
+    stored = assert_carries(data, source.metadata.icc)
+    if kind[0] == np.uint8:
+        np.testing.assert_array_equal(np.asarray(stored), samples(source))
     assert_same(read(data), source)
+
+
+def test_deep_grey_with_alpha_becomes_rgb_in_a_tiff_for_pillow():
+    source = sample(*DEEP_GREY_WITH_ALPHA)
+    source = replace(source, metadata=replace(source.metadata, icc=icc.of_grey((2.2,))))
+    data = encode(source, "tiff")
+    assert_carries(data, icc.of_rgb((2.2,), icc.SRGB))
+    again = read(data)
+    np.testing.assert_array_equal(again.pixels, np.repeat(source.pixels, 3, axis=2))
+    np.testing.assert_array_equal(again.alpha, source.alpha)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

@@ -74,7 +74,8 @@ def test_a_profile_of_grey_that_no_webp_can_hold():
     grey = np.ascontiguousarray(PIXELS[:, :, :1])
     found, (note,) = written(Metadata(icc=icc_profile("GRAY")), "webp", grey)
     assert (
-        found == Metadata() and note == "without ICC profile (a webp has no grey, and the profile is more than a curve)"
+        found == Metadata()
+        and note == "without ICC profile (grey becomes RGB in a webp, and the profile is more than a curve)"
     )
 
 
@@ -161,4 +162,4 @@ def test_the_first_comment_alone_fits_in_a_jpg():
 
 def test_nothing_is_noted_where_all_fits():
     for format in ("png", "jpg", "webp", "tiff"):
-        assert fitted(Metadata(), format, is_grey=False) == (Metadata(), [])
+        assert fitted(Metadata(), format, is_grey=False, becomes_rgb=False) == (Metadata(), [])

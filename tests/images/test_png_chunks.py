@@ -83,7 +83,7 @@ def test_large_text_and_profiles_are_read():
 
 @pytest.mark.parametrize("keyword", [b"Comment", b"XML:com.adobe.xmp", b"Raw profile type exif"])
 def test_text_that_is_a_bomb_is_not_unpacked(keyword):
-    text = zlib.compress(bytes(100_000_000))
+    text = zlib.compress(bytes(30_000_000), 1)
     bombs = [b"zTXt", keyword + b"\0\0" + text], [b"iTXt", keyword + b"\0\1\0\0\0" + text]
     for kind, body in bombs:
         data = png(1, 1, 8, 2, ROWS, png_chunk(kind, body))
