@@ -265,7 +265,8 @@ def test_libvips_reads_what_is_written_without_a_warning(format, metadata):
             source = replace(source, metadata=replace(metadata, icc=None, colour=metadata.colour[:1]))
         data = encode(source, format)
         found = pyvips.Image.new_from_buffer(data, "", fail_on="warning")
-        expected = samples(source) if format in ("png", "tiff") else samples(read(data))
+        is_as_it_was = format == "png" or (format == "tiff" and kind != DEEP_GREY_WITH_ALPHA)
+        expected = samples(source if is_as_it_was else read(data))
         np.testing.assert_allclose(np.squeeze(found.numpy()), expected, atol=20 if format == "jpg" else 0)
         fields = set(found.get_fields())
         if metadata is not LARGE:
