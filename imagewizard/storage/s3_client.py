@@ -66,7 +66,7 @@ def _new_client(brisk: bool, hook: Hook | None) -> Any:
         tcp_keepalive=True,
         retries={"mode": "standard", "total_max_attempts": 1},
     )
-    made = s3_settings.session().client("s3", config=config.merge(s3_settings.config()))
+    made = s3_settings.new_client(config)
     made.meta.events.register("before-parse.s3", _refuse_cut_off_body)
     if hook is not None:
         made.meta.events.register_last("before-parse.s3", hook)  # the other one needs the body as it came

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.session
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
@@ -26,19 +27,26 @@ def variables() -> Variables:
 
 
 def session() -> Any:
-    """boto3's session by these variables, one a process: it keeps the credentials, and renews those that expire."""
-    return _session(variables())
+    """botocore's session by these variables, one a process: it keeps the credentials, and renews those that expire."""
+    return _sessions(variables())[0]
 
 
 @functools.cache
-def _session(found: Variables) -> Any:
+def _sessions(found: Variables) -> tuple[Any, Any]:
+    """botocore's, and boto3's around it."""
+    core = botocore.session.get_session()
     # The command line knows AWS_REGION, which boto3 does not.
-    return boto3.session.Session(region_name=os.environ.get("AWS_REGION"))
+    return core, boto3.session.Session(botocore_session=core, region_name=os.environ.get("AWS_REGION"))
+
+
+def new_client(config: Config) -> Any:
+    """boto3's client for S3, with this config and what the variables add to it."""
+    return _sessions(variables())[1].client("s3", config=config.merge(_config()))
 
 
 def forget() -> None:
     """Drops the session: a forked process must not use that of its parent."""
-    _session.cache_clear()
+    _sessions.cache_clear()
 
 
 def is_unsigned() -> bool:
@@ -46,8 +54,7 @@ def is_unsigned() -> bool:
     return os.environ.get("AWS_NO_SIGN_REQUEST", "").lower() not in ("", "0", "no", "false", "off")
 
 
-def config() -> Config:
-    """What of a client's config depends on the variables."""
+def _config() -> Config:
     # By itself boto3 adds a checksum to each write, which several other servers refuse, Google's among them.
     checksums = os.environ.get("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
     signature = {"signature_version": UNSIGNED} if is_unsigned() else {}
@@ -88,6 +95,9 @@ def filesystem_options(client: Any) -> dict[str, Any]:
         options |= {"endpoint_override": client.meta.endpoint_url, "region": client.meta.region_name}
     if (client.meta.config.s3 or {}).get("addressing_style") == "virtual":
         options["force_virtual_addressing"] = True
+    # Of an authority of one's own, AWS_CA_BUNDLE or ca_bundle.
+    if (bundle := session().get_config_variable("ca_bundle")) is not None:
+        options["tls_ca_file_path"] = bundle
     if is_unsigned():
         options["anonymous"] = True
     elif (credentials := session().get_credentials()) is not None and not _finds_itself(credentials):

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import boto3
+import botocore.session
 import pytest
 from botocore.credentials import Credentials, RefreshableCredentials
 
@@ -141,16 +142,17 @@ def test_a_server_of_the_profile_that_does_not_answer(tmp_path: Path, monkeypatc
 
 
 def options(monkeypatch: pytest.MonkeyPatch, credentials: Credentials | None, **client: str) -> dict[str, object]:
-    """What pyarrow's client is told."""
-    session = type("Session", (), {"get_credentials": lambda self: credentials})
+    """What pyarrow's client is told, by variables of no other kind than AWS_CA_BUNDLE."""
+    for name in [name for name in os.environ if name.startswith("AWS_") and name != "AWS_CA_BUNDLE"]:
+        monkeypatch.delenv(name)
+    session = type("Session", (botocore.session.Session,), {"get_credentials": lambda self: credentials})
     monkeypatch.setattr(s3_settings, "session", session)
     made = boto3.client("s3", aws_access_key_id="a", aws_secret_access_key="b", **client)
     return s3_settings.filesystem_options(made)
 
 
 def test_credentials_that_pyarrow_finds_and_renews_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
     given = {"access_key": "a", "secret_key": "b", "session_token": "c"}
     assert options(monkeypatch, Credentials("a", "b", "c")) == given
     for method, are_found in (("iam-role", True), ("container-role", True), ("assume-role", False), ("sso", False)):
@@ -165,7 +167,11 @@ def test_other_servers_than_amazons(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(map(s3_settings.is_aws, ("https://s3.amazonaws.com", "https://s3.cn-north-1.amazonaws.com.cn", own)))
     others = ("https://storage.googleapis.com", "http://amazonaws.com.example.org:9000", "https://my-amazonaws.com")
     assert not any(map(s3_settings.is_aws, others))
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
     found = options(monkeypatch, None, endpoint_url=others[0], region_name="auto")
     assert found == {"endpoint_override": others[0], "region": "auto"}
+    monkeypatch.setenv("AWS_CA_BUNDLE", "own.pem")
+    assert options(monkeypatch, None)["tls_ca_file_path"] == "own.pem"
+    monkeypatch.delenv("AWS_CA_BUNDLE")
     styled = boto3.session.Config(s3={"addressing_style": "virtual"})
     assert options(monkeypatch, None, config=styled)["force_virtual_addressing"] is True  # type: ignore[arg-type]
