@@ -122,7 +122,7 @@ class Recipe:
         options, store = self._config.validation.model_copy(update={"panels": 0}), ImageStore()
         images = ((image_id, store.load(uri)) for image_id, uri in self._validation)
         scores = validation.score(trainer.averaged_unet(), trainer.schedule, options, images, self._config.seed)
-        means = validation.means(scores.sums, scores.images, options)
+        means = validation.means(scores.sums, scores.counts, options)
         levels = [level_text(sigma) for sigma in options.sigma]
         texts = [f"{means[f'psnr_{s}']:.2f} dB, {means[f'ssim_{s}']:.4f}" for s in levels]
         return {f"epoch {epoch}: PSNR, SSIM at {', '.join(levels)}": "; ".join(texts)}

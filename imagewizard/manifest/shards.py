@@ -191,10 +191,10 @@ def _where(image: dict[str, Any]) -> str:
     return str(image[URI]) if image[ROW] is None else f"row {image[ROW]} of {image[URI]}"
 
 
-def check_source(source: str | list[str]) -> None:
-    """Raises UserError, without a key, unless `source` exists and holds an image; reads no more than it must.
+def check_source(source: str | list[str]) -> pa.Table:
+    """The first rows of `source`'s listing. Raises UserError, without a key, if it does not exist or holds no image.
 
-    Ids that come twice are found among the first rows only; `write` looks at all of them.
+    Reads no more than it must. Ids that come twice are found among the first rows only; `write` looks at all of them.
     """
     tally = Tally()
     with closing(listing.batches(source, tally)) as tables:
@@ -206,3 +206,4 @@ def check_source(source: str | list[str]) -> None:
         raise UserError(f"{source} holds no image{others}", fix)
     if tally.ids_are_given:
         _check_unique(first)
+    return first

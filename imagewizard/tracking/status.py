@@ -29,6 +29,8 @@ class TrainingStatus:
     last_row: datetime | None
     driver: str | None
     """`pid on host` of the driver that holds the run."""
+    is_new: bool = False
+    """Whether its network began with random weights: its config has `network`, not `model`."""
 
     @property
     def eta_seconds(self) -> float | None:
@@ -47,6 +49,7 @@ def read(run: str) -> TrainingStatus:
     return TrainingStatus(
         state="finished" if summary.read(run) else "training" if holder else "stopped",
         epochs=job.get("config", {}).get("optimizer", {}).get("epochs"),
+        is_new=job.get("config", {}).get("network") is not None,
         train=train[-1] if train else None,
         validation=validations[-1] if validations else None,
         best_validation=history.best(rows),
@@ -61,6 +64,14 @@ def newest_checkpoint(run: str) -> str | None:
     """URI of the run's checkpoint with the most steps; None if there is none."""
     kept = checkpoints.kept(run)
     return checkpoints.folder_of(run).uri_of(kept[-1].name) if kept else None
+
+
+def further(run: str, is_new: bool) -> str:
+    """The words that change the command of a run into one that trains its model further. `is_new`: of TrainingStatus.
+
+    A config has either `model` or `network`.
+    """
+    return f"model={Folder(run).uri_of('model')} {'network=null ' if is_new else ''}output=ANOTHER"
 
 
 def text(run: str, status: TrainingStatus) -> str:
@@ -86,4 +97,5 @@ def text(run: str, status: TrainingStatus) -> str:
         lines.append("run the same `imagewizard train` command again to resume")
     if status.state == "finished":
         lines.append(f"use its model: imagewizard denoise model={Folder(run).uri_of('model')} …")
+        lines.append(f"train it further: imagewizard train … {further(run, status.is_new)}")
     return "\n  ".join(lines)

@@ -11,6 +11,7 @@ from imagewizard import config, standard_streams
 from imagewizard.config.train import TrainConfig
 from imagewizard.errors import RunLockedError, UserError, one_line
 from imagewizard.progress import Printer
+from imagewizard.tracking import status
 from imagewizard.training import job, run
 from imagewizard.training.budget import process_started
 
@@ -32,6 +33,8 @@ def main(words: list[str]) -> int:
             report(f"finished after {done['steps']} steps; the model is in {done['model']}")
         else:
             report("this run is already finished; nothing was done")
+        further = status.further(plan.config.output, plan.config.network is not None)
+        report(f"to train it further: python -m imagewizard.training … {further}")
         return 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -7,7 +7,7 @@ import numpy as np
 
 from imagewizard import storage
 from imagewizard.datasets import cbsd68
-from imagewizard.errors import one_line
+from imagewizard.errors import UserError, one_line
 from imagewizard.images.errors import ImageError
 from imagewizard.images.picture import decode_rgb
 from imagewizard.sources.reading import byte_limit
@@ -16,8 +16,7 @@ MAX_TRAINING_PIXELS = 100_000_000
 MAX_BYTES = byte_limit(MAX_TRAINING_PIXELS)
 # Decoded pixels that a process keeps: about 300 photographs of 0.25 megapixels, so that a small set is decoded once.
 KEPT_BYTES = 256 << 20
-
-
+READ_THREADS = 8
 # Pauses between attempts to read. Each attempt includes the retries of boto or pyarrow.
 RETRY_SECONDS = (1.0, 5.0, 15.0)
 
@@ -57,6 +56,21 @@ class ImageStore:
         while self._room < 0:
             self._room += self._kept.popitem(last=False)[1].nbytes
         return image
+
+
+def load(image: tuple[str, str], key: str, smallest: int = 0) -> np.ndarray | str:
+    """The pixels of an image (id, URI), or the reason why it cannot be used: a side below `smallest`, for example.
+
+    Raises UserError with `key` for an image of the benchmark.
+    """
+    image_id, uri = image
+    try:
+        pixels = ImageStore(kept_bytes=0).load(uri)
+    except UnusableImageError as error:
+        return str(error)
+    except BenchmarkImageError as error:
+        raise UserError(f"{image_id} is CBSD68's {error}, of the benchmark", "take it out", key) from None
+    return f"smaller than the crop of {smallest}" if min(pixels.shape[:2]) < smallest else pixels
 
 
 def _read(uri: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -10,13 +11,11 @@ from torch import Tensor
 
 from imagewizard.config.train import TrainTask
 from imagewizard.errors import UserError
-from imagewizard.training import samples
+from imagewizard.training import image_store, samples
 from imagewizard.training.batches import Batch, DecodedImages, Sampler
-from imagewizard.training.image_store import BenchmarkImageError, ImageStore, UnusableImageError
 from imagewizard.training.trainer import Trainer
 from imagewizard.training.worker import Worker
 
-READ_THREADS = 8
 # Steps for which places are computed and sent to the device at once, because a GPU takes only milliseconds for a step.
 STEPS_AHEAD = 64
 # Micro-batches are drawn at once up to this size; clean crop and noise of a pixel take 24 bytes.
@@ -57,30 +56,15 @@ def shares(task: TrainTask, worker: Worker, trainer: Trainer, skipped: set[str])
 
 def _load(size: int, small: str, images: Images, skipped: set[str]) -> list[np.ndarray | None]:
     """Each image as uint8 (H, W, 3), or None if it cannot be used; `skipped` then gets the reason."""
-    with ThreadPoolExecutor(READ_THREADS) as pool:
-        found = list(pool.map(_load_one, images))
-    loaded: list[np.ndarray | None] = []
-    for (image_id, _), image in zip(images, found, strict=True):
-        reason = image if isinstance(image, str) else ""
-        if not isinstance(image, str) and small == "skip" and min(image.shape[:2]) < size:
-            reason = f"smaller than the crop of {size}"
-        if reason:
-            skipped.add(f"{image_id}: {reason}")
-        loaded.append(None if reason or isinstance(image, str) else image)
-    if not any(image is not None for image in loaded):
+    load = partial(image_store.load, key="data.train", smallest=size if small == "skip" else 0)
+    with ThreadPoolExecutor(image_store.READ_THREADS) as pool:
+        loaded = list(pool.map(load, images))
+    skipped.update(
+        f"{image_id}: {found}" for (image_id, _), found in zip(images, loaded, strict=True) if isinstance(found, str)
+    )
+    if all(isinstance(found, str) for found in loaded):
         raise UserError(f"{sorted(skipped)[0]}, and no other can be used either", "give clean images", "data.train")
-    return loaded
-
-
-def _load_one(image: tuple[str, str]) -> np.ndarray | str:
-    """The pixels, or the reason why they cannot be used."""
-    image_id, uri = image
-    try:
-        return ImageStore(kept_bytes=0).load(uri)
-    except UnusableImageError as error:
-        return str(error)
-    except BenchmarkImageError as error:
-        raise UserError(f"{image_id} is CBSD68's {error}, of the benchmark", "take it out", "data.train") from None
+    return [None if isinstance(found, str) else found for found in loaded]
 
 
 def _places(seed: int, usable: np.ndarray, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ from imagewizard.diffusion import architecture
 from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.errors import UserError, keyed
 from imagewizard.manifest import listing, shards
+from imagewizard.manifest.index import ManifestIndex
 from imagewizard.manifest.tally import Tally
 from imagewizard.models import files as model_files
 from imagewizard.progress import Reporter
@@ -111,10 +112,10 @@ def prepare(config: TrainConfig, started: float | None = None) -> TrainingPlan:
         vgg19.check(config.loss.perceptual.weights, config.loss.perceptual.layers)
     stored = job.read_job(config.output)
     with keyed("data.validation"):
-        shards.check_source(config.data.validation)
+        _check_unpacked(shards.check_source(config.data.validation))
     if stored is None:
         with keyed("data.train"):
-            shards.check_source(config.data.train)
+            _check_unpacked(shards.check_source(config.data.train))
         return TrainingPlan(config, fingerprint, False, None, started)
     job.check_same_job(stored, "train", config, fingerprint, RESULT_KEYS)
     return TrainingPlan(config, fingerprint, True, summary.read(config.output), started)
@@ -131,13 +132,23 @@ def begin(plan: TrainingPlan, check: Callable[[], None], report: Reporter) -> pa
     job.begin("train", config, plan.fingerprint, RESULT_KEYS)
     with keyed("data.train"):
         index = shards.read_index(run) or shards.write(run, config.data.train, None, check, report)
+    images = training_images(run, index, config)
+    _tell_start(run, report)
+    return images
+
+
+def training_images(run: str, index: ManifestIndex, config: TrainConfig) -> pa.Table:
+    """image_id, uri and bytes of the images in a manifest, at their places in `data.train`.
+
+    `run`: the folder that holds the manifest. Raises UserError if they are packed, or if `data.train` is another source
+    than the run began with and has other images.
+    """
     images = pa.concat_tables([shards.read_shard(run, shard) for shard in range(len(index.blocks))])
-    if images[MEMBER].null_count + images[ROW].null_count < 2 * images.num_rows:
-        raise UserError("images in tar shards or Parquet cannot be trained on", "give them as files", "data.train")
-    stored = job.read_job(run)
+    with keyed("data.train"):
+        _check_unpacked(images)
+    stored = job.read_job(config.output)
     if stored is not None and stored["config"]["data"]["train"] != config.data.train:
         images = _moved(images, config)
-    _tell_start(run, report)
     uris = pa.array([storage.absolute(uri) for uri in images[URI].to_pylist()])
     return pa.table({IMAGE_ID: images[IMAGE_ID], URI: uris, BYTES: images[BYTES]})
 
@@ -170,7 +181,35 @@ def _moved(images: pa.Table, config: TrainConfig) -> pa.Table:
 
 def _listed(source: str | list[str], key: str) -> pa.Table:
     with keyed(key):
-        return pa.concat_tables(listing.batches(source, Tally()))
+        images = pa.concat_tables(listing.batches(source, Tally()))
+        _check_unpacked(images)
+    return images
+
+
+def _check_unpacked(images: pa.Table) -> None:
+    """Raises UserError, without a key, if one of the images is in a packed file."""
+    packed = images.filter(pc.or_(pc.is_valid(images[MEMBER]), pc.is_valid(images[ROW])))
+    if packed.num_rows:
+        what = f"{packed.num_rows} of its images are in tar shards or Parquet ({packed[IMAGE_ID][0]} among them)"
+        raise UserError(what, "give them as files: training reads no others")
+
+
+def validation_images(config: TrainConfig, images: pa.Table) -> pa.Table:
+    """image_id and uri of the validation images. Raises UserError if one is among the training `images`, or packed."""
+    listed = _listed(config.data.validation, "data.validation")
+    uris = pa.array([storage.absolute(uri) for uri in listed[URI].to_pylist()], pa.string())
+    if shared := set(uris.to_pylist()) & set(images[URI].to_pylist()):
+        raise UserError(
+            f"{len(shared)} of its images are trained on too ({min(shared)} among them)",
+            "give others: they say which weights are the best",
+            "data.validation",
+        )
+    return pa.table({IMAGE_ID: listed[IMAGE_ID], URI: uris})
+
+
+def fits_in_memory(config: TrainConfig, images: pa.Table) -> bool:
+    """Whether each worker holds all training images."""
+    return DECODED_BYTES * (pc.sum(images[BYTES]).as_py() or 0) <= config.resources.image_memory
 
 
 def task(plan: TrainingPlan, images: pa.Table, workers: int, threads: int) -> TrainTask:
@@ -178,24 +217,14 @@ def task(plan: TrainingPlan, images: pa.Table, workers: int, threads: int) -> Tr
     config = plan.config
     minutes, kept = config.optimizer.minutes, checkpoints.kept(config.output)
     spent = kept[-1].facts["seconds"] if kept else 0.0
-    decoded = DECODED_BYTES * (pc.sum(images[BYTES]).as_py() or 0)
-    listed = _listed(config.data.validation, "data.validation")
-    if shared := set(map(storage.absolute, listed[URI].to_pylist())) & set(images[URI].to_pylist()):
-        raise UserError(
-            f"{len(shared)} of its images are trained on too ({min(shared)} among them)",
-            "give others: they say which weights are the best",
-            "data.validation",
-        )
+    listed = validation_images(config, images)
     return TrainTask(
         config=_with_absolute_paths(config),
         images=images.num_rows,
         in_memory=tuple(zip(images[IMAGE_ID].to_pylist(), images[URI].to_pylist(), strict=True))
-        if decoded <= config.resources.image_memory
+        if fits_in_memory(config, images)
         else (),
-        validation=[
-            (image_id, storage.absolute(uri))
-            for image_id, uri in zip(listed[IMAGE_ID].to_pylist(), listed[URI].to_pylist(), strict=True)
-        ],
+        validation=list(zip(listed[IMAGE_ID].to_pylist(), listed[URI].to_pylist(), strict=True)),
         micro_batch_size=config.micro_batch_size(workers),
         threads=threads,
         deadline=None if minutes is None else plan.started + 60.0 * minutes - spent,

@@ -224,13 +224,15 @@ class _Loop:
             scores = validation.score(trainer.averaged_unet(), trainer.schedule, options, images, self.task.config.seed)
         except MemoryError as error:
             raise UserError(str(error), "give smaller images", "data.validation") from None
-        sums = torch.tensor([scores.images, *scores.sums.ravel()], dtype=torch.float64, device=trainer.device)
+        parts = np.stack([scores.sums, scores.counts])
+        sums = torch.tensor([scores.images, *parts.ravel()], dtype=torch.float64, device=trainer.device)
         if worker.workers > 1:
             dist.all_reduce(sums)
         total, *flat = sums.tolist()
         if not total:
             raise UserError("none of its images can be used", "give a folder with clean images", "data.validation")
-        means = validation.means(np.reshape(flat, scores.sums.shape), int(total), options)
+        added, counts = np.reshape(flat, parts.shape)
+        means = validation.means(added, counts, options)
         epoch = round(trainer.step * self.task.config.optimizer.batch_size / self.task.images, 3)
         self._validated_step = trainer.step
         self._scores = {"kind": VALIDATION, "step": trainer.step, "epoch": epoch, **means}

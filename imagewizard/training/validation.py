@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,8 @@ class ValidationScores:
 
     sums: np.ndarray
     """float64, (levels, len(SCORES))."""
+    counts: np.ndarray
+    """How many images each sum is of, float64: an image smaller than SSIM's window has no SSIM."""
     images: int = 0
     panels: list[ValidationPanel] = field(default_factory=list)
 
@@ -42,30 +45,35 @@ def score(
     """
     section = DenoiseSection(mode=options.mode, steps=options.steps)
     denoiser = Denoiser(DDPM(unet, schedule, section), section, len(options.sigma))
-    scores = ValidationScores(np.zeros((len(options.sigma), len(SCORES))))
+    shape = len(options.sigma), len(SCORES)
+    scores = ValidationScores(np.zeros(shape), np.zeros(shape))
     middle = len(options.sigma) // 2
     for image_id, clean in images:
         reference = Reference(clean)
         noisy = [synthetic.DEFAULT.add(clean, image_id, sigma, seed) for sigma in options.sigma]
         restored = [pixels.to_uint8(x) for x in denoiser([pixels.to_tensor(y) for y in noisy], options.sigma)]
         for level, (y, x) in enumerate(zip(noisy, restored, strict=True)):
-            row = {}
-            for name, metric in METRICS.items():  # an image smaller than SSIM's window has no SSIM and counts as 0
-                row[noisy_column(name)] = metric.measure(reference, y) or 0.0
-                row[name] = metric.measure(reference, x) or 0.0
-            scores.sums[level] += [row[column] for column in SCORES]
+            row = {name: metric.measure(reference, x) for name, metric in METRICS.items()}
+            row |= {noisy_column(name): metric.measure(reference, y) for name, metric in METRICS.items()}
+            scores.sums[level] += [row[column] or 0.0 for column in SCORES]
+            scores.counts[level] += [row[column] is not None for column in SCORES]
             if level == middle and len(scores.panels) < options.panels:
                 shown = np.clip(np.rint(y), 0, 255).astype(np.uint8)
-                psnrs = row[noisy_column(PSNR)], row[PSNR]
+                psnrs = row[noisy_column(PSNR)] or 0.0, row[PSNR] or 0.0
                 scores.panels.append(ValidationPanel(image_id, options.sigma[level], clean, shown, x, *psnrs))
         scores.images += 1
     return scores
 
 
-def means(sums: np.ndarray, images: int, options: ValidationSection) -> dict[str, float]:
-    """{psnr: mean over the levels, psnr_15: …, psnr_noisy_15, ssim_15, ssim_noisy_15, …}, rounded."""
-    mean = sums / images
-    row = {"psnr": round(float(mean[:, SCORES.index(PSNR)].mean()), 4)}
+def means(sums: np.ndarray, counts: np.ndarray, options: ValidationSection) -> dict[str, Any]:
+    """{psnr: mean over the levels, psnr_15: …, psnr_noisy_15, ssim_15, ssim_noisy_15, …}, rounded.
+
+    A measure that no image has is None. `sums` and `counts`: those of ValidationScores.
+    """
+    mean = sums / np.maximum(counts, 1)
+    row: dict[str, Any] = {"psnr": round(float(mean[:, SCORES.index(PSNR)].mean()), 4)}
     for level, sigma in enumerate(options.sigma):
-        row |= {f"{name}_{level_text(sigma)}": round(float(mean[level, i]), 4) for i, name in enumerate(SCORES)}
+        for i, name in enumerate(SCORES):
+            value = round(float(mean[level, i]), 4) if counts[level, i] else None
+            row[f"{name}_{level_text(sigma)}"] = value
     return row

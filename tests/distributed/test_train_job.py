@@ -146,6 +146,7 @@ def test_the_command_tells_of_it(
     printed = capsys.readouterr().out
     assert "not used: broken.png: " in printed and "nothing was done" in printed
     assert f"finished after {STEPS} steps; the model is in {finished[0]}/model" in printed
+    assert f"imagewizard train … model={finished[0]}/model output=ANOTHER" in printed
 
 
 def test_another_recipe_is_refused(finished: tuple[Path, dict], photographs: Path, start: Path, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(
     assert shell.run(train.main, [*words, "--dry-run"]) == shell.DONE
     plan = capsys.readouterr().out
     assert f"{tmp_path}/photographs/train" in plan and f"{tmp_path}/run" in plan
+    assert "images   7 to train on, 3 to validate with\nnot used: broken.png: " in plan
     assert not (tmp_path / "run").exists()
 
 

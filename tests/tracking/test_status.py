@@ -78,6 +78,9 @@ def test_a_finished_run_names_its_model(tmp_path: Path) -> None:
     assert found.state == "finished" and found.best_validation is not None
     text = training_status.text(str(run), found)
     assert f"imagewizard denoise model={run}/model" in text and "best:" not in text
+    assert f"imagewizard train … model={run}/model output=ANOTHER" in text
+    further = training_status.further("s3://b/run/", is_new=True)
+    assert further == "model=s3://b/run/model network=null output=ANOTHER"
 
 
 def test_a_run_with_only_its_job_file(tmp_path: Path) -> None:

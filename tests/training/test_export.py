@@ -34,7 +34,12 @@ def exported(job: TrainConfig) -> Trainer:
     run = Trainer(job, *network.load(model_files.find(job.model)), Steps(50), CPU) if job.model else trainer(job)
     train(run, 3)
     found = validation.score(run.averaged_unet(), run.schedule, job.validation, [("v.png", picture(9))], job.seed)
-    scores = {"kind": "validation", "step": 3, "epoch": 2.0, **validation.means(found.sums, 1, job.validation)}
+    scores = {
+        "kind": "validation",
+        "step": 3,
+        "epoch": 2.0,
+        **validation.means(found.sums, found.counts, job.validation),
+    }
     export.export(TrainTask(job, 6, [("v.png", "v.png")], micro_batch_size=4, threads=1), run.ema, scores)
     return run
 

@@ -48,6 +48,7 @@ def test_training_needs_only_the_documented_packages(
     done = subprocess.run(words, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert f"finished after 7 steps; the model is in {tmp_path}/run/model" in done.stdout
+    assert f"-m imagewizard.training … model={tmp_path}/run/model network=null output=ANOTHER" in done.stdout
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names >= {"job.yaml", "manifest", "metrics.jsonl", "checkpoints", "panels", "model", "summary.json"}
     assert yaml.safe_load((tmp_path / "run/job.yaml").read_text())["kind"] == "train"

@@ -122,7 +122,7 @@ def test_panels_show_the_first_images_at_the_middle_level() -> None:
 
 def test_means_are_named_by_measure_and_level() -> None:
     sums = np.array([[40.0, 60.0, 1.0, 1.5], [20.0, 50.0, 0.5, 1.23456]])
-    assert validation.means(sums, 2, ValidationSection(sigma=[15.0, 12.5])) == {
+    assert validation.means(sums, np.full((2, 4), 2.0), ValidationSection(sigma=[15.0, 12.5])) == {
         "psnr": 27.5,
         "psnr_noisy_15": 20.0,
         "psnr_15": 30.0,
@@ -133,3 +133,17 @@ def test_means_are_named_by_measure_and_level() -> None:
         "ssim_noisy_12.5": 0.25,
         "ssim_12.5": 0.6173,
     }
+
+
+def test_images_smaller_than_the_window_of_ssim_have_none() -> None:
+    small = np.full((6, 40, 3), 128, np.uint8)
+    found = score([("small.png", small)])
+    row = validation.means(found.sums, found.counts, OPTIONS)
+    assert found.images == 1 and row["psnr"] > 5
+    assert {key: value for key, value in row.items() if key.startswith("ssim")} == dict.fromkeys(
+        ("ssim_noisy_15", "ssim_15", "ssim_noisy_50", "ssim_50")
+    )
+    both = score([("small.png", small), IMAGES[0]])
+    assert both.images == 2 and both.sums[:, 2:] == pytest.approx(score([IMAGES[0]]).sums[:, 2:])
+    means = validation.means(both.sums, both.counts, OPTIONS)
+    assert means["ssim_15"] == pytest.approx(score([IMAGES[0]]).sums[0, SCORES.index("ssim")], abs=1e-4)
