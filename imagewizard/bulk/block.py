@@ -29,7 +29,7 @@ BLOCK_SCHEMA = pa.schema(
     ]
 )
 
-# Decoded pixels that a block may carry; its images beyond that travel encoded, and who needs them decodes them one at
+# Decoded pictures that a block may carry; its images beyond that travel encoded, and who needs them decodes them one at
 # a time. Bounds what a block of large photographs takes in the object store.
 PIXEL_BYTES = 128 << 20
 

@@ -107,7 +107,7 @@ class BlockDenoiser:
     def __call__(self, block: Block) -> Block:
         """A block of decoded images (blocks.DECODED_SCHEMA) → its rows (blocks.DENOISED_SCHEMA)."""
         rows: list[Row] = []
-        carried = 0  # bytes of pixels in `rows`
+        carried = 0  # bytes of pictures in `rows`
         for row, denoised in self._finished(block):
             if denoised is not None and self._config.images is not None:
                 if carried > blocks.PIXEL_BYTES:
@@ -115,7 +115,7 @@ class BlockDenoiser:
                         outputs.encode_early(denoised, row, self._config.images)
                 else:
                     row |= blocks.picture_columns(denoised, "picture_")
-                    carried += denoised.pixels.nbytes
+                    carried += denoised.nbytes
             rows.append(row)
         now = datetime.now(UTC)
         for row in rows:

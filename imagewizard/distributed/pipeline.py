@@ -151,7 +151,7 @@ def decode_images(row: pa.Table, work: Work) -> pa.Table:
                 image |= {STAGE: "decode", REASON: str(error)}
                 continue
             image |= blocks.picture_columns(decoded)
-            held += decoded.pixels.nbytes
+            held += decoded.nbytes
     return replace(block, images=pa.Table.from_pylist(rows, schema=blocks.DECODED_SCHEMA)).pack()
 
 

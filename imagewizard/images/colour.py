@@ -15,8 +15,8 @@ from imagewizard.images.png_chunks import Chunk
 
 Lost = tuple[str, str]
 """What did not come along, and why."""
-CHUNKS = (b"cICP", b"mDCV", b"cLLI", b"sRGB", b"gAMA", b"cHRM")
-"""The chunks that say it, apart from iCCP."""
+CHUNKS = {b"cICP": 4, b"mDCV": 24, b"cLLI": 8, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}
+"""The chunks that say it, apart from iCCP, with their lengths in bytes."""
 IS_SRGB = Chunk(b"sRGB", b"\0")
 
 # ITU-T H.273: colour primaries and transfer characteristics.

@@ -63,7 +63,7 @@ class Stored:
     notes: tuple[str, ...] = ()
     """What is to be said of the samples."""
     info: dict[str | tuple[int, int], Any] = field(default_factory=dict)
-    """What Pillow has found beside the pixels, Image.info; of a PNG the `chunks` too (png_chunks.Chunks.ancillary)."""
+    """What Pillow has found beside the pixels, Image.info; of a PNG png_chunks.Chunks' `chunks` and `damaged` too."""
 
 
 def stored(data: bytes, max_pixels: int) -> Stored:
@@ -207,7 +207,7 @@ def _loaded(image: ImageFile.ImageFile) -> np.ndarray:
 def _opened_png(data: bytes) -> _Opened:
     chunks = png_chunks.Chunks.read(data)
     image = Image.open(io.BytesIO(chunks.pixels), formats=("PNG",))
-    image.info |= chunks.info() | {"chunks": chunks.ancillary}
+    image.info |= chunks.info() | {"chunks": chunks.ancillary, "damaged": chunks.damaged}
     return image, partial(_loaded_png, chunks.pixels)
 
 

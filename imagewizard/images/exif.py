@@ -21,6 +21,7 @@ _BIGTIFF_TYPES = (16, 17, 18)
 ORIENTATION, ICC_PROFILE = 274, 34675
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
 XMP, IPTC, IMAGE_RESOURCES = 700, 33723, 34377
+_ENTRY_BYTES = 12
 _EXIF, _GPS, _INTEROP = 34665, 34853, 40965
 _PIXEL_WIDTH, _PIXEL_HEIGHT = 40962, 40963
 _ACROSS_AND_DOWN = {X_RESOLUTION: Y_RESOLUTION, 41486: 41487}  # the second: of the focal plane
@@ -116,12 +117,13 @@ class Tags:
 
     def within(self, most: int) -> tuple[Self, list[int]]:
         """These tags, and none left out, if `exif` gives at most so many bytes; else without the longest ones."""
-        kept, left_out = self, list[int]()
-        while len(kept.exif()) > most:
-            number = max(_lengths(kept.main), key=lambda each: each[1])[0]
+        excess, left_out = len(self.exif()) - most, list[int]()
+        for number, length in sorted(_lengths(self.main), key=lambda each: -each[1]):
+            if excess <= 0:
+                break
             left_out.append(number)
-            kept = type(self)(self.order, _removed(kept.main, number))
-        return kept, left_out
+            excess -= _ENTRY_BYTES + (length + length % 2 if length > 4 else 0)
+        return type(self)(self.order, _removed(self.main, left_out)), left_out
 
     def integer_tag(self, kind: int, *values: int) -> Tag:
         """A tag of SHORT or LONG values, to stand among these."""
@@ -162,12 +164,12 @@ def _lengths(directory: Directory) -> Iterator[tuple[int, int]]:
             yield number, len(value)
 
 
-def _removed(directory: Directory, number: int) -> Directory:
-    """Without a tag, here and below."""
+def _removed(directory: Directory, numbers: list[int]) -> Directory:
+    """Without these tags, here and below."""
     return {
-        each: Tag(kind, _removed(value, number) if isinstance(value, dict) else value)
-        for each, (kind, value) in directory.items()
-        if each != number
+        number: Tag(kind, _removed(value, numbers) if isinstance(value, dict) else value)
+        for number, (kind, value) in directory.items()
+        if number not in numbers
     }
 
 
@@ -228,7 +230,7 @@ def _packed(order: str, directory: Directory, offset: int) -> bytes:
     """A directory that stands at `offset`, followed by what its tags point to. BigTIFF's own types are left out."""
     tags = {number: tag for number, tag in sorted(directory.items()) if tag.type not in _BIGTIFF_TYPES}
     entries, values = bytearray(), bytearray()
-    start = offset + 2 + 12 * len(tags) + 4
+    start = offset + 2 + _ENTRY_BYTES * len(tags) + 4
     for number, (kind, value) in tags.items():
         if isinstance(value, dict):
             entries += struct.pack(f"{order}HHII", number, LONG, 1, start + len(values))

@@ -27,6 +27,12 @@ class Metadata:
     texts: tuple[Chunk, ...] = ()
     """The chunks of a PNG that hold text; a comment of another format as such."""
 
+    @property
+    def nbytes(self) -> int:
+        """What it takes in memory, but for a few bytes."""
+        parts = [self.icc, self.exif, self.xmp, self.iptc, *(chunk.body for chunk in self.colour + self.texts)]
+        return sum(map(len, filter(None, parts)))
+
     def upright(self, width: int, height: int, is_turned: bool, is_grey: bool) -> tuple["Metadata", list[str]]:
         """This, as a file has it, about pixels that were set upright and have that size now; and what of it was lost.
 

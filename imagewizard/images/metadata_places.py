@@ -21,7 +21,7 @@ def found(data: bytes, stored: Stored) -> tuple[Metadata, list[str]]:
     """The metadata in a file's bytes, as it stands there, and what of it cannot come along."""
     notes = list[str]()
     if data.startswith(SIGNATURE):
-        said = _of_png(stored.info.get("chunks", ()), notes)
+        said = _of_png(stored.info, notes)
     elif data.startswith(b"\xff\xd8"):
         said = _of_jpeg(data, notes)
     elif data[:2] in (b"II", b"MM"):
@@ -41,8 +41,12 @@ def found(data: bytes, stored: Stored) -> tuple[Metadata, list[str]]:
     return Metadata(**said), notes
 
 
-def _of_png(chunks: tuple[Chunk, ...], notes: list[str]) -> _Fields:
+def _of_png(info: dict[Any, Any], notes: list[str]) -> _Fields:
+    chunks: tuple[Chunk, ...] = info.get("chunks", ())
     first = dict(reversed(chunks))
+    damaged = [kind for kind, length in CHUNKS.items() if len(first.get(kind, bytes(length))) != length]
+    if damaged := sorted({*damaged, *info.get("damaged", ())}):
+        notes.append(without(f"PNG's {', '.join(kind.decode() for kind in damaged)}", "it is damaged"))
     texts = png_text.read(chunks)
     if texts.left_out:
         notes.append(without(f"PNG text {', '.join(texts.left_out)}", "it is damaged or too long"))
@@ -54,7 +58,7 @@ def _of_png(chunks: tuple[Chunk, ...], notes: list[str]) -> _Fields:
         "xmp": hidden.get("xmp", app1.removeprefix(_XMP) if app1.startswith(_XMP) else None),
         "iptc": records and iptc.from_text(records),
         "resolution": Resolution.of_phys(first.get(b"pHYs", b"")),
-        "colour": tuple(Chunk(kind, first[kind]) for kind in CHUNKS if kind in first),
+        "colour": tuple(Chunk(kind, first[kind]) for kind in CHUNKS if kind in first and kind not in damaged),
         "texts": texts.kept,
     }
 

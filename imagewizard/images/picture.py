@@ -21,6 +21,11 @@ class Picture:
     notes: tuple[str, ...] = ()
     """What the file had and the picture lacks, and what is uncertain about it: for the row's notes."""
 
+    @property
+    def nbytes(self) -> int:
+        """What it takes in memory, but for a few bytes."""
+        return self.pixels.nbytes + (0 if self.alpha is None else self.alpha.nbytes) + self.metadata.nbytes
+
 
 def decode(data: bytes, max_pixels: int, keep: bool) -> Picture:
     """The picture in an image file (`data`: bytes or any buffer). Raises ImageError, and only that.

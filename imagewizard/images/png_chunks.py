@@ -32,6 +32,8 @@ class Chunks:
     """A PNG with the same pixels, and nothing but: header, palette, transparency, pixel data."""
     ancillary: tuple[Chunk, ...]
     """All others, in order. Those of an animation and those whose checksum is wrong are left out."""
+    damaged: tuple[bytes, ...]
+    """The kinds of those whose checksum is wrong."""
 
     @classmethod
     def read(cls, data: bytes) -> "Chunks":
@@ -40,7 +42,7 @@ class Chunks:
         Raises ValueError for a cut or broken chunk that the pixels need, and for pixel data that others interrupt.
         """
         needed: list[bytes | memoryview] = [SIGNATURE]
-        ancillary, last = list[Chunk](), b""
+        ancillary, damaged, last = list[Chunk](), list[bytes](), b""
         for kind, body, chunk, is_sound in _chunks(data):
             if kind == b"IDAT" != last and len(needed) > 1 and needed[-1][4:8] == b"IDAT":
                 raise ValueError("broken PNG file (its pixel data is interrupted)")
@@ -52,7 +54,9 @@ class Chunks:
                 needed.append(chunk)
             elif is_sound and kind not in (b"acTL", b"fcTL", b"fdAT"):
                 ancillary.append(Chunk(kind, bytes(body)))
-        return cls(b"".join([*needed, _END]), tuple(ancillary))
+            elif not is_sound:
+                damaged.append(kind)
+        return cls(b"".join([*needed, _END]), tuple(ancillary), tuple(damaged))
 
     def info(self) -> dict[str | tuple[int, int], bytes | str]:
         """Profile, EXIF and XMP, as Pillow names them in `Image.info`. What is broken is left out, as is large text.

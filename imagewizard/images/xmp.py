@@ -14,8 +14,8 @@ _SIDES = (("tiff", "ImageWidth", "ImageLength"), ("exif", "PixelXDimension", "Pi
 def orientation(packet: bytes) -> int:
     """How the image is to be turned, 1 to 8 as in EXIF; 1 if the packet does not say."""
     text = packet.decode("latin-1")
-    found = re.search(rf"{_prefix(text, 'tiff')}:Orientation(?:\s*=\s*[\"']|>)([1-8])", text)
-    return int(found[1]) if found else 1
+    found = re.search(_orientation(text), text)
+    return int(found[2]) if found and found[2] in "12345678" else 1
 
 
 def upright(packet: bytes, width: int, height: int) -> bytes | None:
@@ -31,17 +31,22 @@ def upright(packet: bytes, width: int, height: int) -> bytes | None:
         return None
     if "<" not in text:
         return None
-    text = _with(text, "tiff", "Orientation", "1")
+    text = re.sub(_orientation(text), r"\g<1>1", text)
     for space, across, down in _SIDES:
         text = _with(_with(text, space, across, str(width)), space, down, str(height))
     text = _without(_without(text, "xmp", "Thumbnails"), "xmpNote", "HasExtendedXMP")
     return text.encode(encoding)
 
 
+def _orientation(text: str) -> str:
+    """A regular expression for the orientation, which finds all that Pillow's does, in a broken packet too."""
+    return rf"({_prefix(text, 'tiff')}:Orientation(?:\s*=\s*[\"']|[^<>=]*>)\s*)([0-9])"
+
+
 def _prefix(text: str, space: str) -> str:
     """A regular expression for the prefixes that stand for a namespace: the usual one, and those that are declared."""
     declared = re.findall(rf"xmlns:([\w.-]+)\s*=\s*[\"']{re.escape(_NAMESPACES[space])}[\"']", text)
-    return rf"(?<![\w.:-])(?:{'|'.join(map(re.escape, {space, *declared}))})"
+    return rf"(?:{'|'.join(map(re.escape, {space, *declared}))})"
 
 
 def _with(text: str, space: str, name: str, value: str) -> str:

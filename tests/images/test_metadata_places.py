@@ -10,6 +10,7 @@ import tifffile
 from PIL import Image
 
 from imagewizard.images import iptc, png_text
+from imagewizard.images.encoding import encode
 from imagewizard.images.metadata import Metadata
 from imagewizard.images.picture import Picture, decode
 from imagewizard.images.png_chunks import Chunk
@@ -62,6 +63,18 @@ def test_text_of_a_png_that_does_not_come_along_is_named():
     found = grey_png(Chunk(b"zTXt", b"workflow\0\0" + zlib.compress(b"x" * 9_000_000)))
     assert found.metadata == Metadata()
     assert found.notes == ("without PNG text workflow (it is damaged or too long)",)
+
+
+def test_damaged_chunks_are_named_and_not_written():
+    data = png(
+        1, 1, 8, 0, bytes(2), png_chunk(b"gAMA", b"\0"), png_chunk(b"tEXt", b"a\0b"), png_chunk(b"pHYs", bytes(9))
+    )
+    at = data.index(b"a\0b")
+    found = read(data[:at] + b"x" + data[at + 1 :])
+    assert found.metadata == Metadata()
+    assert found.notes == ("without PNG's gAMA, tEXt (it is damaged)",)
+    with Image.open(io.BytesIO(encode(found, "png").data)) as image:
+        image.load()
 
 
 def test_jpeg():

@@ -13,7 +13,9 @@ from PIL import Image
 
 from imagewizard.images.errors import ImageError
 from imagewizard.images.formats import OUTPUT_FORMATS, is_image_name
+from imagewizard.images.metadata import Metadata
 from imagewizard.images.picture import Picture, decode, decode_rgb
+from imagewizard.images.png_chunks import Chunk
 from tests.images.test_encoding import KINDS, assert_carries, assert_same, eight_bits, encode, read, sample
 from tests.support.sample_files import camera_exif, encoded, icc_profile, photo, png, png_chunk, tiff, write_odd_files
 
@@ -220,3 +222,9 @@ def test_odd_files_have_their_sizes(tmp_path):
         name: (*size, 3) for name, size in sizes.items()
     }
     assert all(is_image_name(name) for name in sizes)
+
+
+def test_its_bytes_count_all_that_it_holds():
+    pixels, alpha = np.zeros((3, 5, 3), np.uint16), np.zeros((3, 5), np.uint16)
+    metadata = Metadata(icc=bytes(10), exif=bytes(20), texts=(Chunk(b"tEXt", bytes(30)),))
+    assert Picture(pixels).nbytes == 90 and Picture(pixels, alpha, metadata).nbytes == 90 + 30 + 60

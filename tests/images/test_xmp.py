@@ -13,9 +13,19 @@ ELEMENTS = """<rdf:Description xmlns:t="http://ns.adobe.com/tiff/1.0/" xmlns:exi
 def test_attributes():
     found = xmp.upright(xmp_packet(Orientation=6, ImageWidth=640, ImageLength=480, Make="Ä 6"), 48, 64)
     assert found == xmp_packet(Orientation=1, ImageWidth=48, ImageLength=64, Make="Ä 6")
-    assert xmp.upright(b"<x tiff:Orientation = '8' xtiff:Orientation='8'/>", 1, 1) == (
-        b"<x tiff:Orientation = \"1\" xtiff:Orientation='8'/>"
+    assert xmp.upright(b"<x tiff:Orientation = '8' x:Orientation='8'/>", 1, 1) == (
+        b"<x tiff:Orientation = '1' x:Orientation='8'/>"
     )
+
+
+def test_broken_packets_ask_for_no_turn_either():
+    for broken in (
+        b"<x-tiff:Orientation='8'",
+        b"<x tiff:Orientation='8",
+        b"<tiff:Orientation>8",
+        b"<x tiff:Orientation=8>",
+    ):
+        assert xmp.upright(broken, 1, 1) in (broken.replace(b"8", b"1"), b"<x tiff:Orientation=8>")
 
 
 def test_elements_and_other_prefixes():
@@ -39,11 +49,9 @@ def test_thumbnails_and_the_pointer_to_more_are_taken_out():
 
 
 def test_other_encodings():
-    assert (
-        xmp.upright(b"<x a='\xe4\xff' tiff:Orientation='3'/>\0\0", 1, 1) == b"<x a='\xe4\xff' tiff:Orientation=\"1\"/>"
-    )
+    assert xmp.upright(b"<x a='\xe4\xff' tiff:Orientation='3'/>\0\0", 1, 1) == b"<x a='\xe4\xff' tiff:Orientation='1'/>"
     found = xmp.upright("<x a='ä' tiff:Orientation='3'/>".encode("utf-16"), 1, 1)
-    assert found is not None and found.decode("utf-16") == "<x a='ä' tiff:Orientation=\"1\"/>"
+    assert found is not None and found.decode("utf-16") == "<x a='ä' tiff:Orientation='1'/>"
 
 
 @pytest.mark.parametrize("packet", [b"", b"\0\0", b"garbage", b"<\0x", b"\xff" * 9 + b"\0" + b"x"])
