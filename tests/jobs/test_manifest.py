@@ -7,6 +7,7 @@ import pytest
 from imagewizard import config
 from imagewizard.config.denoise import DenoiseConfig
 from imagewizard.manifest import index
+from imagewizard.storage import Folder
 from jobs import manifest, shell
 
 
@@ -77,3 +78,13 @@ def test_manifest_is_an_input_of_a_bulk_job(source: Path, tmp_path: Path) -> Non
     job = config.load(DenoiseConfig, None, [f"input={tmp_path}/m", f"output={tmp_path}/run"])
     shards.check_source(job.input)
     assert shards.write(job.output, job.input, None).images == 2
+
+
+def test_an_empty_object_of_the_prefixs_name_is_the_mark_of_a_folder(
+    bucket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, data in (("mark", b""), ("mark/a.png", b"12345")):
+        Folder(bucket).write(name, data)
+    for source in (f"{bucket}/mark/", f"{bucket}/mark"):
+        assert shell.run(manifest.main, [source, "--out", f"{tmp_path}/m"]) == shell.DONE
+        assert "1 images, 5 bytes, 1 shards" in capsys.readouterr().out
