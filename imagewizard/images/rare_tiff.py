@@ -57,8 +57,8 @@ def mode(layout: Tags) -> str:
 def read(data: bytes, layout: Tags, width: int, height: int) -> np.ndarray:
     """The samples, uint8 or uint16, (H, W, 1-4): grey or RGB, and alpha; black is zero. Orientation as stored.
 
-    Up to 8 bits are spread over 0-255, more over 0-65535; integers of no
-    certain scale (signed; grey of over 16 bits) count as they are. LAB becomes sRGB by LittleCMS.
+    Up to 8 bits are spread over 0-255, more over 0-65535; integers of no certain scale (signed; grey of over 16 bits)
+    count as they are. LAB becomes sRGB by LittleCMS.
     Alpha is the first of the extra channels if it is marked as alpha; all others are dropped.
 
     Raises ImageError for kinds that are not decoded, UnidentifiedImageError for a broken directory, ValueError and
@@ -86,13 +86,14 @@ def read(data: bytes, layout: Tags, width: int, height: int) -> np.ndarray:
     count, extra = _COLOURS[photometric], layout.integers(_EXTRA, (0,))[0]
     samples, more = samples[:, :, :count], samples[:, :, count : count + 1]
     has_alpha = more.shape[2] > 0 and extra in (_ASSOCIATED, _UNASSOCIATED)
-    if has_alpha and extra == _ASSOCIATED and samples.dtype.kind == "u":
-        samples = _divided(samples, more, 2 ** max(bits) - 1)
-    colours = _colours(samples, photometric, max(bits), page.colormap)
+    depth = max(bits)
+    if has_alpha and extra == _ASSOCIATED and samples.dtype.kind != "i" and photometric not in (_PALETTE, *_LABS):
+        samples, depth = _divided(samples, more, depth), 8 if depth <= 8 else 16
+    colours = _colours(samples, photometric, depth, page.colormap)
     if photometric == _CMYK:
         colours = colour.rgb_of_cmyk(colours, layout.bytes_of(ICC_PROFILE))
     if has_alpha:
-        alpha = deep_colour.spread(more, max(bits)) if more.dtype.kind == "u" else _counted(more)
+        alpha = _counted(more) if more.dtype.kind == "i" else deep_colour.spread(more, max(bits))
         colours = np.concatenate([colours, alpha.astype(colours.dtype)], axis=2)
     return np.ascontiguousarray(colours)
 
@@ -157,15 +158,11 @@ def _colours(samples: np.ndarray, photometric: int, bits: int, colormap: np.ndar
     return _rgb_of_ycbcr(values) if photometric == _YCBCR else values
 
 
-def _divided(samples: np.ndarray, alpha: np.ndarray, white: int) -> np.ndarray:
-    """Unsigned samples without the alpha that they were multiplied with; `white` at most."""
-    least_one = np.maximum(alpha, 1)
-    if white >= 2**32:  # whole numbers of 128 bits would be needed
-        values = np.round(samples * (np.float64(white) / least_one))
-        is_less = values < white
-        return np.where(is_less, (values * is_less).astype(samples.dtype), white).astype(samples.dtype)
-    values = (samples.astype(np.uint64) * np.uint64(white) + alpha // 2) // least_one
-    return np.minimum(values, white).astype(samples.dtype)
+def _divided(samples: np.ndarray, alpha: np.ndarray, bits: int) -> np.ndarray:
+    """Unsigned samples without the alpha that they were multiplied with, spread over 0-255 or 0-65535."""
+    white, dtype = (255, np.uint8) if bits <= 8 else (65535, np.uint16)
+    parts = np.minimum(samples / np.maximum(alpha, 1), 1)
+    return np.floor(parts * white + 0.5).astype(dtype)
 
 
 def _counted(samples: np.ndarray) -> np.ndarray:

@@ -168,10 +168,20 @@ def test_alpha_beside_cmyk_and_lab():
     assert picture.alpha is not None and picture.alpha.tolist() == [[9] * 5]
 
 
+def test_pixels_of_one_bit_a_channel():
+    packed = bytes([0b1001_0110, 0b1111_0000])
+    picture = read(tiff(4, 1, 1, 2, packed, samples=4, extra=2))
+    assert picture.pixels.tolist() == [[[255, 0, 0], [0, 255, 255], [255, 255, 255], [0, 0, 0]]]
+    assert picture.alpha is not None and picture.alpha.tolist() == [[255, 0, 255, 0]]
+    picture = read(tiff(4, 1, 1, 1, bytes([0b10_01_11_00]), samples=2, extra=2))
+    assert picture.pixels.ravel().tolist() == [255, 0, 255, 0]
+    assert picture.alpha is not None and picture.alpha.tolist() == [[0, 255, 255, 0]]
+
+
 def test_premultiplied_alpha_of_ten_bits_is_divided_out():
     packed = imagecodecs.packints_encode(np.array([100, 50, 0, 511], np.uint16), 10)
     picture = read(tiff(1, 1, 10, 2, packed, samples=4, extra=1))
-    assert picture.pixels[0, 0] == pytest.approx([65535 * 100 / 511, 65535 * 50 / 511, 0], abs=80)
+    assert picture.pixels[0, 0].tolist() == [round(65535 * 100 / 511), round(65535 * 50 / 511), 0]
     assert picture.alpha is not None and picture.alpha[0, 0] == round(511 * 65535 / 1023)
 
 
