@@ -96,7 +96,8 @@ def _hidden_reason(logs: Path) -> str | None:
         with suppress(OSError):
             text = (logs / name).read_text(errors="replace")
             if found := re.search(r"Check failed: (?:\S+ )?(.+)", text):
-                return f"{name}: {one_line(re.sub(r'/[^ ]*/', '', found[1]))[:200]}"
+                # Names of files suffice, without the id of the node.
+                return f"{name}: {one_line(re.sub(r'/[^ ]*/|_[0-9a-f]{32,}', '', found[1]))[:200]}"
     return None
 
 

@@ -96,10 +96,10 @@ def test_what_stays_is_tried_once(told: list[str], error: Exception) -> None:
     assert told == []
 
 
-RAYLET = """\
+RAYLET = f"""\
 [2026-11-27 23:46:35,508 I 2752 2752] logging.cc:303: Set ray log level from environment variable RAY_BACKEND_LOG_LEVEL
 [2026-11-27 23:46:51,579 C 2752 2752] (raylet) node_manager.cc:3576:  An unexpected system state has occurred. \
-Check failed: statussetor3576.has_value() Timed out waiting for file /tmp/ray/session_2026-11-27/metrics_agent_port_392
+Check failed: statussetor3576.has_value() Timed out waiting for file /tmp/ray/session_2026/metrics_agent_port_{"4a" * 28}
 *** StackTrace Information ***
 /lib/raylet(+0xff770a) [0x5630dc5b470a] ray::operator<<()
 """
@@ -108,7 +108,7 @@ Check failed: statussetor3576.has_value() Timed out waiting for file /tmp/ray/se
 def test_the_reason_is_found_in_rays_own_logs(tmp_path: Path) -> None:
     assert local_start._hidden_reason(tmp_path) is None
     (tmp_path / "raylet.err").write_text(RAYLET)
-    assert local_start._hidden_reason(tmp_path) == "raylet.err: Timed out waiting for file metrics_agent_port_392"
+    assert local_start._hidden_reason(tmp_path) == "raylet.err: Timed out waiting for file metrics_agent_port"
     (tmp_path / "gcs_server.err").write_text("x.cc:1: Check failed: status.ok() no room")
     (tmp_path / "raylet.err").write_text("")
     assert local_start._hidden_reason(tmp_path) == "gcs_server.err: no room"

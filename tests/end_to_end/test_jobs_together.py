@@ -81,7 +81,7 @@ def test_three_jobs_at_once(
     errors = [job.communicate(timeout=600)[1] for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0, 0], errors
     told = (tmp_path / "out").read_text()
-    assert "has not started in" in told and "(raylet.err: Timed out waiting for file metrics_agent_port_" in told
+    assert "has not started in" in told and "(raylet.err: Timed out waiting for file metrics_agent_port)" in told
     results = []
     for root in (disk, *servers):
         at(root, servers, monkeypatch)
