@@ -3,7 +3,7 @@
 from itertools import takewhile
 from typing import Any
 
-from imagewizard.images import avif, iptc, jpeg, jpeg_xl, png_text
+from imagewizard.images import avif, bmp, iptc, jpeg, jpeg_xl, png_text
 from imagewizard.images.colour import CHUNKS, IS_SRGB
 from imagewizard.images.decoding import Stored
 from imagewizard.images.exif import IMAGE_RESOURCES, IPTC, LONG, XMP, Tags
@@ -20,18 +20,7 @@ _Fields = dict[str, Any]
 def found(data: bytes, stored: Stored) -> tuple[Metadata, list[str]]:
     """The metadata in a file's bytes, as it stands there, and what of it cannot come along."""
     notes = list[str]()
-    if data.startswith(SIGNATURE):
-        said = _of_png(stored.info, notes)
-    elif data.startswith(b"\xff\xd8"):
-        said = _of_jpeg(data, notes)
-    elif data[:2] in (b"II", b"MM"):
-        said = _of_tiff(Tags.read(data))
-    elif jpeg_xl.is_one(data):
-        said = _of_jpeg_xl(data, notes)
-    else:
-        said = _of_info(stored.info)
-        if data[4:8] == b"ftyp":
-            said["colour"] = _coded(avif.coding_points(data))
+    said = _said(data, stored.info, notes)
     if isinstance(stored.icc, bytes):
         said["icc"] = stored.icc
     if stored.tags is not None:
@@ -39,6 +28,25 @@ def found(data: bytes, stored: Stored) -> tuple[Metadata, list[str]]:
     if stored.is_srgb:
         said["colour"] = (IS_SRGB,)
     return Metadata(**said), notes
+
+
+def _said(data: bytes, info: dict[Any, Any], notes: list[str]) -> _Fields:
+    if data.startswith(SIGNATURE):
+        return _of_png(info, notes)
+    if data.startswith(b"\xff\xd8"):
+        return _of_jpeg(data, notes)
+    if data[:2] in (b"II", b"MM"):
+        return _of_tiff(Tags.read(data))
+    if jpeg_xl.is_one(data):
+        return _of_jpeg_xl(data, notes)
+    said = _of_info(info)
+    if data.startswith(b"BM"):
+        said |= _colours_of_bmp(data, notes)
+    elif data.startswith(b"GIF"):
+        said["icc"] = _profile_of_gif(data)
+    elif data[4:8] == b"ftyp":
+        said["colour"] = _coded(avif.coding_points(data))
+    return said
 
 
 def _of_png(info: dict[Any, Any], notes: list[str]) -> _Fields:
@@ -112,6 +120,23 @@ def _of_info(info: dict[Any, Any]) -> _Fields:
         across, down = info["dpi"]
         said["resolution"] = Resolution.known(across, down, "inch")
     return said
+
+
+def _colours_of_bmp(data: bytes, notes: list[str]) -> _Fields:
+    found = bmp.colours(data)
+    if found.lost is not None:
+        notes.append(without("ICC profile", found.lost))
+    return {"icc": found.icc, "colour": (IS_SRGB,) if found.is_srgb else ()}
+
+
+def _profile_of_gif(data: bytes) -> bytes | None:
+    """What stands in blocks of up to 255 bytes behind the application extension that the ICC has registered."""
+    name = b"\x21\xff\x0bICCRGBG1012"
+    profile, at = b"", data.find(name) + len(name)
+    while at > len(name) and at < len(data) and data[at]:
+        profile += data[at + 1 : at + 1 + data[at]]
+        at += 1 + data[at]
+    return profile or None
 
 
 def _comment(text: object) -> tuple[Chunk, ...]:

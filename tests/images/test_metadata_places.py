@@ -128,6 +128,14 @@ def test_webp_gif_bmp_avif():
     assert found == Metadata(xmp=packet, colour=(Chunk(b"cICP", b"\1\x0d\0\1"),))
 
 
+def test_the_profile_of_a_gif():
+    data, profile = encoded(IMAGE.quantize(8), "GIF"), icc_profile("RGB ")
+    blocks = b"".join(bytes([len(part)]) + part for part in (profile[:255], profile[255:510], profile[510:]))
+    extension = b"\x21\xff\x0bICCRGBG1012" + blocks + b"\0"
+    at = 13 + 3 * 2 ** ((data[10] & 7) + 1)  # behind the palette
+    assert read(data[:at] + extension + data[at:]).metadata == Metadata(icc=profile)
+
+
 def test_nothing_is_found_where_nothing_is():
     for format in ("PNG", "JPEG", "WEBP", "TIFF", "GIF"):
         assert read(encoded(IMAGE, format)).metadata == Metadata(), format
