@@ -1,6 +1,7 @@
 """What a listing leaves out: files that are no images to read, by their names, and the account of them by reason."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,17 +28,20 @@ _CLUTTER = {
 }
 _CLUTTER_PATTERN = re.compile(rf"(?:^|/)(?:{'|'.join(f'({names})' for names in _CLUTTER)})(?=/|$)")
 _CLUTTER_REASONS = tuple(_CLUTTER.values())
-# One of these is in each of the names above: most paths hold none, and need no search.
+# One of these is in each of the names above.
 _SIGNS = ("._", "@", "$", "#", "__MACOSX", ".AppleDouble", ".thumbnails", ".Trash")
+
+
+def may_be_among(paths: Iterable[str]) -> bool:
+    """Whether `why` may know a reason for any of the paths: most pages of a listing hold none, and need no search."""
+    text = "\n".join(paths)
+    return any(sign in text for sign in _SIGNS)
 
 
 def why(path: str) -> str | None:
     """Why nothing of this name is listed, whatever its suffix, as a user reads it; None for all other names."""
-    for sign in _SIGNS:
-        if sign in path:
-            found = _CLUTTER_PATTERN.search(path)
-            return None if found is None else _CLUTTER_REASONS[(found.lastindex or 1) - 1]
-    return None
+    found = _CLUTTER_PATTERN.search(path)
+    return None if found is None else _CLUTTER_REASONS[(found.lastindex or 1) - 1]
 
 
 def why_no_image(path: str) -> str:

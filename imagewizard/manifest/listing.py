@@ -119,20 +119,21 @@ class _Listing:
     def _image_files(self, root: str, above: str, packed: list[tuple[str, str]]) -> Iterator[Row]:
         """The image files below a root; packed files, a few thousand at most, are added to `packed` with their ids."""
         skip, why = self._tally.skip, left_out.why
-        pages = storage.of(root).pages(root, in_order=self._in_order)
-        for path, size, reason in itertools.chain.from_iterable(pages):
-            if reason is None:
-                reason = why(path)
-            if "#" in path and addresses.split(path):  # an id as of a member of a tar that may lie beside it
-                self._tally.ids_are_given = True
-            if reason is not None:
-                skip(above + path, reason)
-            elif is_image_name(path):
-                yield above + path, f"{root}/{path}", size, None, None, None
-            elif path.lower().endswith(_PACKED):
-                packed.append((f"{root}/{path}", above + path))
-            else:
-                skip(above + path, left_out.why_no_image(path))
+        for page in storage.of(root).pages(root, in_order=self._in_order):
+            is_odd = left_out.may_be_among(path for path, _, _ in page)
+            for path, size, reason in page:
+                if is_odd:
+                    reason = reason or why(path)
+                    # An id as of a member of a tar that may lie beside it.
+                    self._tally.ids_are_given |= addresses.split(path) is not None
+                if reason is not None:
+                    skip(above + path, reason)
+                elif is_image_name(path):
+                    yield above + path, f"{root}/{path}", size, None, None, None
+                elif path.lower().endswith(_PACKED):
+                    packed.append((f"{root}/{path}", above + path))
+                else:
+                    skip(above + path, left_out.why_no_image(path))
 
     def _of_packed(self, packed: list[tuple[str, str]], *, is_source: bool = False) -> Iterator[pa.Table]:
         threads = 1 if self._in_order else packed_listing.THREADS

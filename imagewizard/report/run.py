@@ -29,6 +29,7 @@ from imagewizard.schema import (
     level_text,
     noisy,
 )
+from imagewizard.sources import addresses
 
 ERROR_KINDS = 30
 HISTOGRAM_BINS = 40
@@ -194,11 +195,20 @@ def _samples(
 
     def sample(chosen: tuple[float, dict[str, Any]]) -> ReportSample:
         place, row = chosen
-        # The run may have moved since, or its path may have been relative to another folder.
-        if row[OUTPUT_URI] and row[OUTPUT_URI].startswith(output):
-            row[OUTPUT_URI] = storage.join(run, row[OUTPUT_URI].removeprefix(output))
+        if row[OUTPUT_URI]:
+            row[OUTPUT_URI] = _moved(row[OUTPUT_URI], output, run)
         label = labels.get(place, f"quantile {100 * place:g} %")
         return report_panels.sample(label, row, config.get("max_pixels", MAX_PIXELS), same_noise)
 
     with ThreadPoolExecutor(READERS) as pool:
         return list(pool.map(sample, report_panels.choose(connection, score.sql, levels)))
+
+
+def _moved(address: str, before: str, run: str) -> str:
+    """Where an output is now: the run may have moved since, or its path may have been relative to another folder."""
+    if address.startswith(before):
+        return storage.join(run, address.removeprefix(before))
+    place = addresses.split(address)
+    if place is not None and place[0].startswith(before):
+        return addresses.join(storage.join(run, place[0].removeprefix(before)), place[1])
+    return address

@@ -4,11 +4,11 @@ import errno
 import itertools
 import os
 import re
-import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote_to_bytes
 
@@ -28,7 +28,7 @@ PIECE_BYTES = 1 << 20
 NOT_UTF8 = "the name is not UTF-8"
 FOLDER_LINK = "a link to a folder, which is not followed"
 LOOP = "a link that leads back to itself"
-_KINDS = {stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
+_KINDS = {S_IFIFO: "FIFO", S_IFSOCK: "socket", S_IFCHR: "device", S_IFBLK: "device"}
 
 # A file of a listing: (path below the folder, bytes where they are known, why it is no file to read or None).
 Listed = tuple[str, int | None, str | None]
@@ -91,11 +91,11 @@ class LocalStore:
 
     def names(self, uri: str) -> Iterator[str]:
         with os.scandir(_path(uri)) as entries:
-            yield from sorted(entry.name + ("/" if _is_kind(entry, stat.S_IFDIR) else "") for entry in entries)
+            yield from sorted(entry.name + ("/" if _is_kind(entry, S_IFDIR) else "") for entry in entries)
 
     def versions(self, uri: str) -> dict[str, str]:
         with os.scandir(_path(uri)) as entries:
-            return {entry.name: _version(entry.stat()) for entry in entries if _is_kind(entry, stat.S_IFREG)}
+            return {entry.name: _version(entry.stat()) for entry in entries if _is_kind(entry, S_IFREG)}
 
     def pages(self, uri: str, *, in_order: bool = False) -> Iterator[list[Listed]]:
         """Sorted by name within a folder, as long as that does not hold more than PAGE_NAMES."""
@@ -159,7 +159,7 @@ def _open(uri: str) -> BinaryIO:
     """Raises RefusedError for what is no regular file: a FIFO waits for a writer, and a device may have no end."""
     path = _path(uri)
     try:
-        kind = stat.S_IFMT(path.stat().st_mode)
+        kind = S_IFMT(path.stat().st_mode)
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
@@ -190,7 +190,7 @@ def _read_within(stream: BinaryIO, uri: str, size: int, max_bytes: int) -> bytes
 def _is_kind(entry: os.DirEntry[str], kind: int) -> bool:
     """Whether the entry, or what it links to, is of this kind."""
     try:
-        return stat.S_IFMT(entry.stat().st_mode) == kind
+        return S_IFMT(entry.stat().st_mode) == kind
     except OSError:  # a link that leads nowhere, or back to itself
         return False
 
@@ -211,10 +211,10 @@ def _listed(below: str, entry: os.DirEntry[str]) -> Listed:
     except OSError as error:
         # A link that leads nowhere is a file, which reading it will complain of.
         return path, None, LOOP if error.errno == errno.ELOOP else None
-    kind = stat.S_IFMT(status.st_mode)
-    if kind == stat.S_IFREG:
+    kind = S_IFMT(status.st_mode)
+    if kind == S_IFREG:
         return path, status.st_size, None
-    return path, None, FOLDER_LINK if kind == stat.S_IFDIR else _irregular(kind)
+    return path, None, FOLDER_LINK if kind == S_IFDIR else _irregular(kind)
 
 
 @contextmanager

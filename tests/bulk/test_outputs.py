@@ -90,6 +90,22 @@ def test_a_twin_that_fails_on_an_image_takes_none_away(tmp_path: Path, section: 
     assert {str(path) for path in (tmp_path / "images").rglob("*.*") if path.is_file()} == kept
 
 
+@pytest.mark.parametrize("section", [PNG, TAR])
+def test_no_file_beside_the_run_is_taken_for_an_output(tmp_path: Path, section: ImagesSection) -> None:
+    """Wherever the path of an output is split, only the run's own files are deleted."""
+    (tmp_path / "x.tar").write_bytes(b"precious")
+    run = tmp_path / "x.tar#1" / "y.parquet#2"
+    first = outputs.write(block(denoised("a", 0)), str(run), section)
+    twin = outputs.write(block(denoised("a", 0), denoised("b", 1)), str(run), section)
+    outputs.discard(twin, first, section)
+    kept = {path.name for path in (run / "images").rglob("*.*") if path.is_file()}
+    assert len(kept) == 1 and (tmp_path / "x.tar").read_bytes() == b"precious"
+    np.testing.assert_array_equal(pixels(first["output_uri"][0].as_py()), photo(8, 8, 0))
+    outputs.discard(first, first.slice(0, 0), section)
+    assert not [path for path in (run / "images").rglob("*.*") if path.is_file()]
+    assert (tmp_path / "x.tar").read_bytes() == b"precious"
+
+
 @pytest.mark.parametrize("section", [PNG, TAR, None])
 def test_rows_without_an_image_pass(tmp_path: Path, section: ImagesSection | None) -> None:
     rows = outputs.write(block(error_row("a", "read", "gone"), row("b")), str(tmp_path), section).to_pylist()

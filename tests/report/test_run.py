@@ -8,14 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
+from imagewizard.bulk import block as blocks
+from imagewizard.bulk import outputs
+from imagewizard.bulk.block import Block
+from imagewizard.config.denoise import ImagesSection
+from imagewizard.images.picture import Picture
+from imagewizard.manifest import listing
+from imagewizard.manifest.tally import Tally
 from imagewizard.noise import synthetic
 from imagewizard.query import sql
 from imagewizard.report import panels as report_panels
+from imagewizard.runs.results import BlockFile
+from imagewizard.sources import reading, tar
 from tests.support.pages import CHROMIUM, PROBE, Page, browse, page_of, pixels
 from tests.support.run_folders import error_row, finished_run, restored, row, write_job, write_rows, write_summary
+from tests.support.sample_files import encoded, photo
 
 
 def test_the_numbers_are_those_of_the_rows(whole_run: Path, whole_page: Page) -> None:
@@ -79,6 +90,28 @@ def test_page_reports_that_denoised_images_were_not_kept(tmp_path: Path) -> None
 
 def test_a_run_that_was_moved_still_shows_its_images(tmp_path: Path) -> None:
     moved = finished_run(tmp_path, images=2, sigmas=(25.0,)).rename(tmp_path / "moved")
+    assert page_of(moved).samples == [["clean", "noisy", "denoised"]] * 2
+
+
+@pytest.mark.parametrize("pack", [None, "tar"])
+@pytest.mark.parametrize("odd", ["run#1", "50% ?", "run.tar#1"])
+def test_images_are_shown_whatever_their_folders_are_called(tmp_path: Path, odd: str, pack: str | None) -> None:
+    photos, run, section = tmp_path / odd / "photos", tmp_path / odd / "run", ImagesSection(pack=pack)
+    photos.mkdir(parents=True)
+    data = encoded(Image.fromarray(photo(20, 30, 0)), "PNG")
+    (photos / f"{odd}.png").write_bytes(data)
+    (photos / f"{odd}.tar").write_bytes(tar.pack([(f"{odd}/m.png", data)]))
+    images = [image for table in listing.batches(str(photos), Tally()) for image in table.to_pylist()]
+    rows = [
+        row(image["image_id"], uri=reading.origin(image), width=30, height=20, psnr=20.0 + number)
+        | blocks.picture_columns(Picture(photo(20, 30, 1)), "picture_")
+        for number, image in enumerate(images)
+    ]
+    block = Block(BlockFile(0, 0, 1), pa.Table.from_pylist(rows, schema=blocks.DENOISED_SCHEMA), {})
+    write_rows(run, outputs.write(block, str(run), section).to_pylist())
+    write_job(run, 2, images={"pack": pack})
+    assert page_of(run).samples == [["clean", "noisy", "denoised"]] * 2
+    moved = run.rename(tmp_path / f"moved {odd}")
     assert page_of(moved).samples == [["clean", "noisy", "denoised"]] * 2
 
 

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from imagewizard.manifest import listing
+from imagewizard.manifest.tally import Tally
 from imagewizard.schema import MANIFEST_SCHEMA
 from imagewizard.sources import reading, tar
 from imagewizard.sources.reading import ImageReader
@@ -73,3 +76,64 @@ def test_an_origin_that_leads_nowhere_is_an_os_error(mixed: list[dict], tmp_path
     for name in ("gone.png", "s.tar#gone.png", "t.parquet#9", "gone.tar#x.png"):
         with pytest.raises(OSError):
             reading.read_origin(str(tmp_path / name))
+
+
+ODD = ["a#b", "50%", "x y?", "in.tar#1", "100%23", "é.TAR%231", "t.parquet#0"]
+
+
+def write_odd(folder: Path, odd: str) -> None:
+    """Eight images, with an odd text in the names of folders, files and members."""
+    data = [f"image {number}".encode() for number in range(8)]
+    (folder / odd).mkdir(parents=True)
+    for name, content in ((f"{odd}.png", data[0]), ("a.png", data[1])):
+        (folder / odd / name).write_bytes(content)
+    members = [("m.png", data[2]), (f"{odd}/m.png", data[3]), ("m.png", data[4]), (f"{odd}.png", data[5])]
+    (folder / odd / f"{odd}.tar").write_bytes(tar.pack(members))
+    pq.write_table(pa.table({"image": pa.array(data[6:], pa.binary())}), folder / odd / f"{odd}.parquet")
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_every_image_is_found_again_by_its_address(tmp_path: Path, odd: str, bucket: str) -> None:
+    write_odd(tmp_path / "in", odd)
+    # Files that a wrong split would name.
+    for decoy in ("in.tar", "t.parquet"):
+        (tmp_path / "in" / decoy).write_bytes(b"no image")
+    for path in (path for path in (tmp_path / "in").rglob("*") if path.is_file()):
+        key = path.relative_to(tmp_path).as_posix()
+        boto3.client("s3").put_object(Bucket=bucket.removeprefix("s3://"), Key=key, Body=path.read_bytes())
+    for root in (str(tmp_path / "in"), f"{bucket}/in"):
+        rows = [row for table in listing.batches(root, Tally()) for row in table.to_pylist()]
+        rows = [row for row in rows if "#<" not in row["image_id"]]  # the decoys
+        assert len({row["image_id"] for row in rows}) == 8
+        assert len({reading.origin(row) for row in rows}) == 8
+        contents = ImageReader().read(rows, LIMIT)
+        assert len(set(contents)) == 8
+        assert [reading.read_origin(reading.origin(row), LIMIT) for row in rows] == contents
+        for row, content in zip(rows, contents, strict=True):
+            if row["member"] is row["row"] is None:
+                assert reading.origin(row) == row["uri"]
+            elif not row["image_id"].endswith(f"m.png#{row['offset']}"):  # as older versions wrote it
+                packed = row["row"] if row["member"] is None else row["member"]
+                assert reading.read_origin(f"{row['uri']}#{packed}") == content
+
+
+def test_a_file_is_read_rather_than_a_member_of_a_tar_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "x.tar#1").mkdir()
+    (tmp_path / "x.tar#1" / "a.png").write_bytes(b"file")
+    (tmp_path / "x.tar").write_bytes(tar.pack([("1/a.png", b"member"), ("2/a.png", b"other")]))
+    assert reading.read_origin(f"{tmp_path}/x.tar#1/a.png") == b"file"
+    assert reading.read_origin(f"{tmp_path}/x.tar#2/a.png") == b"other"
+
+
+def test_no_read_goes_beyond_the_limit(mixed: list[dict]) -> None:
+    for each in mixed:
+        [found] = ImageReader().read([each], 4)
+        assert isinstance(found, OSError) and "more than the 4" in str(found)
+        with pytest.raises(OSError, match="more than the 4"):
+            reading.read_origin(reading.origin(each), 4)
+
+
+@pytest.mark.parametrize("place", [{"offset": -1, "bytes": 5}, {"offset": 512, "bytes": -1}])
+def test_a_place_that_no_member_can_have_is_not_read(mixed: list[dict], place: dict) -> None:
+    [found] = ImageReader().read([mixed[1] | place], LIMIT)
+    assert isinstance(found, OSError) and "the manifest is wrong" in str(found)
