@@ -99,7 +99,7 @@ def test_what_stays_is_tried_once(told: list[str], error: Exception) -> None:
 RAYLET = f"""\
 [2026-11-27 23:46:35,508 I 2752 2752] logging.cc:303: Set ray log level from environment variable RAY_BACKEND_LOG_LEVEL
 [2026-11-27 23:46:51,579 C 2752 2752] (raylet) node_manager.cc:3576:  An unexpected system state has occurred. \
-Check failed: statussetor3576.has_value() Timed out waiting for file /tmp/ray/session_2026/metrics_agent_port_{"4a" * 28}
+Check failed: statussetor3576.has_value() Timed out waiting for file /tmp/ray/s/metrics_agent_port_{"4a" * 28}
 *** StackTrace Information ***
 /lib/raylet(+0xff770a) [0x5630dc5b470a] ray::operator<<()
 """
