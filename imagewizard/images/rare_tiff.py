@@ -5,14 +5,17 @@ tifffile and imagecodecs are imported where they are used: most images are read 
 
 from __future__ import annotations
 
+import math
+import struct
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import UnidentifiedImageError
 
-from imagewizard.images import colour, deep_colour
+from imagewizard.images import colour, deep_colour, jpeg, jpeg_xl
 from imagewizard.images.errors import ImageError
 from imagewizard.images.exif import ICC_PROFILE, Tags
+from imagewizard.images.png_chunks import SIGNATURE
 
 if TYPE_CHECKING:
     import tifffile
@@ -76,7 +79,7 @@ def read(data: bytes, layout: Tags, width: int, height: int) -> np.ndarray:
     _check(page, layout)
     if (page.imagewidth, page.imagelength) != (width, height):
         raise ValueError("its size is given twice")
-    _check_segments(page, len(data))
+    _check_segments(page, data)
     samples = page.asarray(squeeze=False, maxworkers=1)
     # separate planes, depth, height, width, samples side by side
     samples = np.moveaxis(samples[:, 0], 0, 2).reshape(*samples.shape[2:4], -1)
@@ -134,11 +137,42 @@ def _pixels_not_decoded(page: tifffile.TiffPage, layout: Tags) -> str | None:
     return None
 
 
-def _check_segments(page: tifffile.TiffPage, size: int) -> None:
-    """Raises ValueError unless each strip or tile lies within the file: tifffile would fill up what is missing."""
+def _check_segments(page: tifffile.TiffPage, data: bytes) -> None:
+    """Raises ValueError unless each strip or tile lies within the file and is as large as the directory says.
+
+    tifffile would fill up what is missing. Codecs that are formats of their own give what their header says, however
+    much that is.
+    """
+    import tifffile
+
     places = list(zip(page.dataoffsets, page.databytecounts, strict=False))
-    if len(places) < np.prod(page.chunked) or any(not 0 < at <= at + length <= size for at, length in places):
+    if len(places) < np.prod(page.chunked) or any(not 0 < at <= at + length <= len(data) for at, length in places):
         raise ValueError("truncated TIFF")
+    if page.compression not in tifffile.TIFF.IMAGE_COMPRESSIONS:
+        return
+    width, height = page.imagewidth, min(page.imagelength, page.rowsperstrip)
+    if page.is_tiled:
+        width, height = page.tilewidth, page.tilelength
+    most = width * (height + 16)  # a block of JPEG may go beyond
+    if any(_pixels_of_its_own(data[at : at + length]) > most for at, length in places):
+        raise ValueError("a strip or tile is larger than the directory says")
+
+
+def _pixels_of_its_own(segment: bytes) -> int:
+    """What the header of a PNG, JPEG 2000, JPEG XL or JPEG says; 0 of other data."""
+    sides: tuple[int, ...] = (0,)
+    if segment.startswith(SIGNATURE) and len(segment) >= 24:
+        sides = struct.unpack_from(">II", segment, 16)
+    elif (start := segment.find(b"\xff\x4f\xff\x51", 0, 4096)) >= 0 and len(segment) >= start + 24:
+        right, bottom, left, top = struct.unpack_from(">IIII", segment, start + 8)
+        sides = right - left, bottom - top
+    elif jpeg_xl.is_one(segment):
+        header = jpeg_xl.header(segment)
+        sides = header.width, header.height
+    elif segment.startswith(b"\xff\xd8\xff"):
+        frame = jpeg.frame(segment)
+        sides = frame.width, frame.height
+    return math.prod(sides)
 
 
 def _colours(samples: np.ndarray, photometric: int, bits: int, colormap: np.ndarray | None) -> np.ndarray:

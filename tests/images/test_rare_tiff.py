@@ -2,15 +2,17 @@
 
 import io
 import random
+import struct
 
 import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from imagewizard.images.errors import ImageError
 from imagewizard.images.picture import Picture, decode
-from tests.support.sample_files import tiff
+from tests.support.sample_files import encoded, png, tiff
 
 ENOUGH = 1_000_000
 RANDOM = np.random.default_rng(0)
@@ -281,3 +283,26 @@ def test_pixels_that_are_not_there():
     assert reason(data[:-1]) == "truncated file: the TIFF ends before its pixels do"
     with pytest.raises(ImageError, match="too many pixels: 5x1 = 5 "):
         decode(data, 4, True)
+
+
+@pytest.mark.parametrize(
+    ("compression", "bomb"),
+    [
+        ("png", png(30_000, 30_000, 8, 0, bytes(100))),
+        ("jpeg2000", b"\xff\x4f\xff\x51\0\x29\0\0" + struct.pack(">IIII", 30_010, 30_010, 10, 10) + bytes(25)),
+        ("jpegxl", imagecodecs.jpegxl_encode(np.zeros((40, 4000), np.uint8), lossless=True)),
+        ("jpeg", encoded(Image.new("L", (4000, 4000)), "JPEG")),
+    ],
+)
+def test_a_codec_with_a_size_of_its_own_gives_no_more_than_the_directory_says(compression, bomb):
+    if compression == "jpeg":  # grey and RGB are left to Pillow
+        data = written(np.zeros((20, 35, 3), np.uint8), photometric="cielab", compression=compression)
+    else:
+        data = written(np.zeros((20, 35), np.uint8), photometric="minisblack", compression=compression)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        tags = file.pages.first.tags
+        places = [(tags["StripOffsets"].valueoffset, len(data)), (tags["StripByteCounts"].valueoffset, len(bomb))]
+    changed = bytearray(data + bomb)
+    for place, value in places:
+        changed[place : place + 4] = struct.pack("<I", value)
+    assert reason(bytes(changed)).endswith("a strip or tile is larger than the directory says")
