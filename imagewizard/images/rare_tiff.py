@@ -14,13 +14,15 @@ from PIL import UnidentifiedImageError
 
 from imagewizard.images import colour, deep_colour, jpeg, jpeg_xl
 from imagewizard.images.errors import ImageError
-from imagewizard.images.exif import ICC_PROFILE, Tags
+from imagewizard.images.exif import ICC_PROFILE, ORIENTATION, Tags
+from imagewizard.images.orientation import upright
 from imagewizard.images.png_chunks import SIGNATURE
 
 if TYPE_CHECKING:
     import tifffile
 
 _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANAR, _EXTRA, _FORMAT = 258, 259, 262, 277, 284, 338, 339  # TIFF 6.0
+_SUBSAMPLING, _NOT_COMPRESSED = 530, 1
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _CIELAB, _ICCLAB, _ITULAB = 0, 1, 2, 3, 5, 6, 8, 9, 10
 _COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
 _LABS = (_CIELAB, _ICCLAB, _ITULAB)
@@ -42,12 +44,20 @@ def is_rare(layout: Tags) -> bool:
     """Whether a TIFF is of a kind that Pillow decodes wrongly, or with a loss; it may refuse others, too."""
     bits, photometric = layout.integers(_BITS, (1,)), layout.integers(_PHOTOMETRIC, (-1,))[0]
     samples, compression = layout.integers(_SAMPLES, (1,))[0], layout.integers(_COMPRESSION, (1,))[0]
+    if _is_subsampled(layout) and compression == _NOT_COMPRESSED:
+        return True
     if compression not in _PILLOWS or (compression in _JPEG and photometric == _CIELAB):
         return True
     if layout.integers(_PLANAR, (1,))[0] == 2 and (photometric, samples) not in _PILLOWS_PLANES:
         return True
     depths = {1, 2, 4, 8, 16} if (photometric, samples) == (_BLACK_IS_ZERO, 1) else {1, 2, 4, 8}
     return set(layout.integers(_FORMAT, (1,))) != {_UNSIGNED} or not set(bits) <= depths
+
+
+def _is_subsampled(layout: Tags) -> bool:
+    """Whether several pixels share their chroma."""
+    is_ycbcr = layout.integers(_PHOTOMETRIC, (-1,))[0] == _YCBCR
+    return is_ycbcr and layout.integers(_SUBSAMPLING, (2, 2)) != (1, 1)
 
 
 def mode(layout: Tags) -> str:
@@ -77,6 +87,8 @@ def read(data: bytes, layout: Tags, width: int, height: int) -> np.ndarray:
         raise UnidentifiedImageError("its directory is broken") from error
     assert isinstance(page, tifffile.TiffPage)
     _check(page, layout)
+    if _is_subsampled(layout) and page.compression not in _JPEG:
+        return _subsampled(data, layout)
     if (page.imagewidth, page.imagelength) != (width, height):
         raise ValueError("its size is given twice")
     _check_segments(page, data)
@@ -99,6 +111,15 @@ def read(data: bytes, layout: Tags, width: int, height: int) -> np.ndarray:
         alpha = _counted(more) if more.dtype.kind == "i" else deep_colour.spread(more, max(bits))
         colours = np.concatenate([colours, alpha.astype(colours.dtype)], axis=2)
     return np.ascontiguousarray(colours)
+
+
+def _subsampled(data: bytes, layout: Tags) -> np.ndarray:
+    """RGB by libtiff, uint8, as stored."""
+    import imagecodecs
+
+    rgb = np.ascontiguousarray(imagecodecs.tiff_decode(data, asrgb=True)[:, :, :3])
+    # libtiff has set it upright, but of a quarter's turn it does the flip alone, which undoes itself
+    return upright(rgb, {2: 2, 3: 3, 4: 4, 6: 2, 7: 3, 8: 4}.get(layout.integers(ORIENTATION, (1,))[0], 1))
 
 
 def _check(page: tifffile.TiffPage, layout: Tags) -> None:

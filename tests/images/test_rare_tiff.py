@@ -11,6 +11,7 @@ import tifffile
 from PIL import Image
 
 from imagewizard.images.errors import ImageError
+from imagewizard.images.orientation import upright
 from imagewizard.images.picture import Picture, decode
 from tests.support.sample_files import encoded, png, tiff
 
@@ -168,6 +169,17 @@ def test_alpha_beside_cmyk_and_lab():
     lab = np.concatenate([stored_lab(8, 16), np.full((1, 5, 1), 9, np.uint16)], -1)
     picture = read(written(lab, photometric="cielab", planarconfig="contig", extrasamples=["unassalpha"]))
     assert picture.alpha is not None and picture.alpha.tolist() == [[9] * 5]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_chroma_that_pixels_share(orientation):
+    luma = np.array([[16, 50, 90, 130], [200, 220, 240, 255]], np.uint8)
+    units = b"".join(luma[:, x : x + 2].tobytes() + bytes([128, 128]) for x in (0, 2))  # 2x2 of luma, Cb, Cr
+    data = tiff(4, 2, 8, 6, units, samples=3, orientation=orientation).replace(  # four times fewer of each
+        struct.pack("<HHIHH", 530, 3, 2, 1, 1), struct.pack("<HHIHH", 530, 3, 2, 2, 2)
+    )
+    grey = read(data).pixels
+    np.testing.assert_array_equal(grey, np.repeat(upright(luma[:, :, None], orientation), 3, axis=2))
 
 
 def test_pixels_of_one_bit_a_channel():

@@ -69,7 +69,10 @@ def png(width: int, height: int, depth: int, colour: int, rows: bytes, *chunks: 
 
 
 def tiff(width: int, height: int, bits: int, photometric: int, pixels: bytes, **fields: int | list[int]) -> bytes:
-    """An uncompressed little-endian TIFF by hand, of one strip. `fields`: samples, sample_format, extra, colormap."""
+    """An uncompressed little-endian TIFF by hand, of one strip.
+
+    `fields`: samples, sample_format, extra, colormap, orientation.
+    """
     samples = fields.get("samples", 1)
     assert isinstance(samples, int)
     tags: dict[int, list[int]] = {
@@ -86,6 +89,8 @@ def tiff(width: int, height: int, bits: int, photometric: int, pixels: bytes, **
     }
     if "colormap" in fields:
         tags[320] = fields["colormap"]  # type: ignore[assignment]
+    if "orientation" in fields:
+        tags[274] = [fields["orientation"]]  # type: ignore[list-item]
     if "extra" in fields:
         tags[338] = [fields["extra"]]  # type: ignore[list-item]
     if photometric == 6:
