@@ -33,8 +33,7 @@ def batches(source: str | list[str], tally: Tally, *, in_order: bool = False) ->
     neither a manifest nor holds images. The error has no key: callers know what the user called the source.
     """
     for each in [source] if isinstance(source, str) else source:
-        if not _is_utf8(storage.absolute(each)):
-            raise UserError(f"{storage.absolute(each)!a}: {storage.NOT_UTF8}", "rename it: a manifest cannot hold it")
+        storage.check_utf8(storage.absolute(each))
     listing = _Listing(tally, in_order)
     found = listing.of_list(source) if isinstance(source, list) else listing.of_source(source)
     for table in found:
@@ -150,11 +149,3 @@ def _check_apart(paths: list[list[str]]) -> None:
     for path in paths:
         if above := next((path[:end] for end in range(1, len(path)) if tuple(path[:end]) in seen), None):
             raise UserError(f"{'/'.join(path)} lies in {'/'.join(above)}, which is in the list too", "keep one of them")
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

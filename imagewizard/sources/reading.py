@@ -88,6 +88,8 @@ def _read_file(uri: str, max_bytes: int) -> bytes | OSError:
         return storage.read_bytes(uri, max_bytes)
     except FileNotFoundError:
         return FileNotFoundError("no such file: it vanished since it was listed")
+    except storage.RefusedError as error:
+        return storage.RefusedError(str(error).removeprefix(f"{uri}: "))  # a row has its URI, and errors are counted
     except OSError as error:
         return error
 

@@ -2,6 +2,7 @@
 
 from imagewizard.storage.files import absolute as absolute
 from imagewizard.storage.files import check_address as check_address
+from imagewizard.storage.files import check_utf8 as check_utf8
 from imagewizard.storage.files import delete_files as delete_files
 from imagewizard.storage.files import join as join
 from imagewizard.storage.files import local_path as local_path

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from imagewizard.errors import UserError
 from imagewizard.storage import stores
-from imagewizard.storage.local import plain_path
+from imagewizard.storage.local import NOT_UTF8, plain_path
 
 if TYPE_CHECKING:
     from pyarrow import fs
@@ -28,6 +28,14 @@ def check_address(uri: str) -> None:
     if "\0" in uri:
         raise UserError(f"{uri!r}: a name has no NUL", "correct the name")
     stores.of(uri).check_address(uri)
+
+
+def check_utf8(uri: str) -> None:
+    """Raises UserError if the address is not UTF-8: no file of ours can hold it then."""
+    try:
+        uri.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{ascii(uri)}: {NOT_UTF8}", "rename it") from None
 
 
 def resolve(uri: str) -> "tuple[fs.FileSystem, str]":

@@ -90,6 +90,7 @@ class Folder:
 
         `is_ours` is asked for the names of files and folders directly in it; those of folders end in a slash.
         """
+        files.check_utf8(files.absolute(self.uri))
         store = stores.of(self.uri)
         store.check_writable(self.uri)
         try:

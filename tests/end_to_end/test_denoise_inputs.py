@@ -1,7 +1,9 @@
 """Bulk jobs with every kind of input, with restored images, and on a disk that fills up."""
 
 import io
+import os
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from imagewizard.images.encoding import encode
 from imagewizard.images.metadata import Metadata
 from imagewizard.images.picture import Picture
 from imagewizard.query.sql import records_of
-from imagewizard.sources import reading, tar
+from imagewizard.sources import reading
 from tests.support.models import tiny_model
 from tests.support.sample_files import encoded, icc_profile, photo, write_photos
 from tests.support.sample_metadata import everything
@@ -43,19 +45,37 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tiny_model(tmp_path_factory.mktemp("tiny"), k=2))
 
 
+def write_tar(path: Path, members: list[tuple[str, bytes]], link: tuple[str, str]) -> None:
+    with tarfile.open(path, "w:") as shard:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            shard.addfile(info, io.BytesIO(content))
+        info = tarfile.TarInfo(link[0])
+        info.type, info.linkname = tarfile.SYMTYPE, link[1]
+        shard.addfile(info)
+
+
 def test_files_tar_members_and_parquet_rows_are_denoised(tmp_path: Path, tiny: str) -> None:
     data = {seed: encoded(Image.fromarray(photo(20, 28, seed)), "PNG") for seed in range(6)}
     inside = tmp_path / "in"
     (inside / "deep").mkdir(parents=True)
     (inside / "deep" / "a.png").write_bytes(data[0])
-    shard = tar.pack([("x/b.png", data[1]), ("x/b.json", b"{}"), ("x/bad.png", data[2][:80]), ("c.png", data[3])])
-    (inside / "s.tar").write_bytes(shard)
+    shard = [("x/b.png", data[1]), ("x/b.json", b"{}"), ("x/bad.png", data[2][:80]), ("c.png", data[3])]
+    write_tar(inside / "s.tar", shard, link=("x/link.png", "../c.png"))
+    os.mkfifo(inside / "fifo.jpg")
+    (inside / "self.png").symlink_to("self.png")
+    for name in ("._a.png", "a.heic"):
+        (inside / name).touch()
     column = pa.array([data[4], None, data[5]], pa.binary())
     pq.write_table(pa.table({"image": column, "label": [1, 2, 3]}), inside / "t.parquet")
     found = run_job(f"input={inside}", f"output={tmp_path}/run", f"model={tiny}", actor=StandInActor)
-    assert (found["ok"], found["failed"]) == (5, 2)
+    assert (found["ok"], found["failed"]) == (6, 2)
+    named = {name for each in found["left_out"].values() for name in each["examples"]}
+    assert named == {"fifo.jpg", "self.png", "._a.png", "a.heic", "s.tar#x/b.json"} and found["skipped_files"] == 5
     by_id = {row["image_id"]: row for row in rows(tmp_path / "run")}
-    ids = {"deep/a.png": 0, "s.tar#x/b.png": 1, "s.tar#c.png": 3, "t.parquet#0": 4, "t.parquet#2": 5}
+    ids = {"deep/a.png": 0, "s.tar#x/b.png": 1, "s.tar#c.png": 3, "s.tar#x/link.png": 3, "t.parquet#0": 4}
+    ids |= {"t.parquet#2": 5}
     assert by_id.keys() == ids.keys() | {"s.tar#x/bad.png", "t.parquet#1"}
     for image_id, seed in ids.items():
         assert reading.read_origin(by_id[image_id]["uri"]) == data[seed]

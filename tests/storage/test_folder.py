@@ -64,5 +64,7 @@ def test_a_file_and_a_read_only_place_are_not_usable(tmp_path: Path) -> None:
             Folder(str(tmp_path / path)).check_usable(lambda name: True)
     with pytest.raises(UserError, match=r"^/proc/self is not writable; give another folder"):
         Folder("/proc/self/new").check_usable(lambda name: True)
+    with pytest.raises(UserError, match=r"\\udce9': the name is not UTF-8; rename it"):
+        Folder(f"{tmp_path}/\udce9").check_usable(lambda name: True)
     Folder(str(tmp_path)).check_usable(lambda name: True)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
