@@ -35,7 +35,7 @@ def check_utf8(uri: str) -> None:
     try:
         uri.encode()
     except UnicodeEncodeError:
-        raise UserError(f"{ascii(uri)}: {NOT_UTF8}", "rename it") from None
+        raise UserError(f"{uri!a}: {NOT_UTF8}", "rename it") from None
 
 
 def resolve(uri: str) -> "tuple[fs.FileSystem, str]":

@@ -1,6 +1,7 @@
 """Images in tar shards and Parquet files are listed with their place, and bad shards are rows, not ends."""
 
 import io
+import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -177,3 +178,46 @@ def test_a_wrong_image_column_is_refused_in_a_folder_too(folder: Path) -> None:
     pq.write_table(pa.table({"image": ["text"]}), folder / "b.parquet")
     with pytest.raises(UserError, match=rf"^{folder}/b\.parquet: its column image is string"):
         listed(str(folder))
+
+
+def test_links_in_a_tar_are_images_and_what_macos_leaves_is_none(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "odd.tar", "w:") as shard:
+        for name, kind, target in (
+            ("dir.png", tarfile.DIRTYPE, ""),
+            ("dir.png/a.png", tarfile.REGTYPE, ""),
+            ("hard.png", tarfile.LNKTYPE, "dir.png/a.png"),
+            ("sym.png", tarfile.SYMTYPE, "dir.png/a.png"),
+            ("loop.png", tarfile.SYMTYPE, "loop.png"),
+            ("out.png", tarfile.SYMTYPE, "../../etc/passwd"),
+            ("._a.png", tarfile.REGTYPE, ""),
+            ("._b.png", tarfile.LNKTYPE, "dir.png/a.png"),
+            ("../../evil.png", tarfile.REGTYPE, ""),
+            ("/abs.png", tarfile.REGTYPE, ""),
+            ("fifo.png", tarfile.FIFOTYPE, ""),
+            ("notes", tarfile.SYMTYPE, "dir.png/a.png"),
+        ):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname, info.size = kind, target, len(name) if kind == tarfile.REGTYPE else 0
+            shard.addfile(info, io.BytesIO(name.encode()))
+    tally = Tally()
+    rows = listed(str(tmp_path), tally)
+    found = {row["member"]: content for row, content in zip(rows, contents(rows), strict=True)}
+    assert found == {name: name.encode() for name in ("dir.png/a.png", "../../evil.png", "/abs.png")} | {
+        "hard.png": b"dir.png/a.png",
+        "sym.png": b"dir.png/a.png",
+    }
+    assert {reason: each.examples for reason, each in tally.left_out.items()} == {
+        left_out.why("._a.png"): ["odd.tar#._a.png", "odd.tar#._b.png"],
+        tar_shards.NO_FILE: ["odd.tar#fifo.png"],
+        tar_shards.NO_TARGET: ["odd.tar#loop.png", "odd.tar#out.png"],
+        left_out.OTHER: ["odd.tar#notes"],
+    }
+
+
+def test_a_file_that_tar_was_given_twice_is_one_image(tmp_path: Path) -> None:
+    """GNU tar stores the others as hard links of the name to itself."""
+    (tmp_path / "a.png").write_bytes(b"data")
+    subprocess.run(["tar", "-cf", "s.tar", "a.png", "a.png", "a.png"], cwd=tmp_path, check=True)
+    with tarfile.open(tmp_path / "s.tar") as shard:
+        assert [(each.name, each.islnk()) for each in shard] == [("a.png", False), ("a.png", True), ("a.png", True)]
+    assert [row["image_id"] for row in listed(f"{tmp_path}/s.tar")] == ["s.tar#a.png"]
