@@ -7,7 +7,7 @@ tar or nowhere.
 import io
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 from imagewizard import storage
 from imagewizard.errors import one_line
@@ -22,6 +22,11 @@ COMPRESSED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz"
 GAP_BYTES = 64 << 10
 # … up to this many at once, which is what a block of images may hold.
 READ_BYTES = 64 << 20
+
+# Headers hold names and attributes.
+HEADER_BYTES = 16 << 20
+# tar pads with zeros to 10 kB, some programs to a megabyte; a sparse file may hold terabytes of them.
+END_BYTES = 64 << 20
 
 # What the module tarfile raises for a damaged header: besides its own errors, those for text in the place of a number
 # and for lengths beyond any memory.
@@ -105,7 +110,7 @@ def _headers(stream: BinaryIO) -> Iterator[tarfile.TarInfo | Damage]:
     """The headers of a tar in order; Damage, if any, comes last."""
     end = 0
     try:
-        with tarfile.open(fileobj=stream, mode="r:") as tar:
+        with tarfile.open(fileobj=cast(BinaryIO, _Bounded(stream)), mode="r:") as tar:
             while (info := tar.next()) is not None:
                 if tar.offset <= end or info.size < 0:
                     raise tarfile.ReadError("a header with a negative size")
@@ -127,16 +132,31 @@ def _text(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
+class _Bounded:
+    """A stream for tarfile, which reads as much as a header says that it is long."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, size: int) -> bytes:
+        if size > HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return self._stream.read(size)
+
+
 def _missing_end(stream: BinaryIO, offset: int) -> str | None:
-    """None if the tar ends at `offset` as it should: in zeros, a block at least, up to the end of the file."""
+    """None if the tar ends at `offset` as it should: in zeros, a block at least, as far as END_BYTES are looked at."""
     stream.seek(offset)
     piece = stream.read(tarfile.BLOCKSIZE)
     if not piece:
         return "it was cut off: its end mark is missing"
+    left = END_BYTES
     while piece:
         if any(piece):
             return "no header where one should be"
-        piece = stream.read(1 << 20)
+        piece = stream.read(min(1 << 20, left))
+        left -= len(piece)
     return None
 
 

@@ -1,6 +1,7 @@
 """Tar shards: listed without their contents, read by offset, damage not hidden, and written the same each time."""
 
 import io
+import os
 import subprocess
 import tarfile
 from pathlib import Path
@@ -127,6 +128,23 @@ def test_what_is_no_tar_is_damaged_from_its_first_byte(tmp_path: Path, data: byt
     (tmp_path / "a.tar").write_bytes(data)
     [found] = listed(str(tmp_path / "a.tar"))[0]
     assert isinstance(found, Damage) and found.at == 0
+
+
+def test_no_size_in_a_header_is_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name of terabytes, and as many zeros at the end, in files that take no room on the disk."""
+    name = tarfile.TarInfo("././@LongLink")
+    name.type, name.size = tarfile.GNUTYPE_LONGNAME, 1 << 40
+    path = Path(write(tmp_path / "a.tar", entry("0.png", 600)))
+    with path.open("r+b") as stream:
+        stream.seek(1536)
+        stream.write(name.tobuf(format=tarfile.GNU_FORMAT))
+        stream.truncate(1 << 40)
+    first, damage = listed(str(path))[0]
+    assert isinstance(damage, Damage) and damage.at == 1536 and damage.reason == f"a header of {1 << 40} bytes"
+    monkeypatch.setattr(tar_shards, "END_BYTES", 1 << 20)
+    path = Path(write(tmp_path / "a.tar", entry("0.png", 600)))
+    os.truncate(path, 1 << 40)
+    assert listed(str(path))[0] == [first]
 
 
 def test_an_empty_tar_is_none(tmp_path: Path) -> None:
