@@ -13,6 +13,7 @@ from PIL import ImageCms
 
 GREY, RGB, CMYK = b"GRAY", b"RGB ", b"CMYK"
 _HEADER_BYTES = 128
+_NAME = "from the image's own tags"
 _D50 = (0.9642, 1.0, 0.8249)
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])  # Annex E.3
 
@@ -54,7 +55,8 @@ def of_grey(curve: Sequence[float]) -> bytes:
 def of_rgb(curve: Sequence[float], colours: Chromaticities) -> bytes:
     """The profile of RGB samples, all three with the same curve. Raises ValueError for colours that cannot be."""
     tags = _colorants(colours)
-    return _profile(RGB, tags | {name: _parametric(curve) for name in (b"rTRC", b"gTRC", b"bTRC")})
+    name = "sRGB" if (tuple(curve), colours) == (SRGB_CURVE, SRGB) else _NAME
+    return _profile(RGB, tags | {name: _parametric(curve) for name in (b"rTRC", b"gTRC", b"bTRC")}, name)
 
 
 def as_rgb(grey: bytes) -> bytes | None:
@@ -101,9 +103,9 @@ def _tags(profile: bytes) -> dict[bytes, bytes]:
     return found
 
 
-def _profile(space: bytes, tags: dict[bytes, bytes]) -> bytes:
+def _profile(space: bytes, tags: dict[bytes, bytes], name: str = _NAME) -> bytes:
     """A display profile (8.4). Its date is that of the standard's year, so that the same input gives the same bytes."""
-    tags = {b"desc": _text("from the image's own tags"), b"cprt": _text("CC0"), b"wtpt": _xyz(_D50)} | tags
+    tags = {b"desc": _text(name), b"cprt": _text("CC0"), b"wtpt": _xyz(_D50)} | tags
     head = struct.pack(">4x4s4s4s4s4s", bytes(4), b"\4\x30\0\0", b"mntr", space, b"XYZ ")
     head += struct.pack(">6H4s", 2022, 1, 1, 0, 0, 0, b"acsp")
     head = head.ljust(68, b"\0") + _xyz(_D50)[8:]  # flags, device, attributes, perceptual intent: all zero

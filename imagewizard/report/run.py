@@ -11,7 +11,7 @@ from imagewizard.manifest import shards
 from imagewizard.metrics import METRICS
 from imagewizard.noise import synthetic
 from imagewizard.query import sql as query_sql
-from imagewizard.query.canned import AVERAGES
+from imagewizard.query.canned import AVERAGES, CANNED
 from imagewizard.report import charts as report_charts
 from imagewizard.report import page
 from imagewizard.report import panels as report_panels
@@ -43,6 +43,8 @@ _LEVELS = f"SELECT sigma, {_MEANS} FROM results GROUP BY sigma ORDER BY sigma"
 _ERRORS = f"""
     SELECT stage, error, count(*) AS images, min(image_id, 3) AS examples, count(*) OVER () AS kinds
     FROM results WHERE status = 'error' GROUP BY stage, error ORDER BY images DESC, stage, error LIMIT {ERROR_KINDS}"""
+
+_NOTES = f"{CANNED['notes'].sql} LIMIT {ERROR_KINDS}"
 
 
 class RankedBy(NamedTuple):
@@ -92,6 +94,7 @@ def _facts(run: str, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
         "samples": _samples(run, connection, facts["job"], score, len(denoised)),
         "range_of": score.meaning,
         "errors": query_sql.records(connection, _ERRORS),
+        "notes": query_sql.records(connection, _NOTES),
     }
 
 

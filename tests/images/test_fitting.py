@@ -163,3 +163,11 @@ def test_the_first_comment_alone_fits_in_a_jpg():
 def test_nothing_is_noted_where_all_fits():
     for format in ("png", "jpg", "webp", "tiff"):
         assert fitted(Metadata(), format, is_grey=False, becomes_rgb=False) == (Metadata(), [])
+
+
+@pytest.mark.parametrize("format", ["png", "jpg", "webp", "tiff"])
+def test_a_resolution_in_its_place(format):
+    for known in (Resolution(300, 150, "inch"), Resolution(118, 59, "cm"), Resolution(4, 3, "")):
+        metadata, notes = written(Metadata(resolution=known), format)
+        assert metadata.resolution is not None and notes == ()
+        assert metadata.resolution.phys() == known.phys() and (metadata.exif is None or format == "webp")

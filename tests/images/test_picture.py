@@ -115,6 +115,8 @@ def test_orientation_in_xmp_is_applied_once():
         assert found.pixels.shape == (3, 2, 3)
         for output in OUTPUT_FORMATS:
             assert read(encode(found, output)).pixels.shape == (3, 2, 3)
+    deep = tiff_file(np.zeros((2, 3, 3), np.uint16), extratags=[(700, 1, len(xmp), xmp, True)])
+    assert read(deep).pixels.shape == read(encode(read(deep), "tiff")).pixels.shape == (3, 2, 3)
 
 
 FITTING = [("RGB", "RGB "), ("RGBA", "RGB "), ("P", "RGB "), ("L", "GRAY"), ("I;16", "GRAY"), ("1", "GRAY")]

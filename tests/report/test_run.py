@@ -24,7 +24,7 @@ from imagewizard.query import sql
 from imagewizard.report import panels as report_panels
 from imagewizard.runs.results import BlockFile
 from imagewizard.sources import reading, tar
-from tests.support.pages import CHROMIUM, PROBE, Page, browse, page_of, pixels
+from tests.support.pages import CHROMIUM, HOSTILE, PROBE, Page, browse, page_of, pixels
 from tests.support.run_folders import error_row, finished_run, restored, row, write_job, write_rows, write_summary
 from tests.support.sample_files import encoded, photo
 
@@ -164,6 +164,15 @@ def test_images_restored_at_a_given_level_are_shown_by_name(tmp_path: Path) -> N
     assert len(page.samples) == 4
     assert "first by name '.png σ 12" in page.text
     assert "<svg" not in page.source
+
+
+def test_what_images_lack_is_listed(tmp_path: Path) -> None:
+    write_rows(tmp_path, [row("a.png"), row("b.png", notes=f"without IPTC (why); {HOSTILE}")])
+    page = page_of(tmp_path)
+    assert ["without IPTC (why)", "1", "/images/b.png"] in page.rows and HOSTILE in page.text
+    (tmp_path / "results" / "s00000-b000000-a01.parquet").unlink()
+    write_rows(tmp_path, [row("a.png")])
+    assert "lost or lacked" not in page_of(tmp_path).text
 
 
 def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
