@@ -21,6 +21,7 @@ NO_MODULE = {
     "cluster/test_aws.py": "cluster/aws.yaml",
     "cluster/test_dockerfile.py": "cluster/Dockerfile",
     "cluster/test_kuberay.py": "cluster/kuberay/",
+    "images/test_second_decoder.py": "imagewizard/images/ against libvips",
     "jobs/test_main.py": "jobs/__main__.py",
     "jobs/test_start_up.py": "what all commands import",
     "models/test_fetch_hub.py": "imagewizard/models/fetch.py, where it talks to the hub",
