@@ -102,7 +102,7 @@ class _Loop:
         self._store = ImageStore()
         self._started = time.time()
         self._pace = Pace(trainer, task.config.optimizer.batch_size)
-        self._window = Window(trainer, task, started=False)
+        self._window = Window(trainer, task, self._pace)
         self._validating, self._saving = Pauses(), Pauses()
         self._reserved = 0.0  # seconds for the last checkpoint: those of the slowest one so far
 
@@ -150,7 +150,7 @@ class _Loop:
         """Logs the steps since the last row, if there are any, and begins a new window."""
         if self.log and self._window:
             self.log.add(self._window.row())
-        self._window = Window(self.trainer, self.task, self._pace.started)
+        self._window = Window(self.trainer, self.task, self._pace)
 
     def _due(self, done: bool) -> tuple[bool, bool]:
         """Whether a validation and a checkpoint are due after the newest step; each validation is followed by one."""
@@ -175,7 +175,7 @@ class _Loop:
         if isinstance(budget, Deadline) and self._saving.seconds > self._reserved:
             budget.deadline -= self._saving.seconds - self._reserved
             self._reserved = self._saving.seconds
-        self._window = Window(self.trainer, self.task, self._pace.started)  # the pause is in no window
+        self._window = Window(self.trainer, self.task, self._pace)  # the pause is in no window
 
     def _pause(self, work: Callable[[], float], pauses: Pauses) -> float:
         """Runs `work` outside of training time, records its duration, and returns its result."""

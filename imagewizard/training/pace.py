@@ -41,16 +41,16 @@ class Pace:
         """Since the beginning, or since the end of the start-up."""
         return max(1e-9, time.perf_counter() - self._since - self._paused)
 
-    @property
-    def steps_per_second(self) -> float | None:
-        """None without a step that counts."""
-        return self._steps / self.seconds if self._steps else None
+    def seconds_left(self, steps: int) -> float | None:
+        """How long so many more steps take with their pauses, rounded; None without a step that counts."""
+        if not self._steps:
+            return None
+        return round(steps * (time.perf_counter() - self._since) / self._steps, 1)
 
     @property
     def images_per_second(self) -> float | None:
         """Rounded; None without a step that counts."""
-        rate = self.steps_per_second
-        return None if rate is None else round(rate * self._batch_size, 2)
+        return round(self._steps * self._batch_size / self.seconds, 2) if self._steps else None
 
     @property
     def overhead(self) -> float | None:
@@ -65,10 +65,10 @@ class Pace:
 class Window:
     """The steps since the last row of the log."""
 
-    def __init__(self, trainer: Trainer, task: TrainTask, started: bool) -> None:
-        """`started`: as in `Pace`."""
-        self._trainer, self._task = trainer, task
-        self._pace = Pace(trainer, task.config.optimizer.batch_size, started)
+    def __init__(self, trainer: Trainer, task: TrainTask, whole: Pace) -> None:
+        """`whole`: the pace since the process began."""
+        self._trainer, self._task, self._whole = trainer, task, whole
+        self._pace = Pace(trainer, task.config.optimizer.batch_size, whole.started)
         self._results: list[StepResult] = []
 
     def __len__(self) -> int:
@@ -89,7 +89,7 @@ class Window:
         results, trainer = self._results, self._trainer
         trainer.read_clock()
         *means, norm = torch.stack([result.values for result in results]).mean(dim=0).tolist()
-        rate, steps = self._pace.steps_per_second, trainer.budget.steps(trainer.step)
+        steps = trainer.budget.steps(trainer.step)
         return {
             "kind": TRAIN,
             "step": trainer.step,
@@ -100,5 +100,5 @@ class Window:
             "grad_norm": round(norm, 4),
             "images_per_second": self._pace.images_per_second,
             "overhead": self._pace.overhead,
-            "eta_seconds": None if rate is None else round((steps - trainer.step) / rate, 1),
+            "eta_seconds": self._whole.seconds_left(steps - trainer.step),  # a window may be short
         }

@@ -45,7 +45,7 @@ class GoodState:
             raise error
         trainer.rate_factor /= 2
         least = trainer.watch.least
-        trainer.watch = LossWatch(trainer.config, trainer.device)
+        trainer.watch = LossWatch(trainer.config, trainer.device, trainer.schedule.prediction)
         if torch.isfinite(least):
             trainer.watch.smoothed.copy_(least)
             trainer.watch.least.copy_(least)

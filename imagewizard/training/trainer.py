@@ -14,7 +14,7 @@ from imagewizard import seeding
 from imagewizard.config.train import OptimizerSection, TrainConfig
 from imagewizard.diffusion.architecture import size_multiple
 from imagewizard.diffusion.denoiser import is_out_of_memory
-from imagewizard.diffusion.schedule import NoiseSchedule, sigma_to_std
+from imagewizard.diffusion.schedule import NoiseSchedule, Prediction, sigma_to_std
 from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.errors import UserError
 from imagewizard.models import network
@@ -24,7 +24,7 @@ from imagewizard.training.losses import Objective, VGG19Features
 
 # A run has exploded if its smoothed loss is this many times its minimum. The error of eps is 1 for a network that finds
 # no noise, so that of a good network (0.1) never rises more than tenfold. The error of x0 differs 900-fold between
-# levels 2 and 60.
+# levels 2 and 60; so does that of eps if the network predicts x0.
 EXPLODED = {"eps": 4.0, "x0": 10.0}
 # Smoothing over about fifty steps, because a small batch may happen to hold only very noisy or only nearly clean crops.
 SMOOTHING = 0.98
@@ -107,7 +107,7 @@ class Trainer:
         self.step = 0
         self.rate_factor = 1.0
         """Factor of the learning rate; below 1 in a run whose loss has exploded."""
-        self.watch = LossWatch(config, device)
+        self.watch = LossWatch(config, device, schedule.prediction)
         # The step seeds the dropout masks, so that a resume draws the same ones; most networks have no dropout.
         self._has_dropout = any(isinstance(module, nn.Dropout) and module.p for module in self.unet.modules())
         self.busy_seconds = 0.0
@@ -208,11 +208,12 @@ class Trainer:
 class LossWatch:
     """Detects failed and exploded runs on the device, so that no step has to wait for its numbers."""
 
-    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+    def __init__(self, config: TrainConfig, device: torch.device, prediction: Prediction = "epsilon") -> None:
+        """`prediction`: what the network predicts."""
         # Highest loss of a network that finds no noise. It bounds the first loss from below, because the first batch
         # may hold only nearly clean crops.
         self._blind = sigma_to_std(config.sigma[1]) ** 2 if config.loss.mse == "x0" else 1.0
-        self._exploded = EXPLODED[config.loss.mse]
+        self._exploded = EXPLODED["x0" if prediction == "sample" else config.loss.mse]
         self.smoothed = torch.full((), math.inf, device=device)
         self.least = torch.full((), math.inf, device=device)
         self._failed = torch.zeros((), dtype=torch.bool, device=device)

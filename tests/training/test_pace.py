@@ -34,20 +34,24 @@ def test_the_first_step_of_a_process_and_what_precedes_it_count_for_nothing(now:
     whole.pause(9.0)
     whole.add_step()
     assert whole.images_per_second == 4.0
+    assert whole.seconds_left(10) == 55.0  # 2 steps and their pause took 11 s
 
 
 def test_a_window_with_the_first_step_tells_its_loss_and_no_rate_of_it(now: list[float]) -> None:
     run = trainer(TASK.config, steps=10)
-    first, window = Window(run, TASK, started=False), Window(run, TASK, started=False)
+    whole = Pace(run, batch_size=4)
+    first, window = Window(run, TASK, whole), Window(run, TASK, whole)
     now[0] = 60.0
     result = run.train_step([batch(TASK.config)])
     first.add(result)
+    whole.add_step()
     row = first.row()
     assert row["loss"] == pytest.approx(result.terms["loss"], abs=1e-6)
     assert (row["step"], row["images_per_second"], row["overhead"], row["eta_seconds"]) == (1, None, None, None)
     window.add(result)
     now[0] = 62.0
     window.add(run.train_step([batch(TASK.config, 1)]))
+    whole.add_step()
     row = window.row()
     assert (row["step"], row["images_per_second"], row["eta_seconds"]) == (2, 2.0, 16.0)  # 8 steps are left
     assert window.seconds == 2.0
@@ -55,7 +59,7 @@ def test_a_window_with_the_first_step_tells_its_loss_and_no_rate_of_it(now: list
 
 def test_a_later_window_counts_all_its_steps(now: list[float]) -> None:
     run = trainer(TASK.config, steps=10)
-    window = Window(run, TASK, started=True)
+    window = Window(run, TASK, Pace(run, batch_size=4, started=True))
     assert len(window) == 0
     for now[0] in (0.5, 1.0):
         window.add(run.train_step([batch(TASK.config, run.step)]))

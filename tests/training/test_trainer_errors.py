@@ -74,6 +74,18 @@ def test_collapse_of_a_trained_network_is_detected() -> None:
     assert updates == sorted(updates) and updates[-1] == 1.0  # no further update
 
 
+def test_eps_of_a_network_that_predicts_x0_may_vary_as_x0_does() -> None:
+    """A sixfold rise for a while, which hard levels make, is an explosion only where the levels weigh alike."""
+    watches = [LossWatch(config(), CPU, prediction) for prediction in ("epsilon", "v_prediction", "sample")]
+    for watch in watches:
+        for step in range(200):
+            watch.add(torch.tensor(0.5 if step < 50 else 3.0), torch.tensor(0.3), step)
+    for watch in watches[:2]:
+        with pytest.raises(UserError, match="the loss has risen"):
+            watch.check()
+    watches[2].check()
+
+
 @pytest.mark.parametrize(("mse", "usual"), [("eps", 0.5), ("x0", 0.1)])
 def test_easy_first_batch_is_no_explosion(mse: str, usual: float) -> None:
     """A loss that only varies with the drawn levels, 900-fold on x0, is no explosion."""
