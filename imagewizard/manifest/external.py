@@ -23,8 +23,10 @@ _PLACES = {MEMBER: tar.SUFFIX, OFFSET: tar.SUFFIX, ROW: parquet.SUFFIX}
 
 
 def is_one(schema: pa.Schema) -> bool:
-    """Whether a file is a manifest, rather than one that holds images itself."""
-    return {IMAGE_ID, URI} <= set(schema.names) and IMAGE not in schema.names
+    """Whether a file is a manifest, rather than one that holds images itself: in `image`, or as `bytes`."""
+    names = set(schema.names)
+    holds_images = IMAGE in names or (BYTES in names and parquet.is_binary(schema.field(BYTES).type))
+    return {IMAGE_ID, URI} <= names and not holds_images
 
 
 def batches(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:

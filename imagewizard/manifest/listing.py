@@ -59,8 +59,11 @@ class _Listing:
             yield from self._of_packed([(storage.absolute(source), name)], is_source=True)
         elif name.lower().endswith(tar.COMPRESSED_SUFFIXES):
             raise UserError(f"{source} is compressed, so no image in it can be reached", "store it as plain .tar")
-        else:
+        elif is_image_name(name):
             raise UserError(f"{source} is a single file", "give its folder, or, in a config, a list: [FILE, …]")
+        else:
+            reason = left_out.why(name) or left_out.why_no_image(name)
+            raise UserError(f"{source}: {reason}", "give a folder, a tar shard, Parquet, or a CSV manifest")
 
     def of_list(self, sources: list[str]) -> Iterator[pa.Table]:
         """Ids are paths relative to the deepest folder that contains all sources."""

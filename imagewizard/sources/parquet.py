@@ -62,15 +62,16 @@ def image_column(schema: pa.Schema) -> str:
 
 def _bytes_path(field: pa.Field) -> str | None:
     """The path of the leaf with the encoded bytes; None for a column of another type."""
-    if _is_binary(field.type):
+    if is_binary(field.type):
         return str(field.name)
     if pa.types.is_struct(field.type):
         index = field.type.get_field_index("bytes")
-        return f"{field.name}.bytes" if index >= 0 and _is_binary(field.type.field(index).type) else None
+        return f"{field.name}.bytes" if index >= 0 and is_binary(field.type.field(index).type) else None
     return None
 
 
-def _is_binary(type: pa.DataType) -> bool:
+def is_binary(type: pa.DataType) -> bool:
+    """Whether values of this type are bytes."""
     return bool(pa.types.is_binary(type) or pa.types.is_large_binary(type) or pa.types.is_binary_view(type))
 
 

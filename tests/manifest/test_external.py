@@ -128,6 +128,7 @@ def test_wrong_columns_and_values_are_refused(
 def test_a_file_with_images_is_no_manifest(tmp_path: Path) -> None:
     assert external.is_one(pa.schema([("image_id", pa.string()), ("uri", pa.string()), ("sha", pa.binary())]))
     assert not external.is_one(pa.schema([("image_id", pa.string()), ("uri", pa.string()), ("image", pa.binary())]))
+    assert not external.is_one(pa.schema([("image_id", pa.string()), ("uri", pa.string()), ("bytes", pa.binary())]))
     assert not external.is_one(pa.schema([("image_id", pa.string())]))
 
 

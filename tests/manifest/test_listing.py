@@ -164,6 +164,21 @@ def test_missing_s3_source_is_reported(bucket: str) -> None:
         assert error.value.key is None and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("a.png", r"is a single file; give its folder, or, in a config, a list"),
+        ("a.heic", "a.heic: HEIC images are not read; convert them"),
+        ("m.jsonl", "m.jsonl: no image by its suffix; give a folder, a tar shard, Parquet, or a CSV manifest"),
+        ("a.zip", "a.zip: archives are not unpacked"),
+    ],
+)
+def test_a_single_file_is_refused_with_what_can_be_given(tmp_path: Path, name: str, complaint: str) -> None:
+    touch(tmp_path, name)
+    with pytest.raises(UserError, match=complaint):
+        listed(f"{tmp_path}/{name}")
+
+
 def test_the_first_batch_is_enough_for_a_check(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     put(bucket, "in/a.png")
     closed = []
