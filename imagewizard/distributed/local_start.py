@@ -34,6 +34,9 @@ def check() -> None:
     variables = ("RAY_TMPDIR", "TMPDIR") if sys.platform.startswith("linux") else ("RAY_TMPDIR",)  # as Ray has it
     variable = next((name for name in variables if name in os.environ), None)
     folder = "/tmp" if variable is None else os.environ[variable]  # noqa: S108 - Ray's own choice
+    if not folder.isascii() or not Path(folder).is_absolute():
+        what = f"{folder!r} is no absolute path in ASCII signs, the only kind that Ray takes"
+        raise UserError(what, "set TMPDIR to one, or unset it", variable)
     try:
         storage.of(folder).check_writable(folder)
     except UserError as error:
