@@ -14,7 +14,7 @@ from PIL import ImageCms
 GREY, RGB, CMYK = b"GRAY", b"RGB ", b"CMYK"
 _HEADER_BYTES = 128
 _NAME = "from the image's own tags"
-_D50 = (0.9642, 1.0, 0.8249)
+D50 = (0.9642, 1.0, 0.8249)
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])  # Annex E.3
 
 SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
@@ -90,6 +90,14 @@ _MEANING = {b"desc", b"cprt", b"wtpt", b"chad", b"A2B0", b"A2B1", b"A2B2", b"cic
 _MEANING |= {b"rXYZ", b"gXYZ", b"bXYZ", b"rTRC", b"gTRC", b"bTRC", b"kTRC"}
 
 
+def adaptation(white: np.ndarray) -> np.ndarray:
+    """The matrix from XYZ under a white, of XYZ too, to XYZ under D50 (Annex E). Raises ValueError for no white."""
+    response, wanted = _BRADFORD @ white, _BRADFORD @ D50
+    if min(response) <= 0:
+        raise ValueError("no such white")
+    return np.linalg.inv(_BRADFORD) @ np.diag(wanted / response) @ _BRADFORD
+
+
 def _tags(profile: bytes) -> dict[bytes, bytes]:
     """The tags of a profile (7.3) that lie within it."""
     found = {}
@@ -105,10 +113,10 @@ def _tags(profile: bytes) -> dict[bytes, bytes]:
 
 def _profile(space: bytes, tags: dict[bytes, bytes], name: str = _NAME) -> bytes:
     """A display profile (8.4). Its date is that of the standard's year, so that the same input gives the same bytes."""
-    tags = {b"desc": _text(name), b"cprt": _text("CC0"), b"wtpt": _xyz(_D50)} | tags
+    tags = {b"desc": _text(name), b"cprt": _text("CC0"), b"wtpt": _xyz(D50)} | tags
     head = struct.pack(">4x4s4s4s4s4s", bytes(4), b"\4\x30\0\0", b"mntr", space, b"XYZ ")
     head += struct.pack(">6H4s", 2022, 1, 1, 0, 0, 0, b"acsp")
-    head = head.ljust(68, b"\0") + _xyz(_D50)[8:]  # flags, device, attributes, perceptual intent: all zero
+    head = head.ljust(68, b"\0") + _xyz(D50)[8:]  # flags, device, attributes, perceptual intent: all zero
     return _with_tags(head.ljust(_HEADER_BYTES, b"\0"), tags)
 
 
@@ -153,13 +161,10 @@ def _colorants(colours: Chromaticities) -> dict[bytes, bytes]:
     matrix = np.stack(primaries, axis=1)
     if abs(np.linalg.det(matrix)) < 1e-6:
         raise ValueError("the primaries lie on a line")
-    response, wanted = _BRADFORD @ white, _BRADFORD @ _D50
-    if min(response) <= 0:
-        raise ValueError("no such white")
-    adaptation = np.linalg.inv(_BRADFORD) @ np.diag(wanted / response) @ _BRADFORD
-    adapted = adaptation @ (matrix * np.linalg.solve(matrix, white))
-    if abs(np.stack([adapted, adaptation])).max() > 100:
+    change = adaptation(white)
+    adapted = change @ (matrix * np.linalg.solve(matrix, white))
+    if abs(np.stack([adapted, change])).max() > 100:
         raise ValueError("the primaries lie too close together")
     names = (b"rXYZ", b"gXYZ", b"bXYZ")
     tags = {name: _xyz(column) for name, column in zip(names, adapted.T, strict=True)}
-    return tags | {b"chad": b"sf32\0\0\0\0" + _fixed(adaptation.ravel())}
+    return tags | {b"chad": b"sf32\0\0\0\0" + _fixed(change.ravel().tolist())}

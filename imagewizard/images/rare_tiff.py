@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import UnidentifiedImageError
 
-from imagewizard.images import colour, deep_colour, jpeg, jpeg_xl
+from imagewizard.images import colour, deep_colour, jpeg, jpeg_xl, lab
 from imagewizard.images.errors import ImageError
 from imagewizard.images.exif import ICC_PROFILE, ORIENTATION, Tags
 from imagewizard.images.orientation import upright
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     import tifffile
 
 _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANAR, _EXTRA, _FORMAT = 258, 259, 262, 277, 284, 338, 339  # TIFF 6.0
-_SUBSAMPLING, _NOT_COMPRESSED = 530, 1
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _CIELAB, _ICCLAB, _ITULAB = 0, 1, 2, 3, 5, 6, 8, 9, 10
+_WHITE_POINT, _SUBSAMPLING, _NOT_COMPRESSED = 318, 530, 1
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
-_LABS = (_CIELAB, _ICCLAB, _ITULAB)
+_LABS = (lab.CIELAB, lab.ICCLAB, lab.ITULAB)
 _COLOURS |= dict.fromkeys(_LABS, 3)
 """Channels without the extra ones, of each photometric interpretation that is decoded."""
 _UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED, _COMPLEX_INTEGER, _COMPLEX = 1, 2, 3, 4, 5, 6
@@ -46,7 +46,9 @@ def is_rare(layout: Tags) -> bool:
     samples, compression = layout.integers(_SAMPLES, (1,))[0], layout.integers(_COMPRESSION, (1,))[0]
     if _is_subsampled(layout) and compression == _NOT_COMPRESSED:
         return True
-    if compression not in _PILLOWS or (compression in _JPEG and photometric == _CIELAB):
+    if photometric == lab.CIELAB and (compression in _JPEG or _WHITE_POINT in layout.main):
+        return True
+    if compression not in _PILLOWS:
         return True
     if layout.integers(_PLANAR, (1,))[0] == 2 and (photometric, samples) not in _PILLOWS_PLANES:
         return True
@@ -62,9 +64,8 @@ def _is_subsampled(layout: Tags) -> bool:
 
 def mode(layout: Tags) -> str:
     """CMYK and LAB, as Pillow calls them; nothing for other colours."""
-    return {_CMYK: "CMYK", _CIELAB: "LAB", _ICCLAB: "LAB", _ITULAB: "LAB"}.get(
-        layout.integers(_PHOTOMETRIC, (-1,))[0], ""
-    )
+    photometric = layout.integers(_PHOTOMETRIC, (-1,))[0]
+    return "LAB" if photometric in _LABS else {_CMYK: "CMYK"}.get(photometric, "")
 
 
 def read(data: bytes, layout: Tags, width: int, height: int) -> np.ndarray:
@@ -104,7 +105,10 @@ def read(data: bytes, layout: Tags, width: int, height: int) -> np.ndarray:
     depth = max(bits)
     if has_alpha and extra == _ASSOCIATED and samples.dtype.kind != "i" and photometric not in (_PALETTE, *_LABS):
         samples, depth = _divided(samples, more, depth), 8 if depth <= 8 else 16
-    colours = _colours(samples, photometric, depth, page.colormap)
+    if photometric in _LABS:
+        colours = lab.to_srgb(samples, photometric, depth, _white(page))
+    else:
+        colours = _colours(samples, photometric, depth, page.colormap)
     if photometric == _CMYK:
         colours = colour.rgb_of_cmyk(colours, layout.bytes_of(ICC_PROFILE))
     if has_alpha:
@@ -202,8 +206,6 @@ def _colours(samples: np.ndarray, photometric: int, bits: int, colormap: np.ndar
         if colormap is None:
             raise ValueError("it has no palette")
         return np.moveaxis(colormap[:, samples[:, :, 0]], 0, 2)
-    if photometric in _LABS:
-        return _rgb_of_lab(samples, photometric, bits)
     if samples.dtype.kind == "i" or (bits > 16 and samples.shape[2] == 1):
         values = _counted(samples)
     else:
@@ -211,6 +213,14 @@ def _colours(samples: np.ndarray, photometric: int, bits: int, colormap: np.ndar
     if photometric == _WHITE_IS_ZERO:
         return ~values
     return _rgb_of_ycbcr(values) if photometric == _YCBCR else values
+
+
+def _white(page: tifffile.TiffPage) -> tuple[float, float] | None:
+    """The chromaticity of the white that the file names."""
+    values = page.tags.valueof(_WHITE_POINT)
+    if not isinstance(values, tuple) or len(values) != 4 or not (values[1] and values[3]):
+        return None
+    return values[0] / values[1], values[2] / values[3]
 
 
 def _divided(samples: np.ndarray, alpha: np.ndarray, bits: int) -> np.ndarray:
@@ -238,25 +248,3 @@ def _rgb_of_ycbcr(values: np.ndarray) -> np.ndarray:
     y, blue, red = np.moveaxis(values.astype(np.float64), 2, 0) - [[[0]], [[(white + 1) / 2]], [[(white + 1) / 2]]]
     rgb = np.stack([y + 1.402 * red, y - 0.344136 * blue - 0.714136 * red, y + 1.772 * blue], axis=2)
     return np.clip(np.round(rgb), 0, white).astype(values.dtype)
-
-
-def _rgb_of_lab(samples: np.ndarray, photometric: int, bits: int) -> np.ndarray:
-    """sRGB of LAB under D50, by LittleCMS; uint8 of up to 8 bits, else uint16."""
-    import imagecodecs
-
-    lab = np.empty(samples.shape, np.float64)
-    # whatever the file says of signs: libvips calls the lightness signed, too
-    values, most = samples.astype(f"u{samples.itemsize}").astype(np.float64), 2**bits - 1
-    if photometric == _CIELAB:  # TIFF 6.0, section 23; of 16 bits as Photoshop has it: a and b in 1/256
-        lab[:, :, 0] = values[:, :, 0] * (100 / most)
-        signed = np.where(values[:, :, 1:] > most // 2, values[:, :, 1:] - (most + 1), values[:, :, 1:])
-        lab[:, :, 1:] = signed / 2 ** (bits - 8)
-    elif photometric == _ICCLAB:  # TIFF Technical Note 4 and ICC.1: white is 0xFF00 of 16 bits
-        lab[:, :, 0] = values[:, :, 0] * (100 / (most if bits == 8 else 255 * 2 ** (bits - 8)))
-        lab[:, :, 1:] = values[:, :, 1:] / 2 ** (bits - 8) - 128
-    else:  # ITU-T T.42, its default gamut
-        lab[:] = values * (255 / most)
-        lab = (lab - [0, 128, 96]) * [100 / 255, 170 / 255, 200 / 255]
-    srgb, dtype = imagecodecs.cms_profile("srgb"), np.uint8 if bits <= 8 else np.uint16
-    d50 = imagecodecs.cms_profile("lab4")
-    return imagecodecs.cms_transform(lab, d50, srgb, colorspace="lab", outcolorspace="rgb", outdtype=dtype)
