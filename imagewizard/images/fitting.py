@@ -80,7 +80,7 @@ def _with_texts(metadata: Metadata, format: str, notes: list[str]) -> Metadata:
 
 
 def _is_comment(chunk: Chunk) -> bool:
-    return png_text.keyword(chunk) == png_text.COMMENT and len(png_text.text(chunk)) <= _SEGMENT_BYTES
+    return png_text.keyword(chunk).lower() == png_text.COMMENT.lower() and len(png_text.text(chunk)) <= _SEGMENT_BYTES
 
 
 def _with_short_exif(metadata: Metadata, notes: list[str]) -> Metadata:

@@ -57,10 +57,12 @@ class Resolution(NamedTuple):
         return cls.known(across, down, _UNITS[unit - 1])
 
     def sharper(self, other: Self | None) -> Self:
-        """The other, if it may be what was rounded to this one's integers."""
-        if other is None or (self.phys() != other.phys() and self.jfif() != other.jfif()):
+        """The other, if it may be what was rounded to this one's integers: 72.5 to 72, 1 % at most."""
+        if other is None or not (self.unit and other.unit):
             return self
-        return other
+        same = other if other.unit == self.unit else other._in_other_unit()
+        is_near = math.isclose(same.x, self.x, rel_tol=0.01) and math.isclose(same.y, self.y, rel_tol=0.01)
+        return other if is_near else self
 
     def turned(self) -> Self:
         """Of the image turned by a quarter."""
@@ -73,9 +75,18 @@ class Resolution(NamedTuple):
         return struct.pack(">IIB", x, y, bool(self.unit)) if x and y else None
 
     def jfif(self) -> bytes | None:
-        """The unit and both densities of a JPEG's APP0; None where its integers cannot hold them."""
-        x, y = self._whole(1.0, 65535)
-        return struct.pack(">BHH", _UNITS.index(self.unit), x, y) if x and y else None
+        """The unit and both densities of a JPEG's APP0, in the unit that loses least; None where neither fits."""
+        known = min((self, self._in_other_unit()), key=lambda each: each._rounding()) if self.unit else self
+        x, y = known._whole(1.0, 65535)
+        return struct.pack(">BHH", _UNITS.index(known.unit), x, y) if x and y else None
+
+    def _in_other_unit(self) -> Self:
+        scale, unit = (1 / _INCH, "cm") if self.unit == "inch" else (_INCH, "inch")
+        return self._replace(x=self.x * scale, y=self.y * scale, unit=unit)
+
+    def _rounding(self) -> float:
+        """What whole numbers up to 65535 make of it, relative."""
+        return max(abs(min(round(value), 65535) - value) / value for value in (self.x, self.y))
 
     def _whole(self, scale: float, most: int) -> tuple[int, int]:
         """Both as integers; zeros where one of them cannot be."""

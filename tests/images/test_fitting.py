@@ -129,7 +129,7 @@ def test_exif_without_its_longest_tags():
 
 
 @pytest.mark.parametrize(
-    ("known", "formats"), [((70_000, "inch"), ("png", "webp", "tiff")), ((1e-3, "cm"), ("webp", "tiff"))]
+    ("known", "formats"), [((200_000, "inch"), ("png", "webp", "tiff")), ((1e-3, "cm"), ("webp", "tiff"))]
 )
 def test_a_resolution_beyond_what_a_format_can_say(known, formats):
     resolution = Resolution(known[0], known[0], known[1])

@@ -43,10 +43,12 @@ def test_jfif_that_says_nothing():
 
 
 def test_what_integers_cannot_hold():
-    assert Resolution(70_000, 70_000, "inch").jfif() is None and Resolution(0.2, 0.2, "cm").jfif() is None
+    assert Resolution(200_000, 200_000, "inch").jfif() is None and Resolution(0.1, 0.1, "cm").jfif() is None
     assert Resolution(0.001, 1, "cm").phys() is None and Resolution(1e9, 1e9, "cm").phys() is None
     assert Resolution(1.5, 1, "").phys() == phys(3, 2, 0)
     assert Resolution(71.6, 72.4, "inch").jfif() == struct.pack(">BHH", 1, 72, 72)
+    assert Resolution(59.05, 118.11, "cm").jfif() == struct.pack(">BHH", 1, 150, 300)
+    assert Resolution(70_000, 70_000, "inch").jfif() == struct.pack(">BHH", 2, 27559, 27559)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -80,3 +82,5 @@ def test_turned_and_sharper():
     rounded, exact = Resolution(73, 73, "inch"), Resolution(72.6, 72.6, "inch")
     assert rounded.sharper(exact) == exact
     assert rounded.sharper(Resolution(300, 300, "inch")) == rounded == rounded.sharper(None)
+    assert Resolution(59.05, 118.11, "cm").sharper(Resolution(150, 300, "inch")) == Resolution(150, 300, "inch")
+    assert Resolution(4, 3, "").sharper(exact) == Resolution(4, 3, "")
