@@ -196,6 +196,12 @@ def test_a_restored_picture_keeps_its_type_channels_and_company(tmp_path: Path, 
     assert found.metadata == Metadata(b"icc", b"exif")
 
 
+def test_notes_on_an_image_are_in_its_rows(tmp_path: Path) -> None:
+    noted = Picture(photo(12, 10, 0), notes=("one", "another"))
+    rows = rows_of(actor(tiny_model(tmp_path / "m"))(pictures(noted, Picture(photo(12, 10, 0)))))
+    assert [each["notes"] for each in rows] == ["one; another", None]
+
+
 def test_sixteen_bits_are_denoised_as_finely_as_they_are(tmp_path: Path) -> None:
     """The level of a picture of 16 bits is on the 0-255 scale too, and its estimate is no rounded 8-bit one."""
     model = tiny_model(tmp_path / "m")

@@ -19,9 +19,11 @@ from imagewizard.schema import RESULT_SCHEMA
 from imagewizard.sources import reading
 from tests.support.run_folders import error_row, restored, row
 from tests.support.sample_files import photo
+from tests.support.sample_metadata import everything
 
 PNG = ImagesSection(format="png")
 TAR = ImagesSection(format="png", pack="tar")
+NOTES = {"a": None, "b": "a note"}
 
 
 def block(*rows: dict) -> Block:
@@ -121,6 +123,19 @@ def test_an_image_that_cannot_be_encoded_costs_its_row_alone(tmp_path: Path, pac
     assert [(each["status"], each["stage"]) for each in rows] == [("error", "write"), ("ok", None)]
     assert rows[0]["output_uri"] is None and "cannot encode" in rows[0]["error"]
     np.testing.assert_array_equal(pixels(rows[1]["output_uri"]), photo(8, 8, 0))
+
+
+def test_notes_say_what_an_image_lacked_and_what_its_file_lacks(tmp_path: Path) -> None:
+    picture = Picture(photo(16, 20, 0), metadata=everything())
+    webp, note = ImagesSection(format="webp"), "without IPTC (a webp has no place for it)"
+    rows = [row(name, notes=notes) | blocks.picture_columns(picture, "picture_") for name, notes in NOTES.items()]
+    found = outputs.write(block(*rows), str(tmp_path), webp).to_pylist()
+    texts = "without text Comment, Title (a webp has no place for it)"
+    assert [each["notes"] for each in found] == [f"{texts}; {note}", f"a note; {texts}; {note}"]
+    early = row("c", notes="a note")
+    outputs.encode_early(picture, early, webp)
+    assert early["notes"] == f"a note; {texts}; {note}"
+    assert outputs.write(block(denoised("d")), str(tmp_path), webp)["notes"].to_pylist() == [None]
 
 
 def test_what_came_encoded_is_written_as_it_is(tmp_path: Path) -> None:
