@@ -15,7 +15,7 @@ from imagewizard.images.errors import ImageError
 from imagewizard.images.exif import BYTE, ICC_PROFILE, IPTC, LONG, SHORT, UNDEFINED, XMP, Tag, Tags
 from imagewizard.images.fitting import fitted
 from imagewizard.images.formats import OUTPUT_FORMATS
-from imagewizard.images.metadata import Metadata
+from imagewizard.images.metadata import Metadata, without
 from imagewizard.images.picture import Picture
 from imagewizard.images.png_chunks import Chunk
 
@@ -35,7 +35,7 @@ class Encoded(NamedTuple):
 
     data: bytes
     notes: tuple[str, ...]
-    """What of the picture's metadata it lacks."""
+    """What of the picture's alpha and metadata it lacks."""
 
 
 def encode(picture: Picture, format: str, quality: int | None = None) -> Encoded:
@@ -56,6 +56,8 @@ def encode(picture: Picture, format: str, quality: int | None = None) -> Encoded
         raise ImageError(f"cannot encode: {width}x{height} as {format}; no side may be over {longest} pixels")
     is_grey, becomes_rgb = picture.pixels.shape[2] == 1, _becomes_rgb(picture, format)
     metadata, notes = fitted(picture.metadata, format, is_grey, becomes_rgb)
+    if format == "jpg" and picture.alpha is not None:
+        notes.insert(0, without("alpha", "a jpg has no place for it"))
     if becomes_rgb:
         picture = replace(picture, pixels=np.repeat(picture.pixels, 3, axis=2))
     try:

@@ -42,6 +42,12 @@ def test_everything_in_a_jpg():
     assert notes == ("without text Title (a jpg has no place for it)",)
 
 
+def test_alpha_that_a_jpg_has_no_place_for():
+    source = Picture(PIXELS, np.zeros((16, 20), np.uint8))
+    assert [encode(source, format).notes for format in ("png", "tiff", "webp")] == [()] * 3
+    assert encode(source, "jpg").notes == ("without alpha (a jpg has no place for it)",)
+
+
 def test_everything_in_a_webp():
     found, notes = written(everything(), "webp")
     assert found == replace(everything(), colour=(), texts=(), iptc=None)
