@@ -7,8 +7,12 @@ import sys
 from typing import Any
 
 
+class UnreadError(Exception):
+    """Nobody reads stdout any more. No BrokenPipeError, which may come from any other pipe or socket."""
+
+
 class UnwritableError(Exception):
-    """stdout cannot be written, and that is not because its reader has ended (BrokenPipeError)."""
+    """stdout cannot be written for another reason."""
 
 
 class _Stream(io.FileIO):
@@ -25,7 +29,7 @@ class _Stream(io.FileIO):
             if self.outlived:
                 return len(data)
             if isinstance(error, BrokenPipeError):
-                raise
+                raise UnreadError from None
             raise UnwritableError(f"stdout cannot be written ({error.strerror})") from None
 
 

@@ -20,7 +20,7 @@ from imagewizard.errors import TERMINATED as TERMINATED
 from imagewizard.errors import TOO_MANY_FAILED as TOO_MANY_FAILED
 from imagewizard.errors import WRONG_INPUT as WRONG_INPUT
 from imagewizard.errors import JobError, RunLockedError, UserError
-from imagewizard.standard_streams import UnwritableError
+from imagewizard.standard_streams import UnreadError, UnwritableError
 
 if TYPE_CHECKING:  # it imports Ray
     from imagewizard.distributed.submitted_job import SubmittedJob
@@ -39,7 +39,7 @@ def run(command: Callable[[list[str]], int], argv: list[str]) -> int:
     try:
         code = _run(command, argv)
         sys.stdout.flush()  # here, where a failure gets its line and its exit code
-    except BrokenPipeError:
+    except UnreadError:
         standard_streams.drop_stdout()
     except UnwritableError as error:
         standard_streams.drop_stdout()
@@ -136,7 +136,7 @@ def following(job: "SubmittedJob", address: str | None) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"left {job.current_id} as it is\n{job_hints(job.id, address)}") from None
-    except BrokenPipeError:  # success would be a lie: the job has not ended
+    except UnreadError:  # success would be a lie: the job has not ended
         standard_streams.drop_stdout()
         raise JobError(
             f"nobody reads the log any more; left {job.current_id} as it is\n{job_hints(job.id, address)}"

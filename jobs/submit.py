@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from imagewizard import standard_streams
 from imagewizard.errors import UserError
 from imagewizard.progress import Printer
 from jobs import shell
@@ -32,6 +33,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--dry-run", action="store_true", help="check, print what would be sent, and stop")
     arguments = parser.parse_intermixed_args(argv)
+    standard_streams.go_on_unread()
     if arguments.retries < 0:
         raise UserError(f"{arguments.retries} is no number of retries", "give 0 or more", "--retries")
     if arguments.retries and arguments.detach:

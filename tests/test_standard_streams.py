@@ -32,6 +32,8 @@ def files(argv):
         print("for stderr", file=sys.stderr)
         assert stream.fileno() > 2
     return 3
+def other_pipe(argv):
+    raise BrokenPipeError(32, "another pipe")
 def sign(argv):
     print("σ \\udce9.png", flush=True)
     return 0
@@ -54,6 +56,11 @@ def test_nothing_about_stdout_stops_what_works(redirections: str) -> None:
 
 def test_what_prints_ends_without_a_word_when_its_reader_does() -> None:
     assert run("command", "| head -1") == (0, "a line of text\n", "")
+
+
+def test_the_end_of_another_pipes_reader_is_a_bug_or_a_failure() -> None:
+    code, _, err = run("other_pipe", "")
+    assert code == 1 and "another pipe" in err
 
 
 def test_what_prints_says_that_the_disk_is_full() -> None:

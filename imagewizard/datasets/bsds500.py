@@ -76,9 +76,9 @@ def _kind(source: str) -> str:
     scheme, sign, _ = source.partition("://")
     if sign and scheme in {"http", "https"}:
         return "url"
-    if not sign and Path(source).expanduser().is_dir():
+    if not sign and storage.expanded(source).is_dir():
         return "folder"
-    if not sign and Path(source).expanduser().is_file():
+    if not sign and storage.expanded(source).is_file():
         return "archive"
     reason = f"{scheme}:// is not supported" if sign else "does not exist"
     raise UserError(f"{source}: {reason}", "give a folder, a .tgz, .tar.gz or .zip file, or an http(s) URL", "from")
@@ -96,7 +96,7 @@ def prepare(plan: PreparationPlan, report: Reporter = silent) -> dict[str, int]:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
-        root = _unpacked(plan, scratch, report) if plan.kind != "folder" else Path(plan.source).expanduser().absolute()
+        root = _unpacked(plan, scratch, report) if plan.kind != "folder" else storage.expanded(plan.source).absolute()
         files = _find(plan.source, root)
         benchmark = _check(plan.source, files)
         if plan.kind != "folder":
@@ -108,7 +108,7 @@ def prepare(plan: PreparationPlan, report: Reporter = silent) -> dict[str, int]:
 
 def _unpacked(plan: PreparationPlan, scratch: Path, report: Reporter) -> Path:
     """The folder below `scratch` that the images of an archive were unpacked to."""
-    path = Path(plan.source).expanduser()
+    path = storage.expanded(plan.source)
     if plan.kind == "url":
         path = scratch / "archive"
         download.fetch(plan.source, path, SHA256 if plan.source == URL else None, report)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -148,7 +147,7 @@ def execute(
 
 def _needed(config: DenoiseConfig) -> tuple[Needed, ...]:
     """The local paths of a job, which all nodes of a cluster must see."""
-    model = [config.model] if Path(config.model).expanduser().is_dir() else []
+    model = [config.model] if storage.expanded(config.model).is_dir() else []
     return *nodes.local_paths("input", config.input), *nodes.local_paths("model", model, by_models=True)
 
 
@@ -203,7 +202,7 @@ def _run_chain(
     if allocation.shortage:
         report(f"waits    for nodes of the cluster's autoscaler; {allocation.shortage}")
     actor_config = ActorConfig(
-        model=storage.absolute(config.model) if Path(config.model).expanduser().is_dir() else config.model,
+        model=storage.absolute(config.model) if storage.expanded(config.model).is_dir() else config.model,
         fingerprint=plan.fingerprint,
         noise=config.noise,
         denoise=config.denoise,

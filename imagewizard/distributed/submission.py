@@ -133,9 +133,13 @@ def of_config(checked: DenoiseConfig | TrainConfig) -> Submission:
     _check(checked)
     command = next(name for name, model in CONFIGS.items() if isinstance(checked, model))
     given = checked.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    # JSON is YAML, so a section is one word.
-    words = (f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items() if key != "submit")
+    words = (f"{key}={_word(value)}" for key, value in given.items() if key != "submit")
     return Submission(command, checked, tuple(words), None)
+
+
+def _word(value: Any) -> str:
+    """A value as on the command line: text as it is; else JSON, which is YAML, so that a section is one word."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def new_id(command: str) -> str:

@@ -1,6 +1,5 @@
 """Runs a training job on a Ray cluster, from its checked plan to its summary."""
 
-from pathlib import Path
 from typing import Any
 
 from imagewizard import storage
@@ -48,7 +47,7 @@ def execute(plan: TrainingPlan, report: Reporter, start: cluster.Start = cluster
 
 def _needed(config: TrainConfig) -> tuple[Needed, ...]:
     """The local paths of a job, which all nodes of a cluster must see."""
-    model = [config.model] if config.model is not None and Path(config.model).expanduser().is_dir() else []
+    model = [config.model] if config.model is not None and storage.expanded(config.model).is_dir() else []
     perceptual = config.loss.perceptual
     weights = [] if perceptual is None or perceptual.weights == vgg19.TORCHVISION else [perceptual.weights]
     return (

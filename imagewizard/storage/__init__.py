@@ -13,5 +13,6 @@ from imagewizard.storage.files import resolve as resolve
 from imagewizard.storage.files import size as size
 from imagewizard.storage.folder import Folder as Folder
 from imagewizard.storage.local import NOT_UTF8 as NOT_UTF8
+from imagewizard.storage.local import expanded as expanded
 from imagewizard.storage.refusal import RefusedError as RefusedError
 from imagewizard.storage.stores import of as of

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from imagewizard.errors import UserError
 from imagewizard.storage import stores
-from imagewizard.storage.local import NOT_UTF8, plain_path
+from imagewizard.storage.local import NOT_UTF8, expanded, plain_path
 
 if TYPE_CHECKING:
     from pyarrow import fs
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def absolute(uri: str) -> str:
     """A URI without a slash at its end; a local path, also of a file:// URI, made absolute."""
     path = plain_path(uri)
-    return path.rstrip("/") if "://" in path else str(Path(path).expanduser().absolute())
+    return path.rstrip("/") if "://" in path else str(expanded(path).absolute())
 
 
 def join(uri: str, *parts: str) -> str:

@@ -109,7 +109,8 @@ class LocalStore:
                         # Links to folders are not followed: they may lead back here.
                         files = [entry for entry in page if not entry.is_dir(follow_symlinks=False)]
                         if len(files) < len(page):
-                            pending += [f"{below}{each.name}/" for each in page if each.is_dir(follow_symlinks=False)]
+                            folders = [f"{below}{each.name}/" for each in page if each.is_dir(follow_symlinks=False)]
+                            pending += reversed(folders)
                         yield [_listed(below, entry) for entry in files]
             except FileNotFoundError:  # deleted since its parent was listed
                 if not below:
@@ -151,8 +152,13 @@ def plain_path(uri: str) -> str:
     return uri if match is None else os.fsdecode(unquote_to_bytes(uri[match.end() :]))
 
 
+def expanded(path: str) -> Path:
+    """The path with the home folder in place of a `~` at its start; where no user is called x, `~x` is but a name."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises where there is no such user)
+
+
 def _path(uri: str) -> Path:
-    return Path(plain_path(uri)).expanduser().absolute()
+    return expanded(plain_path(uri)).absolute()
 
 
 def _open(uri: str) -> BinaryIO:

@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -239,7 +238,7 @@ def is_done(task: TrainTask) -> bool:
 
 def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
     changes: dict[str, Any] = {"output": storage.absolute(config.output)}
-    if config.model is not None and Path(config.model).expanduser().is_dir():
+    if config.model is not None and storage.expanded(config.model).is_dir():
         changes["model"] = storage.absolute(config.model)
     perceptual = config.loss.perceptual
     if perceptual is not None and perceptual.weights != vgg19.TORCHVISION:

@@ -3,9 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
-import numpy as np
 import pyarrow as pa
 
 from imagewizard.errors import UserError, keyed
@@ -39,9 +37,9 @@ def _read(images: pa.Table, key: str, smallest: int, all_of_them: bool, report: 
     """Reads all images, or as many as it takes to find one that can be used: a run that streams them begins with it."""
     named = list(zip(images[IMAGE_ID].to_pylist(), images[URI].to_pylist(), strict=True))
     reasons, usable = [], 0
-    for (image_id, _), found in zip(named, _loaded(named, key, smallest, all_of_them), strict=False):
-        if isinstance(found, str):
-            reasons.append(f"{image_id}: {found}")
+    for (image_id, _), fault in zip(named, _faults(named, key, smallest, all_of_them), strict=False):
+        if fault is not None:
+            reasons.append(f"{image_id}: {fault}")
             continue
         usable += 1
         if not all_of_them:
@@ -54,14 +52,15 @@ def _read(images: pa.Table, key: str, smallest: int, all_of_them: bool, report: 
         raise UserError(f"{reasons[0]}, and no other can be used either", "give clean images", key)
 
 
-def _loaded(named: list[tuple[str, str]], key: str, smallest: int, all_of_them: bool) -> Iterator[np.ndarray | str]:
-    load = partial(image_store.load, key=key, smallest=smallest)
+def _faults(named: list[tuple[str, str]], key: str, smallest: int, all_of_them: bool) -> Iterator[str | None]:
+    """Why each image cannot be used, None if it can."""
+
+    def fault(image: tuple[str, str]) -> str | None:
+        found = image_store.load(image, key=key, smallest=smallest)
+        return found if isinstance(found, str) else None
+
     if not all_of_them:
-        yield from map(load, named)
+        yield from map(fault, named)
         return
     with ThreadPoolExecutor(image_store.READ_THREADS) as pool:
-        yield from pool.map(lambda image: _without_pixels(load(image)), named)
-
-
-def _without_pixels(found: np.ndarray | str) -> np.ndarray | str:
-    return found if isinstance(found, str) else found[:0]
+        yield from pool.map(fault, named)

@@ -62,6 +62,10 @@ def test_a_config_object_travels_as_words_that_give_it_back() -> None:
     back = config.load(DenoiseConfig, None, shlex.split(sent.entrypoint)[3:])
     assert back == job.model_copy(update={"submit": back.submit})
     assert sent.package is None and "working_dir" not in sent.arguments(Path())["runtime_env"]
+    one = DenoiseConfig.model_validate({"input": "s3://x/a b", "output": "/o #1", "model": "/m"})
+    sent = submission.of_config(one)
+    back = config.load(DenoiseConfig, None, shlex.split(sent.entrypoint)[3:])
+    assert back == one.model_copy(update={"submit": back.submit})
     training = config.load(TrainConfig, None, TRAIN)
     assert shlex.split(submission.of_config(training).entrypoint)[:3] == ["python", "-m", "jobs.train"]
 

@@ -122,9 +122,7 @@ def test_a_command_that_waits_for_storage_ends_by_sigterm() -> None:
 
 FOLLOWING = """
 import types
-from imagewizard.manifest import standalone
-from jobs import demo, denoise, manifest, shell
-from tests.support.sample_files import write_photos
+from jobs import shell
 job = types.SimpleNamespace(id="a", current_id="a-2")
 def follow(argv):
     with shell.following(job, None):
