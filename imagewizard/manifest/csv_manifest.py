@@ -1,5 +1,6 @@
 """Manifests in CSV: text, of which the header names the columns."""
 
+import codecs
 import csv
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 SUFFIXES = (".csv", ".tsv")
 _DELIMITERS = ",;\t|"
 _HEADER_BYTES = 1 << 16
+# Read at a time; no row may be larger.
+_BLOCK_BYTES = 16 << 20
 
 
 def read(stream: BinaryIO) -> "arrow_csv.CSVStreamingReader":
@@ -22,8 +25,11 @@ def read(stream: BinaryIO) -> "arrow_csv.CSVStreamingReader":
     """
     from pyarrow import csv as arrow_csv
 
-    header = stream.read(_HEADER_BYTES).decode("utf-8-sig", "replace").partition("\n")[0].rstrip("\r")
+    start = stream.read(_HEADER_BYTES)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise pa.ArrowInvalid("it is in UTF-16; save it in UTF-8")
     stream.seek(0)
+    header = next(iter(start.decode("utf-8-sig", "replace").splitlines()), "")
     delimiter = max(_DELIMITERS, key=header.count)
     names = next(csv.reader([header], delimiter=delimiter), [])
     if not any(names):
@@ -31,6 +37,7 @@ def read(stream: BinaryIO) -> "arrow_csv.CSVStreamingReader":
     known = [name for name in names if name in MANIFEST_SCHEMA.names]
     return arrow_csv.open_csv(
         stream,
+        read_options=arrow_csv.ReadOptions(block_size=_BLOCK_BYTES),
         parse_options=arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
         convert_options=arrow_csv.ConvertOptions(
             # Without any known column there is none to leave out, or the reader would have no rows.

@@ -15,7 +15,8 @@ from imagewizard.sources.parquet import IMAGE, LISTED_ROWS, check_no_nulls, chec
 from imagewizard.storage.stores import STORES
 
 _ABSOLUTE = r"^(/|file:/|[A-Za-z][A-Za-z0-9+.-]*://)"
-_READABLE = rf"^(/|file:/|({'|'.join(filter(None, STORES))})://)"
+_OTHERS = "|".join(scheme for scheme in STORES if scheme not in ("", "file"))
+_READABLE = rf"^(/|file:(//(localhost)?)?/[^/]|({_OTHERS})://)"  # a file:// URI of another host names no file here
 
 # Columns that say where in a packed file an image is, with how the names of such files end. Beside other URIs such a
 # column is the user's own, whatever it holds.
@@ -77,6 +78,8 @@ def _whole_numbers(values: pa.Array | None, name: str, rows: int) -> pa.Array:
     """Numbers of any type, or texts of such, as int64; NaN, and a negative number of bytes, is an unknown one."""
     if values is None:
         return pa.nulls(rows, pa.int64())
+    if name == BYTES and pa.types.is_string(values.type):
+        values = pc.if_else(pc.match_substring_regex(values, r"^\d+$"), values, None)  # but a hint: "12 kB" is unknown
     try:
         if not pa.types.is_integer(values.type):
             numbers = values.cast(pa.float64())

@@ -83,6 +83,7 @@ class _Listing:
                 folders.append((uri, f"{image_id}/"))
             elif is_image_name(uri) and not left_out.why(path[-1]):
                 files.append((image_id, uri, None, None, None, None))
+                self._tally.ids_are_given |= addresses.split(image_id) is not None
             elif is_known and not left_out.why(path[-1]):
                 packed.append((uri, image_id))
             elif kind is None:

@@ -110,7 +110,9 @@ def read_origin(origin: str, max_bytes: int | None = None) -> bytes:
     places = list(addresses.places(origin))
     try:
         return storage.read_bytes(origin, max_bytes)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):  # S3 may say so of a key that is not there
+    except storage.RefusedError:
+        raise
+    except OSError:  # no such file, or a name that can be none, as one that is too long
         if not places:
             raise
     failure: OSError | None = None

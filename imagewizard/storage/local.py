@@ -38,7 +38,8 @@ class LocalStore:
     """A `stores.Store` of paths, absolute or relative to the working folder, and file:// URIs."""
 
     def check_address(self, uri: str) -> None:
-        pass
+        if uri.startswith("file:") and not plain_path(uri).startswith("/"):
+            raise UserError(f"{uri} is not of this machine", "write file:///PATH, or the path alone")
 
     def check_answers(self, uri: str) -> None:
         pass

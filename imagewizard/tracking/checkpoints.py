@@ -118,7 +118,9 @@ def settle(run: str, report: Reporter) -> int:
                 _check_content(run, found)
                 newest = found.step
         except FileNotFoundError:
-            report(f"removed  checkpoints/{name}, which was never completed")
+            passed_over = folder_of(run).subfolder(name).read_if_there(DISOWNED) is not None
+            what = "was passed over before" if passed_over else "was never completed"
+            report(f"removed  checkpoints/{name}, which {what}")
             _delete(run, name)
         except DamagedError as error:
             report(f"damaged  checkpoints/{name} is passed over: {error}")

@@ -21,6 +21,8 @@ def rows(path: Path, text: str, encoding: str = "utf-8") -> list[dict]:
     [
         ("image_id,uri\n007,/x/a b.png\n8,/y#1.png\n", "utf-8"),
         ("image_id,uri\r\n007,/x/a b.png\r\n8,/y#1.png", "utf-8-sig"),
+        ("image_id,uri\r007,/x/a b.png\r8,/y#1.png", "utf-8"),
+        (f"image_id,uri,text\n007,/x/a b.png,{'a' * 3_000_000}\n8,/y#1.png,", "utf-8"),
         ('other;uri;"image_id"\n1,5;/x/a b.png;"007"\n;"/y#1.png";8\n', "utf-8"),
         ("uri\timage_id\n/x/a b.png\t007\n/y#1.png\t8\n", "utf-8"),
     ],
@@ -76,7 +78,8 @@ def test_it_is_read_where_it_is_named_and_left_out_in_a_folder(tmp_path: Path) -
     assert sorted(tally.left_out[left_out.CSV].examples) == ["labels.csv", "m.csv"]
 
 
-def test_a_large_file_comes_in_batches() -> None:
+def test_a_large_file_comes_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_manifest, "_BLOCK_BYTES", 1 << 20)
     text = "image_id,uri\n" + "".join(f"{i},/{'x' * 100}/{i}.png\n" for i in range(30_000))
     batches = csv_manifest.read(io.BytesIO(text.encode()))
     tables = list(external.tables(batches.schema, batches))

@@ -248,6 +248,11 @@ def test_a_file_whose_id_is_that_of_a_member_is_found(tmp_path: Path) -> None:
         match=r"'x\.tar#1/a\.png' is given more than once, for /.*/in/x\.tar#1/a\.png and 1/a\.png in /.*/in/x\.tar;",
     ):
         shards.write(str(tmp_path / "run"), str(tmp_path / "in"), None)
+    touch(tmp_path, "in/x.tar#a.png")
+    (tmp_path / "in" / "x.tar").write_bytes(tar.pack([("a.png", b"member")]))
+    with pytest.raises(UserError, match="more than once"):
+        shards.write(str(tmp_path / "run"), [f"{tmp_path}/in/x.tar", f"{tmp_path}/in/x.tar#a.png"], None)
+    (tmp_path / "in" / "x.tar#a.png").unlink()
     (tmp_path / "in" / "x.tar").write_bytes(tar.pack([("2/a.png", b"member")]))
     assert shards.write(str(tmp_path / "run"), str(tmp_path / "in"), None).images == 3
 

@@ -67,6 +67,11 @@ def test_an_origin_leads_back_to_the_contents(mixed: list[dict], tmp_path: Path)
     assert [reading.read_origin(origin) for origin in origins] == [b"file a", b"member", b"row 1", b"file b"]
 
 
+def test_a_member_may_have_a_name_that_no_file_can_have(tmp_path: Path) -> None:
+    (tmp_path / "s.tar").write_bytes(tar.pack([(f"{'a' * 300}.png", b"member")]))
+    assert reading.read_origin(f"{tmp_path}/s.tar#{'a' * 300}.png") == b"member"
+
+
 def test_a_file_name_may_hold_a_number_sign(tmp_path: Path) -> None:
     (tmp_path / "a#1.png").write_bytes(b"file")
     assert reading.read_origin(str(tmp_path / "a#1.png")) == b"file"

@@ -163,11 +163,18 @@ def test_local_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         "runs/a": f"{tmp_path}/runs/a",
         "/abs/a": "/abs/a",
         "~/a": "/home/somebody/a",
+        "~$a.docx": f"{tmp_path}/~$a.docx",
+        "~nobody-of-this-name/a": f"{tmp_path}/~nobody-of-this-name/a",
         "file:///abs/a": "/abs/a",
         "odd:name": f"{tmp_path}/odd:name",
     }.items():
         filesystem, found = files.resolve(uri)
         assert isinstance(filesystem, fs.LocalFileSystem) and found == path
+
+
+def test_a_file_uri_of_another_host_is_refused() -> None:
+    with pytest.raises(UserError, match="file://host/a is not of this machine"):
+        files.check_address("file://host/a")
 
 
 def test_s3_addresses(bucket: str) -> None:
