@@ -20,9 +20,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from imagewizard.distributed import joining, local_start, notices
 from imagewizard.errors import JobError, UserError, one_line
-from imagewizard.progress import Printer, Reporter, silent
+from imagewizard.progress import Reporter, silent
 
-Start = Callable[[str | None], None]
+Start = Callable[[str | None, Reporter], None]
 """`start` or `start_quietly`: joins the cluster at an address, or starts a local one."""
 
 
@@ -78,12 +78,11 @@ def is_joined(address: str | None) -> bool:
     return ray.is_initialized() or joining.named(address) is not None
 
 
-def start_quietly(address: str | None) -> None:
+def start_quietly(address: str | None, report: Reporter = silent) -> None:
     """As `start`, for a command, whose process is its own: prints of Ray's own messages only what matters."""
     if ray.is_initialized():
         start(address)
         return
-    report = Printer()
     with _quiet_core():
         start(address, report)
     notices.report_to(report)

@@ -109,7 +109,7 @@ def execute(
     with Lease(run, report) as lease, _explained(lease):
         view = None
         if cluster.is_joined(config.resources.address):
-            start(config.resources.address)
+            start(config.resources.address, report)
             view = View(_needed(config), run, lease.id)
             nodes.check(view, config.resources.gpus_per_actor, report)
         Folder(run).sweep()
@@ -136,7 +136,7 @@ def execute(
                 keep=config.noise is None,
                 view=view,
             )
-            start(config.resources.address)
+            start(config.resources.address, report)
             chain = partial(pipeline.build, work, actor)
             commits = _Commits(run, index, len(config.levels), files, retried)
             _run_chain(plan, chain, commits, progress, lease, report)

@@ -29,11 +29,11 @@ def execute(plan: TrainingPlan, report: Reporter, start: cluster.Start = cluster
     with Lease(config.output, report) as lease:
         view = None
         if cluster.is_joined(config.resources.address):
-            start(config.resources.address)
+            start(config.resources.address, report)
             view = View(_needed(config), storage.absolute(config.output), lease.id)
             nodes.check(view, config.resources.gpus_per_worker, report)
         images = job.begin(plan, lease.check, report)
-        start(config.resources.address)
+        start(config.resources.address, report)
         allocation = allocate_training(config.resources, config.max_micro_batches)
         task = job.task(plan, images, allocation.most, allocation.threads_per_worker)
         length = f"{task.steps} steps" if task.steps else f"{config.optimizer.minutes:g} minutes"
