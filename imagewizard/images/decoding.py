@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from imagewizard.images import avif, colour, deep_colour, jpeg, jpeg_xl, png_chunks, rare_tiff, xmp
+from imagewizard.images import avif, colour, deep_colour, jpeg, jpeg_xl, png_chunks, png_text, rare_tiff
 from imagewizard.images.errors import ImageError
 from imagewizard.images.exif import ICC_PROFILE, ORIENTATION, XMP, Tags
 from imagewizard.images.formats import INPUT_FORMATS
-from imagewizard.images.orientation import upright
+from imagewizard.images.orientation import said_orientation, upright
 
 _PILLOW_NAMES = tuple(format.name.upper() for format in INPUT_FORMATS if format.name != "JXL")
 
@@ -57,13 +57,13 @@ class Stored:
     orientation: int = 1
     """What was applied, of 1 to 8."""
     icc: object = None
-    """The ICC profile of the samples: bytes; None without one; text if a PNG stores text in its place."""
+    """The ICC profile of the samples, bytes; None without one."""
     is_srgb: bool = False
     """Whether the samples have been converted to sRGB, by a profile or from LAB."""
     notes: tuple[str, ...] = ()
     """What is to be said of the samples."""
     info: dict[str | tuple[int, int], Any] = field(default_factory=dict)
-    """What Pillow has found beside the pixels, Image.info; of a PNG png_chunks.Chunks' `chunks` and `damaged` too."""
+    """What Pillow has found beside the pixels, Image.info; of a PNG `chunks`, `damaged` and png_text's `texts` too."""
 
 
 def stored(data: bytes, max_pixels: int) -> Stored:
@@ -78,7 +78,7 @@ def stored(data: bytes, max_pixels: int) -> Stored:
       or grey of over 16 bits) count as they are, and values outside 0-65535 (8 bits: 0-255) are refused, as is
       floating point.
     - Animations and multi-page files: the first frame.
-    - EXIF orientation is applied; EXIF that cannot be read is ignored.
+    - The orientation of EXIF, or else of XMP, is applied; what of them cannot be read is ignored.
 
     More than `max_pixels` in the header is refused before a pixel is decoded; so is, in a process that has not called
     `quiet`, more than twice Pillow's MAX_IMAGE_PIXELS.
@@ -105,12 +105,13 @@ def stored(data: bytes, max_pixels: int) -> Stored:
     _check_size(*image.size, max_pixels)
     found = colour.converted(image.mode, image.info.get("icc_profile")) | {"info": image.info}
     if layout is not None:
-        orientation = _orientation(image)
-        return Stored(read(image), data, orientation, **found)  # load() turns it
-    samples = read(image)
-    orientation = _orientation(image)
-    tags = image.info.get("exif") if orientation else None
-    return Stored(upright(samples, orientation), tags, orientation, **found)
+        turn = said_orientation(layout, layout.bytes_of(XMP))
+        if turn > 1:
+            image.getexif()[ORIENTATION] = turn  # load() turns a TIFF by it
+        return Stored(read(image), data, turn, **found)
+    tags = image.info.get("exif")
+    turn = said_orientation(tags, image.info.get("xmp"))
+    return Stored(upright(read(image), turn), tags, turn, **found)
 
 
 def rgb8(samples: np.ndarray) -> np.ndarray:
@@ -159,10 +160,10 @@ def _tiff_beyond_pillow(
         raise UnidentifiedImageError("a TIFF without a size")
     width, height = sides
     _check_size(width, height, max_pixels)
-    orientation = layout.integers(ORIENTATION, (0,))[0] or xmp.orientation(layout.bytes_of(XMP) or b"")
-    samples = upright(read(data, layout, width, height), orientation)
+    turn = said_orientation(layout, layout.bytes_of(XMP))
+    samples = upright(read(data, layout, width, height), turn)
     found = colour.converted(rare_tiff.mode(layout), layout.bytes_of(ICC_PROFILE))
-    return Stored(samples, data, orientation, **found)
+    return Stored(samples, data, turn, **found)
 
 
 def _jpeg_xl(data: bytes, max_pixels: int) -> Stored:
@@ -207,7 +208,10 @@ def _loaded(image: ImageFile.ImageFile) -> np.ndarray:
 def _opened_png(data: bytes) -> _Opened:
     chunks = png_chunks.Chunks.read(data)
     image = Image.open(io.BytesIO(chunks.pixels), formats=("PNG",))
-    image.info |= chunks.info() | {"chunks": chunks.ancillary, "damaged": chunks.damaged}
+    texts = png_text.read(chunks.ancillary)
+    image.info |= {"chunks": chunks.ancillary, "damaged": chunks.damaged, "texts": texts}
+    image.info |= {"exif": texts.exif, "xmp": texts.xmp}
+    image.info |= chunks.info()
     return image, partial(_loaded_png, chunks.pixels)
 
 
@@ -255,17 +259,6 @@ def _check_kind(header: jpeg.Frame) -> None:
 
 def _open_jpeg(data: bytes) -> ImageFile.ImageFile:
     return Image.open(io.BytesIO(data), formats=("JPEG",))
-
-
-# ------------------------------------------------------------------------------------------------------------- EXIF
-
-
-def _orientation(image: Image.Image) -> int:
-    """What EXIF (or else XMP) says, 1 if nothing; 0 if the EXIF is broken."""
-    try:
-        return int(image.getexif().get(ORIENTATION, 1))
-    except Exception:
-        return 0
 
 
 # ----------------------------------------------------------------------------------------------------------- samples

@@ -12,7 +12,7 @@ from imagewizard.images.png_chunks import SIGNATURE, Chunk
 from imagewizard.images.resolution import Resolution
 
 _APP0, _APP1, _APP13, _COMMENT, _START_OF_SCAN = 0xE0, 0xE1, 0xED, 0xFE, 0xDA
-_XMP, _EXTENDED_XMP, _EXIF = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0", b"Exif\0\0"
+_EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 _Fields = dict[str, Any]
 """Of Metadata."""
 
@@ -34,7 +34,7 @@ def _said(data: bytes, info: dict[Any, Any], notes: list[str]) -> _Fields:
     if data.startswith(SIGNATURE):
         return _of_png(info, notes)
     if data.startswith(b"\xff\xd8"):
-        return _of_jpeg(data, notes)
+        return {"xmp": info.get("xmp")} | _of_jpeg(data, notes)
     if data[:2] in (b"II", b"MM"):
         return _of_tiff(Tags.read(data))
     if jpeg_xl.is_one(data):
@@ -55,15 +55,14 @@ def _of_png(info: dict[Any, Any], notes: list[str]) -> _Fields:
     damaged = [kind for kind, length in CHUNKS.items() if len(first.get(kind, bytes(length))) != length]
     if damaged := sorted({*damaged, *info.get("damaged", ())}):
         notes.append(without(f"PNG's {', '.join(kind.decode() for kind in damaged)}", "it is damaged"))
-    texts = png_text.read(chunks)
+    texts: png_text.Texts = info["texts"]
     if texts.left_out:
         notes.append(without(f"PNG text {', '.join(texts.left_out)}", "it is damaged or too long"))
     hidden = texts.profiles
-    records, app1 = hidden.get("iptc", hidden.get("8bim")), hidden.get("app1", b"")
+    records = hidden.get("iptc", hidden.get("8bim"))
     return {
         "icc": hidden.get("icc", hidden.get("icm")),
-        "exif": hidden.get("exif", app1 if app1.startswith(_EXIF) else None),
-        "xmp": hidden.get("xmp", app1.removeprefix(_XMP) if app1.startswith(_XMP) else None),
+        "xmp": texts.xmp,
         "iptc": records and iptc.from_text(records),
         "resolution": Resolution.of_phys(first.get(b"pHYs", b"")),
         "colour": tuple(Chunk(kind, first[kind]) for kind in CHUNKS if kind in first and kind not in damaged),
@@ -78,8 +77,6 @@ def _of_jpeg(data: bytes, notes: list[str]) -> _Fields:
         if marker == _APP0 and body.startswith(b"JFIF\0") and len(body) >= 12:
             density = (int.from_bytes(body[8:10], "big"), int.from_bytes(body[10:12], "big"))
             said.setdefault("resolution", Resolution.of_jfif(body[7], density))
-        elif marker == _APP1 and body.startswith(_XMP):
-            said.setdefault("xmp", body.removeprefix(_XMP))
         elif marker == _APP1 and body.startswith(_EXTENDED_XMP):
             notes[:] = [without("extended XMP", "only the main packet comes along")]
         elif marker == _APP13:

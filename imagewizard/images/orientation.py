@@ -1,8 +1,12 @@
-"""Setting pixels upright, as EXIF says to show them."""
+"""Setting pixels upright, as EXIF or XMP say to show them."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
+
+from imagewizard.images import xmp
+from imagewizard.images.exif import ORIENTATION, Tags
 
 _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # Exif 2.3, tag 0x0112
     2: lambda image: image[:, ::-1],
@@ -13,6 +17,15 @@ _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # Exif 2.3, tag 0x011
     7: lambda image: image[::-1, ::-1].T,
     8: lambda image: image[:, ::-1].T,
 }
+
+
+def said_orientation(exif: Tags | bytes | None, packet: bytes | None) -> int:
+    """What EXIF says of 1 to 8, or else an XMP packet; 1 if neither does."""
+    said = 0
+    with suppress(ValueError):
+        tags = exif if isinstance(exif, Tags) else Tags.read(exif or b"")
+        said = tags.integers(ORIENTATION, (0,))[0]
+    return said if 1 <= said <= 8 else xmp.orientation(packet or b"")
 
 
 def upright(samples: np.ndarray, orientation: int) -> np.ndarray:

@@ -14,7 +14,6 @@ _CRITICAL = 0x20
 """The bit of a chunk's first letter that says, where it is unset, that the image cannot be decoded without it."""
 MOST_INFLATED = 1 << 24
 """Bytes that a compressed profile or text may have: the largest profiles are about 4 MB."""
-_EXIF_TEXT, _XMP_TEXT = "Raw profile type exif", "XML:com.adobe.xmp"
 
 
 class Chunk(NamedTuple):
@@ -58,12 +57,12 @@ class Chunks:
                 damaged.append(kind)
         return cls(b"".join([*needed, _END]), tuple(ancillary), tuple(damaged))
 
-    def info(self) -> dict[str | tuple[int, int], bytes | str]:
-        """Profile, EXIF and XMP, as Pillow names them in `Image.info`. What is broken is left out, as is large text.
+    def info(self) -> dict[str | tuple[int, int], bytes]:
+        """Profile and EXIF, as Pillow names them in `Image.info`. What is broken is left out.
 
         Raises ValueError for a profile over MOST_INFLATED: without it the colours would be others.
         """
-        found: dict[str | tuple[int, int], bytes | str] = {}
+        found: dict[str | tuple[int, int], bytes] = {}
         for kind, body in self.ancillary:
             if kind == b"iCCP":
                 profile = inflated(body.partition(b"\0")[2][1:])
@@ -72,11 +71,6 @@ class Chunks:
                 found |= {"icc_profile": profile} if profile else {}
             elif kind == b"eXIf":
                 found["exif"] = b"Exif\0\0" + body
-            elif kind in (b"tEXt", b"zTXt", b"iTXt"):
-                keyword = body.partition(b"\0")[0].decode("latin-1")
-                text = text_of(kind, body) if keyword in (_EXIF_TEXT, _XMP_TEXT) else None
-                if text and len(text) <= MOST_INFLATED:
-                    found[keyword] = text.decode("utf-8", "replace")
         return found
 
 

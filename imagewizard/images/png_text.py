@@ -12,6 +12,8 @@ from imagewizard.images.png_chunks import Chunk, text_of
 KINDS = (b"tEXt", b"zTXt", b"iTXt")
 COMMENT, XMP = b"Comment", b"XML:com.adobe.xmp"
 _PROFILE = b"Raw profile type "
+_EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
+"""What a JPEG's APP1 begins with."""
 MOST_COMPRESSED = PngImagePlugin.MAX_TEXT_CHUNK - 1
 """What may come out of compressed text or a profile: Pillow refuses the image for more. Plain text may be longer."""
 LONGEST = 7_900_000
@@ -31,6 +33,16 @@ class Texts(NamedTuple):
     """What is text in its outer form only: xmp, and what ImageMagick writes as exif, app1, iptc, 8bim, icc, icm."""
     left_out: tuple[str, ...]
     """Keywords of those that are damaged or too long."""
+
+    @property
+    def exif(self) -> bytes | None:
+        app1 = self.profiles.get("app1", b"")
+        return self.profiles.get("exif", app1 if app1.startswith(_EXIF) else None)
+
+    @property
+    def xmp(self) -> bytes | None:
+        app1 = self.profiles.get("app1", b"")
+        return self.profiles.get("xmp", app1.removeprefix(_XMP) if app1.startswith(_XMP) else None)
 
 
 def read(chunks: Iterable[Chunk]) -> Texts:

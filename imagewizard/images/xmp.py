@@ -13,7 +13,10 @@ _SIDES = (("tiff", "ImageWidth", "ImageLength"), ("exif", "PixelXDimension", "Pi
 
 def orientation(packet: bytes) -> int:
     """How the image is to be turned, 1 to 8 as in EXIF; 1 if the packet does not say."""
-    text = packet.decode("latin-1")
+    try:
+        text = packet.decode(_encoding(packet))
+    except UnicodeDecodeError:
+        return 1
     found = re.search(_orientation(text), text)
     return int(found[2]) if found and found[2] in "12345678" else 1
 
@@ -23,8 +26,7 @@ def upright(packet: bytes, width: int, height: int) -> bytes | None:
 
     It no longer points to extended XMP, which lies elsewhere in a JPEG. All else stays, byte for byte.
     """
-    # The names and values that are changed are ASCII, which all encodings of one byte share with UTF-8.
-    encoding = "utf-16" if b"\0" in packet[:2] or packet[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin-1"
+    encoding = _encoding(packet)
     try:
         text = packet.decode(encoding).rstrip("\0")
     except UnicodeDecodeError:
@@ -36,6 +38,11 @@ def upright(packet: bytes, width: int, height: int) -> bytes | None:
         text = _with(_with(text, space, across, str(width)), space, down, str(height))
     text = _without(_without(text, "xmp", "Thumbnails"), "xmpNote", "HasExtendedXMP")
     return text.encode(encoding)
+
+
+def _encoding(packet: bytes) -> str:
+    # The names and values that are changed are ASCII, which all encodings of one byte share with UTF-8.
+    return "utf-16" if b"\0" in packet[:2] or packet[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin-1"
 
 
 def _orientation(text: str) -> str:

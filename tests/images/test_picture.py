@@ -11,6 +11,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from imagewizard.images import png_text, xmp
 from imagewizard.images.errors import ImageError
 from imagewizard.images.formats import OUTPUT_FORMATS, is_image_name
 from imagewizard.images.metadata import Metadata
@@ -109,14 +110,43 @@ def test_orientation_is_applied_once_to_pixels_and_alpha(format, bits, orientati
 
 
 def test_orientation_in_xmp_is_applied_once():
-    image, xmp = Image.new("RGB", (3, 2)), b'<x tiff:Orientation="6"/>'
-    for format, option in (("TIFF", {"tiffinfo": {700: xmp}}), ("JPEG", {"xmp": xmp}), ("WEBP", {"xmp": xmp})):
+    image, packet = Image.new("RGB", (3, 2)), b'<x tiff:Orientation="6"/>'
+    for format, option in (("TIFF", {"tiffinfo": {700: packet}}), ("JPEG", {"xmp": packet}), ("WEBP", {"xmp": packet})):
         found = read(encoded(image, format, **option))
         assert found.pixels.shape == (3, 2, 3)
         for output in OUTPUT_FORMATS:
             assert read(encode(found, output)).pixels.shape == (3, 2, 3)
-    deep = tiff_file(np.zeros((2, 3, 3), np.uint16), extratags=[(700, 1, len(xmp), xmp, True)])
+    deep = tiff_file(np.zeros((2, 3, 3), np.uint16), extratags=[(700, 1, len(packet), packet, True)])
     assert read(deep).pixels.shape == read(encode(read(deep), "tiff")).pixels.shape == (3, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"<x tiff:Orientation='6'/>",
+        b'<x tiff:Orientation = "6"/>',
+        b'<x xmlns:t="http://ns.adobe.com/tiff/1.0/" t:Orientation="6"/>',
+        "<x tiff:Orientation='6'/>".encode("utf-16"),
+    ],
+)
+def test_every_format_turns_by_what_is_taken_out_of_xmp(packet):
+    image = Image.new("RGB", (3, 2))
+    files = [encoded(image, "TIFF", tiffinfo={700: packet})]
+    files += [encoded(image, format, xmp=packet) for format in ("JPEG", "WEBP", "AVIF")]
+    files += [encoded(image, "JPEG", xmp=packet, exif=b"Exif\0\0garbage")]
+    files += [png(3, 2, 8, 0, bytes(8), *png_text.written([png_text.profile("xmp", packet)]))]
+    files += [png(3, 2, 8, 0, bytes(8), *png_text.written([Chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + packet)]))]
+    files += [tiff_file(np.zeros((2, 3, 3), np.uint16), extratags=[(700, 1, len(packet), packet, True)])]
+    for data in files:
+        assert read(data).pixels.shape[:2] == decode_rgb(data, 6).shape[:2] == (3, 2)
+        assert xmp.orientation(read(data).metadata.xmp or b"") == 1
+
+
+def test_the_orientation_of_exif_counts_before_that_of_xmp():
+    exif, packet = camera_exif(Orientation=3).tobytes(), b"<x tiff:Orientation='6'/>"
+    for format in ("JPEG", "WEBP", "TIFF"):
+        options = {"tiffinfo": {700: packet, 274: 3}} if format == "TIFF" else {"exif": exif, "xmp": packet}
+        assert read(encoded(Image.new("RGB", (3, 2)), format, **options)).pixels.shape == (2, 3, 3)
 
 
 FITTING = [("RGB", "RGB "), ("RGBA", "RGB "), ("P", "RGB "), ("L", "GRAY"), ("I;16", "GRAY"), ("1", "GRAY")]
@@ -148,9 +178,11 @@ def test_exif_as_imagemagick_hides_it_in_a_png():
     exif = camera_exif(Orientation=6).tobytes()
     lines = [exif.hex()[start : start + 72] for start in range(0, 2 * len(exif), 72)]
     text = "\n".join(["", "exif", f"{len(exif):8}", *lines])
-    found = read(png(3, 2, 8, 0, bytes(8), png_chunk(b"tEXt", b"Raw profile type exif\0" + text.encode())))
-    assert found.pixels.shape == (3, 2, 1)
-    assert found.metadata.exif is not None and b"Maker\0" in found.metadata.exif
+    for name in ("exif", "APP1"):
+        chunk = png_chunk(b"tEXt", f"Raw profile type {name}\0{text}".encode())
+        found = read(png(3, 2, 8, 0, bytes(8), chunk))
+        assert found.pixels.shape == (3, 2, 1)
+        assert found.metadata.exif is not None and b"Maker\0" in found.metadata.exif
 
 
 @pytest.mark.parametrize("exif", [b"garbage", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff\1\x12"])
