@@ -44,7 +44,7 @@ def _said(data: bytes, info: dict[Any, Any], notes: list[str]) -> _Fields:
         said |= _colours_of_bmp(data, notes)
     elif data.startswith(b"GIF"):
         said["icc"] = _profile_of_gif(data)
-    elif data[4:8] == b"ftyp":
+    elif data[4:8] == b"ftyp" and "icc_profile" not in info:  # which counts before them; in a PNG it would not
         said["colour"] = _coded(avif.coding_points(data))
     return said
 

@@ -97,12 +97,14 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview, bool]]
 
 
 def text_of(kind: bytes, body: bytes) -> bytes | None:
-    """The text of a tEXt, zTXt or iTXt chunk (PNG, third edition, 11.3.3)."""
+    """The text of a tEXt, zTXt or iTXt chunk (PNG, third edition, 11.3.3); None if it is damaged."""
     rest = body.partition(b"\0")[2]
     if kind == b"tEXt":
         return rest
     if kind == b"zTXt":
-        return inflated(rest[1:])
+        return inflated(rest[1:]) if rest[:1] == b"\0" else None
+    if rest[:2] not in (b"\0\0", b"\0\1", b"\1\0"):
+        return None  # libpng and Pillow do not agree on what that is
     is_compressed, parts = rest[:1] == b"\1", rest[2:].split(b"\0", 2)  # language, translated keyword, text
     return inflated(parts[-1]) if is_compressed else parts[-1]
 

@@ -128,6 +128,13 @@ def test_webp_gif_bmp_avif():
     assert found == Metadata(xmp=packet, colour=(Chunk(b"cICP", b"\1\x0d\0\1"),))
 
 
+def test_coding_points_of_an_avif_do_not_stand_before_its_profile():
+    data = encoded(IMAGE, "AVIF", icc_profile=icc_profile("RGB "))
+    assert b"colrnclx\0\2\0\2" in data
+    found = read(data.replace(b"colrnclx\0\2\0\2", b"colrnclx\0\x0c\0\x0d"))
+    assert found.metadata == Metadata(icc=icc_profile("RGB "))
+
+
 def test_the_profile_of_a_gif():
     data, profile = encoded(IMAGE.quantize(8), "GIF"), icc_profile("RGB ")
     blocks = b"".join(bytes([len(part)]) + part for part in (profile[:255], profile[255:510], profile[510:]))

@@ -61,6 +61,19 @@ def test_what_cannot_be_kept_is_named():
     seen_by_pillow(found.kept)
 
 
+def test_compression_that_pillow_and_libpng_do_not_know_is_damage():
+    packed, bomb = zlib.compress(b"words"), zlib.compress(bytes(9_000_000))
+    chunks = (
+        Chunk(b"zTXt", b"method\0\1" + packed),
+        Chunk(b"iTXt", b"international\0\1\1\0\0" + packed),
+        Chunk(b"iTXt", b"flag\0\2\0\0\0" + bomb),
+        Chunk(b"iTXt", b"plain\0\0\1\0\0words"),
+    )
+    found = png_text.read(chunks)
+    assert (found.kept, found.left_out) == (chunks[3:], ("method", "international", "flag"))
+    assert seen_by_pillow(found.kept) == {"plain": "words"}
+
+
 def test_what_only_looks_like_text():
     found = png_text.read(
         (
