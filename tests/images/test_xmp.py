@@ -1,5 +1,7 @@
 """A packet is changed where it would be wrong about the image that is written, and nowhere else."""
 
+import time
+
 import pytest
 
 from imagewizard.images import xmp
@@ -44,6 +46,8 @@ def test_thumbnails_and_the_pointer_to_more_are_taken_out():
         b'<a xmpNote:HasExtendedXMP="0123" b="c"><xmp:Thumbnails><rdf:Alt>AAAA\nBBBB</rdf:Alt></xmp:Thumbnails></a>'
     )
     assert xmp.upright(packet, 1, 1) == b'<a b="c"></a>'
+    packet = b"<a> <xmp:Thumbnails/><xmp:Thumbnails ><xmp:Thumbnails/></xmp:Thumbnails ><b/><xmp:Thumbnails></a>"
+    assert xmp.upright(packet, 1, 1) == b"<a> <b/><xmp:Thumbnails></a>"
     packet = b"<a><xmpNote:HasExtendedXMP>0123</xmpNote:HasExtendedXMP><xmp:Rating>5</xmp:Rating></a>"
     assert xmp.upright(packet, 1, 1) == b"<a><xmp:Rating>5</xmp:Rating></a>"
 
@@ -63,3 +67,28 @@ def test_orientation():
     assert xmp.orientation(xmp_packet(Orientation=6)) == 6
     assert xmp.orientation(ELEMENTS.encode()) == 6
     assert [xmp.orientation(packet) for packet in (b"", b"<x/>", xmp_packet(Orientation=9))] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        b"<xmp:Thumbnails>",
+        b"<xmp:Thumbnails ",
+        b" ",
+        b"tiff:Orientation ",
+        b"<tiff:Orientation = ",
+        b"xmlns:",
+        b"<tiff:ImageWidth ",
+    ],
+)
+def test_a_packet_of_one_thing_over_and_over_takes_no_time_that_matters(part):
+    packet = b"<Thumbnails" + part * (300_000 // len(part))
+    start = time.perf_counter()
+    assert xmp.upright(packet, 1, 1) == packet and xmp.orientation(packet) == 1
+    assert time.perf_counter() - start < 15  # quadratic searches take minutes
+
+
+def test_prefixes_are_looked_for_up_to_a_number():
+    declared = b"".join(b" xmlns:p%d='http://ns.adobe.com/tiff/1.0/'" % number for number in range(10))
+    assert xmp.orientation(b"<x" + declared + b" p6:Orientation='8'/>") == 8
+    assert xmp.orientation(b"<x" + declared + b" p7:Orientation='8'/>") == 1
