@@ -100,7 +100,7 @@ class Lease:
         version = self._file.replace(self._version, self._content(), brisk=True)
         if version is None:
             # Still ours, if an earlier beat that seemed to fail has written it.
-            found = self._file.read()
+            found = self._file.read(brisk=True)
             if found is None or (_parse(found[0]) or {}).get("id") != self.id:
                 self._lost.set()
                 return

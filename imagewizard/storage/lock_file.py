@@ -19,8 +19,8 @@ class LockFile(Protocol):
         After it has looked, `replace` does what it can instead.
         """
 
-    def read(self) -> tuple[bytes, str] | None:
-        """(content, version); None if the file is free."""
+    def read(self, brisk: bool = False) -> tuple[bytes, str] | None:
+        """(content, version); None if the file is free. `brisk`: as in `replace`."""
 
     def age(self) -> float:
         """Seconds since it was written, by the storage's clock, which all hosts share."""
@@ -45,7 +45,7 @@ class LocalLockFile:
     def weakness(self, probe: str) -> None:
         """Nothing: where there is no flock, `replace` raises."""
 
-    def read(self) -> tuple[bytes, str] | None:
+    def read(self, brisk: bool = False) -> tuple[bytes, str] | None:
         try:
             with self._path.open("rb") as stream:
                 fcntl.flock(stream, fcntl.LOCK_SH)

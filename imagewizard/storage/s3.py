@@ -12,10 +12,22 @@ from urllib3.exceptions import HTTPError
 from imagewizard.errors import UserError
 from imagewizard.storage import s3_settings
 from imagewizard.storage.refusal import RefusedError
-from imagewizard.storage.s3_client import TRIES, backoff, client, errors, one_line
+from imagewizard.storage.s3_client import (
+    BRISK_TRIES,
+    TRANSIENT_CODES,
+    TRANSIENT_STATUS,
+    TRIES,
+    backoff,
+    client,
+    errors,
+    one_line,
+)
 
-# What a server answers to a request, or to a condition, that it does not know.
+# What a server should answer to a request, or to a condition, that it does not know; some say 400 or 405.
 NOT_IMPLEMENTED = 501
+# Of the client's errors, those that say something else: who we are, what is there, or to try again.
+_OTHER_REFUSALS = {401, 403, 404, 409, 412} | TRANSIENT_STATUS
+_OTHER_CODES = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired"} | TRANSIENT_CODES
 PIECE_BYTES = 16 << 20  # more than most images have
 
 
@@ -39,7 +51,13 @@ def split(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def get(uri: str, max_bytes: int | None = None, span: tuple[int, int] | None = None, etag: str | None = None) -> Object:
+def get(
+    uri: str,
+    max_bytes: int | None = None,
+    span: tuple[int, int] | None = None,
+    etag: str | None = None,
+    brisk: bool = False,
+) -> Object:
     """An object, or the `span` (first byte, number of bytes, not 0) of it. Raises OSError.
 
     FileNotFoundError, PermissionError and NoSuchBucketError among them; also if it has more than `max_bytes` (no more
@@ -52,23 +70,24 @@ def get(uri: str, max_bytes: int | None = None, span: tuple[int, int] | None = N
         request["Range"] = f"bytes={span[0]}-{span[0] + span[1] - 1}"
     if etag is not None:
         request["IfMatch"] = etag
-    for attempts in range(1, TRIES + 1):
+    tries = BRISK_TRIES if brisk else TRIES
+    for attempts in range(1, tries + 1):
         try:
             with errors(uri):
-                found = _receive(uri, request, max_bytes)
+                found = _receive(uri, request, max_bytes, brisk)
             break
         except _BrokenOffError as error:
-            if attempts == TRIES:
-                raise OSError(f"{uri}: broke off {TRIES} times, at last with: {error}") from None
+            if attempts == tries:
+                raise OSError(f"{uri}: broke off {tries} times, at last with: {error}") from None
             time.sleep(backoff(attempts))
     if span is not None and len(found.data) != span[1]:
         raise OSError(f"{uri}: {len(found.data)} bytes where {span[1]} from byte {span[0]} on were asked for")
     return found
 
 
-def _receive(uri: str, request: dict[str, Any], max_bytes: int | None) -> Object:
+def _receive(uri: str, request: dict[str, Any], max_bytes: int | None, brisk: bool) -> Object:
     try:
-        answer = client().get_object(**request)
+        answer = client(brisk).get_object(**request)
     except HTTPError as error:  # from the body of an error, which botocore reads on its own
         raise _BrokenOffError(one_line(error)) from None
     length = answer.get("ContentLength", 0)  # an answer in chunks has none
@@ -99,11 +118,11 @@ def _body(stream: Any, max_bytes: int | None) -> bytes:
     return b"".join(pieces)
 
 
-def head(uri: str) -> tuple[int, str]:
+def head(uri: str, brisk: bool = False) -> tuple[int, str]:
     """(bytes, ETag) of an object. Raises OSError as `get` does, but knows a missing bucket as a missing object."""
     bucket, key = split(uri)
     with errors(uri):
-        answer = client().head_object(Bucket=bucket, Key=key)
+        answer = client(brisk).head_object(Bucket=bucket, Key=key)
     return answer["ContentLength"], answer["ETag"]
 
 
@@ -118,9 +137,9 @@ def put(uri: str, data: bytes, brisk: bool = False, **condition: str) -> str | N
         try:
             return put_if(uri, data, brisk, **condition)
         except ClientError as error:
-            if not condition or error.response["ResponseMetadata"]["HTTPStatusCode"] != NOT_IMPLEMENTED:
+            if not condition or not is_refused(error):
                 raise
-    return put(uri, data, brisk) if is_version(uri, condition.get("IfMatch")) else None
+    return put(uri, data, brisk) if is_version(uri, condition.get("IfMatch"), brisk) else None
 
 
 def put_if(uri: str, data: bytes, brisk: bool = False, **condition: str) -> str | None:
@@ -135,14 +154,21 @@ def put_if(uri: str, data: bytes, brisk: bool = False, **condition: str) -> str 
             raise
     if is_gone or not about["RetryAttempts"]:
         return None
-    there = get(uri)
+    there = get(uri, brisk=brisk)
     return there.etag if there.data == data else None
 
 
-def is_version(uri: str, etag: str | None) -> bool:
+def is_refused(error: ClientError) -> bool:
+    """Whether a server answers so because it does not take conditions, and not because one does not hold."""
+    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+    is_other = status in _OTHER_REFUSALS or error.response["Error"]["Code"] in _OTHER_CODES
+    return status == NOT_IMPLEMENTED or (400 <= status < 500 and not is_other)
+
+
+def is_version(uri: str, etag: str | None, brisk: bool = False) -> bool:
     """Whether the object has this ETag now; None: whether there is no such object. Raises OSError."""
     try:
-        return head(uri)[1] == etag
+        return head(uri, brisk)[1] == etag
     except FileNotFoundError:
         return etag is None
 
@@ -181,10 +207,10 @@ def delete_if(uri: str, etag: str) -> None:
         try:
             client().delete_object(Bucket=bucket, Key=key, IfMatch=etag)
         except ClientError as error:
-            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-            if status == NOT_IMPLEMENTED and is_version(uri, etag):
-                client().delete_object(Bucket=bucket, Key=key)
-            elif status not in (404, 412, NOT_IMPLEMENTED):
+            if is_refused(error):
+                if is_version(uri, etag):
+                    client().delete_object(Bucket=bucket, Key=key)
+            elif error.response["ResponseMetadata"]["HTTPStatusCode"] not in (404, 412):
                 raise
 
 

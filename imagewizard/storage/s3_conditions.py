@@ -16,9 +16,10 @@ def ignored(uri: str) -> list[str]:
     Found out with an object of this address, which is written and, in the end, deleted.
     """
     s3.put(uri, b"")
-    found = [name for name, condition in _CONDITIONS.items() if not _is_heeded(uri, name.encode(), condition)]
-    s3_deleting.delete([uri])
-    return found
+    try:
+        return [name for name, condition in _CONDITIONS.items() if not _is_heeded(uri, name.encode(), condition)]
+    finally:
+        s3_deleting.delete([uri])
 
 
 def _is_heeded(uri: str, content: bytes, condition: dict[str, str]) -> bool:
@@ -27,6 +28,6 @@ def _is_heeded(uri: str, content: bytes, condition: dict[str, str]) -> bool:
         try:
             return s3.put_if(uri, content, brisk=False, **condition) is None
         except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] != s3.NOT_IMPLEMENTED:
+            if not s3.is_refused(error):
                 raise
             return False

@@ -81,6 +81,10 @@ class S3Store:
     def write(self, uri: str, data: "bytes | pa.Buffer", scratch: str, *, new: bool = False) -> bool:
         whole = data if isinstance(data, bytes) else memoryview(data).tobytes()
         condition = {"IfNoneMatch": "*"} if new else {}
+        with s3_client.errors(uri):
+            may_ignore = new and not s3_settings.is_aws(s3_client.client().meta.endpoint_url)
+        if may_ignore and not s3.is_version(uri, None):
+            return False
         return s3.put(uri, whole, brisk=False, **condition) is not None
 
     @contextmanager
@@ -142,9 +146,9 @@ class _LockFile:
         server = s3_settings.without_secrets(address)
         return f"{server} does not heed {' and '.join(ignored)}, so that two drivers that start at once may both go on"
 
-    def read(self) -> tuple[bytes, str] | None:
+    def read(self, brisk: bool = False) -> tuple[bytes, str] | None:
         try:
-            found = s3.get(self._uri)
+            found = s3.get(self._uri, brisk=brisk)
         except FileNotFoundError:
             return None
         return found.data, found.etag
@@ -156,11 +160,12 @@ class _LockFile:
             return math.inf
 
     def replace(self, version: str | None, content: bytes, brisk: bool = False) -> str | None:
-        if self._looks_first and not s3.is_version(self._uri, version):
+        if self._looks_first and not s3.is_version(self._uri, version, brisk):
             return None
         condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
         return s3.put(self._uri, content, brisk, **condition)
 
     def free(self, version: str) -> None:
-        if not self._looks_first or s3.is_version(self._uri, version):
+        # Whether a server heeds the condition of a DELETE does not follow from what it does with that of a PUT.
+        if s3.is_version(self._uri, version):
             s3.delete_if(self._uri, version)

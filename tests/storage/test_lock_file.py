@@ -122,6 +122,16 @@ def test_brisk_writes_fail_fast(faulty_s3: FaultyS3) -> None:
     faulty_s3.slow_down = 1.0
     with pytest.raises(OSError, match="SlowDown"):
         at(f"{faulty_s3.bucket}/lock").replace(None, b"content", brisk=True)
-    assert faulty_s3.requests == {"PUT": 3}
+    with pytest.raises(OSError, match="SlowDown"):
+        at(f"{faulty_s3.bucket}/lock").read(brisk=True)
+    assert faulty_s3.requests == {"PUT": 3, "GET": 3}
+    faulty_s3.slow_down, faulty_s3.ignored = 0.0, {"If-Match"}
+    looking = at(f"{faulty_s3.bucket}/lock")
+    assert looking.weakness(f"{faulty_s3.bucket}/probe") is not None
+    faulty_s3.requests.clear()
+    faulty_s3.slow_down = 1.0
+    with pytest.raises(OSError, match="lock: 503"):
+        looking.replace(None, b"content", brisk=True)
+    assert faulty_s3.requests == {"HEAD": 3}
     faulty_s3.slow_down = 0.0
     assert not storage.Folder(faulty_s3.bucket).exists("lock")

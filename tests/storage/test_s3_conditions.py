@@ -5,6 +5,7 @@ import pytest
 from imagewizard.errors import RunLockedError
 from imagewizard.storage import Folder, lease, s3, s3_client, s3_conditions
 from imagewizard.storage.lease import Lease
+from tests.support import s3_faults
 from tests.support.s3_faults import FaultyS3
 
 BOTH = {"If-None-Match", "If-Match"}
@@ -28,7 +29,19 @@ def test_what_is_ignored_or_refused(faulty_s3: FaultyS3, headers: set[str]) -> N
     faulty_s3.ignored = headers
     assert set(s3_conditions.ignored(f"{faulty_s3.bucket}/probe")) == headers
     faulty_s3.ignored, faulty_s3.refused = set(), headers
-    assert set(s3_conditions.ignored(f"{faulty_s3.bucket}/probe")) == headers
+    for faulty_s3.refused_with in (501, 405, 400):
+        assert set(s3_conditions.ignored(f"{faulty_s3.bucket}/probe")) == headers
+    assert Folder(faulty_s3.bucket).list() == []
+
+
+def test_the_probe_goes_also_after_an_error(faulty_s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(s3_conditions, "_is_heeded", fail)
+    with pytest.raises(PermissionError):
+        s3_conditions.ignored(f"{faulty_s3.bucket}/probe")
+    assert faulty_s3.requests["PUT"] == 1 and Folder(faulty_s3.bucket).list() == []
 
 
 def test_a_bad_server_is_not_taken_for_one_that_ignores_them(faulty_s3: FaultyS3) -> None:
@@ -77,13 +90,37 @@ def test_other_servers_warn_of_nothing(faulty_s3: FaultyS3) -> None:
         assert told == []
 
 
-def test_a_file_that_is_there_is_kept_also_where_the_condition_is_refused(faulty_s3: FaultyS3) -> None:
-    faulty_s3.refused = BOTH
+def test_an_expired_token_is_no_refused_condition(faulty_s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(s3_faults._ERRORS, 400, ("400 Bad Request", "ExpiredToken", "It has expired."))
+    faulty_s3.refused, faulty_s3.refused_with = {"If-None-Match"}, 400
+    with pytest.raises(OSError, match="/a: ExpiredToken: It has expired"):
+        Folder(faulty_s3.bucket).write_new("a", b"first")
+
+
+@pytest.mark.parametrize("ignored", [{"DELETE If-Match"}, BOTH])
+def test_a_driver_that_lost_its_lease_leaves_that_of_another(faulty_s3: FaultyS3, ignored: set[str]) -> None:
+    faulty_s3.ignored = ignored
+    with Lease(faulty_s3.bucket):
+        Folder(faulty_s3.bucket).write(lease.LOCK, b"of another")
+    assert Folder(faulty_s3.bucket).read(lease.LOCK) == b"of another"
+
+
+def test_a_file_that_is_there_is_kept_also_where_the_condition_is_ignored(faulty_s3: FaultyS3) -> None:
+    faulty_s3.ignored = BOTH
+    folder = Folder(faulty_s3.bucket)
+    assert folder.write_new("a", b"first") and not folder.write_new("a", b"second")
+    assert folder.read("a") == b"first"
+
+
+@pytest.mark.parametrize("status", [501, 405, 400])
+def test_a_file_that_is_there_is_kept_also_where_the_condition_is_refused(faulty_s3: FaultyS3, status: int) -> None:
+    faulty_s3.refused, faulty_s3.refused_with = BOTH, status
     folder = Folder(faulty_s3.bucket)
     assert folder.write_new("a", b"first") and not folder.write_new("a", b"second")
     assert folder.read("a") == b"first"
     uri = f"{faulty_s3.bucket}/a"
     etag = s3.head(uri)[1]
+    assert s3.put(uri, b"third", IfNoneMatch="*") is None and s3.put(uri, b"third", IfMatch='"another"') is None
     s3.delete_if(uri, '"another"')
     assert folder.exists("a")
     s3.delete_if(uri, etag)

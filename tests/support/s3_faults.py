@@ -21,7 +21,9 @@ from werkzeug.serving import make_server
 _ERRORS = {
     "slow_down": ("503 Slow Down", "SlowDown", "Please reduce your request rate."),
     "denied": ("403 Forbidden", "AccessDenied", "Access Denied"),
-    "refused": ("501 Not Implemented", "NotImplemented", "A header you provided implies functionality that is not."),
+    501: ("501 Not Implemented", "NotImplemented", "A header you provided implies functionality that is not."),
+    405: ("405 Method Not Allowed", "MethodNotAllowed", "The specified method is not allowed against this resource."),
+    400: ("400 Bad Request", "InvalidArgument", "The header is not supported."),
 }
 
 
@@ -53,9 +55,10 @@ class FaultyS3:
         self.denied: str | None = None
         """A regular expression; a bucket/key that it matches gets 403 AccessDenied."""
         self.ignored: set[str] = set()
-        """Headers that are not looked at, as If-Match by some servers."""
+        """Headers that are not looked at, as If-Match by some servers; "DELETE If-Match": by that method alone."""
         self.refused: set[str] = set()
-        """Headers, and parameters of an address (delete), that are answered 501 NotImplemented."""
+        """Headers, as above, and parameters of an address (delete), that are answered `refused_with`."""
+        self.refused_with = 501
         self.signers: set[tuple[str, str]] = set()
         """(access key, region) of the requests; ("", "") of one that is not signed."""
         self.clock_ahead = 0.0
@@ -109,7 +112,7 @@ class FaultyS3:
 
     def _is_refused(self, environ: dict[str, Any]) -> bool:
         parameters = environ["QUERY_STRING"].split("&")
-        return any(name in parameters or _variable(name) in environ for name in self.refused)
+        return any(name in parameters or _variable(name, environ) in environ for name in self.refused)
 
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
         method = environ["REQUEST_METHOD"]
@@ -125,13 +128,13 @@ class FaultyS3:
         if not fault and self._is_refused(environ):
             fault = "refused"
             self.faults[fault] += 1
-        if fault in _ERRORS:
-            status, code, message = _ERRORS[fault]
+        if (error := self.refused_with if fault == "refused" else fault) in _ERRORS:
+            status, code, message = _ERRORS[error]
             start_response(status, [("Content-Type", "application/xml")])
             yield f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
             return
         for header in self.ignored:
-            environ.pop(_variable(header), None)
+            environ.pop(_variable(header, environ), None)
         with self._changing:
             body = b"".join(self._app(environ, start_response))
         if fault != "cut_off":
@@ -142,8 +145,10 @@ class FaultyS3:
         _hang_up(environ)
 
 
-def _variable(header: str) -> str:
-    return f"HTTP_{header.upper().replace('-', '_')}"
+def _variable(header: str, environ: dict[str, Any]) -> str:
+    """What the header is called in the environment; "" if it is that of another method."""
+    method, _, name = header.rpartition(" ")
+    return f"HTTP_{name.upper().replace('-', '_')}" if method in ("", environ["REQUEST_METHOD"]) else ""
 
 
 def _hang_up(environ: dict[str, Any]) -> NoReturn:
