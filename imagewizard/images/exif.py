@@ -25,6 +25,8 @@ _ENTRY_BYTES = 12
 _EXIF, _GPS, _INTEROP = 34665, 34853, 40965
 _PIXEL_WIDTH, _PIXEL_HEIGHT = 40962, 40963
 _ACROSS_AND_DOWN = {X_RESOLUTION: Y_RESOLUTION, 41486: 41487}  # the second: of the focal plane
+_OF_THE_SUBJECT = {37396, 41492}
+"""Its area (a point, a circle, or a rectangle by its centre) and location, in pixels."""
 _BELOW: dict[int, dict[int, Any]] = {_EXIF: {_INTEROP: {}}, _GPS: {}}
 """The tags that point to directories, below the main one and below those."""
 
@@ -97,18 +99,37 @@ class Tags:
         values = [self.main[number].value for number in numbers if number in self.main]
         return values[0] if values and isinstance(values[0], bytes) else None
 
-    def about_the_picture(self, width: int, height: int, is_turned: bool = False) -> Self:
+    def about_the_picture(self, width: int, height: int, orientation: int = 1) -> Self:
         """Without what is about the file, its orientation included; for a picture that is upright, of this size.
 
-        `is_turned`: it has been turned by a quarter, so that what was across is down.
+        `orientation`: what of 1 to 8 has been applied to its pixels.
         """
         kept = {number: tag for number, tag in self.main.items() if number not in _OF_THE_FILE}
         photo = kept.get(_EXIF, Tag(LONG, {})).value
         if isinstance(photo, dict) and {_PIXEL_WIDTH, _PIXEL_HEIGHT} <= photo.keys():
             sides = {_PIXEL_WIDTH: self.integer_tag(LONG, width), _PIXEL_HEIGHT: self.integer_tag(LONG, height)}
             kept[_EXIF] = Tag(LONG, photo | sides)
-        kept = _turned(kept) if is_turned else kept
+        kept = self._turned(kept, width, height, orientation) if orientation > 1 else kept
         return type(self)(self.order, kept)
+
+    def _turned(self, directory: Directory, width: int, height: int, orientation: int) -> Directory:
+        places = _ACROSS_AND_DOWN | {down: across for across, down in _ACROSS_AND_DOWN.items()}
+        turned: Directory = {}
+        for number, (kind, value) in directory.items():
+            if isinstance(value, dict):
+                tag = Tag(kind, self._turned(value, width, height, orientation))
+            elif number not in _OF_THE_SUBJECT:
+                tag = Tag(kind, value)
+            elif kind != SHORT or not 4 <= len(value) <= 8:
+                continue
+            else:
+                x, y, *sides = struct.unpack(f"{self.order}{len(value) // 2}H", value)
+                x, y = _turned_point(x, y, width, height, orientation)
+                if not (0 <= x < width and 0 <= y < height):
+                    continue
+                tag = self.integer_tag(SHORT, x, y, *(sides[::-1] if orientation >= 5 else sides))
+            turned[places.get(number, number) if orientation >= 5 else number] = tag
+        return turned
 
     def without(self, *numbers: int) -> Self:
         """Without these tags of the main directory."""
@@ -146,13 +167,13 @@ class Tags:
         return b"Exif\0\0" + self.header(8) + self.directory(8)
 
 
-def _turned(directory: Directory) -> Directory:
-    """What stands for across and for down, one in the other's place."""
-    places = _ACROSS_AND_DOWN | {down: across for across, down in _ACROSS_AND_DOWN.items()}
-    return {
-        places.get(number, number): Tag(kind, _turned(value) if isinstance(value, dict) else value)
-        for number, (kind, value) in directory.items()
-    }
+def _turned_point(x: int, y: int, width: int, height: int, orientation: int) -> tuple[int, int]:
+    """Where a stored pixel is in the upright picture, which has that size."""
+    across, down = (y, x) if orientation >= 5 else (x, y)
+    return (
+        width - 1 - across if orientation in (2, 3, 6, 7) else across,
+        height - 1 - down if orientation in (3, 4, 7, 8) else down,
+    )
 
 
 def _lengths(directory: Directory) -> Iterator[tuple[int, int]]:

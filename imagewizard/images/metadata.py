@@ -33,11 +33,11 @@ class Metadata:
         parts = [self.icc, self.exif, self.xmp, self.iptc, *(chunk.body for chunk in self.colour + self.texts)]
         return sum(map(len, filter(None, parts)))
 
-    def upright(self, width: int, height: int, is_turned: bool, is_grey: bool) -> tuple["Metadata", list[str]]:
+    def upright(self, width: int, height: int, orientation: int, is_grey: bool) -> tuple["Metadata", list[str]]:
         """This, as a file has it, about pixels that were set upright and have that size now; and what of it was lost.
 
         Orientation, which has been applied, and thumbnails, which show the image as it was, are taken out.
-        Metadata that is damaged costs itself. `is_turned`: by a quarter, so that what was across is down.
+        Metadata that is damaged costs itself. `orientation`: what of 1 to 8 has been applied to the pixels.
         """
         notes = list[str]()
         exif, resolution = None, self.resolution
@@ -45,16 +45,16 @@ class Metadata:
             tags = Tags.read(self.exif or b"")
             of_tags = Resolution.of_tags(tags)
             resolution = resolution.sharper(of_tags) if resolution else of_tags
-            tags = tags.about_the_picture(width, height, is_turned)
+            tags = tags.about_the_picture(width, height, orientation)
             if of_tags is None:
                 tags = tags.without(*TAGS)
             exif = tags.exif() if tags.main else None
-        packet = None if self.xmp is None else xmp.upright(self.xmp, width, height)
+        packet = None if self.xmp is None else xmp.upright(self.xmp, width, height, orientation)
         if self.xmp is not None and packet is None:
             notes.append(without("XMP", "it is damaged"))
         profile, note = (None, None) if self.icc is None else _fitting(self.icc, is_grey)
         notes += [note] if note else []
-        if resolution is not None and is_turned:
+        if resolution is not None and orientation >= 5:
             resolution = resolution.turned()
         kept = replace(self, icc=profile, exif=exif, xmp=packet, resolution=resolution)
         return kept, notes

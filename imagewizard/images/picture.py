@@ -41,7 +41,7 @@ def decode(data: bytes, max_pixels: int, keep: bool) -> Picture:
             return Picture(decoding.eight_bits(pixels), notes=stored.notes)
         height, width, channels = pixels.shape
         found, lacking = metadata_places.found(data, stored)
-        kept, lost = found.upright(width, height, stored.orientation >= 5, channels == 1)
+        kept, lost = found.upright(width, height, stored.orientation, channels == 1)
         return Picture(pixels, alpha, kept, (*stored.notes, *lacking, *lost))
 
 

@@ -7,10 +7,16 @@ _NAMESPACES = {
     "exif": "http://ns.adobe.com/exif/1.0/",
     "xmp": "http://ns.adobe.com/xap/1.0/",
     "xmpNote": "http://ns.adobe.com/xmp/note/",
+    "mwg-rs": "http://www.metadataworkinggroup.com/schemas/regions/",
+    "MP": "http://ns.microsoft.com/photo/1.2/",
 }
 _MOST_PREFIXES = 8
 """Of a namespace: each is looked for at every place of the packet, and one is usual."""
 _SIDES = (("tiff", "ImageWidth", "ImageLength"), ("exif", "PixelXDimension", "PixelYDimension"))
+
+_NOT_ABOUT_IT = (("xmp", "Thumbnails"), ("xmpNote", "HasExtendedXMP"))
+_PLACES = (("exif", "SubjectArea"), ("exif", "SubjectLocation"), ("mwg-rs", "Regions"), ("MP", "RegionInfo"))
+"""Places in the image: of its subject, and of faces."""
 
 
 def orientation(packet: bytes) -> int:
@@ -23,9 +29,10 @@ def orientation(packet: bytes) -> int:
     return int(found[2]) if found and found[2] in "12345678" else 1
 
 
-def upright(packet: bytes, width: int, height: int) -> bytes | None:
+def upright(packet: bytes, width: int, height: int, orientation: int = 1) -> bytes | None:
     """The packet for an upright image of this size, without thumbnails; None for what is no XMP.
 
+    `orientation`: what of 1 to 8 has been applied to its pixels. If they were turned, it says of no place in them.
     It no longer points to extended XMP, which lies elsewhere in a JPEG. All else stays, byte for byte.
     """
     encoding = _encoding(packet)
@@ -38,7 +45,10 @@ def upright(packet: bytes, width: int, height: int) -> bytes | None:
     text = re.sub(_orientation(text), r"\g<1>1", text)
     for space, across, down in _SIDES:
         text = _with(_with(text, space, across, str(width)), space, down, str(height))
-    text = _without(_without(text, "xmp", "Thumbnails"), "xmpNote", "HasExtendedXMP")
+    if orientation >= 5:
+        text = _across_and_down(_across_and_down(text, "tiff"), "exif")
+    for space, name in (*_NOT_ABOUT_IT, *(_PLACES if orientation > 1 else ())):
+        text = _without(text, space, name)
     return text.encode(encoding)
 
 
@@ -66,6 +76,12 @@ def _with(text: str, space: str, name: str, value: str) -> str:
     start = rf"{_prefix(text, space)}:{name}"
     text = re.sub(rf"({start}\s*=\s*)(?:\"[^\"<]*\"|'[^'<]*')", rf'\g<1>"{value}"', text)
     return re.sub(rf"(<{start}(?:\s[^<>]*)?(?<!/)>)[^<]*", rf"\g<1>{value}", text)
+
+
+def _across_and_down(text: str, space: str) -> str:
+    """The text with the resolution across in the place of that down."""
+    name = rf"({_prefix(text, space)}:(?:FocalPlane)?)([XY])(?=Resolution\b)"
+    return re.sub(name, lambda found: found[1] + {"X": "Y", "Y": "X"}[found[2]], text)
 
 
 def _without(text: str, space: str, name: str) -> str:

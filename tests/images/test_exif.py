@@ -9,6 +9,7 @@ import tifffile
 from PIL import ExifTags, Image
 
 from imagewizard.images.exif import ASCII, LONG, SHORT, Tag, Tags
+from imagewizard.images.orientation import upright
 from tests.support.sample_files import camera_exif, encoded, exif_values
 
 PIXEL_SIDES = {0xA002, 0xA003}
@@ -72,6 +73,27 @@ def test_sides_are_not_invented():
     camera = Image.Exif()
     camera[ExifTags.Base.Make] = "Maker"
     assert Tags.read(camera.tobytes()).about_the_picture(48, 64) == Tags.read(camera.tobytes())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_subject_is_where_its_pixels_are(orientation):
+    stored = np.zeros((5, 7, 1), np.uint8)
+    stored[1, 2] = 1  # x 2, y 1
+    turned = upright(stored, orientation)
+    (y,), (x,), _ = np.nonzero(turned)
+    tags = Tags("<")
+    for place, sides in ((37396, ()), (37396, (3,)), (37396, (4, 6)), (41492, ())):
+        photo = {place: tags.integer_tag(SHORT, 2, 1, *sides)}
+        found = Tags("<", {34665: Tag(LONG, photo)}).about_the_picture(*turned.shape[1::-1], orientation)
+        expected = tags.integer_tag(SHORT, x, y, *(sides[::-1] if orientation >= 5 else sides))
+        assert found.main[34665].value == {place: expected}
+
+
+def test_a_subject_outside_of_a_turned_picture_is_left_out():
+    for value in (struct.pack("<2H", 7, 1), b"\1\0", struct.pack("<5H", 1, 1, 1, 1, 1)):
+        tags = Tags("<", {37396: Tag(SHORT, value)})
+        assert tags.about_the_picture(5, 7, 6).main == {}
+        assert tags.about_the_picture(7, 5).main == tags.main
 
 
 def test_the_thumbnail_goes():

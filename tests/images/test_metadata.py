@@ -13,14 +13,14 @@ from tests.support.sample_metadata import everything, xmp_packet
 
 
 def test_what_is_upright_stays_as_it_is():
-    assert everything().upright(20, 16, is_turned=False, is_grey=False) == (everything(), [])
-    assert Metadata().upright(20, 16, is_turned=False, is_grey=False) == (Metadata(), [])
+    assert everything().upright(20, 16, orientation=1, is_grey=False) == (everything(), [])
+    assert Metadata().upright(20, 16, orientation=1, is_grey=False) == (Metadata(), [])
 
 
 def test_a_turn_is_said_nowhere_a_second_time():
     exif = camera_exif(Orientation=6, XResolution=300.0, YResolution=150.0, ResolutionUnit=2).tobytes()
     stored = replace(everything(), exif=exif, xmp=xmp_packet(Orientation=6), resolution=Resolution(300, 150, "inch"))
-    kept, notes = stored.upright(16, 20, is_turned=True, is_grey=False)
+    kept, notes = stored.upright(16, 20, orientation=6, is_grey=False)
     assert notes == [] and kept.exif is not None
     tags = Tags.read(kept.exif)
     assert 274 not in tags.main and (tags.rational(282), tags.rational(283)) == (150, 300)
@@ -31,10 +31,10 @@ def test_a_turn_is_said_nowhere_a_second_time():
 def test_the_resolution_is_that_of_exif_where_the_format_has_none_or_a_rounded_one():
     exif = camera_exif().tobytes()  # 72.5
     for stored, expected in ((None, 72.5), (Resolution(72, 72, "inch"), 72.5), (Resolution(300, 300, "inch"), 300)):
-        kept, _ = Metadata(exif=exif, resolution=stored).upright(9, 9, is_turned=False, is_grey=False)
+        kept, _ = Metadata(exif=exif, resolution=stored).upright(9, 9, orientation=1, is_grey=False)
         assert kept.resolution == Resolution(expected, expected, "inch")
     nothing = camera_exif(XResolution=1, YResolution=1, ResolutionUnit=1).tobytes()
-    kept, _ = Metadata(exif=nothing).upright(9, 9, is_turned=False, is_grey=False)
+    kept, _ = Metadata(exif=nothing).upright(9, 9, orientation=1, is_grey=False)
     assert kept.resolution is None and kept.exif is not None and not Tags.read(kept.exif).main.keys() & {282, 283, 296}
 
 
@@ -50,18 +50,18 @@ SPACES = [
 @pytest.mark.parametrize(("space", "is_grey", "note"), SPACES)
 def test_a_profile_of_another_space_is_left_out_with_a_note(space, is_grey, note):
     stored = Metadata(icc=icc_profile(space))
-    kept, notes = stored.upright(9, 9, is_turned=False, is_grey=is_grey)
+    kept, notes = stored.upright(9, 9, orientation=1, is_grey=is_grey)
     assert notes == ([note] if note else [])
     assert kept == (Metadata() if note else stored)
 
 
 def test_a_grey_picture_under_an_rgb_profile_gets_its_curve():
-    kept, notes = Metadata(icc=icc.of_rgb((1.8,), icc.SRGB)).upright(9, 9, is_turned=False, is_grey=True)
+    kept, notes = Metadata(icc=icc.of_rgb((1.8,), icc.SRGB)).upright(9, 9, orientation=1, is_grey=True)
     assert kept.icc == icc.of_grey((1.8,)) and notes == []
 
 
 def test_damage_costs_itself():
     stored = replace(everything(), icc=b"RGB " * 50, xmp=b"garbage", exif=b"Exif\0\0garbage")
-    kept, notes = stored.upright(20, 16, is_turned=False, is_grey=False)
+    kept, notes = stored.upright(20, 16, orientation=1, is_grey=False)
     assert kept == replace(everything(), icc=None, xmp=None, exif=None)
     assert notes == ["without XMP (it is damaged)", "without ICC profile (it is damaged)"]

@@ -52,6 +52,21 @@ def test_thumbnails_and_the_pointer_to_more_are_taken_out():
     assert xmp.upright(packet, 1, 1) == b"<a><xmp:Rating>5</xmp:Rating></a>"
 
 
+def test_what_was_across_is_down_after_a_quarter_turn():
+    packet = b'<a xmlns:t="http://ns.adobe.com/tiff/1.0/" t:XResolution="300/1" exif:FocalPlaneYResolution="5/1">'
+    packet += b"<t:YResolution>72/1</t:YResolution></a>"
+    turned = packet.replace(b"X", b"?").replace(b"Y", b"X").replace(b"?", b"Y")
+    assert xmp.upright(packet, 1, 1, 6) == turned
+    assert xmp.upright(packet, 1, 1, 3) == packet
+
+
+def test_places_in_an_image_that_was_turned_are_taken_out():
+    packet = b"<a><exif:SubjectArea><rdf:Seq><rdf:li>5</rdf:li></rdf:Seq></exif:SubjectArea><mwg-rs:Regions><b/>"
+    packet += b"</mwg-rs:Regions></a>"
+    assert xmp.upright(packet, 1, 1) == packet
+    assert xmp.upright(packet, 1, 1, 2) == b"<a></a>"
+
+
 def test_other_encodings():
     assert xmp.upright(b"<x a='\xe4\xff' tiff:Orientation='3'/>\0\0", 1, 1) == b"<x a='\xe4\xff' tiff:Orientation='1'/>"
     found = xmp.upright("<x a='ä' tiff:Orientation='3'/>".encode("utf-16"), 1, 1)
