@@ -10,6 +10,7 @@ from imagewizard.images.exif import IMAGE_RESOURCES, IPTC, LONG, XMP, Tags
 from imagewizard.images.metadata import Metadata, without
 from imagewizard.images.png_chunks import SIGNATURE, Chunk
 from imagewizard.images.resolution import Resolution
+from imagewizard.images.stacks import without_stack
 
 _APP0, _APP1, _APP13, _COMMENT, _START_OF_SCAN = 0xE0, 0xE1, 0xED, 0xFE, 0xDA
 _EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
@@ -20,23 +21,22 @@ _Fields = dict[str, Any]
 def found(data: bytes, stored: Stored) -> tuple[Metadata, list[str]]:
     """The metadata in a file's bytes, as it stands there, and what of it cannot come along."""
     notes = list[str]()
-    said = _said(data, stored.info, notes)
+    said: _Fields = {"exif": stored.tags} | _said(data, stored, notes)
     if isinstance(stored.icc, bytes):
         said["icc"] = stored.icc
-    if stored.tags is not None:
-        said["exif"] = stored.tags
     if stored.is_srgb:
         said["colour"] = (IS_SRGB,)
     return Metadata(**said), notes
 
 
-def _said(data: bytes, info: dict[Any, Any], notes: list[str]) -> _Fields:
+def _said(data: bytes, stored: Stored, notes: list[str]) -> _Fields:
+    info = stored.info
     if data.startswith(SIGNATURE):
         return _of_png(info, notes)
     if data.startswith(b"\xff\xd8"):
         return {"xmp": info.get("xmp")} | _of_jpeg(data, notes)
     if data[:2] in (b"II", b"MM"):
-        return _of_tiff(Tags.read(data))
+        return _of_tiff(data, stored.orientation >= 5, notes)
     if jpeg_xl.is_one(data):
         return _of_jpeg_xl(data, notes)
     said = _of_info(info)
@@ -86,11 +86,16 @@ def _of_jpeg(data: bytes, notes: list[str]) -> _Fields:
     return said | {"iptc": iptc.from_segments(resources)}
 
 
-def _of_tiff(tags: Tags) -> _Fields:
+def _of_tiff(data: bytes, is_turned: bool, notes: list[str]) -> _Fields:
+    tags = Tags.read(data)
+    of_one = without_stack(data, tags, is_turned)
+    if of_one is not None:
+        notes.append(without("description of a stack", "it is not of this image alone, or of how it lay before"))
     records, resources = tags.bytes_of(IPTC), tags.bytes_of(IMAGE_RESOURCES)
     if records is not None and tags.main[IPTC].type == LONG:
         records = iptc.without_padding(records)
     return {
+        "exif": data if of_one is None else of_one.exif(),
         "xmp": tags.bytes_of(XMP),
         "iptc": records or (resources and iptc.from_resources(resources)),
     }
