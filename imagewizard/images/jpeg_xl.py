@@ -40,6 +40,7 @@ class Header:
     is_lossy: bool = False
     """Whether the pixels are stored as XYB, which the decoder converts; to linear light where there is a profile."""
     orientation: int = 1
+    is_animated: bool = False
 
     def unsupported(self) -> str | None:
         """What makes it a kind that is not decoded; None if it is decoded."""
@@ -59,13 +60,13 @@ def header(data: bytes) -> Header:
     height, width = _size(bits)
     if bits.flag():  # all as usual
         return Header(width, height)
-    orientation = _extra_fields(bits) if bits.flag() else 1
+    orientation, is_animated = _extra_fields(bits) if bits.flag() else (1, False)
     depth, is_float = _depth(bits)
     bits.take(1)  # whether 16 bits are enough for its decoder
     count = bits.choice((0, 0), (0, 1), (4, 2), (12, 1))
     extra = tuple(_extra_channel(bits) for _ in range(count))
     is_lossy = bits.flag()
-    return Header(width, height, depth, is_float, extra, *_colours(bits), is_lossy, orientation)
+    return Header(width, height, depth, is_float, extra, *_colours(bits), is_lossy, orientation, is_animated)
 
 
 def read(data: bytes, head: Header) -> np.ndarray:
@@ -149,8 +150,8 @@ def _size(bits: _Bits) -> tuple[int, int]:
     return height, side()
 
 
-def _extra_fields(bits: _Bits) -> int:
-    """The orientation; what else there is, is passed over."""
+def _extra_fields(bits: _Bits) -> tuple[int, bool]:
+    """The orientation, and whether there are several frames; what else there is, is passed over."""
     orientation = bits.take(3) + 1
     if bits.flag():
         _size(bits)  # as it is to be shown
@@ -159,12 +160,12 @@ def _extra_fields(bits: _Bits) -> int:
         bits.choice(*ways)
         if not bits.take(3):
             bits.choice(*ways)
-    if bits.flag():  # an animation's clock
+    if is_animated := bits.flag():  # its clock
         bits.choice((0, 100), (0, 1000), (10, 1), (30, 1))
         bits.choice((0, 1), (0, 1001), (8, 1), (10, 1))
         bits.choice((0, 0), (3, 0), (16, 0), (32, 0))
         bits.take(1)
-    return orientation
+    return orientation, is_animated
 
 
 def _depth(bits: _Bits) -> tuple[int, bool]:

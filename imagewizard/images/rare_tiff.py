@@ -5,18 +5,15 @@ tifffile and imagecodecs are imported where they are used: most images are read 
 
 from __future__ import annotations
 
-import math
-import struct
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import UnidentifiedImageError
 
-from imagewizard.images import colour, deep_colour, jpeg, jpeg_xl, lab
+from imagewizard.images import colour, deep_colour, lab, segment_sizes
 from imagewizard.images.errors import ImageError
 from imagewizard.images.exif import ICC_PROFILE, ORIENTATION, Tags
 from imagewizard.images.orientation import upright
-from imagewizard.images.png_chunks import SIGNATURE
 
 if TYPE_CHECKING:
     import tifffile
@@ -33,6 +30,7 @@ _ASSOCIATED, _UNASSOCIATED = 1, 2
 _MOST_SAMPLES = 6  # as deep_colour has it
 _JPEG = (6, 7, 34892, 33007)
 """Compressions whose decoders turn YCbCr into RGB."""
+_LERC = 34887
 _PILLOWS = {1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34925, 50000}
 """Compressions that Pillow's libtiff has."""
 _PILLOWS_PLANES = {(_RGB, 3), (_CMYK, 4)} | {(photometric, 1) for photometric in _COLOURS}
@@ -173,31 +171,17 @@ def _check_segments(page: tifffile.TiffPage, data: bytes) -> None:
     places = list(zip(page.dataoffsets, page.databytecounts, strict=False))
     if len(places) < np.prod(page.chunked) or any(not 0 < at <= at + length <= len(data) for at, length in places):
         raise ValueError("truncated TIFF")
-    if page.compression not in tifffile.TIFF.IMAGE_COMPRESSIONS:
+    # Sound files store a part once, or let blank parts share one; else each row could claim the whole file.
+    if sum(length for _, length in places) > len(data) + page.nbytes:
+        raise ValueError("its strips or tiles overlap")
+    if page.compression not in {*tifffile.TIFF.IMAGE_COMPRESSIONS, _LERC}:
         return
     width, height = page.imagewidth, min(page.imagelength, page.rowsperstrip)
     if page.is_tiled:
         width, height = page.tilewidth, page.tilelength
     most = width * (height + 16)  # a block of JPEG may go beyond
-    if any(_pixels_of_its_own(data[at : at + length]) > most for at, length in places):
+    if any(segment_sizes.pixels(data[at : at + length]) > most for at, length in places):
         raise ValueError("a strip or tile is larger than the directory says")
-
-
-def _pixels_of_its_own(segment: bytes) -> int:
-    """What the header of a PNG, JPEG 2000, JPEG XL or JPEG says; 0 of other data."""
-    sides: tuple[int, ...] = (0,)
-    if segment.startswith(SIGNATURE) and len(segment) >= 24:
-        sides = struct.unpack_from(">II", segment, 16)
-    elif (start := segment.find(b"\xff\x4f\xff\x51", 0, 4096)) >= 0 and len(segment) >= start + 24:
-        right, bottom, left, top = struct.unpack_from(">IIII", segment, start + 8)
-        sides = right - left, bottom - top
-    elif jpeg_xl.is_one(segment):
-        header = jpeg_xl.header(segment)
-        sides = header.width, header.height
-    elif segment.startswith(b"\xff\xd8\xff"):
-        frame = jpeg.frame(segment)
-        sides = frame.width, frame.height
-    return math.prod(sides)
 
 
 def _colours(samples: np.ndarray, photometric: int, bits: int, colormap: np.ndarray | None) -> np.ndarray:

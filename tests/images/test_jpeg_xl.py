@@ -92,7 +92,7 @@ def test_extra_fields_and_animations_are_passed_over():
     fields += [(1, 1), (0, 1), (0, 2), (9, 6), (0, 3), (1, 2), (5, 8)]  # a preview
     fields += [(1, 1), (2, 2), (99, 10), (0, 2), (1, 2), (3, 3), (0, 1)]  # an animation
     data = codestream(*SMALL, *fields, *EIGHT_BITS, NO_EXTRA, (1, 1), (1, 1))
-    assert jpeg_xl.header(data) == Header(40, 40, is_lossy=True, orientation=6)
+    assert jpeg_xl.header(data) == Header(40, 40, is_lossy=True, orientation=6, is_animated=True)
 
 
 def test_extra_channels():

@@ -266,11 +266,16 @@ def test_pixels_that_are_not_there():
         ("jpeg2000", b"\xff\x4f\xff\x51\0\x29\0\0" + struct.pack(">IIII", 30_010, 30_010, 10, 10) + bytes(25)),
         ("jpegxl", imagecodecs.jpegxl_encode(np.zeros((40, 4000), np.uint8), lossless=True)),
         ("jpeg", encoded(Image.new("L", (4000, 4000)), "JPEG")),
+        ("jpegxr", imagecodecs.jpegxr_encode(np.zeros((600, 700), np.uint8))),
+        ("webp", imagecodecs.webp_encode(np.zeros((600, 700, 3), np.uint8), lossless=True)),
+        ("lerc", imagecodecs.lerc_encode(np.zeros((600, 700), np.uint8))),
     ],
 )
 def test_a_codec_with_a_size_of_its_own_gives_no_more_than_the_directory_says(compression, bomb):
     if compression == "jpeg":  # grey and RGB are left to Pillow
         data = written(np.zeros((20, 35, 3), np.uint8), photometric="cielab", compression=compression)
+    elif compression == "webp":
+        data = written(np.zeros((20, 35, 3), np.uint8), photometric="rgb", compression=compression)
     else:
         data = written(np.zeros((20, 35), np.uint8), photometric="minisblack", compression=compression)
     with tifffile.TiffFile(io.BytesIO(data)) as file:
@@ -280,3 +285,18 @@ def test_a_codec_with_a_size_of_its_own_gives_no_more_than_the_directory_says(co
     for place, value in places:
         changed[place : place + 4] = struct.pack("<I", value)
     assert reason(bytes(changed)).endswith("a strip or tile is larger than the directory says")
+
+
+def test_strips_that_all_claim_the_same_bytes():
+    samples = np.zeros((200, 35), np.uint8)
+    data = bytearray(written(samples, photometric="minisblack", compression="png", rowsperstrip=1))
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        tags = file.pages.first.tags
+        places, lengths = tags["StripOffsets"], tags["StripByteCounts"]
+    shared = struct.pack("<200I", *[places.value[0]] * 200)
+    data[places.valueoffset : places.valueoffset + 800] = shared
+    np.testing.assert_array_equal(read(bytes(data)).pixels[:, :, 0], samples)  # blank parts may share their bytes
+    data += bytes(2_000)
+    assert lengths.dtype == 3  # 16 bits
+    data[lengths.valueoffset : lengths.valueoffset + 400] = struct.pack("<200H", *[1_000] * 200)
+    assert reason(bytes(data)).endswith("its strips or tiles overlap")
