@@ -55,10 +55,25 @@ def is_unsigned() -> bool:
 
 
 def _config() -> Config:
+    found: dict[str, Any] = {"signature_version": UNSIGNED} if is_unsigned() else {}
+    name = "request_checksum_calculation"
+    is_given = f"AWS_{name.upper()}" in os.environ or name in session().get_scoped_config()
     # By itself boto3 adds a checksum to each write, which several other servers refuse, Google's among them.
-    checksums = os.environ.get("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
-    signature = {"signature_version": UNSIGNED} if is_unsigned() else {}
-    return Config(request_checksum_calculation=checksums, **signature)
+    if not is_given and (address := _given_endpoint()) is not None and not is_aws(address):
+        found[name] = "when_required"
+    return Config(**found)
+
+
+def _given_endpoint() -> str | None:
+    """The address of a variable or of the profile, as boto3 looks for it; None if it is AWS's own for the region."""
+    core = session()
+    if core.get_config_variable("ignore_configured_endpoint_urls"):
+        return None
+    profile = core.get_scoped_config()
+    servers = core.full_config.get("services", {}).get(profile.get("services"), {})
+    given = (os.environ.get("AWS_ENDPOINT_URL_S3"), os.environ.get("AWS_ENDPOINT_URL"))
+    profiled = (servers.get("s3", {}).get("endpoint_url"), profile.get("endpoint_url"))
+    return next((address for address in given + profiled if address), None)
 
 
 def is_aws(endpoint: str) -> bool:
@@ -86,12 +101,12 @@ def without_secrets(text: str) -> str:
 
 
 def filesystem_options(client: Any) -> dict[str, Any]:
-    """The arguments of pyarrow's S3FileSystem that have it do as this client of boto3 does, but for AWS's region.
+    """The arguments of pyarrow's S3FileSystem that have it do as this client of boto3 does.
 
-    That is the bucket's; `client` is sent on to it.
+    But where no address is given, AWS's region is the bucket's; `client` is sent on to it.
     """
     options: dict[str, Any] = {}
-    if not is_aws(client.meta.endpoint_url):
+    if not is_aws(client.meta.endpoint_url) or _given_endpoint() is not None:
         options |= {"endpoint_override": client.meta.endpoint_url, "region": client.meta.region_name}
     if (client.meta.config.s3 or {}).get("addressing_style") == "virtual":
         options["force_virtual_addressing"] = True

@@ -6,6 +6,7 @@ from pathlib import Path
 import boto3
 import botocore.session
 import pytest
+from botocore.config import Config
 from botocore.credentials import Credentials, RefreshableCredentials
 
 from imagewizard.errors import UserError
@@ -161,9 +162,51 @@ def test_credentials_that_pyarrow_finds_and_renews_itself(monkeypatch: pytest.Mo
     assert options(monkeypatch, None) == {}
 
 
+INTERFACE = "https://bucket.vpce-1.s3.us-east-1.vpce.amazonaws.com"
+
+
+@pytest.mark.parametrize(
+    ("profile", "region", "address"),
+    [("mine", "eu-north-1", "https://s3-fips.eu-north-1.amazonaws.com"), ("by-service", "garage", INTERFACE)],
+)
+def test_an_address_that_is_given_holds_for_pyarrow_also_if_it_is_amazons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: str, region: str, address: str
+) -> None:
+    configure(PROFILES.format(endpoint=address), tmp_path, monkeypatch)
+    monkeypatch.setenv("AWS_PROFILE", profile)
+    found = s3_settings.filesystem_options(s3_settings.new_client(Config()))
+    assert found["endpoint_override"] == address and found["region"] == region
+    monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
+    assert "endpoint_override" not in s3_settings.filesystem_options(s3_settings.new_client(Config()))
+    monkeypatch.delenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"{INTERFACE}:444")
+    found = s3_settings.filesystem_options(s3_settings.new_client(Config()))
+    assert found["endpoint_override"] == f"{INTERFACE}:444"
+
+
+@pytest.mark.parametrize(
+    ("address", "line", "variable", "when"),
+    [
+        ("https://example.org", "", "", "when_required"),
+        ("https://example.org", "request_checksum_calculation = when_supported", "", "when_supported"),
+        ("https://example.org", "", "when_supported", "when_supported"),
+        (INTERFACE, "", "", "when_supported"),
+        (INTERFACE, "request_checksum_calculation = when_required", "", "when_required"),
+        ("", "", "", "when_supported"),
+    ],
+)
+def test_other_servers_get_no_checksums_unless_they_are_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, line: str, variable: str, when: str
+) -> None:
+    configure(f"[default]\nregion = us-east-1\nendpoint_url = {address}\n{line}\n", tmp_path, monkeypatch)
+    if variable:
+        monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", variable)
+    assert s3_settings.new_client(Config()).meta.config.request_checksum_calculation == when
+
+
 def test_other_servers_than_amazons(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = "https://bucket.vpce-1.s3.us-east-1.vpce.amazonaws.com"
-    assert all(map(s3_settings.is_aws, ("https://s3.amazonaws.com", "https://s3.cn-north-1.amazonaws.com.cn", own)))
+    own = ("https://s3.amazonaws.com", "https://s3.cn-north-1.amazonaws.com.cn", INTERFACE)
+    assert all(map(s3_settings.is_aws, own))
     others = ("https://storage.googleapis.com", "http://amazonaws.com.example.org:9000", "https://my-amazonaws.com")
     assert not any(map(s3_settings.is_aws, others))
     monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
