@@ -7,7 +7,7 @@ from PIL import ExifTags
 
 from imagewizard.images import colour, icc, iptc, png_text, resolution
 from imagewizard.images.exif import Tags
-from imagewizard.images.metadata import Metadata, without
+from imagewizard.images.metadata import Metadata, named, without
 from imagewizard.images.png_chunks import Chunk
 
 _SEGMENT_BYTES = 65533
@@ -73,9 +73,9 @@ def _with_profile(metadata: Metadata, format: str, is_grey: bool, becomes_rgb: b
 def _with_texts(metadata: Metadata, format: str, notes: list[str]) -> Metadata:
     """With a comment alone, and that in a jpg."""
     kept = [chunk for chunk in metadata.texts if format == "jpg" and _is_comment(chunk)][:1]
-    others = dict.fromkeys(png_text.keyword(chunk).decode("latin-1") for chunk in metadata.texts if chunk not in kept)
+    others = [png_text.keyword(chunk).decode("latin-1") for chunk in metadata.texts if chunk not in kept]
     if others:
-        notes.append(without(f"text {', '.join(others)}", f"a {format} has no place for it"))
+        notes.append(without(f"text {named(others)}", f"a {format} has no place for it"))
     return replace(metadata, texts=tuple(kept))
 
 
@@ -88,7 +88,7 @@ def _with_short_exif(metadata: Metadata, notes: list[str]) -> Metadata:
     if metadata.exif is None or len(metadata.exif) <= _SEGMENT_BYTES:
         return metadata
     tags, left_out = Tags.read(metadata.exif).within(_SEGMENT_BYTES)
-    names = ", ".join(ExifTags.TAGS.get(number, str(number)) for number in left_out)
+    names = named(ExifTags.TAGS.get(number, str(number)) for number in left_out)
     notes.append(without(f"EXIF {names}", f"a jpg holds {_SEGMENT_BYTES} bytes of EXIF"))
     return replace(metadata, exif=tags.exif() if tags.main else None)
 

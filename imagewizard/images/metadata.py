@@ -1,12 +1,17 @@
 """What a file says beside its pixels, and goes along with them into the file that is written."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from imagewizard.errors import one_line
 from imagewizard.images import icc, xmp
 from imagewizard.images.exif import Tags
 from imagewizard.images.png_chunks import Chunk
 from imagewizard.images.resolution import TAGS, Resolution
+
+_NAMED = 5
+"""Names in a note. A PNG may have a text of every prompt and setting that made it."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,15 @@ def without(what: str, why: str) -> str:
     return f"without {what} ({why})"
 
 
+def named(names: Iterable[str]) -> str:
+    """Names that a file made up, for a note: the first few that differ, in printable characters, on one line."""
+    distinct = list(dict.fromkeys(names))
+    # `; ` stands between notes
+    shown = ["".join(c if c.isprintable() and c != ";" else "?" for c in one_line(name)) for name in distinct[:_NAMED]]
+    more = len(distinct) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
 def _fitting(profile: bytes, is_grey: bool) -> tuple[bytes | None, str | None]:
     """The profile, or one of the same colours, for grey or RGB pixels; None and a note if there is none."""
     if not icc.is_sound(profile):
@@ -73,7 +87,7 @@ def _fitting(profile: bytes, is_grey: bool) -> tuple[bytes | None, str | None]:
     if found == wanted:
         return profile, None
     made = icc.as_grey(profile) if is_grey and found == icc.RGB else None
-    name = found.decode("latin-1").strip()
+    name = named([found.decode("latin-1")])
     return made, None if made else without(
         "ICC profile", f"it is of {name}, the pixels are {'grey' if is_grey else 'RGB'}"
     )

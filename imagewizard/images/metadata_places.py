@@ -7,7 +7,7 @@ from imagewizard.images import avif, bmp, iptc, jpeg, jpeg_xl, png_text
 from imagewizard.images.colour import CHUNKS, IS_SRGB
 from imagewizard.images.decoding import Stored
 from imagewizard.images.exif import IMAGE_RESOURCES, IPTC, LONG, XMP, Tags
-from imagewizard.images.metadata import Metadata, without
+from imagewizard.images.metadata import Metadata, named, without
 from imagewizard.images.png_chunks import SIGNATURE, Chunk
 from imagewizard.images.resolution import Resolution
 from imagewizard.images.stacks import without_stack
@@ -54,10 +54,10 @@ def _of_png(info: dict[Any, Any], notes: list[str]) -> _Fields:
     first = dict(reversed(chunks))
     damaged = [kind for kind, length in CHUNKS.items() if len(first.get(kind, bytes(length))) != length]
     if damaged := sorted({*damaged, *info.get("damaged", ())}):
-        notes.append(without(f"PNG's {', '.join(kind.decode() for kind in damaged)}", "it is damaged"))
+        notes.append(without(f"PNG's {named(kind.decode() for kind in damaged)}", "it is damaged"))
     texts: png_text.Texts = info["texts"]
     if texts.left_out:
-        notes.append(without(f"PNG text {', '.join(texts.left_out)}", "it is damaged or too long"))
+        notes.append(without(f"PNG text {named(texts.left_out)}", "it is damaged or too long"))
     hidden = texts.profiles
     records = hidden.get("iptc", hidden.get("8bim"))
     return {

@@ -6,7 +6,7 @@ import pytest
 
 from imagewizard.images import icc
 from imagewizard.images.exif import Tags
-from imagewizard.images.metadata import Metadata
+from imagewizard.images.metadata import Metadata, named
 from imagewizard.images.resolution import Resolution
 from tests.support.sample_files import camera_exif, icc_profile
 from tests.support.sample_metadata import everything, xmp_packet
@@ -65,3 +65,11 @@ def test_damage_costs_itself():
     kept, notes = stored.upright(20, 16, orientation=1, is_grey=False)
     assert kept == replace(everything(), icc=None, xmp=None, exif=None)
     assert notes == ["without XMP (it is damaged)", "without ICC profile (it is damaged)"]
+
+
+def test_names_in_notes_are_few_and_printable():
+    assert named(["a", "b", "a"]) == "a, b"
+    assert named(str(number) for number in range(20_000)) == "0, 1, 2, 3, 4 and 19995 more"
+    assert named(["a; b", "\x1b[2J\nc\u202e"]) == "a? b, ?[2J c?"
+    kept, notes = Metadata(icc=icc_profile("RGB ").replace(b"RGB ", b"\n\x1b;a", 1)).upright(9, 9, 1, False)
+    assert kept.icc is None and notes == ["without ICC profile (it is of ??a, the pixels are RGB)"]

@@ -65,6 +65,16 @@ def test_text_of_a_png_that_does_not_come_along_is_named():
     assert found.notes == ("without PNG text workflow (it is damaged or too long)",)
 
 
+def test_notes_do_not_grow_with_a_file():
+    texts = [Chunk(b"tEXt", b"%d;\n\0word" % number) for number in range(2000)]
+    found = grey_png(*texts, *(Chunk(b"zTXt", b"\x1b%d\0\0damaged" % number) for number in range(2000)))
+    assert found.notes == ("without PNG text ?0, ?1, ?2, ?3, ?4 and 1995 more (it is damaged or too long)",)
+    expected = "without text 0?, 1?, 2?, 3?, 4? and 1995 more (a jpg has no place for it)"
+    assert encode(found, "jpg").notes == (expected,)
+    found = grey_png(*(Chunk(b"tIME", b"") for _ in range(9)), *(Chunk(kind, b"") for kind in (b"gAMA", b"cHRM")))
+    assert found.notes == ("without PNG's cHRM, gAMA (it is damaged)",)
+
+
 def test_damaged_chunks_are_named_and_not_written():
     data = png(
         1, 1, 8, 0, bytes(2), png_chunk(b"gAMA", b"\0"), png_chunk(b"tEXt", b"a\0b"), png_chunk(b"pHYs", bytes(9))
