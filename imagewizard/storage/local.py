@@ -46,7 +46,9 @@ class LocalStore:
 
     def check_writable(self, uri: str) -> None:
         folder = _path(uri)
-        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        existing = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+        if existing.is_symlink() and not existing.exists():
+            raise UserError(f"{existing} is a link that leads nowhere", "give a folder, or take the link away")
         if not existing.is_dir():
             raise UserError(f"{existing} is a file", "give a folder")
         # Tried, because permissions do not bind root, and a disk may be read-only.

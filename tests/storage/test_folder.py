@@ -7,6 +7,7 @@ import pytest
 
 from imagewizard.errors import UserError
 from imagewizard.storage import Folder
+from imagewizard.storage.lease import Lease
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -57,14 +58,24 @@ def test_a_missing_bucket_is_not_usable(bucket: str) -> None:
         Folder(f"{bucket}-not/run").check_usable(lambda name: True)
 
 
-def test_a_file_and_a_read_only_place_are_not_usable(tmp_path: Path) -> None:
+def test_a_file_a_dead_link_and_a_read_only_place_are_not_usable(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in ("file", "file/below"):
         with pytest.raises(UserError, match=f"^{tmp_path}/file is a file; give a folder$"):
             Folder(str(tmp_path / path)).check_usable(lambda name: True)
+    (tmp_path / "itself").symlink_to("itself")
+    (tmp_path / "gone").symlink_to("nowhere")
+    for path in ("itself", "gone", "gone/below", "itself/below"):
+        with pytest.raises(UserError, match=rf"^{tmp_path}/\w+ is a link that leads nowhere; give a folder[^\n]*$"):
+            Folder(str(tmp_path / path)).check_usable(lambda name: True)
+    with pytest.raises(UserError, match="is a link that leads nowhere"), Lease(f"{tmp_path}/gone"):
+        pass
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "elsewhere").symlink_to("folder")
+    Folder(f"{tmp_path}/elsewhere/new").check_usable(lambda name: True)
     with pytest.raises(UserError, match=r"^/proc/self is not writable; give another folder"):
         Folder("/proc/self/new").check_usable(lambda name: True)
     with pytest.raises(UserError, match=r"\\udce9': the name is not UTF-8; rename it"):
         Folder(f"{tmp_path}/\udce9").check_usable(lambda name: True)
     Folder(str(tmp_path)).check_usable(lambda name: True)
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "itself", "gone", "folder", "elsewhere"}
