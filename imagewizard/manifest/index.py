@@ -7,7 +7,8 @@ from typing import Any
 from imagewizard.storage import Folder, RefusedError
 
 INDEX = "index.json"
-MAX_BYTES = 16 << 20  # a million shards
+# Of a folder's index, which may be another program's. It is some 80 bytes for each path of a list that was the source.
+MAX_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,13 @@ def shard_name(shard: int, generation: int = 0) -> str:
     return f"s{shard:05d}.parquet" if generation == 0 else f"s{shard:05d}-g{generation}.parquet"
 
 
-def read(folder: str) -> ManifestIndex | None:
-    """The index in a manifest's folder; None without one. Other programs' index.json are none. Raises OSError."""
+def read(folder: str, is_ours: bool = False) -> ManifestIndex | None:
+    """The index in a manifest's folder; None without one. Other programs' index.json are none. Raises OSError.
+
+    `is_ours`: it can be no other program's, so it is read however large it is.
+    """
     try:
-        found = json.loads(Folder(folder).read(INDEX, MAX_BYTES))
+        found = json.loads(Folder(folder).read(INDEX, None if is_ours else MAX_BYTES))
     except (FileNotFoundError, IsADirectoryError, RefusedError, ValueError):
         return None
     if not isinstance(found, dict) or not found.keys() >= _NEEDED:

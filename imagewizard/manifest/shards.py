@@ -38,7 +38,7 @@ SMALL_JOB_BLOCKS = 16
 
 def read_index(run: str) -> ManifestIndex | None:
     """The index of a run's manifest; None if its listing was not finished."""
-    return manifest_index.read(Folder(run).uri_of("manifest"))
+    return manifest_index.read(Folder(run).uri_of("manifest"), is_ours=True)
 
 
 def read_shard(run: str, shard: int) -> pa.Table:

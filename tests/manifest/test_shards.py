@@ -52,6 +52,15 @@ def test_manifest_on_s3_equals_one_on_disk(tmp_path: Path, bucket: str) -> None:
     assert rows_of(tmp_path / "run") == listed(str(tmp_path / "in"))
 
 
+def test_the_index_of_a_run_may_be_of_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds each path of a list that was the source. Without it a resume would list anew."""
+    index = manifest_index.ManifestIndex(2, 0, 1, [2], source=["a" * 100, "b" * 100])
+    manifest_index.write(Folder(f"{tmp_path}/manifest"), index)
+    monkeypatch.setattr(manifest_index, "MAX_BYTES", 100)
+    assert shards.read_index(str(tmp_path)) == index
+    assert manifest_index.read(f"{tmp_path}/manifest") is None
+
+
 def test_repeated_ids_are_refused_and_no_shard_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "SHARD_ROWS", 10)
     for name, first in (("a", 0), ("b", 24)):
