@@ -59,6 +59,8 @@ def _of_png(info: dict[Any, Any], notes: list[str]) -> _Fields:
     if texts.left_out:
         notes.append(without(f"PNG text {named(texts.left_out)}", "it is damaged or too long"))
     hidden = texts.profiles
+    if b"iCCP" in first and not {"icc", "icm"} & hidden.keys() and "icc_profile" not in info:
+        notes.append(without("ICC profile", "it is damaged or too long"))
     records = hidden.get("iptc", hidden.get("8bim"))
     return {
         "icc": hidden.get("icc", hidden.get("icm")),

@@ -58,19 +58,16 @@ class Chunks:
         return cls(b"".join([*needed, _END]), tuple(ancillary), tuple(damaged))
 
     def info(self) -> dict[str | tuple[int, int], bytes]:
-        """Profile and EXIF, as Pillow names them in `Image.info`. What is broken is left out.
+        """Profile and EXIF, as Pillow names them in `Image.info`: the first of each.
 
-        Raises ValueError for a profile over MOST_INFLATED: without it the colours would be others.
+        A profile that is broken or over MOST_INFLATED is left out.
         """
-        found: dict[str | tuple[int, int], bytes] = {}
-        for kind, body in self.ancillary:
-            if kind == b"iCCP":
-                profile = inflated(body.partition(b"\0")[2][1:])
-                if profile is not None and len(profile) > MOST_INFLATED:
-                    raise ValueError(f"its ICC profile has more than {MOST_INFLATED} bytes")
-                found |= {"icc_profile": profile} if profile else {}
-            elif kind == b"eXIf":
-                found["exif"] = b"Exif\0\0" + body
+        first, found = dict(reversed(self.ancillary)), dict[str | tuple[int, int], bytes]()
+        profile = inflated(first[b"iCCP"].partition(b"\0")[2][1:]) if b"iCCP" in first else None
+        if profile and len(profile) <= MOST_INFLATED:
+            found["icc_profile"] = profile
+        if b"eXIf" in first:
+            found["exif"] = b"Exif\0\0" + first[b"eXIf"]
         return found
 
 
@@ -96,24 +93,29 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview, bool]]
         start = end
 
 
-def text_of(kind: bytes, body: bytes) -> bytes | None:
-    """The text of a tEXt, zTXt or iTXt chunk (PNG, third edition, 11.3.3); None if it is damaged."""
+def text_of(kind: bytes, body: bytes, most: int = MOST_INFLATED) -> bytes | None:
+    """The text of a tEXt, zTXt or iTXt chunk (PNG, third edition, 11.3.3); None if it is damaged.
+
+    Of a compressed one no more than `most` + 1 bytes.
+    """
     rest = body.partition(b"\0")[2]
     if kind == b"tEXt":
         return rest
     if kind == b"zTXt":
-        return inflated(rest[1:]) if rest[:1] == b"\0" else None
+        return inflated(rest[1:], most) if rest[:1] == b"\0" else None
     if rest[:2] not in (b"\0\0", b"\0\1", b"\1\0"):
         return None  # libpng and Pillow do not agree on what that is
     is_compressed, parts = rest[:1] == b"\1", rest[2:].split(b"\0", 2)  # language, translated keyword, text
-    return inflated(parts[-1]) if is_compressed else parts[-1]
+    if len(parts) < 3:
+        return None
+    return inflated(parts[-1], most) if is_compressed else parts[-1]
 
 
-def inflated(data: bytes) -> bytes | None:
-    """What was deflated, or its first MOST_INFLATED + 1 bytes; None if it is broken or cut off."""
+def inflated(data: bytes, most: int = MOST_INFLATED) -> bytes | None:
+    """What was deflated, or its first `most` + 1 bytes; None if it is broken or cut off."""
     stream = zlib.decompressobj()
     try:
-        inflated = stream.decompress(data, MOST_INFLATED + 1)
+        inflated = stream.decompress(data, most + 1)
     except zlib.error:
         return None
-    return inflated if stream.eof or len(inflated) > MOST_INFLATED else None
+    return inflated if stream.eof or len(inflated) > most else None

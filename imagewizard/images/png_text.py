@@ -12,6 +12,7 @@ from imagewizard.images.png_chunks import Chunk, text_of
 KINDS = (b"tEXt", b"zTXt", b"iTXt")
 COMMENT, XMP = b"Comment", b"XML:com.adobe.xmp"
 _PROFILE = b"Raw profile type "
+_PROFILES = ("exif", "app1", "iptc", "8bim", "icc", "icm", "xmp")
 _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 """What a JPEG's APP1 begins with."""
 MOST_COMPRESSED = PngImagePlugin.MAX_TEXT_CHUNK - 1
@@ -22,6 +23,8 @@ MOST_PROFILE = MOST_COMPRESSED * 72 // 146 - 100
 """Of what is written as text in hexadecimal: two digits a byte, 72 on a line."""
 _MOST_IN_ALL = PngImagePlugin.MAX_TEXT_MEMORY // 2
 """Pillow refuses the whole image for more."""
+_DEFLATED = 1032
+"""Bytes that a byte may become at most."""
 
 
 class Texts(NamedTuple):
@@ -51,17 +54,21 @@ def read(chunks: Iterable[Chunk]) -> Texts:
     for chunk in chunks:
         if chunk.kind not in KINDS:
             continue
-        found, key = text_of(*chunk), keyword(chunk)
-        if found is None or not 0 < len(key) < 80 or len(found) > min(LONGEST, room):
+        key, most = keyword(chunk), min(LONGEST, room)
+        found = text_of(*chunk, most)
+        unpacked = min(_DEFLATED * len(chunk.body), most) if found is None else len(found)
+        name = key.removeprefix(_PROFILE).decode("latin-1").lower() if key.startswith(_PROFILE) else None
+        if found is None or not 0 < len(key) < 80 or len(found) > most:
             left_out.append(key.decode("latin-1")[:80])
+            if unpacked <= len(chunk.body):
+                continue  # it has cost nothing
         elif key == XMP:
             profiles.setdefault("xmp", found)
-        elif key.startswith(_PROFILE):
-            name = key.removeprefix(_PROFILE).decode("latin-1").lower()
+        elif name in _PROFILES:
             profiles.setdefault(name, _unpacked(found))
         else:
             kept.append(chunk if len(found) <= MOST_COMPRESSED else _plain(chunk, key, found))
-            room -= len(found)
+        room -= min(unpacked, room)
     return Texts(tuple(kept), {name: data for name, data in profiles.items() if data}, tuple(left_out))
 
 

@@ -203,8 +203,8 @@ def test_text_is_no_profile():
 @pytest.mark.parametrize("bits", [8, 16])
 def test_a_profile_that_is_a_bomb(bits):
     bomb = png_chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(50_000_000)))
-    with pytest.raises(ImageError, match="corrupt file: PNG: its ICC profile has more than 16777216 bytes"):
-        read(png(1, 1, bits, 2, bytes(1 + 3 * bits // 8), bomb))
+    found = read(png(1, 1, bits, 2, bytes(1 + 3 * bits // 8), bomb))
+    assert found.metadata.icc is None and found.notes == ("without ICC profile (it is damaged or too long)",)
 
 
 @pytest.mark.parametrize("bits", [8, 16])

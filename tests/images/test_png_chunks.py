@@ -5,6 +5,7 @@ import zlib
 import numpy as np
 import pytest
 
+from imagewizard.images import png_chunks
 from imagewizard.images.errors import ImageError
 from imagewizard.images.picture import decode
 from imagewizard.images.png_chunks import Chunks
@@ -102,3 +103,13 @@ def test_what_is_beside_the_pixels():
     assert read.info() == {"exif": b"Exif\0\0MM", "icc_profile": b"profile"}
     assert [chunk.kind for chunk in read.ancillary] == [b"eXIf", b"iCCP", b"iTXt"]
     assert read.pixels == png(1, 1, 8, 2, ROWS)
+
+
+def test_the_first_profile_counts_and_no_other_is_unpacked(monkeypatch):
+    bodies = [b"x\0\0" + zlib.compress(bytes([number])) for number in range(3)]
+    chunks = [png_chunk(b"iCCP", body) for body in bodies] + [png_chunk(b"eXIf", name) for name in (b"MM", b"II")]
+    seen = list[bytes]()
+    monkeypatch.setattr(png_chunks, "inflated", lambda data: seen.append(data) or b"profile")
+    found = Chunks.read(png(1, 1, 8, 2, ROWS, *chunks)).info()
+    assert found == {"icc_profile": b"profile", "exif": b"Exif\0\0MM"}
+    assert seen == [bodies[0][3:]]

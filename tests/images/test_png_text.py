@@ -6,7 +6,7 @@ import zlib
 import pytest
 from PIL import Image
 
-from imagewizard.images import png_text
+from imagewizard.images import png_chunks, png_text
 from imagewizard.images.png_chunks import Chunk
 from tests.support.sample_files import png
 from tests.support.sample_metadata import IPTC, xmp_packet
@@ -56,8 +56,8 @@ def test_what_cannot_be_kept_is_named():
             TEXT,
         )
     )
-    assert found.left_out == ("long", "bomb", "damaged", "", "4", "5")
-    assert [png_text.keyword(chunk) for chunk in found.kept] == [b"0", b"1", b"2", b"3", b"Title"]
+    assert found.left_out == ("long", "bomb", "damaged", "", "3", "4", "5")
+    assert [png_text.keyword(chunk) for chunk in found.kept] == [b"0", b"1", b"2", b"Title"]
     seen_by_pillow(found.kept)
 
 
@@ -99,3 +99,32 @@ def test_comments_of_other_formats():
     assert [chunk.kind for chunk in found if chunk] == [b"tEXt", b"iTXt", b"tEXt"]
     assert [seen_by_pillow((chunk,))["Comment"] for chunk in found if chunk] == ["a word", "größer", "größer"]
     assert [png_text.comment(text) for text in (b"", b"\0", b"a\0b", b"x" * 8_000_000)] == [None] * 4
+
+
+@pytest.mark.parametrize("keyword", [b"a", png_text.XMP, b"Raw profile type 5", b"Raw profile type exif", b"x" * 80])
+@pytest.mark.parametrize("cut", [0, 3])
+def test_what_is_unpacked_in_all_has_a_limit(keyword, cut, monkeypatch):
+    unpacked = list[int]()
+
+    def counted(data: bytes, most: int) -> bytes | None:
+        unpacked.append(len(zlib.decompressobj().decompress(data, most + 1)))
+        return inflated(data, most)
+
+    inflated = png_chunks.inflated
+    monkeypatch.setattr(png_chunks, "inflated", counted)
+    texts = [zlib.compress(bytes(length)) for length in (7_000_000, 20_000_000)]
+    bombs = [Chunk(b"zTXt", keyword + b"\0\0" + text[: len(text) - cut]) for text in texts * 15]
+    found = png_text.read([TEXT, *bombs])
+    assert len(unpacked) == 30 and sum(unpacked) < 34_000_000
+    assert found.kept[0] == TEXT and len(found.left_out) >= 25
+
+
+def test_profiles_of_other_names_are_text():
+    text = Chunk(b"tEXt", b"Raw profile type 5\0\n5\n    1\n00\n")
+    assert png_text.read([text]) == png_text.Texts((text,), {}, ())
+
+
+@pytest.mark.parametrize("length", [10, 2_000_000])
+def test_international_text_without_its_parts_is_left_out(length):
+    found = png_text.read([Chunk(b"iTXt", b"Key\0\0\0" + b"x" * length), TEXT])
+    assert found == png_text.Texts((TEXT,), {}, ("Key",))
