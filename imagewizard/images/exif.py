@@ -60,6 +60,8 @@ class Tags:
     main: Directory = field(default_factory=dict)
     is_cut: bool = False
     """Whether the main directory, or what it says of how pixels are stored, goes beyond the end of the file."""
+    is_in_part: bool = False
+    """Whether tags were left out, since they lie outside of the file."""
 
     @classmethod
     def read(cls, data: bytes) -> Self:
@@ -74,7 +76,7 @@ class Tags:
             raise ValueError("neither II nor MM stands at the start of the tags")
         try:
             reader = _Reader(data, order)
-            return cls(order, reader.main(), reader.is_cut)
+            return cls(order, reader.main(), reader.is_cut, reader.is_in_part)
         except struct.error as error:
             raise ValueError("the tags are cut off") from error
 
@@ -202,7 +204,7 @@ class _Reader:
 
     def __init__(self, data: bytes, order: str) -> None:
         self._data, self._order, self._left = data, order, len(data)
-        self.is_cut = False
+        self.is_cut = self.is_in_part = False
         self._big = self._unpack("H", 2) == (43,)
         # layouts of a count of entries, an entry and an offset
         self._count, self._entry, self._offset = ("Q", "HHQ8s", "Q") if self._big else ("H", "HHI4s", "I")
@@ -223,6 +225,7 @@ class _Reader:
         found: Directory = {}
         there = min(count, (len(self._data) - offset) // size)
         self.is_cut |= below is _BELOW and there < count
+        self.is_in_part |= there < count
         for _ in range(there):
             number, kind, values, inline = self._unpack(self._entry, offset)
             offset += size
@@ -235,16 +238,20 @@ class _Reader:
         assert isinstance(tag.value, bytes)
         (place,) = struct.unpack(self._order + self._offset, tag.value)
         if number in below:
+            directory: Directory = {}
             with suppress(struct.error):
-                if directory := self._directory(place, below[number]):
-                    found[number] = Tag(LONG, directory)
+                directory = self._directory(place, below[number])
+            self.is_in_part |= not directory
+            if directory:
+                found[number] = Tag(LONG, directory)
         elif length <= len(tag.value):
             found[number] = Tag(tag.type, tag.value[:length])
         elif length <= self._left and place + length <= len(self._data):
             self._left -= length
             found[number] = Tag(tag.type, bytes(self._data[place : place + length]))
-        elif below is _BELOW and number in _OF_THE_PIXELS:
-            self.is_cut = True
+        else:
+            self.is_in_part = True
+            self.is_cut |= below is _BELOW and number in _OF_THE_PIXELS
 
 
 def _packed(order: str, directory: Directory, offset: int) -> bytes:

@@ -59,6 +59,9 @@ def _cut(name: str, value: bytes, most: int, format: str, notes: list[str]) -> d
 def _with_profile(metadata: Metadata, format: str, is_grey: bool, becomes_rgb: bool, notes: list[str]) -> Metadata:
     """With an ICC profile alone to say the colours, one of RGB if grey becomes that."""
     profile, lost = colour.profile(metadata.colour, metadata.icc, is_grey)
+    screens = [chunk.kind.decode() for chunk in metadata.colour if chunk.kind in (b"mDCV", b"cLLI")]
+    if screens:
+        notes.append(without(", ".join(screens), f"a {format} has no place for it"))
     if lost is not None:
         notes.append(without(*lost))
     if profile is not None and becomes_rgb:

@@ -1,7 +1,6 @@
 """What a file says beside its pixels, and goes along with them into the file that is written."""
 
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from imagewizard.errors import one_line
@@ -46,8 +45,13 @@ class Metadata:
         """
         notes = list[str]()
         exif, resolution = None, self.resolution
-        with suppress(ValueError):
-            tags = Tags.read(self.exif or b"")
+        try:
+            tags = Tags() if self.exif is None else Tags.read(self.exif)
+        except ValueError:
+            notes.append(without("EXIF", "it is damaged"))
+        else:
+            if tags.is_in_part:
+                notes.append(without("a part of EXIF", "it is damaged"))
             of_tags = Resolution.of_tags(tags)
             resolution = resolution.sharper(of_tags) if resolution else of_tags
             tags = tags.about_the_picture(width, height, orientation)

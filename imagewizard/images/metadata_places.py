@@ -1,5 +1,6 @@
 """Where each format that is read keeps its metadata."""
 
+from collections.abc import Iterable
 from itertools import takewhile
 from typing import Any
 
@@ -39,7 +40,7 @@ def _said(data: bytes, stored: Stored, notes: list[str]) -> _Fields:
         return _of_tiff(data, stored.orientation >= 5, notes)
     if jpeg_xl.is_one(data):
         return _of_jpeg_xl(data, notes)
-    said = _of_info(info)
+    said = _of_info(info, notes)
     if data.startswith(b"BM"):
         said |= _colours_of_bmp(data, notes)
     elif data.startswith(b"GIF"):
@@ -52,7 +53,9 @@ def _said(data: bytes, stored: Stored, notes: list[str]) -> _Fields:
 def _of_png(info: dict[Any, Any], notes: list[str]) -> _Fields:
     chunks: tuple[Chunk, ...] = info.get("chunks", ())
     first = dict(reversed(chunks))
-    damaged = [kind for kind, length in CHUNKS.items() if len(first.get(kind, bytes(length))) != length]
+    damaged = [
+        kind for kind, length in (CHUNKS | {b"pHYs": 9}).items() if len(first.get(kind, bytes(length))) != length
+    ]
     if damaged := sorted({*damaged, *info.get("damaged", ())}):
         notes.append(without(f"PNG's {named(kind.decode() for kind in damaged)}", "it is damaged"))
     texts: png_text.Texts = info["texts"]
@@ -73,19 +76,21 @@ def _of_png(info: dict[Any, Any], notes: list[str]) -> _Fields:
 
 
 def _of_jpeg(data: bytes, notes: list[str]) -> _Fields:
-    resources = list[bytes]()
+    resources, comments = list[bytes](), list[bytes]()
     said: _Fields = {}
+    extended = list[str]()
     for marker, body, _ in takewhile(lambda segment: segment[0] != _START_OF_SCAN, jpeg.segments(data)):
         if marker == _APP0 and body.startswith(b"JFIF\0") and len(body) >= 12:
             density = (int.from_bytes(body[8:10], "big"), int.from_bytes(body[10:12], "big"))
             said.setdefault("resolution", Resolution.of_jfif(body[7], density))
         elif marker == _APP1 and body.startswith(_EXTENDED_XMP):
-            notes[:] = [without("extended XMP", "only the main packet comes along")]
+            extended = [without("extended XMP", "only the main packet comes along")]
         elif marker == _APP13:
             resources.append(body)
         elif marker == _COMMENT:
-            said.setdefault("texts", _comment(body))
-    return said | {"iptc": iptc.from_segments(resources)}
+            comments.append(body)
+    notes += extended
+    return said | {"iptc": iptc.from_segments(resources), "texts": _comments(comments, notes)}
 
 
 def _of_tiff(data: bytes, is_turned: bool, notes: list[str]) -> _Fields:
@@ -115,9 +120,9 @@ def _coded(points: tuple[int, int] | None) -> tuple[Chunk, ...]:
     return () if points is None or points == (2, 2) else (Chunk(b"cICP", bytes([*points, 0, 1])),)
 
 
-def _of_info(info: dict[Any, Any]) -> _Fields:
+def _of_info(info: dict[Any, Any], notes: list[str]) -> _Fields:
     """Of what Pillow has found: in WebP, GIF, BMP and others."""
-    said: _Fields = {"texts": _comment(info.get("comment"))}
+    said: _Fields = {"texts": _comments([info.get("comment")], notes)}
     if isinstance(info.get("xmp"), bytes):
         said["xmp"] = info["xmp"]
     if "dpi" in info:
@@ -143,6 +148,9 @@ def _profile_of_gif(data: bytes) -> bytes | None:
     return profile or None
 
 
-def _comment(text: object) -> tuple[Chunk, ...]:
-    chunk = png_text.comment(text) if isinstance(text, bytes) else None
-    return (chunk,) if chunk else ()
+def _comments(found: Iterable[object], notes: list[str]) -> tuple[Chunk, ...]:
+    chunks = [png_text.comment(each) for each in found if isinstance(each, bytes) and each.strip(b"\0")]
+    texts = png_text.read(chunk for chunk in chunks if chunk)
+    if None in chunks or texts.left_out:
+        notes.append(without("a comment", "it is damaged or too long"))
+    return texts.kept

@@ -57,6 +57,14 @@ def test_everything_in_a_webp():
     )
 
 
+def test_what_is_said_of_a_screen_is_named_where_it_has_no_place():
+    screen = (Chunk(b"mDCV", bytes(24)), Chunk(b"cLLI", bytes(8)))
+    for format in ("jpg", "webp", "tiff"):
+        found, notes = written(Metadata(colour=(GAMMA, *screen)), format)
+        assert found.icc is not None and notes == (f"without mDCV, cLLI (a {format} has no place for it)",)
+    assert written(Metadata(colour=(GAMMA, *screen)), "png")[1] == ()
+
+
 def test_everything_in_a_tiff():
     found, notes = written(everything(), "tiff")
     assert found == replace(everything(), colour=(), texts=())

@@ -64,7 +64,17 @@ def test_damage_costs_itself():
     stored = replace(everything(), icc=b"RGB " * 50, xmp=b"garbage", exif=b"Exif\0\0garbage")
     kept, notes = stored.upright(20, 16, orientation=1, is_grey=False)
     assert kept == replace(everything(), icc=None, xmp=None, exif=None)
-    assert notes == ["without XMP (it is damaged)", "without ICC profile (it is damaged)"]
+    assert notes == [f"without {what} (it is damaged)" for what in ("EXIF", "XMP", "ICC profile")]
+
+
+@pytest.mark.parametrize("pointer", [20_000, 2**32 - 1])
+def test_a_damaged_part_of_exif_is_left_out_with_a_note(pointer):
+    whole = Tags.read(camera_exif().tobytes()).exif()
+    at = whole.index(b"\x88\x25" if whole[6:8] == b"MM" else b"\x25\x88") + 8
+    order = "big" if whole[6:8] == b"MM" else "little"
+    kept, notes = Metadata(exif=whole[:at] + pointer.to_bytes(4, order) + whole[at + 4 :]).upright(9, 9, 1, False)
+    assert notes == ["without a part of EXIF (it is damaged)"]
+    assert kept.exif is not None and b"maker note" in kept.exif and 34853 not in Tags.read(kept.exif).main
 
 
 def test_names_in_notes_are_few_and_printable():

@@ -77,12 +77,12 @@ def test_notes_do_not_grow_with_a_file():
 
 def test_damaged_chunks_are_named_and_not_written():
     data = png(
-        1, 1, 8, 0, bytes(2), png_chunk(b"gAMA", b"\0"), png_chunk(b"tEXt", b"a\0b"), png_chunk(b"pHYs", bytes(9))
+        1, 1, 8, 0, bytes(2), png_chunk(b"gAMA", b"\0"), png_chunk(b"tEXt", b"a\0b"), png_chunk(b"pHYs", bytes(8))
     )
     at = data.index(b"a\0b")
     found = read(data[:at] + b"x" + data[at + 1 :])
     assert found.metadata == Metadata()
-    assert found.notes == ("without PNG's gAMA, tEXt (it is damaged)",)
+    assert found.notes == ("without PNG's gAMA, pHYs, tEXt (it is damaged)",)
     with Image.open(io.BytesIO(encode(found, "png").data)) as image:
         image.load()
 
@@ -92,6 +92,14 @@ def test_jpeg():
     resolution = Resolution(300, 150, "inch")
     assert found.metadata == Metadata(xmp=b"<x/>", iptc=IPTC, resolution=resolution, texts=(COMMENT,))
     assert found.notes == ()
+
+
+def test_all_comments_of_a_jpeg_come_along():
+    found = read(jpeg_with(*(segment(0xFE, text) for text in (b"a word", b"more\0", b"", b"a\0b"))))
+    assert found.metadata.texts == (COMMENT, Chunk(b"tEXt", b"Comment\0more"))
+    assert found.notes == ("without a comment (it is damaged or too long)",)
+    assert encode(found, "jpg").notes == ("without text Comment (a jpg has no place for it)",)
+    assert encode(found, "png").notes == ()
 
 
 def test_extended_xmp_of_a_jpeg_is_named():
