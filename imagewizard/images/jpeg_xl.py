@@ -4,22 +4,36 @@ The layouts are those of ISO/IEC 18181-1 (codestream) and 18181-2 (boxes).
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from imagewizard.images import deep_colour
 from imagewizard.images.boxes import boxes
 from imagewizard.images.errors import ImageError
+from imagewizard.images.icc import SRGB, Chromaticities
 
 _CODESTREAM, _CONTAINER = b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"
 _RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
 _ALPHA, _SPOT, _CFA = 0, 2, 5
+_OWN, _LINEAR, _SRGB_CURVE = 2, 8, 13
+_WHITES = {1: (0.3127, 0.3290), 10: (1 / 3, 1 / 3), 11: (0.314, 0.351)}  # D65, E, DCI
+_PRIMARIES = {1: SRGB[1:], 9: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046))}
+_PRIMARIES |= {11: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))}
 _MOST_INFLATED = 1 << 24
 
 
 def is_one(data: bytes) -> bool:
     """Whether the file starts as a JPEG XL does."""
     return data.startswith((_CODESTREAM, _CONTAINER))
+
+
+class Measured(NamedTuple):
+    """Colours by their curve and places."""
+
+    exponent: float | None
+    """From light to samples; None for sRGB's curve."""
+    colours: Chromaticities
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,8 @@ class Header:
     """Whether the pixels' colours are those of an ICC profile, which the decoder does not give."""
     coding_points: tuple[int, int] | None = None
     """Primaries and transfer characteristics of ITU-T H.273, 2 for other ones; None if they are sRGB's."""
+    measured: Measured | None = None
+    """The colours, where these numbers do not say them."""
     is_lossy: bool = False
     """Whether the pixels are stored as XYB, which the decoder converts; to linear light where there is a profile."""
     orientation: int = 1
@@ -191,27 +207,35 @@ def _extra_channel(bits: _Bits) -> tuple[int, bool]:
     return kind, is_associated
 
 
-def _colours(bits: _Bits) -> tuple[bool, tuple[int, int] | None]:
-    """Whether an ICC profile says them, and their numbers in H.273."""
+def _colours(bits: _Bits) -> tuple[bool, tuple[int, int] | None, Measured | None]:
+    """Whether an ICC profile says them, their numbers in H.273, and what they are where there are none."""
     if bits.flag():
-        return False, None
+        return False, None, None
     has_profile, space = bits.flag(), bits.enum()
     if has_profile or space > 1:
-        return has_profile, None
+        return has_profile, None, None
     white = bits.enum()
-    _skip_points(bits, 1 if white == 2 else 0)
+    own_white = _points(bits, 1 if white == _OWN else 0)
     primaries = bits.enum() if space == 0 else 1
-    _skip_points(bits, 3 if primaries == 2 else 0)
-    transfer = 2
-    if bits.flag():
-        bits.take(24)  # an exponent
-    else:
-        transfer = bits.enum()
+    own_primaries = _points(bits, 3 if primaries == _OWN else 0)
+    exponent = bits.take(24) / 10_000_000 if bits.flag() else None
+    transfer = bits.enum() if exponent is None else _OWN
     # 11 is P3, under DCI's white in H.273, where 12 is under D65
     coded = {(1, 1): 1, (1, 9): 9, (1, 11): 12, (11, 11): 11}.get((white, primaries), 2)
-    return False, None if (coded, transfer) == (1, 13) else (coded, transfer)
+    points = [*own_white, *own_primaries]
+    if white in _WHITES:
+        points.insert(0, _WHITES[white])
+    points += _PRIMARIES.get(primaries, ())
+    if len(points) == 4 and (exponent or (coded == 2 and transfer in (_LINEAR, _SRGB_CURVE))):
+        return False, None, Measured(1.0 if transfer == _LINEAR else exponent, Chromaticities(*points))
+    return False, None if (coded, transfer) == (1, _SRGB_CURVE) else (coded, transfer), None
 
 
-def _skip_points(bits: _Bits, count: int) -> None:
-    for _ in range(2 * count):
-        bits.choice((19, 0), (19, 524288), (20, 1048576), (21, 2097152))
+def _points(bits: _Bits, count: int) -> list[tuple[float, float]]:
+    """Chromaticities x, y: millionths, whose lowest bit says whether they are below zero."""
+
+    def coordinate() -> float:
+        value = bits.choice((19, 0), (19, 524288), (20, 1048576), (21, 2097152))
+        return (-(value + 1) // 2 if value & 1 else value // 2) / 1_000_000
+
+    return [(coordinate(), coordinate()) for _ in range(count)]

@@ -1,5 +1,6 @@
 """Where each format that is read keeps its metadata."""
 
+import struct
 from collections.abc import Iterable
 from itertools import takewhile
 from typing import Any
@@ -8,6 +9,7 @@ from imagewizard.images import avif, bmp, iptc, jpeg, jpeg_xl, png_text
 from imagewizard.images.colour import CHUNKS, IS_SRGB
 from imagewizard.images.decoding import Stored
 from imagewizard.images.exif import IMAGE_RESOURCES, IPTC, LONG, XMP, Tags
+from imagewizard.images.icc import Chromaticities
 from imagewizard.images.metadata import Metadata, named, without
 from imagewizard.images.png_chunks import SIGNATURE, Chunk
 from imagewizard.images.resolution import Resolution
@@ -112,7 +114,18 @@ def _of_jpeg_xl(data: bytes, notes: list[str]) -> _Fields:
     header = jpeg_xl.header(data)
     if header.has_profile:
         notes.append(without("ICC profile", "the decoder of JPEG XL does not give it"))
-    return {"xmp": jpeg_xl.beside(data).get(b"xml "), "colour": _coded(header.coding_points)}
+    colours = _coded(header.coding_points) if header.measured is None else _measured(*header.measured, notes)
+    return {"xmp": jpeg_xl.beside(data).get(b"xml "), "colour": colours}
+
+
+def _measured(exponent: float | None, colours: Chromaticities, notes: list[str]) -> tuple[Chunk, ...]:
+    """The same as a PNG says it."""
+    chunks = () if exponent is None else (Chunk(b"gAMA", struct.pack(">I", round(100_000 * exponent))),)
+    values = [round(100_000 * value) for point in colours for value in point]
+    if min(values) < 0:
+        notes.append(without("primaries", "some are below zero"))
+        return chunks
+    return (*chunks, Chunk(b"cHRM", struct.pack(">8I", *values)))
 
 
 def _coded(points: tuple[int, int] | None) -> tuple[Chunk, ...]:

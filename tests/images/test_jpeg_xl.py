@@ -7,10 +7,12 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from imagewizard.images import jpeg_xl
+from imagewizard.images import colour, jpeg_xl, metadata_places
+from imagewizard.images.decoding import Stored
 from imagewizard.images.errors import ImageError
 from imagewizard.images.jpeg_xl import Header
 from imagewizard.images.picture import decode
+from imagewizard.images.png_chunks import Chunk
 from tests.support.sample_files import camera_exif, photo
 
 ENOUGH = 1_000_000
@@ -113,12 +115,55 @@ def test_extra_channels():
         ([(0, 1), (0, 1), (0, 2), (1, 2), (2, 2), (9, 4), (0, 1), (2, 2), (11, 4)], (False, (12, 13))),  # P3, sRGB's
         ([(0, 1), (0, 1), (0, 2), (1, 2), (1, 2), (0, 1), (2, 2), (6, 4)], (False, (1, 8))),  # sRGB, linear
         ([(0, 1), (0, 1), (0, 2), (1, 2), (1, 2), (0, 1), (2, 2), (11, 4)], (False, None)),  # sRGB
-        ([(0, 1), (0, 1), (1, 2), (1, 2), (1, 1), (45455, 24)], (False, (1, 2))),  # grey, an exponent
+        ([(0, 1), (0, 1), (0, 2), (2, 2), (8, 4), (1, 2), (0, 1), (2, 2), (14, 4)], (False, (2, 16))),  # white E, PQ
     ],
 )
 def test_colours(colours, found):
     header = jpeg_xl.header(codestream(*SMALL, (0, 1), (0, 1), *EIGHT_BITS, NO_EXTRA, (0, 1), *colours))
     assert (header.has_profile, header.coding_points) == found
+
+
+def own(*millionths: int) -> list[tuple[int, int]]:
+    """Coordinates: all in the field of 19 bits from 0, 524288 or 1048576 (20 bits) on; the lowest bit is the sign."""
+    fields = list[tuple[int, int]]()
+    for value in millionths:
+        coded = 2 * value if value >= 0 else -2 * value - 1
+        way = 0 if coded < 524288 else 1 if coded < 1048576 else 2
+        fields += [(way, 2), (coded - (0, 524288, 1048576)[way], (19, 19, 20)[way])]
+    return fields
+
+
+SPACE, SAYS_ALL = [(0, 1), (0, 1), (0, 2)], ((0, 1), (0, 1), *EIGHT_BITS, NO_EXTRA, (0, 1))  # RGB without a profile
+ADOBE = [(2, 2), (0, 4), *own(312700, 329000), (2, 2), (0, 4), *own(640000, 330000, 210000, 710000, 150000, 60000)]
+MEASURED = [
+    # sRGB's colours, the exponent 0.45455
+    ([*SPACE, (1, 2), (1, 2), (1, 1), (4545500, 24)], [b"gAMA", 45455], [31270, 32900, 64000, 33000, 30000, 60000]),
+    # its own white and primaries: Adobe RGB's, linear
+    (
+        [*SPACE, *ADOBE, (0, 1), (2, 2), (6, 4)],
+        [b"gAMA", 100000],
+        [31270, 32900, 64000, 33000, 21000, 71000],
+    ),
+    # white E, sRGB's curve
+    ([*SPACE, (2, 2), (8, 4), (1, 2), (0, 1), (2, 2), (11, 4)], [], [33333, 33333, 64000, 33000, 30000, 60000]),
+]
+
+
+@pytest.mark.parametrize(("fields", "gamma", "places"), MEASURED)
+def test_colours_without_numbers_become_gamma_and_chromaticities(fields, gamma, places):
+    data = codestream(*SMALL, *SAYS_ALL, *fields)
+    found, notes = metadata_places.found(data, Stored(np.zeros((1, 1, 3), np.uint8), None))
+    expected = [Chunk(gamma[0], struct.pack(">I", gamma[1]))] if gamma else []
+    assert found.colour == (*expected, Chunk(b"cHRM", struct.pack(">8I", *places, 15000, 6000))) and notes == []
+    profile, lost = colour.profile(found.colour, None, False)
+    assert profile is not None and lost is None
+
+
+def test_primaries_below_zero_are_named():
+    fields = [*SPACE, (1, 2), (2, 2), (0, 4), *own(730000, 265000, 0, 1000000, 100, -77000), (1, 1), (4545500, 24)]
+    data = codestream(*SMALL, *SAYS_ALL, *fields)
+    found, notes = metadata_places.found(data, Stored(np.zeros((1, 1, 3), np.uint8), None))
+    assert [chunk.kind for chunk in found.colour] == [b"gAMA"] and notes == ["without primaries (some are below zero)"]
 
 
 def test_lossy_pixels_under_a_profile_are_named():
