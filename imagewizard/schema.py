@@ -5,7 +5,8 @@ import pyarrow as pa
 SCHEMA_VERSION = 1
 # What is computed: raised by a change that gives a row other values, so that no run mixes both.
 # 2: a grey image gets one plane of noise, and its estimate is grey; an estimate has the noisy image's mean colour.
-# 3: CMYK images are converted by their ICC profile.
+# 3: CMYK images are converted by their ICC profile, LAB ones from the white that a TIFF names; signed integers count as
+# they are; YCbCr TIFFs without compression have their colours; images are turned by every form of XMP.
 RESULTS_VERSION = 3
 
 # Manifest: what a run sets out to do, one row an image. An image is a file of its own, or packed: a member of a tar
