@@ -48,6 +48,8 @@ def _calibrated(data: bytes) -> Colours:
         points = [(x / (x + y + z), y / (x + y + z)) for x, y, z in (white, *primaries)]
         if not red == green == blue:
             raise ValueError("its channels have exponents of their own")
+        if not 0.01 <= red / 65536 <= 100:
+            raise ValueError("no such exponent")
         return Colours(icc=icc.of_rgb((red / 65536,), icc.Chromaticities(*points)))
     except ZeroDivisionError:
         return Colours(lost="no such primaries")

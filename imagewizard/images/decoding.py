@@ -169,7 +169,7 @@ def _tiff_beyond_pillow(
 def _jpeg_xl(data: bytes, max_pixels: int) -> Stored:
     header = jpeg_xl.header(data)
     _check_size(header.width, header.height, max_pixels)
-    exif = jpeg_xl.beside(data).get(b"Exif")
+    exif = jpeg_xl.beside(data, b"Exif")
     tags = exif and exif[4 + int.from_bytes(exif[:4]) :]
     return Stored(jpeg_xl.read(data, header), tags, header.orientation)
 

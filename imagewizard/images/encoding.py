@@ -55,12 +55,12 @@ def encode(picture: Picture, format: str, quality: int | None = None) -> Encoded
     if max(height, width) > longest:
         raise ImageError(f"cannot encode: {width}x{height} as {format}; no side may be over {longest} pixels")
     is_grey, becomes_rgb = picture.pixels.shape[2] == 1, _becomes_rgb(picture, format)
-    metadata, notes = fitted(picture.metadata, format, is_grey, becomes_rgb)
-    if format == "jpg" and picture.alpha is not None:
-        notes.insert(0, without("alpha", "a jpg has no place for it"))
-    if becomes_rgb:
-        picture = replace(picture, pixels=np.repeat(picture.pixels, 3, axis=2))
     try:
+        metadata, notes = fitted(picture.metadata, format, is_grey, becomes_rgb)
+        if format == "jpg" and picture.alpha is not None:
+            notes.insert(0, without("alpha", "a jpg has no place for it"))
+        if becomes_rgb:
+            picture = replace(picture, pixels=np.repeat(picture.pixels, 3, axis=2))
         return Encoded(_WRITERS[format](picture, metadata, quality), tuple(notes))
     except (OSError, ValueError, struct.error) as error:
         raise ImageError(f"cannot encode: {width}x{height} as {format}: {error}") from error

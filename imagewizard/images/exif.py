@@ -146,7 +146,7 @@ class Tags:
                 break
             left_out.append(number)
             excess -= _ENTRY_BYTES + (length + length % 2 if length > 4 else 0)
-        return type(self)(self.order, _removed(self.main, left_out)), left_out
+        return type(self)(self.order, _removed(self.main, frozenset(left_out))), left_out
 
     def integer_tag(self, kind: int, *values: int) -> Tag:
         """A tag of SHORT or LONG values, to stand among these."""
@@ -187,7 +187,7 @@ def _lengths(directory: Directory) -> Iterator[tuple[int, int]]:
             yield number, len(value)
 
 
-def _removed(directory: Directory, numbers: list[int]) -> Directory:
+def _removed(directory: Directory, numbers: frozenset[int]) -> Directory:
     """Without these tags, here and below."""
     return {
         number: Tag(kind, _removed(value, numbers) if isinstance(value, dict) else value)

@@ -9,6 +9,7 @@ from imagewizard.images import colour, icc, iptc, png_text, resolution
 from imagewizard.images.exif import Tags
 from imagewizard.images.metadata import Metadata, named, without
 from imagewizard.images.png_chunks import Chunk
+from imagewizard.images.resolution import Resolution
 
 _SEGMENT_BYTES = 65533
 """What a JPEG's marker segment holds: its length, which counts itself, has 16 bits."""
@@ -21,6 +22,8 @@ _LIMITS = {
     },
 }
 """Bytes that readers of a format take."""
+_MOST_EXIF = {"png": 1 << 20, "jpg": _SEGMENT_BYTES, "webp": 1 << 20}
+"""Bytes of it, with its prefix; libvips refuses an image for more than 2^20."""
 _TITLES = {"icc": "ICC profile", "xmp": "XMP", "iptc": "IPTC"}
 
 
@@ -34,15 +37,16 @@ def fitted(metadata: Metadata, format: str, is_grey: bool, becomes_rgb: bool) ->
     if format != "png":
         metadata = _with_profile(metadata, format, is_grey, becomes_rgb, notes)
         metadata = _with_texts(metadata, format, notes)
-    if format == "jpg":
-        metadata = _with_short_exif(metadata, notes)
+    metadata = _with_resolution(metadata, format, notes)
     if format == "webp":
         metadata = _as_webp(metadata, notes)
+    if format in _MOST_EXIF:
+        metadata = _with_short_exif(metadata, format, notes)
     for name, most in _LIMITS.get(format, {}).items():
         value = getattr(metadata, name)
         if value is not None and len(value) > most:
             metadata = replace(metadata, **_cut(name, value, most, format, notes))
-    return _with_resolution(metadata, format, notes), notes
+    return metadata, notes
 
 
 def _cut(name: str, value: bytes, most: int, format: str, notes: list[str]) -> dict[str, Any]:
@@ -86,13 +90,14 @@ def _is_comment(chunk: Chunk) -> bool:
     return png_text.keyword(chunk).lower() == png_text.COMMENT.lower() and len(png_text.text(chunk)) <= _SEGMENT_BYTES
 
 
-def _with_short_exif(metadata: Metadata, notes: list[str]) -> Metadata:
-    """With what fits in one segment: the longest tags are left out."""
-    if metadata.exif is None or len(metadata.exif) <= _SEGMENT_BYTES:
+def _with_short_exif(metadata: Metadata, format: str, notes: list[str]) -> Metadata:
+    """With as much as readers take: the longest tags are left out."""
+    most = _MOST_EXIF[format]
+    if metadata.exif is None or len(metadata.exif) <= most:
         return metadata
-    tags, left_out = Tags.read(metadata.exif).within(_SEGMENT_BYTES)
+    tags, left_out = Tags.read(metadata.exif).within(most)
     names = named(ExifTags.TAGS.get(number, str(number)) for number in left_out)
-    notes.append(without(f"EXIF {names}", f"a jpg holds {_SEGMENT_BYTES} bytes of EXIF"))
+    notes.append(without(f"EXIF {names}", f"readers of {format} take {most} bytes of EXIF"))
     return replace(metadata, exif=tags.exif() if tags.main else None)
 
 
@@ -103,14 +108,14 @@ def _as_webp(metadata: Metadata, notes: list[str]) -> Metadata:
     if metadata.resolution is not None:
         tags = Tags() if exif is None else Tags.read(exif)
         exif = resolution.in_tags(metadata.resolution, tags).exif()
-    return replace(metadata, iptc=None, exif=exif)
+    return replace(metadata, iptc=None, exif=exif, resolution=None)
 
 
 def _with_resolution(metadata: Metadata, format: str, notes: list[str]) -> Metadata:
     """Without one that the integers of the format cannot hold."""
     known = metadata.resolution
-    if known is None or (format == "png" and known.phys()) or (format == "jpg" and known.jfif()) or format == "tiff":
+    said = {"png": Resolution.phys, "jpg": Resolution.jfif}.get(format, Resolution.rationals)
+    if known is None or said(known):
         return metadata
-    if format != "webp":
-        notes.append(without("resolution", f"{known.x:g} by {known.y:g} is beyond what a {format} can say"))
+    notes.append(without("resolution", f"{known.x:g} by {known.y:g} is beyond what a {format} can say"))
     return replace(metadata, resolution=None)

@@ -82,8 +82,7 @@ def as_grey(rgb: bytes) -> bytes | None:
 
 def shortened(profile: bytes) -> bytes:
     """The profile with no more than says what its samples mean: without what printing to it needs, and private tags."""
-    tags = {name: value for name, value in _tags(profile).items() if name in _MEANING}
-    return _with_tags(profile[:84].ljust(_HEADER_BYTES, b"\0"), tags)  # without the checksum of what it was
+    return _with_tags(profile[:84].ljust(_HEADER_BYTES, b"\0"), _tags(profile))  # without the checksum of what it was
 
 
 _MEANING = {b"desc", b"cprt", b"wtpt", b"chad", b"A2B0", b"A2B1", b"A2B2", b"cicp"}
@@ -99,15 +98,20 @@ def adaptation(white: np.ndarray) -> np.ndarray:
 
 
 def _tags(profile: bytes) -> dict[bytes, bytes]:
-    """The tags of a profile (7.3) that lie within it."""
-    found = {}
+    """The tags of a profile (7.3) that say what its samples mean. Tags may share their bytes; others do not overlap."""
+    found, places, left = dict[bytes, bytes](), dict[tuple[int, int], bytes](), len(profile)
     if len(profile) >= _HEADER_BYTES + 4:
         (count,) = struct.unpack_from(">I", profile, _HEADER_BYTES)
         first = _HEADER_BYTES + 4
         for at in range(first, min(first + 12 * count, len(profile) - 11), 12):
             name, offset, size = struct.unpack_from(">4sII", profile, at)
-            if offset + size <= len(profile):
-                found[name] = profile[offset : offset + size]
+            if name not in _MEANING or offset + size > len(profile):
+                continue
+            if (offset, size) not in places and size <= left:
+                left -= size
+                places[offset, size] = profile[offset : offset + size]
+            if (offset, size) in places:
+                found[name] = places[offset, size]
     return found
 
 

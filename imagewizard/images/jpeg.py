@@ -63,14 +63,14 @@ def without_what_stops_pillow(data: bytes) -> bytes:
 
     They are JFIF's (APP0), Photoshop's (APP13), and Adobe's (APP14) where it is cut short.
     """
-    kept, start = b"", 0
+    kept, start = list[bytes](), 0
     for marker, body, place in segments(data):
         if marker in (0xE0, 0xED) or (marker == 0xEE and len(body) < 12):
-            kept += data[start : place - 4]
+            kept.append(data[start : place - 4])
             start = place + len(body)
         elif marker == _START_OF_SCAN:
             break
-    return kept + data[start:]
+    return b"".join([*kept, data[start:]])
 
 
 def read(data: bytes, header: Frame) -> np.ndarray:

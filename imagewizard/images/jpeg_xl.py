@@ -105,19 +105,19 @@ def read(data: bytes, head: Header) -> np.ndarray:
     return np.ascontiguousarray(samples)
 
 
-def beside(data: bytes) -> dict[bytes, bytes]:
-    """The bodies of the boxes, by kind, the first of each; those that Brotli has compressed are unpacked."""
-    found = dict[bytes, bytes]()
+def beside(data: bytes, wanted: bytes) -> bytes | None:
+    """The body of the first box of a kind, unpacked if Brotli has compressed it; empty if it is damaged or too long."""
     for kind, body, _ in boxes(data) if data.startswith(_CONTAINER) else ():
-        if kind == b"brob":
+        if kind == wanted:
+            return body
+        if kind == b"brob" and body[:4] == wanted:
             import imagecodecs
 
             try:
-                kind, body = body[:4], bytes(imagecodecs.brotli_decode(body[4:], out=_MOST_INFLATED))
+                return bytes(imagecodecs.brotli_decode(body[4:], out=_MOST_INFLATED))
             except imagecodecs.BrotliError:
-                continue
-        found.setdefault(kind, body)
-    return found
+                return b""
+    return None
 
 
 def _codestream(data: bytes) -> bytes:

@@ -115,7 +115,7 @@ def _of_jpeg_xl(data: bytes, notes: list[str]) -> _Fields:
     if header.has_profile:
         notes.append(without("ICC profile", "the decoder of JPEG XL does not give it"))
     colours = _coded(header.coding_points) if header.measured is None else _measured(*header.measured, notes)
-    return {"xmp": jpeg_xl.beside(data).get(b"xml "), "colour": colours}
+    return {"xmp": jpeg_xl.beside(data, b"xml "), "colour": colours}
 
 
 def _measured(exponent: float | None, colours: Chromaticities, notes: list[str]) -> tuple[Chunk, ...]:
@@ -154,11 +154,11 @@ def _colours_of_bmp(data: bytes, notes: list[str]) -> _Fields:
 def _profile_of_gif(data: bytes) -> bytes | None:
     """What stands in blocks of up to 255 bytes behind the application extension that the ICC has registered."""
     name = b"\x21\xff\x0bICCRGBG1012"
-    profile, at = b"", data.find(name) + len(name)
+    parts, at = list[bytes](), data.find(name) + len(name)
     while at > len(name) and at < len(data) and data[at]:
-        profile += data[at + 1 : at + 1 + data[at]]
+        parts.append(data[at + 1 : at + 1 + data[at]])
         at += 1 + data[at]
-    return profile or None
+    return b"".join(parts) or None
 
 
 def _comments(found: Iterable[object], notes: list[str]) -> tuple[Chunk, ...]:

@@ -8,6 +8,7 @@ from typing import NamedTuple, Self
 from imagewizard.images.exif import RESOLUTION_UNIT, SHORT, X_RESOLUTION, Y_RESOLUTION, Tags
 
 TAGS = {X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT}
+_MOST = 2**32 - 1
 _INCH = 2.54
 """In centimetres."""
 _UNITS = ("", "inch", "cm")
@@ -80,6 +81,11 @@ class Resolution(NamedTuple):
         x, y = known._whole(1.0, 65535)
         return struct.pack(">BHH", _UNITS.index(known.unit), x, y) if x and y else None
 
+    def rationals(self) -> tuple[Fraction, Fraction] | None:
+        """As a TIFF or EXIF says it, beside the unit; None where its integers cannot hold it."""
+        x, y = map(_rational, (self.x, self.y))
+        return (x, y) if x and y else None
+
     def _in_other_unit(self) -> Self:
         scale, unit = (1 / _INCH, "cm") if self.unit == "inch" else (_INCH, "inch")
         return self._replace(x=self.x * scale, y=self.y * scale, unit=unit)
@@ -98,15 +104,26 @@ class Resolution(NamedTuple):
         return (x, y) if 0 < x <= most and 0 < y <= most else (0, 0)
 
 
+def _rational(value: float) -> Fraction | None:
+    """To 1/1000, where 32 bits hold that; None where they hold nothing near it."""
+    if value < 1:
+        inverse = _rational(1 / value)
+        return inverse and 1 / inverse
+    if value > _MOST:
+        return None
+    return Fraction(value).limit_denominator(min(1000, int(_MOST / value)))
+
+
 def in_tags(resolution: Resolution | None, tags: Tags) -> Tags:
     """The tags with the three that say the resolution, which TIFF requires; without one they say that none is known."""
     if resolution is not None and resolution == Resolution.of_tags(tags) and tags.main.keys() >= TAGS:
         return tags  # as a camera wrote it
-    x, y, unit = resolution or (1, 1, "")
-    rationals = [Fraction(value).limit_denominator(1000) for value in (x, y)]
+    rationals = None if resolution is None else resolution.rationals()
+    x, y = rationals or (Fraction(1), Fraction(1))
+    unit = resolution.unit if resolution is not None and rationals else ""
     said = {
-        X_RESOLUTION: tags.rational_tag(rationals[0]),
-        Y_RESOLUTION: tags.rational_tag(rationals[1]),
+        X_RESOLUTION: tags.rational_tag(x),
+        Y_RESOLUTION: tags.rational_tag(y),
         RESOLUTION_UNIT: tags.integer_tag(SHORT, 1 + _UNITS.index(unit)),
     }
     return Tags(tags.order, tags.main | said)

@@ -8,6 +8,8 @@ import pytest
 from imagewizard.images import bmp, icc
 from imagewizard.images.bmp import Colours
 from imagewizard.images.colour import IS_SRGB
+from imagewizard.images.encoding import encode
+from imagewizard.images.formats import OUTPUT_FORMATS
 from imagewizard.images.metadata import Metadata
 from imagewizard.images.picture import decode
 from tests.support.sample_files import icc_profile
@@ -55,6 +57,8 @@ def test_primaries_and_an_exponent():
     ("xyz", "gamma", "lost"),
     [
         (SRGB_XYZ, (2.2, 2.2, 1.8), "its channels have exponents of their own"),
+        (SRGB_XYZ, (60_000,) * 3, "no such exponent"),
+        (SRGB_XYZ, (0.001,) * 3, "no such exponent"),
         ((0.1,) * 9, (2.2, 2.2, 2.2), "the primaries lie on a line"),
         ((1.0, *(0.0,) * 8), (2.2, 2.2, 2.2), "no such primaries"),
     ],
@@ -68,3 +72,11 @@ def test_they_come_along():
     assert decode(written(SRGB), 9, keep=True).metadata == Metadata(colour=(IS_SRGB,))
     found = decode(written(LINKED), 9, keep=True)
     assert found.metadata == Metadata() and found.notes == ("without ICC profile (it lies in another file)",)
+
+
+@pytest.mark.parametrize("format", OUTPUT_FORMATS)
+@pytest.mark.parametrize("pixels_a_metre", [1, 2**31 - 1])
+def test_any_resolution_costs_no_image(format, pixels_a_metre):
+    data = bytearray(written(SRGB))
+    data[38:46] = struct.pack("<2I", pixels_a_metre, pixels_a_metre)
+    assert decode(encode(decode(bytes(data), 9, keep=True), format).data, 9, keep=True).pixels.shape == (1, 1, 3)

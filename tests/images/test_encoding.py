@@ -199,7 +199,7 @@ def test_exif_that_jpeg_cannot_hold():
         data, notes = encoding.encode(source, format)
         assert b"x" * 70_000 in data and not notes
     data, notes = encoding.encode(source, "jpg")
-    assert notes == ("without EXIF Artist (a jpg holds 65533 bytes of EXIF)",)
+    assert notes == ("without EXIF Artist (readers of jpg take 65533 bytes of EXIF)",)
     assert b"Maker\0" in data and b"maker note" in data
 
 

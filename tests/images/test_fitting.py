@@ -10,6 +10,7 @@ from PIL import Image
 
 from imagewizard.images import colour, icc
 from imagewizard.images.encoding import encode
+from imagewizard.images.errors import ImageError
 from imagewizard.images.exif import Tags
 from imagewizard.images.fitting import fitted
 from imagewizard.images.metadata import Metadata
@@ -136,14 +137,38 @@ def test_what_is_too_long(name, most, more, title, format):
 def test_exif_without_its_longest_tags():
     exif = camera_exif(Artist="x" * 40_000, Copyright="y" * 30_000, ImageDescription="z" * 66_000).tobytes()
     found, notes = written(Metadata(exif=exif), "jpg")
-    assert notes == ("without EXIF ImageDescription, Artist (a jpg holds 65533 bytes of EXIF)",)
+    assert notes == ("without EXIF ImageDescription, Artist (readers of jpg take 65533 bytes of EXIF)",)
     assert found.exif is not None and b"y" * 30_000 in found.exif and b"maker note" in found.exif
     only = Tags("<", {270: Tags.read(exif).main[270]}).exif()
     assert written(Metadata(exif=only), "jpg")[0] == Metadata()
 
 
+@pytest.mark.parametrize("format", ["png", "webp"])
+def test_exif_that_libvips_would_refuse_an_image_for(format):
+    exif = camera_exif(Artist="x" * 1_000_000, Copyright="y" * 100_000).tobytes()
+    found, notes = written(Metadata(exif=exif), format)
+    assert notes == (f"without EXIF Artist (readers of {format} take 1048576 bytes of EXIF)",)
+    assert found.exif is not None and b"y" * 100_000 in found.exif
+    shorter = camera_exif(Artist="x" * 900_000, Copyright="y" * 100_000).tobytes()
+    assert written(Metadata(exif=shorter), format)[1] == ()
+
+
+def test_metadata_that_no_file_can_hold_costs_one_image():
+    broken = Metadata(exif=b"garbage", resolution=Resolution(72, 72, "inch"))
+    with pytest.raises(ImageError, match="cannot encode: 20x16 as webp"):
+        encode(Picture(PIXELS, metadata=broken), "webp")
+
+
 @pytest.mark.parametrize(
-    ("known", "formats"), [((200_000, "inch"), ("png", "webp", "tiff")), ((1e-3, "cm"), ("webp", "tiff"))]
+    ("known", "formats"),
+    [
+        ((200_000, "inch"), ("png", "webp", "tiff")),
+        ((50_000_000, "inch"), ("png", "webp", "tiff")),
+        ((1e10, "cm"), ()),
+        ((1e-3, "cm"), ("webp", "tiff")),
+        ((1e-5, "cm"), ("webp", "tiff")),
+        ((1e-10, "cm"), ()),
+    ],
 )
 def test_a_resolution_beyond_what_a_format_can_say(known, formats):
     resolution = Resolution(known[0], known[0], known[1])

@@ -1,6 +1,7 @@
 """Small profiles mean what LittleCMS takes them to mean, and the same for grey and RGB."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -100,3 +101,14 @@ def test_a_shorter_profile_means_the_same():
 def test_what_is_no_profile():
     assert icc.is_sound(icc_profile("RGB ")) and icc.is_sound(icc.of_grey((1.0,))) and icc.is_sound(cmyk_profile())
     assert not any(map(icc.is_sound, (b"", b"RGB " * 40, icc_profile("RGB ")[:100], bytes(500))))
+
+
+def test_tags_take_no_more_than_their_profile_has():
+    names = (b"desc", b"cprt", b"wtpt", b"chad", b"A2B0", b"A2B1", b"A2B2", b"rXYZ", b"rTRC", b"gTRC", b"bTRC", b"priv")
+    size = 100_000
+    table = b"".join(struct.pack(">4sII", name, 4 * index, size - 4 * index) for index, name in enumerate(names))
+    profile = (bytes(128) + struct.pack(">I", len(names)) + table).ljust(size, b"x")
+    assert list(icc._tags(profile)) == [b"desc"] and len(icc.shortened(profile)) <= size + 200
+    shared = b"".join(struct.pack(">4sII", name, 0, size) for name in names)
+    found = icc._tags(profile.replace(table, shared))
+    assert found.keys() == {*names} - {b"priv"} and len({id(value) for value in found.values()}) == 1

@@ -184,11 +184,22 @@ def test_exif_in_a_box_compressed_or_not():
     exif = camera_exif().tobytes()[6:]
     for kind, body in ((b"Exif", bytes(4) + exif), (b"brob", b"Exif" + imagecodecs.brotli_encode(bytes(4) + exif))):
         data = with_box(kind, body)
-        assert jpeg_xl.beside(data)[b"Exif"] == bytes(4) + exif
+        assert jpeg_xl.beside(data, b"Exif") == bytes(4) + exif
         picture = decode(data, ENOUGH, True)
         assert picture.metadata.exif is not None and b"Maker" in picture.metadata.exif
+    assert jpeg_xl.beside(imagecodecs.jpegxl_encode(PHOTO), b"Exif") is None
     bomb = with_box(b"brob", b"Exif" + imagecodecs.brotli_encode(bytes(100_000_000), level=1))
     np.testing.assert_array_equal(decode(bomb, ENOUGH, True).pixels, PHOTO)
+
+
+def test_the_first_box_that_is_wanted_is_the_only_one_unpacked(monkeypatch):
+    unpacked = list[bytes]()
+    data = imagecodecs.jpegxl_encode(PHOTO, usecontainer=True)
+    for kind in (b"abcd", b"xml ", b"xml ", b"Exif"):
+        data += struct.pack(">I4s4s", 20, b"brob", kind) + b"garbage "
+    monkeypatch.setattr(imagecodecs, "brotli_decode", lambda body, out: unpacked.append(body) or bytes(9))
+    assert jpeg_xl.beside(data, b"xml ") == bytes(9) and unpacked == [b"garbage "]
+    assert jpeg_xl.beside(data, b"none") is None and len(unpacked) == 1
 
 
 # -------------------------------------------------------------------------------------------------------- broken files
