@@ -3,13 +3,14 @@
 import io
 import struct
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
 
-from imagewizard.images import deep_colour, icc
+from imagewizard.images import icc
 from imagewizard.images.icc import SRGB, SRGB_CURVE, Chromaticities
 from imagewizard.images.png_chunks import Chunk
 
@@ -128,16 +129,19 @@ def cmyk_to_srgb(profile: object) -> ImageCms.ImageCmsTransform:
 
 
 def rgb_of_cmyk(inks: np.ndarray, profile: Any) -> np.ndarray:
-    """sRGB of CMYK by its profile; without one that can be used, RGB by deep_colour.rgb_of_cmyk.
+    """sRGB of CMYK by its profile; without one that can be used R = (white - C)(white - K) / white, and so on.
 
     uint8 or uint16, (H, W, 4), all ink is white's opposite; of the same type, (H, W, 3).
     """
-    try:
+    transform = None
+    with suppress(ValueError):
         transform = cmyk_to_srgb(profile)
-    except ValueError:
-        return deep_colour.rgb_of_cmyk(inks)
     if inks.dtype == np.uint8:
-        return np.array(transform.apply(Image.fromarray(np.ascontiguousarray(inks), "CMYK")))
+        image = Image.fromarray(np.ascontiguousarray(inks), "CMYK")
+        return np.array(transform.apply(image) if transform else image.convert("RGB"))
+    if transform is None:
+        light = (~inks).astype(np.uint32)
+        return ((light[:, :, :3] * light[:, :, 3:] + 65535 // 2) // 65535).astype(np.uint16)
     import imagecodecs
 
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

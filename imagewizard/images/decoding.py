@@ -270,16 +270,10 @@ def _samples(image: ImageFile.ImageFile) -> np.ndarray:
     """The loaded image as Stored.samples."""
     if image.mode.startswith("I"):
         return np.asarray(image).astype(np.uint16)[:, :, None]
+    if image.mode == "CMYK":
+        return colour.rgb_of_cmyk(np.asarray(image), image.info.get("icc_profile"))
     mode = _MODES.get(image.mode, "RGB")
     if "transparency" in image.info:
         mode = {"L": "LA", "RGB": "RGBA"}.get(mode, mode)
-    coloured = _from_cmyk(image) if image.mode == "CMYK" else image
-    samples = np.array(coloured if coloured.mode == mode else coloured.convert(mode))
+    samples = np.array(image if image.mode == mode else image.convert(mode))
     return samples if samples.ndim == 3 else samples[:, :, None]
-
-
-def _from_cmyk(image: Image.Image) -> Image.Image:
-    """sRGB, if the image has a profile for that."""
-    with suppress(ValueError):
-        image = colour.cmyk_to_srgb(image.info.get("icc_profile")).apply(image)
-    return image

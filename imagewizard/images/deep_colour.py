@@ -105,10 +105,3 @@ def divided(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     # greatest: 65535 * 65535 + 32767, which fits
     values = (colours * np.uint32(white) + alpha // 2) // np.maximum(alpha, 1)
     return np.minimum(values, white).astype(colours.dtype)
-
-
-def rgb_of_cmyk(inks: np.ndarray) -> np.ndarray:
-    """RGB of CMYK without a profile, both uint8 or both uint16: R = (white - C)(white - K) / white, and so on."""
-    white = int(np.iinfo(inks.dtype).max)
-    light = (~inks).astype(np.uint32)
-    return ((light[:, :, :3] * light[:, :, 3:] + white // 2) // white).astype(inks.dtype)

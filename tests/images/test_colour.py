@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from imagewizard.images import colour, deep_colour, icc
+from imagewizard.images import colour, icc
 from imagewizard.images.picture import decode, decode_rgb
 from imagewizard.images.png_chunks import Chunk
 from tests.images.test_icc import in_srgb
@@ -129,7 +129,12 @@ def test_deep_cmyk_goes_by_its_profile():
     np.testing.assert_allclose(found.pixels / 257, by_littlecms(CMYK), atol=1)
     shallow = colour.rgb_of_cmyk(np.asarray(CMYK), cmyk_profile())
     np.testing.assert_array_equal(shallow, by_littlecms(CMYK))
-    np.testing.assert_array_equal(colour.rgb_of_cmyk(inks, None), deep_colour.rgb_of_cmyk(inks))
+    light = 65535 - inks.astype(np.int64)
+    formula = np.floor(light[:, :, :3] * light[:, :, 3:] / 65535 + 0.5)
+    np.testing.assert_array_equal(colour.rgb_of_cmyk(inks, None), formula)
+    light = 255 - np.asarray(CMYK).astype(np.int64)
+    formula = np.floor(light[:, :, :3] * light[:, :, 3:] / 255 + 0.5)
+    np.testing.assert_array_equal(colour.rgb_of_cmyk(np.asarray(CMYK), None), formula)
 
 
 BROKEN = {
