@@ -66,6 +66,8 @@ def read(chunks: Iterable[Chunk]) -> Texts:
             profiles.setdefault("xmp", found)
         elif name in _PROFILES:
             profiles.setdefault(name, _unpacked(found))
+            if not profiles[name]:
+                left_out.append(key.decode("latin-1"))
         else:
             kept.append(chunk if len(found) <= MOST_COMPRESSED else _plain(chunk, key, found))
         room -= min(unpacked, room)

@@ -129,6 +129,7 @@ def test_deep_cmyk_goes_by_its_profile():
     np.testing.assert_allclose(found.pixels / 257, by_littlecms(CMYK), atol=1)
     shallow = colour.rgb_of_cmyk(np.asarray(CMYK), cmyk_profile())
     np.testing.assert_array_equal(shallow, by_littlecms(CMYK))
+    inks = np.random.default_rng(0).integers(0, 65536, (8, 8, 4), np.uint16)
     light = 65535 - inks.astype(np.int64)
     formula = np.floor(light[:, :, :3] * light[:, :, 3:] / 65535 + 0.5)
     np.testing.assert_array_equal(colour.rgb_of_cmyk(inks, None), formula)

@@ -84,7 +84,8 @@ def test_what_only_looks_like_text():
             TEXT,
         )
     )
-    assert found == png_text.Texts((TEXT,), {"xmp": xmp_packet(Make="x"), "iptc": IPTC, "app1": b"Exif"}, ())
+    profiles = {"xmp": xmp_packet(Make="x"), "iptc": IPTC, "app1": b"Exif"}
+    assert found == png_text.Texts((TEXT,), profiles, ("Raw profile type icc",))
 
 
 def test_the_longest_profile_is_read_by_pillow():
