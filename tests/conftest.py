@@ -19,6 +19,7 @@ from moto.server import ThreadedMotoServer
 
 from imagewizard import standard_streams
 from imagewizard.distributed import cluster
+from imagewizard.storage import s3_deleting
 from tests.support import local_cluster
 from tests.support.local_cluster import LocalCluster
 from tests.support.s3_faults import FaultyS3
@@ -116,6 +117,7 @@ def faulty_s3(faulty_s3_server: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> It
     faulty_s3_server.reset()
     faulty_s3_server.bucket = _new_bucket(faulty_s3_server.endpoint, monkeypatch)
     faulty_s3_server.requests.clear()
+    monkeypatch.setattr(s3_deleting, "_one_by_one", set())  # what an earlier test had it refuse is forgotten
     yield faulty_s3_server
     faulty_s3_server.reset()
 

@@ -54,9 +54,8 @@ def answers(monkeypatch: pytest.MonkeyPatch, given: list[dict[str, object]]) -> 
 
 
 @pytest.fixture
-def single(faulty_s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> FaultyS3:
+def single(faulty_s3: FaultyS3) -> FaultyS3:
     """A server without DeleteObjects."""
-    monkeypatch.setattr(s3_deleting, "_one_by_one", set())
     faulty_s3.refused = {"delete"}
     return faulty_s3
 
