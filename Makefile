@@ -11,8 +11,9 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: .venv/.installed
 	$(BIN)/imagewizard demo configs/demo.yaml
 
+# In two processes, which share no file, so that fixtures of a module are made once.
 test: .venv/.installed
-	$(BIN)/python -m pytest --durations=10
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations=10
 
 # What takes minutes: kills, many nodes, soaks.
 test-long: .venv/.installed
