@@ -12,6 +12,7 @@ from imagewizard.images.boxes import boxes
 
 _CONFIGURATION = re.compile(rb"av1C\x81.(.)", re.DOTALL)  # AV1 in ISOBMFF, 2.3: version 1; profile and level; flags
 _COLOURS = re.compile(rb"colrnclx(.{4})", re.DOTALL)  # ISO/IEC 14496-12, 12.1.5
+_EXIF_ENTRY = re.compile(rb"(infe\x02.{7})Exif", re.DOTALL)  # ISO/IEC 14496-12, 8.11.6: version 2
 _HIGH, _TWELVE = 0x40, 0x20
 
 
@@ -41,6 +42,11 @@ def read(data: bytes) -> np.ndarray:
     except imagecodecs.AvifError as error:
         raise ValueError(str(error)) from error
     return np.atleast_3d(deep_colour.spread(samples, bits(data)))
+
+
+def without_exif(data: bytes) -> bytes:
+    """The file with another name for its EXIF, so that libavif, which refuses a damaged one, passes over it."""
+    return _EXIF_ENTRY.sub(rb"\1skip", data)
 
 
 def _meta(data: bytes) -> bytes:

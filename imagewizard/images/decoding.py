@@ -195,6 +195,12 @@ def _opened(data: bytes) -> _Opened:
         if data.startswith(_JPEG):
             return _opened_odd_jpeg(data)
         raise
+    except ValueError:
+        if (whole := avif.without_exif(data)) == data:
+            raise
+        image, read = _opened(whole)
+        image.info["exif"] = b"\0"  # none that can be read, which a row's notes will say
+        return image, read
     if image.format == "AVIF" and avif.bits(data) > 8:
         return image, lambda _: avif.read(data)
     return image, partial(_loaded_jpeg, data) if data.startswith(_JPEG) else _loaded

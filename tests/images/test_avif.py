@@ -50,6 +50,16 @@ def test_what_lies_beside_the_pixels():
         decode(data, 2239, True)
 
 
+def test_damaged_exif_costs_no_image():
+    data = encoded(Image.fromarray(PHOTO), "AVIF", quality=100, exif=camera_exif())
+    sound = decode(data, ENOUGH, True)
+    assert sound.metadata.exif and not sound.notes
+    start = data.rindex(b"Exif\0\0") + 6
+    picture = decode(data[:start] + b"XXXX" + data[start + 4 :], ENOUGH, True)
+    np.testing.assert_array_equal(picture.pixels, sound.pixels)
+    assert picture.metadata.exif is None and picture.notes == ("without EXIF (it is damaged)",)
+
+
 def test_the_first_image_of_many():
     images = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
     data = encoded(images[0], "AVIF", save_all=True, append_images=images[1:], quality=100)
