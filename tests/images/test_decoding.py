@@ -13,7 +13,7 @@ from PIL import Image
 
 from imagewizard.images.errors import ImageError
 from imagewizard.images.picture import decode_rgb as decode
-from tests.support.sample_files import encoded, png, png_chunk, tiff, valid_files
+from tests.support.sample_files import UPRIGHT, encoded, png, png_chunk, tiff, valid_files
 
 ENOUGH = 1_000_000
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -145,19 +145,6 @@ def test_first_frame_of_many(format):
     data = encoded(first, format, save_all=True, append_images=[second], **options)
     assert Image.open(io.BytesIO(data)).n_frames == 2
     assert pixels(data) == [RED] * 6
-
-
-# what is seen of the stored [[1, 2, 3], [4, 5, 6]] (Exif 2.3, tag 0x0112)
-UPRIGHT = {
-    1: [[1, 2, 3], [4, 5, 6]],
-    2: [[3, 2, 1], [6, 5, 4]],
-    3: [[6, 5, 4], [3, 2, 1]],
-    4: [[4, 5, 6], [1, 2, 3]],
-    5: [[1, 4], [2, 5], [3, 6]],
-    6: [[4, 1], [5, 2], [6, 3]],
-    7: [[6, 3], [5, 2], [4, 1]],
-    8: [[3, 6], [2, 5], [1, 4]],
-}
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP", "JPEG"])

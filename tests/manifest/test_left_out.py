@@ -14,21 +14,11 @@ from imagewizard.manifest.tally import Tally
 from imagewizard.sources import tar
 from imagewizard.sources.reading import ImageReader
 from imagewizard.storage import local
+from tests.support.listings import examples, touch
 
 
 def listed(source: str | list[str], tally: Tally) -> list[dict[str, Any]]:
     return [row for table in listing.batches(source, tally) for row in table.to_pylist()]
-
-
-def examples(tally: Tally) -> dict[str, list[str]]:
-    return {reason: sorted(each.examples) for reason, each in tally.left_out.items()}
-
-
-def touch(folder: Path, *names: str) -> None:
-    for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x" * len(name))
 
 
 @pytest.mark.parametrize(

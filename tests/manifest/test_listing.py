@@ -16,6 +16,7 @@ from imagewizard.manifest.tally import Tally
 from imagewizard.schema import MANIFEST_SCHEMA
 from imagewizard.sources import tar
 from imagewizard.storage import local, s3_listing
+from tests.support.listings import examples, touch
 
 
 def listed(source: str | list[str], tally: Tally | None = None) -> list[dict[str, Any]]:
@@ -26,17 +27,6 @@ def listed(source: str | list[str], tally: Tally | None = None) -> list[dict[str
 
 def ids(source: str | list[str]) -> list[str]:
     return [row["image_id"] for row in listed(source)]
-
-
-def examples(tally: Tally) -> dict[str, list[str]]:
-    return {reason: sorted(each.examples) for reason, each in tally.left_out.items()}
-
-
-def touch(folder: Path, *names: str) -> None:
-    for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x" * len(name))
 
 
 def test_a_folder_is_listed_recursively_by_suffix(tmp_path: Path) -> None:

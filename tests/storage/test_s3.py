@@ -1,7 +1,6 @@
 """Objects on a real S3 server that fails on demand: truncated bodies, conditional writes, bulk answers."""
 
 import os
-import random
 import socket
 import threading
 from contextlib import suppress
@@ -12,23 +11,10 @@ import pytest
 
 from imagewizard.errors import UserError
 from imagewizard.storage import RefusedError, s3, s3_client
+from tests.storage.conftest import CONTENT
 from tests.support.s3_faults import FaultyS3
 
-CONTENT = random.Random(0).randbytes(256_000)
-
-
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3_client, "FIRST_PAUSE_SECONDS", 0.001)
-
-
-@pytest.fixture
-def uri(faulty_s3: FaultyS3) -> str:
-    """An object with CONTENT."""
-    uri = f"{faulty_s3.bucket}/some folder/ä+b%20"
-    s3.put(uri, CONTENT)
-    faulty_s3.requests.clear()
-    return uri
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 # --- reading

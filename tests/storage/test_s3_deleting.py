@@ -5,10 +5,7 @@ import pytest
 from imagewizard.storage import Folder, s3, s3_client, s3_deleting
 from tests.support.s3_faults import FaultyS3
 
-
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3_client, "FIRST_PAUSE_SECONDS", 0.001)
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 def test_deletes_a_thousand_at_a_time(faulty_s3: FaultyS3) -> None:

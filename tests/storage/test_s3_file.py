@@ -9,25 +9,12 @@ from pathlib import Path
 import pytest
 
 from imagewizard import storage
-from imagewizard.storage import s3, s3_client
+from imagewizard.storage import s3
 from imagewizard.storage.s3_file import ObjectFile
+from tests.storage.conftest import CONTENT
 from tests.support.s3_faults import FaultyS3
 
-CONTENT = random.Random(0).randbytes(256_000)
-
-
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3_client, "FIRST_PAUSE_SECONDS", 0.001)
-
-
-@pytest.fixture
-def uri(faulty_s3: FaultyS3) -> str:
-    """An object with CONTENT."""
-    uri = f"{faulty_s3.bucket}/some folder/ä+b%20"
-    s3.put(uri, CONTENT)
-    faulty_s3.requests.clear()
-    return uri
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 def test_reads_as_a_local_file_does(faulty_s3: FaultyS3, uri: str, tmp_path: Path) -> None:

@@ -279,3 +279,16 @@ def _odd_files() -> Iterator[tuple[str, bytes, tuple[int, int]]]:
     yield "UPPER.JPG", encoded(colour, "JPEG"), size
     yield "two words, größer.jpeg", encoded(colour, "JPEG"), size
     yield "jpeg-inside.png", encoded(colour, "JPEG"), size
+
+
+# What is seen of the stored [[1, 2, 3], [4, 5, 6]] by its orientation (Exif 2.3, tag 0x0112).
+UPRIGHT = {
+    1: [[1, 2, 3], [4, 5, 6]],
+    2: [[3, 2, 1], [6, 5, 4]],
+    3: [[6, 5, 4], [3, 2, 1]],
+    4: [[4, 5, 6], [1, 2, 3]],
+    5: [[1, 4], [2, 5], [3, 6]],
+    6: [[4, 1], [5, 2], [6, 3]],
+    7: [[6, 3], [5, 2], [4, 1]],
+    8: [[3, 6], [2, 5], [1, 4]],
+}
