@@ -8,6 +8,7 @@ Noise Level Estimation for Blind Denoising", TIP 2013). Noise that clipping to 0
 
 import math
 import statistics
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,6 +21,30 @@ ROUNDS = 4
 # A standard normal variable as 200 equally likely values.
 _NORMAL = np.array([statistics.NormalDist().inv_cdf((i + 0.5) / 200) for i in range(200)])
 _NORMAL /= _NORMAL.std()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found of the noise in an image. All values are on the 0-255 scale."""
+
+    std: float | None
+    """Standard deviation of the noise, finite, >= 0; None: too little of the image varies to find any."""
+    level: float | None
+    """The sigma that serves the denoiser best on this noise, finite, >= 0; None where `std` is None."""
+    kind: str
+    """none: there is no noise. white: it is independent from pixel to pixel. camera: it is smeared, or grows with
+    brightness."""
+    gain: float | None
+    """How much the noise's variance grows for each grey level of brightness; None if that was not measured."""
+
+
+def find(image: np.ndarray, alpha: np.ndarray | None = None) -> Found:
+    """What noise there is in `image`, as `estimate_sigma` takes it.
+
+    `alpha`: (H, W); where it is 0, pixels do not count. None: all do.
+    """
+    level = estimate_sigma(image)
+    return Found(level, level, "white" if level > 0 else "none", None)
 
 
 def estimate_sigma(image: np.ndarray) -> float:

@@ -153,3 +153,10 @@ def test_the_estimate_is_a_function_of_the_image_alone():
     assert np.array_equal(np.random.get_state()[1], state)
     assert np.array_equal(image, before)
     assert estimate_sigma(np.asfortranarray(image)) == pytest.approx(first, rel=1e-5)
+
+
+def test_what_is_found_of_white_noise_and_of_none() -> None:
+    image = noisy(scene(), 25)
+    sigma = estimate_sigma(image)
+    assert level.find(image) == level.Found(std=sigma, level=sigma, kind="white", gain=None)
+    assert level.find(np.full((64, 64, 3), 7, np.uint8)) == level.Found(std=0.0, level=0.0, kind="none", gain=None)
