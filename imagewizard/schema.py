@@ -13,6 +13,7 @@ RESULTS_VERSION = 3
 # shard (`member`, `offset`) or a row of a Parquet file with an image column (`row`).
 IMAGE_ID = "image_id"
 URI = "uri"
+NOISY_URI = "noisy_uri"
 BYTES = "bytes"
 MEMBER = "member"
 OFFSET = "offset"

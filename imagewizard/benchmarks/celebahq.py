@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from imagewizard import config as configs
-from imagewizard.config.train import TrainConfig, TrainTask
+from imagewizard.config.train import TrainConfig, TrainImage, TrainTask
 from imagewizard.datasets import cbsd68
 from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.diffusion.unet import UNet2DModel
@@ -91,7 +91,14 @@ class Recipe:
             self._device,
             VGG19Features(config.loss.perceptual.weights, config.loss.perceptual.layers),
         )
-        task = TrainTask(config, len(self._train), [], config.micro_batch_size(1), 1, tuple(self._train))
+        task = TrainTask(
+            config,
+            len(self._train),
+            [],
+            config.micro_batch_size(1),
+            1,
+            tuple(TrainImage(*each) for each in self._train),
+        )
         shares = in_memory.shares(task, Worker(0, 1, self._device), trainer, set())
         epoch_steps = steps / config.optimizer.epochs
         found: dict[str, Any] = {"steps": steps}

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,17 +14,34 @@ from imagewizard.config.submit import SubmitSection
 # These keys determine the trained model. A resume with another value is refused. All other keys may change:
 # a time limit, and paths too, because images are identified by their ids.
 RESULT_KEYS = (
-    "model", "network", "schedule", "data.crop", "data.small", "data.grey", "sigma", "draw", "loss",
+    "model", "network", "schedule", "data.crop", "data.small", "data.grey", "data.camera", "sigma", "draw", "loss",
     "optimizer.epochs", "optimizer.batch_size", "optimizer.learning_rate", "optimizer.warmup_steps", "optimizer.decay",
     "optimizer.weight_decay", "optimizer.clip_norm", "optimizer.ema_decay", "precision", "seed",
 )  # fmt: skip
 
 
+class PairsSection(Section):
+    """Photographs with real noise and the same ones without: two folders, searched recursively, local or s3://.
+
+    Partners have the same path below their folders, but for the suffix and an ending: `_real`, `_noisy`, `_mean`,
+    `_clean` or `_gt`. Both folders may be one.
+    """
+
+    noisy: str
+    """The folder of the noisy images."""
+    clean: str
+    """The folder of the clean ones."""
+
+
 class DataSection(Section):
     """Training and validation images."""
 
-    train: str | list[str]
-    """Clean images: a folder (searched recursively), a list of files, or a Parquet manifest; local or s3://."""
+    train: str | list[str] | None = None
+    """Clean images, to which training adds white noise: a folder (searched recursively), a list of files, or a Parquet
+    manifest; local or s3://. null: none; then give `pairs`."""
+    pairs: PairsSection | None = None
+    """Images with their own noise, which are trained on beside those of `train` or in their place; null: none. A pair
+    of two sizes is skipped and counted."""
     validation: str | list[str]
     """Clean images as in `train`, but different ones; the best checkpoint is the one that denoises these best."""
     crop: Annotated[int, Field(ge=16, multiple_of=8)] = 96
@@ -33,6 +50,23 @@ class DataSection(Section):
     """Images with a side below `crop` are reflect-padded (pad), or skipped and counted (skip)."""
     grey: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the crops that become grey, with the same noise in all three channels."""
+    camera: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the crops of `train` that have a camera's noise in the place of white noise. Each image is photographed
+    four times, by cameras at random, which takes four times its memory on top."""
+
+    @property
+    def sources(self) -> list[str]:
+        """Folders and files of the training images."""
+        train = [self.train] if isinstance(self.train, str) else self.train or []
+        return train if self.pairs is None else [*train, self.pairs.noisy, self.pairs.clean]
+
+    @model_validator(mode="after")
+    def _something_to_train_on(self) -> "DataSection":
+        if self.train is None and self.pairs is None:
+            raise ValueError("names no images to train on: give train (clean ones) or pairs (noisy and clean ones)")
+        if self.train is None and self.camera:
+            raise ValueError("camera is a share of the crops of train: give train, or leave camera out")
+        return self
 
 
 class ScheduleSection(Section):
@@ -227,6 +261,20 @@ class TrainConfig(Section):
         return max(1, math.ceil(self.optimizer.epochs * images / self.optimizer.batch_size))
 
 
+class TrainImage(NamedTuple):
+    """An image to train on."""
+
+    image_id: str
+    uri: str
+    noisy_uri: str | None = None
+    """Of a pair: its noisy image. `uri` is then that of the clean one."""
+
+    @property
+    def key(self) -> str:
+        """The config key that it comes from."""
+        return "data.train" if self.noisy_uri is None else "data.pairs"
+
+
 @dataclass(frozen=True)
 class TrainTask:
     """What each worker of a training receives."""
@@ -239,8 +287,8 @@ class TrainTask:
     """(image id, URI) of the validation images."""
     micro_batch_size: int
     threads: int
-    in_memory: tuple[tuple[str, str], ...] = ()
-    """(image id, URI) of the training images if each worker holds them all; empty if they are streamed."""
+    in_memory: tuple[TrainImage, ...] = ()
+    """The training images if each worker holds them all; empty if they are streamed."""
     deadline: float | None = None
     """End of a run with a time limit, as `time.time` counts; None for a run of a fixed length."""
 

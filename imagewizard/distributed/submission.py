@@ -197,7 +197,12 @@ def _paths(checked: DenoiseConfig | TrainConfig) -> Iterator[tuple[str, str]]:
     if isinstance(checked, DenoiseConfig):
         sources = {"input": checked.input}
     else:
-        sources = {"data.train": checked.data.train, "data.validation": checked.data.validation}
+        data = checked.data
+        sources = {"data.validation": data.validation}
+        if data.train is not None:
+            sources["data.train"] = data.train
+        if data.pairs is not None:
+            sources |= {"data.pairs.noisy": data.pairs.noisy, "data.pairs.clean": data.pairs.clean}
         perceptual = checked.loss.perceptual
         if perceptual is not None and perceptual.weights != "torchvision":
             yield "loss.perceptual.weights", perceptual.weights

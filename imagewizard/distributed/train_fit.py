@@ -64,6 +64,8 @@ class Attempts:
             seed=task.config.seed,
             crop=task.config.data.crop,
             small=task.config.data.small,
+            camera=task.config.data.camera,
+            noisy=bool(task.config.data.camera or task.config.data.pairs),
             micro_batch_size=task.micro_batch_size,
         )
 

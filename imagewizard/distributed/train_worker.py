@@ -15,7 +15,7 @@ from imagewizard.config.train import TrainTask
 from imagewizard.errors import UserError
 from imagewizard.noise.device import key_tensor
 from imagewizard.training import in_memory, loop, samples
-from imagewizard.training.batches import Batch, Sampler
+from imagewizard.training.batches import Batch, Crops, Sampler
 from imagewizard.training.trainer import Trainer
 from imagewizard.training.worker import Worker
 
@@ -40,8 +40,9 @@ class _Unpack(ArrowBatchCollateFn):
 
     def __call__(self, row: pa.Table) -> dict[str, Any]:
         found: dict[str, Any] = row.to_pylist()[0]
-        pixels = np.frombuffer(found.pop("clean"), np.uint8).reshape(-1, self._size, self._size, 3)
-        found["clean"] = torch.from_numpy(pixels.copy())
+        for name in ("clean", "noisy"):
+            pixels = np.frombuffer(found.pop(name), np.uint8).reshape(-1, self._size, self._size, 3)
+            found[name] = torch.from_numpy(pixels.copy())
         found["keys"] = key_tensor([samples.key(self._seed, image_id) for image_id in found.pop("image_ids")])
         found["epochs"] = torch.tensor(found["epochs"])
         return found
@@ -65,10 +66,18 @@ def _shares(task: TrainTask, worker: Worker, trainer: Trainer, skipped: set[str]
             if row["row"] != expected:
                 raise RuntimeError(f"row {row['row']} of the training stream came where {expected} was due")
             if row["refused"]:
-                what, fix = row["refused"]
-                raise UserError(what, fix, "data.train")
+                raise UserError(*row["refused"])
             skipped.update(row["skipped"])
-            share.append(sampler(*(row[name].to(worker.device) for name in ("clean", "keys", "epochs"))))
+            share.append(sampler(_crops(row, sampler, worker.device)))
             expected += worker.workers
         yield share
         step += 1
+
+
+def _crops(row: dict[str, Any], sampler: Sampler, device: torch.device) -> Crops:
+    """A row of the stream as `_Unpack` leaves it."""
+    crops = Crops(*(row[name].to(device) for name in ("clean", "keys", "epochs")))
+    if not row["sigmas"]:
+        return crops
+    levels = sampler.level_numbers(row["sigmas"])
+    return crops._replace(noisy=row["noisy"].to(device), levels=levels.to(device))

@@ -6,7 +6,7 @@ an ending that says which of the two it is: `toy_10_real.JPG` and `toy_10_mean.p
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -14,7 +14,7 @@ from imagewizard import storage
 from imagewizard.errors import UserError, keyed
 from imagewizard.manifest import listing, shards
 from imagewizard.manifest.tally import Tally
-from imagewizard.schema import IMAGE_ID, MEMBER, ROW, URI
+from imagewizard.schema import BYTES, IMAGE_ID, MEMBER, ROW, URI
 
 NOISY_ENDINGS = ("_real", "_noisy")
 CLEAN_ENDINGS = ("_mean", "_clean", "_gt")
@@ -34,6 +34,9 @@ class Pair:
     noisy: str
     """URI, absolute."""
     clean: str
+    """URI, absolute."""
+    bytes: int = field(default=0, compare=False)
+    """Size of both files; 0 for one whose listing does not say."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class _File:
     path: str
     """Below its folder."""
     uri: str
+    bytes: int
 
     @property
     def name(self) -> str:
@@ -77,7 +81,8 @@ def match(noisy: str, clean: str, keys: tuple[str, str]) -> list[Pair]:
     alone = sorted(noisy_files.keys() - clean_files.keys()), sorted(clean_files.keys() - noisy_files.keys())
     if any(alone) or not noisy_files:
         raise _unpaired([noisy_files[name] for name in alone[0]], [clean_files[name] for name in alone[1]], keys)
-    return [Pair(name, noisy_files[name].uri, clean_files[name].uri) for name in sorted(noisy_files)]
+    partners = [(name, noisy_files[name], clean_files[name]) for name in sorted(noisy_files)]
+    return [Pair(name, noisy.uri, clean.uri, noisy.bytes + clean.bytes) for name, noisy, clean in partners]
 
 
 def _files(folder: str, key: str) -> list[_File]:
@@ -87,8 +92,8 @@ def _files(folder: str, key: str) -> list[_File]:
         for row in images.select([IMAGE_ID, MEMBER, ROW]).to_pylist():
             if row[MEMBER] is not None or row[ROW] is not None:
                 raise UserError(f"{row[IMAGE_ID]} is in a tar shard or Parquet", "give the images of pairs as files")
-    uris = map(storage.absolute, images[URI].to_pylist())
-    return [_File(path, uri) for path, uri in zip(images[IMAGE_ID].to_pylist(), uris, strict=True)]
+    columns = (images[name].to_pylist() for name in (IMAGE_ID, URI, BYTES))
+    return [_File(path, storage.absolute(uri), size or 0) for path, uri, size in zip(*columns, strict=True)]
 
 
 def _by_name(files: list[_File], others: tuple[str, ...], folder: str, key: str) -> dict[str, _File]:

@@ -2,15 +2,19 @@
 
 import time
 from collections import OrderedDict
+from typing import NamedTuple
 
 import numpy as np
 
 from imagewizard import storage
+from imagewizard.config.train import TrainImage
 from imagewizard.datasets import cbsd68
 from imagewizard.errors import UserError, one_line
 from imagewizard.images.errors import ImageError
 from imagewizard.images.picture import decode_rgb
 from imagewizard.sources.reading import byte_limit
+from imagewizard.training import versions
+from imagewizard.training.versions import Version
 
 MAX_TRAINING_PIXELS = 100_000_000
 MAX_BYTES = byte_limit(MAX_TRAINING_PIXELS)
@@ -30,20 +34,49 @@ class BenchmarkImageError(Exception):
 
 
 class ImageStore:
-    """Decoded images by URI; the most recently used ones stay in memory."""
+    """Decoded images by URI, and their noisy versions; the most recently used ones stay in memory."""
 
     def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
         self._kept: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._versions: OrderedDict[tuple[str, str | None, int, int], Version] = OrderedDict()
         self._unusable: dict[str, str] = {}
-        self._room = kept_bytes
+        self._room = self._versions_room = kept_bytes
 
     def load(self, uri: str) -> np.ndarray:
         """uint8 (H, W, 3). Raises UnusableImageError, and BenchmarkImageError for an image of CBSD68."""
-        if uri in self._unusable:
-            raise UnusableImageError(self._unusable[uri])
         if uri in self._kept:
             self._kept.move_to_end(uri)
             return self._kept[uri]
+        image = self._read(uri)
+        self._kept[uri] = image
+        self._room -= image.nbytes
+        while self._room < 0:
+            self._room += self._kept.popitem(last=False)[1].nbytes
+        return image
+
+    def version(self, image: TrainImage, clean: np.ndarray, number: int, seed: int) -> Version:
+        """Noisy version `number` of an image, of which `clean` are the pixels. Raises as `load` does."""
+        key = (image.uri, image.noisy_uri, number, seed)
+        if key in self._versions:
+            self._versions.move_to_end(key)
+            return self._versions[key]
+        if image.noisy_uri is None:
+            found = versions.photographed(clean, image.image_id, number, seed)
+        else:
+            noisy = self._read(image.noisy_uri)
+            if noisy.shape != clean.shape:
+                sizes = " and ".join(f"{each.shape[1]} x {each.shape[0]}" for each in (noisy, clean))
+                raise UnusableImageError(f"its noisy and its clean image differ in size ({sizes})")
+            found = versions.version(noisy, clean)
+        self._versions[key] = found
+        self._versions_room -= found.pixels.nbytes
+        while self._versions_room < 0:
+            self._versions_room += self._versions.popitem(last=False)[1].pixels.nbytes
+        return found
+
+    def _read(self, uri: str) -> np.ndarray:
+        if uri in self._unusable:
+            raise UnusableImageError(self._unusable[uri])
         try:
             image = decode_rgb(_read(uri), MAX_TRAINING_PIXELS)
         except (ImageError, OSError) as error:
@@ -51,26 +84,34 @@ class ImageStore:
             raise UnusableImageError(self._unusable[uri]) from None
         if name := cbsd68.match(image):
             raise BenchmarkImageError(name)
-        self._kept[uri] = image
-        self._room -= image.nbytes
-        while self._room < 0:
-            self._room += self._kept.popitem(last=False)[1].nbytes
         return image
 
 
-def load(image: tuple[str, str], key: str, smallest: int = 0) -> np.ndarray | str:
-    """The pixels of an image (id, URI), or the reason why it cannot be used: a side below `smallest`, for example.
+class LoadedImage(NamedTuple):
+    """A training image and its noisy versions."""
 
-    Raises UserError with `key` for an image of the benchmark.
+    clean: np.ndarray
+    """uint8 (H, W, 3)."""
+    versions: list[Version]
+
+
+def load(image: TrainImage, key: str, smallest: int = 0, camera: float = 0.0, seed: int = 0) -> LoadedImage | str:
+    """An image, or the reason why it cannot be used: a side below `smallest`, for example.
+
+    It has photographs if `camera`, the config's share, is above 0. Raises UserError with `key` for an image of the
+    benchmark.
     """
-    image_id, uri = image
+    store = ImageStore(kept_bytes=0)
     try:
-        pixels = ImageStore(kept_bytes=0).load(uri)
+        clean = store.load(image.uri)
+        if min(clean.shape[:2]) < smallest:
+            return f"smaller than the crop of {smallest}"
+        numbers = range(versions.count(image, camera))
+        return LoadedImage(clean, [store.version(image, clean, number, seed) for number in numbers])
     except UnusableImageError as error:
         return str(error)
     except BenchmarkImageError as error:
-        raise UserError(f"{image_id} is CBSD68's {error}, of the benchmark", "take it out", key) from None
-    return f"smaller than the crop of {smallest}" if min(pixels.shape[:2]) < smallest else pixels
+        raise UserError(f"{image.image_id} is CBSD68's {error}, of the benchmark", "take it out", key) from None
 
 
 def _read(uri: str) -> bytes:

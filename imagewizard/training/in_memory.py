@@ -1,18 +1,18 @@
 """Draws the samples of a run from decoded images in the training device's memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from imagewizard.config.train import TrainTask
+from imagewizard.config.train import TrainConfig, TrainImage, TrainTask
 from imagewizard.errors import UserError
-from imagewizard.training import image_store, samples
-from imagewizard.training.batches import Batch, DecodedImages, Sampler
+from imagewizard.training import image_store, samples, versions
+from imagewizard.training.batches import Batch, DecodedImages, Noisy, Sampler
+from imagewizard.training.image_store import LoadedImage
 from imagewizard.training.trainer import Trainer
 from imagewizard.training.worker import Worker
 
@@ -21,23 +21,17 @@ STEPS_AHEAD = 64
 # Micro-batches are drawn at once up to this size; clean crop and noise of a pixel take 24 bytes.
 DRAWN_BYTES, SAMPLE_BYTES = 32 << 20, 24
 
-Images = tuple[tuple[str, str], ...]
-
 
 def shares(task: TrainTask, worker: Worker, trainer: Trainer, skipped: set[str]) -> Iterator[list[Batch]]:
     """`loop.Shares` over the task's images. Raises UserError if an image belongs to CBSD68, or if none can be used."""
-    config, device, images = task.config, worker.device, task.in_memory
-    loaded = _load(config.data.crop, config.data.small, images, skipped)
+    config, device = task.config, worker.device
+    loaded = _load(config, task.in_memory, skipped)
     usable = np.array([image is not None for image in loaded])
-    keys = [samples.key(config.seed, image_id) for image_id, _ in images]
-    decoded = DecodedImages(
-        [image for image in loaded if image is not None],
-        [key for key, is_usable in zip(keys, usable, strict=True) if is_usable],
-        config.data.crop,
-        device,
-    )
+    sampler = Sampler(config, trainer.schedule, device)
+    found = [(image, pixels) for image, pixels in zip(task.in_memory, loaded, strict=True) if pixels is not None]
+    decoded = _decoded(config, found, sampler, device)
     numbers = np.cumsum(usable) - 1  # each image's number among the usable ones
-    draw = drawing(decoded, Sampler(config, trainer.schedule, device), device)
+    draw = drawing(decoded, sampler, device)
     per_step, size = task.rows_per_step, task.micro_batch_size
     at_once = rows_at_once(STEPS_AHEAD * per_step, worker.workers, size, config.data.crop)
     step = trainer.step
@@ -54,17 +48,43 @@ def shares(task: TrainTask, worker: Worker, trainer: Trainer, skipped: set[str])
         step += STEPS_AHEAD
 
 
-def _load(size: int, small: str, images: Images, skipped: set[str]) -> list[np.ndarray | None]:
-    """Each image as uint8 (H, W, 3), or None if it cannot be used; `skipped` then gets the reason."""
-    load = partial(image_store.load, key="data.train", smallest=size if small == "skip" else 0)
+def _load(config: TrainConfig, images: Sequence[TrainImage], skipped: set[str]) -> list[LoadedImage | None]:
+    """Each image, or None if it cannot be used; `skipped` then gets the reason."""
+    smallest = config.data.crop if config.data.small == "skip" else 0
+
+    def load(image: TrainImage) -> LoadedImage | str:
+        return image_store.load(image, image.key, smallest, config.data.camera, config.seed)
+
     with ThreadPoolExecutor(image_store.READ_THREADS) as pool:
         loaded = list(pool.map(load, images))
     skipped.update(
-        f"{image_id}: {found}" for (image_id, _), found in zip(images, loaded, strict=True) if isinstance(found, str)
+        f"{image.image_id}: {found}" for image, found in zip(images, loaded, strict=True) if isinstance(found, str)
     )
     if all(isinstance(found, str) for found in loaded):
-        raise UserError(f"{sorted(skipped)[0]}, and no other can be used either", "give clean images", "data.train")
+        what = f"{sorted(skipped)[0]}, and no other can be used either"
+        raise UserError(what, "give clean images", images[0].key)
     return [None if isinstance(found, str) else found for found in loaded]
+
+
+def _decoded(
+    config: TrainConfig, images: Sequence[tuple[TrainImage, LoadedImage]], sampler: Sampler, device: torch.device
+) -> DecodedImages:
+    """The usable images on the device, with their noisy versions if any image has one."""
+    noisy = [
+        Noisy(
+            [version.pixels for version in loaded.versions],
+            sampler.level_numbers([version.sigmas for version in loaded.versions]),
+            versions.share(image, config.data.camera),
+        )
+        for image, loaded in images
+    ]
+    return DecodedImages(
+        [loaded.clean for _, loaded in images],
+        [samples.key(config.seed, image.image_id) for image, _ in images],
+        config.data.crop,
+        device,
+        noisy if any(each.pixels for each in noisy) else (),
+    )
 
 
 def _places(seed: int, usable: np.ndarray, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -104,7 +124,6 @@ def drawing(decoded: DecodedImages, sampler: Sampler, device: torch.device) -> C
     """(indices, epochs) → Batch. Compiled on a GPU, which fuses about 400 integer operations into a few kernels."""
 
     def draw(indices: Tensor, epochs: Tensor) -> Batch:
-        clean, keys = decoded(indices, epochs)
-        return sampler(clean, keys, epochs)
+        return sampler(decoded(indices, epochs))
 
     return torch.compile(draw, dynamic=False) if device.type == "cuda" else draw

@@ -10,30 +10,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from imagewizard import storage
 from imagewizard.config.train import RESULT_KEYS, TrainConfig, TrainTask
 from imagewizard.diffusion import architecture
 from imagewizard.diffusion.schedule import NoiseSchedule
-from imagewizard.errors import UserError, keyed
-from imagewizard.manifest import listing, shards
-from imagewizard.manifest.index import ManifestIndex
-from imagewizard.manifest.tally import Tally
+from imagewizard.errors import UserError
 from imagewizard.models import files as model_files
 from imagewizard.progress import Reporter
 from imagewizard.runs import job, summary
-from imagewizard.schema import BYTES, IMAGE_ID, MEMBER, ROW, URI, level_text
+from imagewizard.schema import IMAGE_ID, URI, level_text
 from imagewizard.storage import Folder
 from imagewizard.tracking import checkpoints, history
 from imagewizard.tracking.checkpoints import NOT_VALIDATED
 from imagewizard.tracking.history import VALIDATION
+from imagewizard.training import images as run_images
 from imagewizard.training import vgg19
 
 # The summary names at most this many unused images.
 EXAMPLES = 10
-# Decoded bytes per byte of an image file: a JPEG of good quality stores a pixel of 24 bits in 1.5 bits.
-DECODED_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,7 @@ class TrainingPlan:
         how = "one step" if validation.mode == "mmse" else f"{validation.steps} DDIM steps"
         levels = f"sigma {', '.join(map(level_text, validation.sigma))}"
         lines = {
-            "train": f"{_named(config.data.train)}, crops of {config.data.crop} x {config.data.crop}",
+            "train": f"{_trained_on(config)}, crops of {config.data.crop} x {config.data.crop}",
             "validate": f"{_named(config.data.validation)}, {how}, {levels}, each {validation.every_epochs:g} epochs",
             "output": f"{config.output}{state}",
             "start": start,
@@ -79,6 +74,15 @@ class TrainingPlan:
         return "\n".join(f"{name:<8} {text}" for name, text in lines.items())
 
 
+def _trained_on(config: TrainConfig) -> str:
+    data = config.data
+    camera = f" ({data.camera:.3g} of them with a camera's noise)" if data.camera else ""
+    return " and ".join(
+        ([f"{_named(data.train)}{camera}"] if data.train is not None else [])
+        + ([f"pairs of {data.pairs.noisy} and {data.pairs.clean}"] if data.pairs is not None else [])
+    )
+
+
 def _named(source: str | list[str]) -> str:
     return source if isinstance(source, str) else f"{len(source)} files"
 
@@ -89,7 +93,7 @@ def prepare(config: TrainConfig, started: float | None = None) -> TrainingPlan:
     `started`: when the job began, as `time.time` counts; None: now. A command gives the start of its process.
     """
     started = time.time() if started is None else started
-    job.check_output(config.output, config.data.train)
+    job.check_output(config.output, config.data.sources)
     fingerprint = None
     most = max(config.sigma[1], *config.validation.sigma)
     if config.model is not None:
@@ -110,18 +114,17 @@ def prepare(config: TrainConfig, started: float | None = None) -> TrainingPlan:
     if config.loss.perceptual:
         vgg19.check(config.loss.perceptual.weights, config.loss.perceptual.layers)
     stored = job.read_job(config.output)
-    with keyed("data.validation"):
-        _check_unpacked(shards.check_source(config.data.validation))
+    run_images.check_validation(config)
     if stored is None:
-        with keyed("data.train"):
-            _check_unpacked(shards.check_source(config.data.train))
+        run_images.check_sources(config)
         return TrainingPlan(config, fingerprint, False, None, started)
     job.check_same_job(stored, "train", config, fingerprint, RESULT_KEYS)
+    run_images.check_same_sources(config)
     return TrainingPlan(config, fingerprint, True, summary.read(config.output), started)
 
 
 def begin(plan: TrainingPlan, check: Callable[[], None], report: Reporter) -> pa.Table:
-    """Writes job.yaml and the manifest unless they exist. Returns image_id, uri and bytes of the training images.
+    """Writes job.yaml and the list of training images unless they exist. Returns these images by `images.SCHEMA`.
 
     The caller must hold the lease. `check` is called before each write of the listing; `report` receives its progress.
     Raises UserError, also if a resumed run began with other images.
@@ -129,27 +132,10 @@ def begin(plan: TrainingPlan, check: Callable[[], None], report: Reporter) -> pa
     config, run = plan.config, plan.config.output
     Folder(run).sweep()
     job.begin("train", config, plan.fingerprint, RESULT_KEYS)
-    with keyed("data.train"):
-        index = shards.read_index(run) or shards.write(run, config.data.train, None, check, report)
-    images = training_images(run, index, config)
+    run_images.write_list(run, config, check, report)
+    images = run_images.training(run, config)
     _tell_start(run, report)
     return images
-
-
-def training_images(run: str, index: ManifestIndex, config: TrainConfig) -> pa.Table:
-    """image_id, uri and bytes of the images in a manifest, at their places in `data.train`.
-
-    `run`: the folder that holds the manifest. Raises UserError if they are packed, or if `data.train` is another source
-    than the run began with and has other images.
-    """
-    images = pa.concat_tables([shards.read_shard(run, shard) for shard in range(len(index.blocks))])
-    with keyed("data.train"):
-        _check_unpacked(images)
-    stored = job.read_job(config.output)
-    if stored is not None and stored["config"]["data"]["train"] != config.data.train:
-        images = _moved(images, config)
-    uris = pa.array([storage.absolute(uri) for uri in images[URI].to_pylist()])
-    return pa.table({IMAGE_ID: images[IMAGE_ID], URI: uris, BYTES: images[BYTES]})
 
 
 def _tell_start(run: str, report: Reporter) -> None:
@@ -162,67 +148,16 @@ def _tell_start(run: str, report: Reporter) -> None:
         report(f"restarts from step 0: the run had come to step {reached}, and has no whole checkpoint")
 
 
-def _moved(images: pa.Table, config: TrainConfig) -> pa.Table:
-    """The run's images at their new places in `data.train`. Raises UserError unless the ids are the same."""
-    listed = _listed(config.data.train, "data.train")
-    before, now = (set(table[IMAGE_ID].to_pylist()) for table in (images, listed))
-    if before != now:
-        example = min(before ^ now)
-        raise UserError(
-            f"the run began with other images ({len(before - now)} are missing, {len(now - before)} are new, "
-            f"{example} among them)",
-            "give the same ones, or another output",
-            "data.train",
-        )
-    order = {image_id: row for row, image_id in enumerate(listed[IMAGE_ID].to_pylist())}
-    return listed.take([order[image_id] for image_id in images[IMAGE_ID].to_pylist()])
-
-
-def _listed(source: str | list[str], key: str) -> pa.Table:
-    with keyed(key):
-        images = pa.concat_tables(listing.batches(source, Tally()))
-        _check_unpacked(images)
-    return images
-
-
-def _check_unpacked(images: pa.Table) -> None:
-    """Raises UserError, without a key, if one of the images is in a packed file."""
-    packed = images.filter(pc.or_(pc.is_valid(images[MEMBER]), pc.is_valid(images[ROW])))
-    if packed.num_rows:
-        what = f"{packed.num_rows} of its images are in tar shards or Parquet ({packed[IMAGE_ID][0]} among them)"
-        raise UserError(what, "give them as files: training reads no others")
-
-
-def validation_images(config: TrainConfig, images: pa.Table) -> pa.Table:
-    """image_id and uri of the validation images. Raises UserError if one is among the training `images`, or packed."""
-    listed = _listed(config.data.validation, "data.validation")
-    uris = pa.array([storage.absolute(uri) for uri in listed[URI].to_pylist()], pa.string())
-    if shared := set(uris.to_pylist()) & set(images[URI].to_pylist()):
-        raise UserError(
-            f"{len(shared)} of its images are trained on too ({min(shared)} among them)",
-            "give others: they say which weights are the best",
-            "data.validation",
-        )
-    return pa.table({IMAGE_ID: listed[IMAGE_ID], URI: uris})
-
-
-def fits_in_memory(config: TrainConfig, images: pa.Table) -> bool:
-    """Whether each worker holds all training images."""
-    return DECODED_BYTES * (pc.sum(images[BYTES]).as_py() or 0) <= config.resources.image_memory
-
-
 def task(plan: TrainingPlan, images: pa.Table, workers: int, threads: int) -> TrainTask:
     """The task of each of up to `workers` workers with `threads` threads. `images`: those of `begin`."""
     config = plan.config
     minutes, kept = config.optimizer.minutes, checkpoints.kept(config.output)
     spent = kept[-1].facts["seconds"] if kept else 0.0
-    listed = validation_images(config, images)
+    listed = run_images.validation(config, images)
     return TrainTask(
         config=_with_absolute_paths(config),
         images=images.num_rows,
-        in_memory=tuple(zip(images[IMAGE_ID].to_pylist(), images[URI].to_pylist(), strict=True))
-        if fits_in_memory(config, images)
-        else (),
+        in_memory=tuple(run_images.as_list(images)) if run_images.fits_in_memory(config, images) else (),
         validation=list(zip(listed[IMAGE_ID].to_pylist(), listed[URI].to_pylist(), strict=True)),
         micro_batch_size=config.micro_batch_size(workers),
         threads=threads,

@@ -4,13 +4,12 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import pyarrow as pa
-
-from imagewizard.errors import UserError, keyed
-from imagewizard.manifest import shards
+from imagewizard.config.train import TrainImage
+from imagewizard.errors import UserError
 from imagewizard.progress import Reporter
 from imagewizard.schema import IMAGE_ID, URI
-from imagewizard.training import image_store, job
+from imagewizard.training import image_store
+from imagewizard.training import images as run_images
 from imagewizard.training.job import EXAMPLES, TrainingPlan
 
 
@@ -20,26 +19,27 @@ def rehearse(plan: TrainingPlan, report: Reporter) -> None:
     `report` receives how many there are and which cannot be used. Raises UserError as the run would.
     """
     config = plan.config
-    run, index = config.output, shards.read_index(config.output)
     with tempfile.TemporaryDirectory(prefix="imagewizard-") as scratch:
-        if index is None:
-            with keyed("data.train"):
-                run, index = scratch, shards.write(scratch, config.data.train, None, report=report)
-        images = job.training_images(run, index, config)
-    validation = job.validation_images(config, images)
+        run = config.output if run_images.is_listed(config) else scratch
+        run_images.write_list(run, config, report=report)
+        images = run_images.training(run, config)
+    validation = run_images.validation(config, images)
     report(f"images   {images.num_rows} to train on, {validation.num_rows} to validate with")
     smallest = config.data.crop if config.data.small == "skip" else 0
-    _read(images, "data.train", smallest, job.fits_in_memory(config, images), report)
-    _read(validation, "data.validation", 0, True, report)
+    _read(run_images.as_list(images), None, smallest, run_images.fits_in_memory(config, images), report)
+    named = zip(validation[IMAGE_ID].to_pylist(), validation[URI].to_pylist(), strict=True)
+    _read([TrainImage(*each) for each in named], "data.validation", 0, True, report)
 
 
-def _read(images: pa.Table, key: str, smallest: int, all_of_them: bool, report: Reporter) -> None:
-    """Reads all images, or as many as it takes to find one that can be used: a run that streams them begins with it."""
-    named = list(zip(images[IMAGE_ID].to_pylist(), images[URI].to_pylist(), strict=True))
+def _read(images: list[TrainImage], key: str | None, smallest: int, all_of_them: bool, report: Reporter) -> None:
+    """Reads all images, or as many as it takes to find one that can be used: a run that streams them begins with it.
+
+    `key`: None for training images, which know theirs.
+    """
     reasons, usable = [], 0
-    for (image_id, _), fault in zip(named, _faults(named, key, smallest, all_of_them), strict=False):
+    for image, fault in zip(images, _faults(images, key, smallest, all_of_them), strict=False):
         if fault is not None:
-            reasons.append(f"{image_id}: {fault}")
+            reasons.append(f"{image.image_id}: {fault}")
             continue
         usable += 1
         if not all_of_them:
@@ -49,18 +49,18 @@ def _read(images: pa.Table, key: str, smallest: int, all_of_them: bool, report: 
     if len(reasons) > EXAMPLES:
         report(f"not used: {len(reasons) - EXAMPLES} images more")
     if not usable:
-        raise UserError(f"{reasons[0]}, and no other can be used either", "give clean images", key)
+        raise UserError(f"{reasons[0]}, and no other can be used either", "give clean images", key or images[0].key)
 
 
-def _faults(named: list[tuple[str, str]], key: str, smallest: int, all_of_them: bool) -> Iterator[str | None]:
+def _faults(images: list[TrainImage], key: str | None, smallest: int, all_of_them: bool) -> Iterator[str | None]:
     """Why each image cannot be used, None if it can."""
 
-    def fault(image: tuple[str, str]) -> str | None:
-        found = image_store.load(image, key=key, smallest=smallest)
+    def fault(image: TrainImage) -> str | None:
+        found = image_store.load(image, key or image.key, smallest)
         return found if isinstance(found, str) else None
 
     if not all_of_them:
-        yield from map(fault, named)
+        yield from map(fault, images)
         return
     with ThreadPoolExecutor(image_store.READ_THREADS) as pool:
-        yield from pool.map(fault, named)
+        yield from pool.map(fault, images)

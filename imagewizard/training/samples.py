@@ -1,7 +1,7 @@
 """Training samples are a function of (seed, epoch, image id) alone, whatever the device, resume or number of workers.
 
-An image's key (`key`) and an epoch give random words. Words of the stream PLACE decide the crop's position, turn and
-noise level; words of the stream NOISE are its noise.
+An image's key (`key`) and an epoch give random words. Words of the stream PLACE decide the crop's position, turn,
+noise level and noisy version; words of the stream NOISE are its white noise.
 """
 
 import functools
@@ -55,6 +55,12 @@ def crop(image: np.ndarray, size: int, key: int, epoch: int) -> np.ndarray:
     left = ((place >> 32) * (image.shape[1] - size + 1)) >> 32
     patch = np.rot90(image[top : top + size, left : left + size], k=turn & 3)
     return patch[:, ::-1] if turn & 4 else patch
+
+
+def version(share: float, count: int, key: int, epoch: int) -> int | None:
+    """Which of an image's `count` noisy versions a crop takes; None: it gets white noise, as all but `share` do."""
+    word = int(seeding.words(key, 4, PLACE, epoch)[3])
+    return ((word >> 32) * count) >> 32 if (word & 0xFFFFFFFF) < round(share * 2**32) else None
 
 
 def levels(sigma: tuple[float, float], timesteps_of: NoiseSchedule | None = None) -> np.ndarray:

@@ -6,7 +6,6 @@ import signal
 import sys
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 import ray
 from PIL import Image
@@ -15,9 +14,7 @@ from ray.data import DataContext
 
 from imagewizard.distributed import cluster, joining, notices, train_stream
 from imagewizard.errors import UserError
-from imagewizard.manifest import listing
-from imagewizard.manifest.tally import Tally
-from tests.support.training_jobs import picture
+from tests.support.training_jobs import picture, training_table
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -174,8 +171,8 @@ def test_other_chains_of_the_process_are_left_as_they_were(pauses: list[float]) 
 
 def test_a_trainings_stream(tmp_path: Path, pauses: list[float]) -> None:
     Image.fromarray(picture(20, 20, 0)).save(tmp_path / "only.png")
-    images = ray.put(pa.concat_tables(listing.batches(str(tmp_path), Tally())))
-    samples = train_stream.StreamSamples(images, count=1, seed=0, crop=16, small="pad", micro_batch_size=1)
+    images = ray.put(training_table(tmp_path))
+    samples = train_stream.StreamSamples(images, 1, 0, crop=16, small="pad", camera=0, noisy=False, micro_batch_size=1)
     dataset = train_stream.build(samples, 0, 3, 0.0)
     assert dataset.context.custom_execution_callback_classes == [cluster.Pace]
     assert len(dataset.take_all()) == 3 and pauses

@@ -5,17 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import ray
 from PIL import Image
 
 from imagewizard.distributed import train_stream
 from imagewizard.distributed.train_stream import StreamSamples, load_row
-from imagewizard.manifest import listing
-from imagewizard.manifest.tally import Tally
 from imagewizard.training import samples as training_samples
-from tests.support.training_jobs import picture, write_photographs
+from tests.support.training_jobs import picture, training_table, write_photographs
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -26,8 +23,8 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def samples(folder: Path, **changes: Any) -> StreamSamples:
-    table = pa.concat_tables(listing.batches(str(folder), Tally()))
-    options = {"seed": 5, "crop": 16, "small": "pad", "micro_batch_size": 3} | changes
+    table = training_table(folder)
+    options = {"seed": 5, "crop": 16, "small": "pad", "micro_batch_size": 3, "camera": 0.0, "noisy": False} | changes
     return StreamSamples(images=ray.put(table), count=table.num_rows, **options)
 
 

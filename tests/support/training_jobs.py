@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image
 
 from imagewizard.config.train import TrainConfig
+from imagewizard.training.images import SCHEMA
 from tests.support.models import tiny_network
 
 
@@ -31,6 +33,12 @@ def write_photographs(folder: Path) -> Path:
             Image.fromarray(picture(height, width, seed=10 * len(name) + i)).save(folder / name / f"{i}.png")
     (folder / "train" / "broken.png").write_bytes(b"\x89PNG")
     return folder
+
+
+def training_table(folder: Path) -> pa.Table:
+    """The images of a folder by `images.SCHEMA`."""
+    rows = [{"image_id": path.name, "uri": str(path), "bytes": 1} for path in sorted(folder.iterdir())]
+    return pa.Table.from_pylist(rows, SCHEMA)
 
 
 def train_config(photographs: Path, output: str | Path, **changes: Any) -> TrainConfig:

@@ -13,12 +13,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.multiprocessing.spawn import start_processes
 
-from imagewizard.config.train import TrainConfig, TrainTask
+from imagewizard.config.train import TrainConfig, TrainImage, TrainTask
 from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.models import network
 from imagewizard.noise.device import key_tensor
 from imagewizard.training import in_memory, loop, samples, vgg19
-from imagewizard.training.batches import Batch, Sampler
+from imagewizard.training.batches import Batch, Crops, Sampler
 from imagewizard.training.budget import Steps
 from imagewizard.training.losses import VGG19Features
 from imagewizard.training.trainer import Trainer
@@ -65,7 +65,7 @@ def batch(job: TrainConfig, step: int = 0) -> Batch:
         for index, key, epoch in zip(indices, keys, epochs, strict=True)
     ]
     sampler = Sampler(job, NoiseSchedule.from_config(job.schedule.model_dump()), CPU)
-    return sampler(torch.from_numpy(np.stack(crops)), key_tensor(keys), torch.from_numpy(epochs))
+    return sampler(Crops(torch.from_numpy(np.stack(crops)), key_tensor(keys), torch.from_numpy(epochs)))
 
 
 def pieces(whole: Batch, size: int) -> list[Batch]:
@@ -146,7 +146,8 @@ def task(photographs: Path, output: Path, **changes: Any) -> TrainTask:
     """The task of a `train_config` whose images are held in memory."""
     images = listed(photographs / "train")
     job = train_config(photographs, output, **changes)
-    return TrainTask(job, len(images), listed(photographs / "validation"), 2, 1, tuple(images))
+    held = tuple(TrainImage(*image) for image in images)
+    return TrainTask(job, len(images), listed(photographs / "validation"), 2, 1, held)
 
 
 def run_loop(job: TrainTask, report: Any = lambda row: None, worker: Worker = ALONE) -> None:

@@ -11,7 +11,7 @@ from imagewizard.diffusion.schedule import NoiseSchedule, alpha_bar_of_sigma
 from imagewizard.noise import normal
 from imagewizard.noise.device import key_tensor
 from imagewizard.training import samples
-from imagewizard.training.batches import Batch, DecodedImages, Sampler
+from imagewizard.training.batches import Batch, Crops, DecodedImages, Noisy, Sampler
 from tests.support.models import LINEAR
 from tests.support.training_parts import CPU, config, picture
 
@@ -24,10 +24,10 @@ def test_crops_equal_numpys() -> None:
     images = [rng.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
     keys = [samples.key(3, f"{i}.png") for i in range(len(images))]
     indices, epochs = torch.arange(200) % len(images), torch.arange(200) * 7919
-    crops, found = DecodedImages(images, keys, 16, CPU)(indices, epochs)
+    found = DecodedImages(images, keys, 16, CPU)(indices, epochs)
     for at, (index, epoch) in enumerate(zip(indices.tolist(), epochs.tolist(), strict=True)):
-        assert np.array_equal(crops[at].numpy(), samples.crop(images[index], 16, keys[index], epoch))
-    assert torch.equal(found, key_tensor(keys)[indices])
+        assert np.array_equal(found.clean[at].numpy(), samples.crop(images[index], 16, keys[index], epoch))
+    assert torch.equal(found.keys, key_tensor(keys)[indices])
 
 
 def test_nothing_comes_from_numpys_generator(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,8 +39,8 @@ def test_nothing_comes_from_numpys_generator(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(AssertionError):
         seeding.words(samples.key(0, "a"), 4)
     key = [samples.key(0, "a")]
-    crops, keys = DecodedImages([picture(0)], key, 16, CPU)(torch.tensor([0]), torch.tensor([3]))
-    batch = Sampler(config(data={"grey": 0.5}), SCHEDULE, CPU)(crops, keys, torch.tensor([3]))
+    crops = DecodedImages([picture(0)], key, 16, CPU)(torch.tensor([0]), torch.tensor([3]))
+    batch = Sampler(config(data={"grey": 0.5}), SCHEDULE, CPU)(crops)
     assert all(torch.isfinite(part).all() for part in batch)
 
 
@@ -49,7 +49,7 @@ def drawn(ids: list[str], epoch: int = 0, **changes: object) -> Batch:
     job = config(**changes)
     clean = torch.stack([torch.full((16, 16, 3), ord(image_id), dtype=torch.uint8) for image_id in ids])
     keys = key_tensor([samples.key(job.seed, image_id) for image_id in ids])
-    return Sampler(job, SCHEDULE, CPU)(clean, keys, torch.full((len(ids),), epoch))
+    return Sampler(job, SCHEDULE, CPU)(Crops(clean, keys, torch.full((len(ids),), epoch)))
 
 
 def test_sample_does_not_depend_on_the_rest_of_the_batch() -> None:
@@ -86,13 +86,109 @@ def test_batch_has_the_levels_and_the_range_of_the_network() -> None:
         assert abs(float(timestep) - SCHEDULE.timestep(sigma)) < 1e-2
 
 
+# --- noisy versions
+
+
+LEVELS = samples.levels((20.0, 60.0))
+
+
+def test_level_numbers_are_those_of_the_nearest_levels() -> None:
+    sampler = Sampler(config(), SCHEDULE, CPU)
+    found = sampler.level_numbers([(20.0, 60.0), (0.0, 900.0), (-1.0, 33.3)])
+    assert found[0].tolist() == found[1].tolist() == [0, samples.LEVELS - 1]
+    assert found[2, 0] == -1 and abs(LEVELS[found[2, 1]] - 33.3) < 40 / samples.LEVELS / 1.9
+
+
+def versions(sampler: Sampler, shapes: list[tuple[int, int]], counts: list[int], share: float) -> list[Noisy]:
+    """Random versions of images: numbers of levels rise with the image and the version."""
+    rng = np.random.default_rng(1)
+    return [
+        Noisy(
+            [rng.integers(0, 256, (*shape, 3), dtype=np.uint8) for _ in range(count)],
+            sampler.level_numbers([(25.0 + 5 * i + version, 40.0 + 5 * i + version) for version in range(count)]),
+            share,
+        )
+        for i, (shape, count) in enumerate(zip(shapes, counts, strict=True))
+    ]
+
+
+def test_versions_are_cropped_as_their_images_and_chosen_as_numpy_does() -> None:
+    shapes, counts = [(20, 33), (10, 40), (50, 17)], [4, 0, 1]
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
+    keys = [samples.key(3, f"{i}.png") for i in range(3)]
+    noisy = versions(Sampler(config(), SCHEDULE, CPU), shapes, counts, 0.6)
+    noisy[1] = noisy[1]._replace(share=0.0)
+    indices, epochs = torch.arange(300) % 3, torch.arange(300) * 7919
+    found = DecodedImages(images, keys, 16, CPU, noisy)(indices, epochs)
+    assert found.noisy is not None and found.levels is not None
+    taken = []
+    for at, (index, epoch) in enumerate(zip(indices.tolist(), epochs.tolist(), strict=True)):
+        assert np.array_equal(found.clean[at].numpy(), samples.crop(images[index], 16, keys[index], epoch))
+        number = samples.version(noisy[index].share, counts[index], keys[index], epoch)
+        taken.append((index, number))
+        if number is None:
+            assert found.levels[at].tolist() == [-1, -1]
+        else:
+            expected = samples.crop(noisy[index].pixels[number], 16, keys[index], epoch)
+            assert np.array_equal(found.noisy[at].numpy(), expected)
+            assert torch.equal(found.levels[at], noisy[index].levels[number])
+    assert set(taken) == {(0, None), *((0, i) for i in range(4)), (1, None), (2, None), (2, 0)}
+
+
+def of_pair(share: float, grey: float, sigma: tuple[float, float] = (20.0, 60.0)) -> tuple[Crops, Batch]:
+    """200 crops of a picture, of which `share` have the noise of another one."""
+    sampler = Sampler(config(data={"grey": grey}, sigma=sigma), SCHEDULE, CPU)
+    noisy = [Noisy([picture(1)], sampler.level_numbers([(30.0, 24.0)]), share)]
+    images = DecodedImages([picture(0)], [samples.key(0, "a")], 16, CPU, noisy)
+    crops = images(torch.zeros(200, dtype=torch.int64), torch.arange(200))
+    return crops, sampler(crops)
+
+
+def test_a_pair_is_seen_as_in_a_restoration() -> None:
+    crops, batch = of_pair(1.0, 0.0)
+    assert crops.noisy is not None
+    sigmas = 127.5 * ((1 - batch.alpha_bar) / batch.alpha_bar).sqrt().flatten()
+    torch.testing.assert_close(sigmas, torch.full((200,), 30.0), rtol=0, atol=0.01)
+    x_t = batch.alpha_bar.sqrt() * batch.clean + (1 - batch.alpha_bar).sqrt() * batch.eps
+    noisy = crops.noisy.permute(0, 3, 1, 2).float() * 2 / 255 - 1
+    torch.testing.assert_close(x_t / batch.alpha_bar.sqrt(), noisy, rtol=0, atol=1e-5)
+
+
+def test_crops_without_a_version_have_the_usual_noise() -> None:
+    crops, batch = of_pair(0.5, 0.3)
+    assert crops.levels is not None
+    white = crops.levels[:, 0] < 0
+    assert 70 < int(white.sum()) < 130
+    _, usual = colourful(0.3)
+    assert all(torch.equal(a[white], b[white]) for a, b in zip(batch, usual, strict=True))
+    assert not torch.equal(batch.timesteps[~white], usual.timesteps[~white])
+
+
+def test_a_grey_crop_of_a_pair_has_the_noise_and_the_level_of_the_grey_image() -> None:
+    crops, batch = of_pair(1.0, 0.3)
+    assert crops.noisy is not None
+    grey = (batch.clean[:, :1] == batch.clean).flatten(1).all(dim=1)
+    assert 35 <= int(grey.sum()) <= 85
+    sigmas = 127.5 * ((1 - batch.alpha_bar) / batch.alpha_bar).sqrt().flatten()
+    torch.testing.assert_close(sigmas, torch.where(grey, 24.0, 30.0), rtol=0, atol=0.01)
+    noisy, clean = (
+        np.asarray(Image.fromarray(each[grey][0].numpy()).convert("L")).astype(np.float32)
+        for each in (crops.noisy, crops.clean)
+    )
+    found = batch.eps[grey][0] * sigmas[grey][0]
+    torch.testing.assert_close(found, torch.from_numpy(noisy - clean).expand(3, 16, 16), rtol=0, atol=0.01)
+
+
+# --- grey crops
+
+
 def colourful(share: float) -> tuple[Tensor, Batch]:
     """(crops, batch) for 200 crops of a colour picture."""
     job = config(data={"grey": share})
     images = DecodedImages([picture(0)], [samples.key(0, "a")], 16, CPU)
-    epochs = torch.arange(200)
-    clean, keys = images(torch.zeros(200, dtype=torch.int64), epochs)
-    return clean, Sampler(job, SCHEDULE, CPU)(clean, keys, epochs)
+    crops = images(torch.zeros(200, dtype=torch.int64), torch.arange(200))
+    return crops.clean, Sampler(job, SCHEDULE, CPU)(crops)
 
 
 def test_share_of_crops_is_grey_with_one_plane_of_noise() -> None:

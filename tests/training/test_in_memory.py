@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from imagewizard.config.train import TrainTask
+from imagewizard.config.train import TrainImage, TrainTask
 from imagewizard.errors import UserError
 from imagewizard.training import in_memory
 from imagewizard.training.batches import Batch
@@ -20,11 +20,11 @@ from tests.support.training_parts import CPU, IMAGES, config, pieces, trainer
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> tuple[tuple[str, str], ...]:
-    """(image id, path) of the pictures in training_parts."""
+def images(tmp_path: Path) -> tuple[TrainImage, ...]:
+    """The pictures in training_parts, as files."""
     for i in range(IMAGES):
         Image.fromarray(training_parts.picture(i)).save(tmp_path / f"{i}.png")
-    return tuple((f"{i}.png", str(tmp_path / f"{i}.png")) for i in range(IMAGES))
+    return tuple(TrainImage(f"{i}.png", str(tmp_path / f"{i}.png")) for i in range(IMAGES))
 
 
 def drawn(task: TrainTask, rank: int, workers: int, steps: int, first: int = 0) -> tuple[list[list[Batch]], set[str]]:
@@ -35,7 +35,7 @@ def drawn(task: TrainTask, rank: int, workers: int, steps: int, first: int = 0) 
     return list(islice(shares, steps)), skipped
 
 
-def task(images: tuple[tuple[str, str], ...], micro: int = 2, **changes: object) -> TrainTask:
+def task(images: tuple[TrainImage, ...], micro: int = 2, **changes: object) -> TrainTask:
     return TrainTask(config(**changes), len(images), [], micro, 1, images)
 
 
@@ -43,7 +43,7 @@ def assert_equal(found: Batch, expected: Batch) -> None:
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
-def test_batches_follow_the_places(images: tuple[tuple[str, str], ...]) -> None:
+def test_batches_follow_the_places(images: tuple[TrainImage, ...]) -> None:
     job = task(images)
     found, skipped = drawn(job, 0, 1, steps=130)  # more than are computed at once
     assert skipped == set()
@@ -52,7 +52,7 @@ def test_batches_follow_the_places(images: tuple[tuple[str, str], ...]) -> None:
             assert_equal(mine, expected)
 
 
-def test_workers_take_the_rows_in_turn(images: tuple[tuple[str, str], ...]) -> None:
+def test_workers_take_the_rows_in_turn(images: tuple[TrainImage, ...]) -> None:
     job = task(images, optimizer={"batch_size": 6})  # three rows a step, for two workers
     whole, _ = drawn(job, 0, 1, steps=70)
     halves = [drawn(job, rank, 2, steps=70)[0] for rank in range(2)]
@@ -62,7 +62,7 @@ def test_workers_take_the_rows_in_turn(images: tuple[tuple[str, str], ...]) -> N
             assert_equal(mine[[r for r in range(3 * step, 3 * step + 3) if r % 2 == row % 2].index(row)], expected)
 
 
-def test_resumed_run_draws_the_same_samples(images: tuple[tuple[str, str], ...]) -> None:
+def test_resumed_run_draws_the_same_samples(images: tuple[TrainImage, ...]) -> None:
     whole, _ = drawn(task(images), 0, 1, steps=9)
     rest, _ = drawn(task(images), 0, 1, steps=4, first=5)
     for step in range(4):
@@ -74,7 +74,7 @@ def clean(share: list[Batch]) -> Tensor:
     return torch.cat([batch.clean for batch in share])
 
 
-def test_unusable_images_are_reported_and_replaced(images: tuple[tuple[str, str], ...]) -> None:
+def test_unusable_images_are_reported_and_replaced(images: tuple[TrainImage, ...]) -> None:
     Path(images[2][1]).write_bytes(b"\x89PNG")
     Image.fromarray(training_parts.picture(4)[:8]).save(images[4][1])
     found, skipped = drawn(task(images, data={"small": "skip"}), 0, 1, steps=30)
@@ -84,14 +84,14 @@ def test_unusable_images_are_reported_and_replaced(images: tuple[tuple[str, str]
     assert clean(found[0]).shape == clean(expected[0]).shape
 
 
-def test_no_usable_image_ends_the_run(images: tuple[tuple[str, str], ...]) -> None:
-    for _, path in images:
-        Path(path).write_bytes(b"nothing")
+def test_no_usable_image_ends_the_run(images: tuple[TrainImage, ...]) -> None:
+    for image in images:
+        Path(image.uri).write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"^data\.train: 0\.png: .*no other can be used either; give clean images$"):
         drawn(task(images), 0, 1, steps=1)
 
 
-def test_image_of_the_benchmark_ends_the_run(images: tuple[tuple[str, str], ...]) -> None:
+def test_image_of_the_benchmark_ends_the_run(images: tuple[TrainImage, ...]) -> None:
     name, digits = next(iter(FINGERPRINTS.items()))
     Image.fromarray(benchmark_picture(digits)).save(images[3][1])
     with pytest.raises(UserError, match=rf"^data\.train: 3\.png is CBSD68's {name}, of the benchmark; take it out$"):
