@@ -15,6 +15,7 @@ COMMANDS = {
     "status": "what of a run is done, failed and pending; how far a training is",
     "query": "SQL over the rows of one or more runs",
     "report": "a run as one self-contained HTML page",
+    "evaluate": "restore noisy images and score them against their clean partners",
     "prepare": "BSDS500 into manifests, the CBSD68 benchmark set apart",
     "train": "train a model on Ray Train into a run folder; again to resume",
     "submit": "send a training or a denoise job to a Ray cluster, and follow it",

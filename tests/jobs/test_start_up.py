@@ -28,7 +28,9 @@ def imported(words: list[str], names: list[str]) -> str:
     return done.stderr.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize("words", ["query --help", "status --help", "report --help", "manifest --help"])
+@pytest.mark.parametrize(
+    "words", ["query --help", "status --help", "report --help", "manifest --help", "evaluate --help"]
+)
 def test_help_comes_at_once(words: str) -> None:
     assert imported(words.split(), [*SLOW, "pyarrow", "duckdb", "numpy"]) == "end"
 

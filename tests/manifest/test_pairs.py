@@ -104,3 +104,13 @@ def test_prefixes_of_a_bucket_are_matched(bucket: str) -> None:
     assert matched(f"{bucket}/n", f"{bucket}/c/") == [
         Pair("deep/a", f"{bucket}/n/deep/a_real.png", f"{bucket}/c/deep/a.jpg")
     ]
+
+
+def test_manifests_are_matched_by_their_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "n.csv").write_text("image_id,uri\nx/1,n/1.png\nx/2.png,s3://b/2.png\n")
+    (tmp_path / "c.csv").write_text("image_id,uri\nx/2_gt,c/2.png\nx/1_gt.jpg,c/1.png\n")
+    monkeypatch.chdir(tmp_path)
+    assert matched("n.csv", "c.csv") == [
+        Pair("x/1", f"{tmp_path}/n/1.png", f"{tmp_path}/c/1.png"),
+        Pair("x/2", "s3://b/2.png", f"{tmp_path}/c/2.png"),
+    ]
