@@ -58,16 +58,7 @@ class Attempts:
         self._task, self._allocation, self._lease, self._run = task, allocation, lease, task.config.output
         self._report, self._view = report, view
         self._telemetry = Telemetry(self._run, "train")
-        self._samples = train_stream.StreamSamples(
-            images=ray.put(images),
-            count=images.num_rows,
-            seed=task.config.seed,
-            crop=task.config.data.crop,
-            small=task.config.data.small,
-            camera=task.config.data.camera,
-            noisy=bool(task.config.data.camera or task.config.data.pairs),
-            micro_batch_size=task.micro_batch_size,
-        )
+        self._samples = stream_samples(task, ray.put(images))
 
     def run(self) -> None:
         """Runs fits until the last step is done. Raises a worker's UserError, or WorkerGroupError after too many."""
@@ -175,6 +166,21 @@ class Attempts:
         text = f"worker {rank} died ({why_it_died(failure)}); resuming from step {step}"
         self._report(text)
         history.add_event(self._run, step, text)
+
+
+def stream_samples(task: TrainTask, images: "ray.ObjectRef[pa.Table]") -> train_stream.StreamSamples:
+    """What the stream's rows depend on. `images`: those of `training.job.begin`."""
+    data = task.config.data
+    return train_stream.StreamSamples(
+        images=images,
+        count=task.images,
+        seed=task.config.seed,
+        crop=data.crop,
+        small=data.small,
+        camera=data.camera,
+        noisy=bool(data.camera or data.pairs),
+        micro_batch_size=task.micro_batch_size,
+    )
 
 
 def forget(run: str) -> None:

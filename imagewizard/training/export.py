@@ -26,6 +26,8 @@ def export(task: TrainTask, weights: dict[str, Tensor], scores: dict[str, Any]) 
             parameters=sum(parameter.numel() for parameter in unet.parameters()),
             start=config.model,
             sigma=config.sigma,
+            noise=_noise(config),
+            smeared=bool(config.data.camera or config.data.pairs),
             images=task.images,
             epochs=scores["epoch"],
             steps=scores["step"],
@@ -52,6 +54,16 @@ def _configs(config: TrainConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     files = model_files.find(config.model)
     network, schedule = model_files.read_json(files.config), model_files.read_json(files.scheduler)
     return model_files.arguments(network), model_files.arguments(schedule)
+
+
+def _noise(config: TrainConfig) -> str:
+    data = config.data
+    kinds = ["white Gaussian noise"] if data.train is not None and data.camera < 1.0 else []
+    if data.camera:
+        kinds.append(f"a camera's noise, made ({100 * data.camera:.3g} % of the crops of clean images)")
+    if data.pairs is not None:
+        kinds.append("the noise of pairs of noisy and clean images")
+    return " and ".join([", ".join(kinds[:-1]), kinds[-1]] if len(kinds) > 1 else kinds)
 
 
 def _loss(config: TrainConfig) -> str:

@@ -20,6 +20,10 @@ class ModelFacts:
     """The model that training started from; None: random weights."""
     sigma: tuple[float, float]
     """Lowest and highest noise level of training, 0-255 scale."""
+    noise: str
+    """Its kinds, in words."""
+    smeared: bool
+    """Whether noise that is not white was among them."""
     images: int
     epochs: float
     steps: int
@@ -44,7 +48,8 @@ tags: [image-denoising, ddpm]
 # A denoiser for RGB images
 
 A DDPM (diffusers' `UNet2DModel`, {prediction}-prediction) that was {made}
-to remove white Gaussian noise of σ = {levels} (0–255 scale) from RGB images of any size.
+to remove {noise}
+of σ = {levels} (0–255 scale) from RGB images of any size.
 
 | | |
 |---|---|
@@ -90,9 +95,13 @@ An image with noise of level σ is scaled by √ᾱ_t with the t at which √((1
 
 ## Limits
 
-White Gaussian noise: noise that a camera's processing or JPEG has smeared looks to it like texture. Noise levels
-outside the range above were not trained.
+{limits}
+Noise levels outside the range above were not trained.
 """
+_WHITE_ONLY = "White Gaussian noise: noise that a camera's processing or JPEG has smeared looks to it like texture."
+_SMEARED = """\
+Of noise that a camera's processing or JPEG has smeared, σ is three times the standard deviation of the means of 3×3
+pixels, as of white noise: that is what the network was told in training."""
 
 
 def _table(scores: dict[str, float]) -> str:
@@ -116,6 +125,8 @@ def render(facts: ModelFacts) -> str:
     return _TEMPLATE.format(
         and_start=" and the model it began with" if facts.start else "",
         made=f"fine-tuned from `{facts.start}`" if facts.start else "trained from random weights",
+        noise=facts.noise,
+        limits=_SMEARED if facts.smeared else _WHITE_ONLY,
         levels=" to ".join(map(level_text, facts.sigma)),
         parameters=facts.parameters / 1e6,
         megabytes=facts.parameters * 2 / 1e6,

@@ -57,3 +57,16 @@ def train_config(photographs: Path, output: str | Path, **changes: Any) -> Train
     for key, value in changes.items():
         data[key] = data[key] | value if isinstance(data.get(key), dict) and isinstance(value, dict) else value
     return TrainConfig.model_validate(data)
+
+
+def write_pairs(folder: Path, count: int = 3) -> dict[str, str]:
+    """noisy/ and clean/ with pairs of odd sizes, as the section `data.pairs` names them; 1 differs in size."""
+    for name in ("noisy", "clean"):
+        (folder / name).mkdir(parents=True)
+    for i in range(count):
+        clean = picture(30 + 5 * i, 41, seed=70 + i)
+        noise = np.random.default_rng(i).normal(0, 12, clean.shape).round()
+        noisy = (clean + noise).clip(0, 255).astype(np.uint8)
+        Image.fromarray(clean).save(folder / "clean" / f"{i}_clean.png")
+        Image.fromarray(noisy[1:] if i == 1 else noisy).save(folder / "noisy" / f"{i}_noisy.png")
+    return {name: str(folder / name) for name in ("noisy", "clean")}

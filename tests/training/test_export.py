@@ -29,6 +29,9 @@ def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path / "run") if request.param == "local" else f"{request.getfixturevalue('bucket')}/run"
 
 
+PAIRS = {"noisy": "n", "clean": "c"}
+
+
 def exported(job: TrainConfig) -> Trainer:
     """Trains three steps, exports the averaged weights and returns the trainer."""
     run = Trainer(job, *network.load(model_files.find(job.model)), Steps(50), CPU) if job.model else trainer(job)
@@ -160,3 +163,26 @@ def test_second_export_replaces_the_first(tmp_path: Path) -> None:
     scores = {"step": 3, "epoch": 2.0, "psnr_25": 20.0}
     export.export(TrainTask(job, 6, [], micro_batch_size=4, threads=1), run.ema, scores)
     assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("data", "noise"),
+    [
+        ({}, "white Gaussian noise"),
+        ({"camera": 0.25}, "white Gaussian noise and a camera's noise, made (25 % of the crops of clean images)"),
+        ({"camera": 1}, "a camera's noise, made (100 % of the crops of clean images)"),
+        (
+            {"camera": 0.5, "pairs": PAIRS},
+            "white Gaussian noise, a camera's noise, made (50 % of the crops of clean images) "
+            "and the noise of pairs of noisy and clean images",
+        ),
+        ({"train": None, "pairs": PAIRS}, "the noise of pairs of noisy and clean images"),
+    ],
+)
+def test_card_says_what_noise_it_was_trained_on(tmp_path: Path, data: dict[str, Any], noise: str) -> None:
+    job = config(tmp_path, data=data)
+    scores = {"kind": "validation", "step": 0, "epoch": 0.0, "psnr": 30.0}
+    export.export(TrainTask(job, 6, [], micro_batch_size=4, threads=1), trainer(job).ema, scores)
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert f"to remove {noise}\nof σ" in card
+    assert ("looks to it like texture" in card) == (data == {})

@@ -1,12 +1,16 @@
 """Training images are decoded once while memory allows; broken and benchmark images are detected."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from imagewizard.training.image_store import BenchmarkImageError, ImageStore, UnusableImageError
+from imagewizard.config.train import TrainImage
+from imagewizard.errors import UserError
+from imagewizard.training import image_store, versions
+from imagewizard.training.image_store import BenchmarkImageError, ImageStore, LoadedImage, UnusableImageError
 from tests.support.bsds500_files import FINGERPRINTS, picture
 from tests.support.sample_files import BROKEN, photo, write_broken_files
 
@@ -103,3 +107,63 @@ def test_image_of_the_benchmark_is_recognised_by_its_content(tmp_path: Path) -> 
 def test_small_and_flat_images_are_fine(tmp_path: Path, size: tuple[int, int]) -> None:
     Image.fromarray(np.full((*size, 3), 128, np.uint8)).save(tmp_path / "flat.png")
     assert ImageStore().load(str(tmp_path / "flat.png")).shape == (*size, 3)
+
+
+# --- noisy versions
+
+
+def test_photographs_are_made_on_demand_and_kept(tmp_path: Path) -> None:
+    store, image = ImageStore(), TrainImage("a.png", write(tmp_path, "a.png", 5))
+    clean = store.load(image.uri)
+    first = [store.version(image, clean, number, 7) for number in range(2)]
+    assert np.array_equal(first[1].pixels, versions.photographed(clean, "a.png", 1, 7).pixels)
+    assert [store.version(image, clean, number, 7) is first[number] for number in range(2)] == [True, True]
+    assert not np.array_equal(store.version(image, clean, 1, 8).pixels, first[1].pixels)
+
+
+def test_recently_used_versions_stay_in_memory(tmp_path: Path) -> None:
+    image = TrainImage("a.png", write(tmp_path, "a.png", 5))
+    clean = ImageStore().load(image.uri)
+    store = ImageStore(kept_bytes=2 * clean.nbytes)
+    first = [store.version(image, clean, number, 0) for number in (0, 1)]
+    assert store.version(image, clean, 0, 0) is first[0]
+    store.version(image, clean, 2, 0)
+    assert store.version(image, clean, 0, 0) is first[0]
+    assert store.version(image, clean, 1, 0) is not first[1]
+
+
+def test_version_of_a_pair_is_its_noisy_image(tmp_path: Path) -> None:
+    image = TrainImage("a", write(tmp_path, "clean.png", 5), write(tmp_path, "noisy.png", 6))
+    found = image_store.load(image, image.key, camera=0.5)
+    assert isinstance(found, LoadedImage) and len(found.versions) == 1
+    assert np.array_equal(found.clean, photo(20, 30, 5))
+    assert np.array_equal(found.versions[0].pixels, photo(20, 30, 6))
+
+
+def test_pair_is_not_used_unless_both_images_can_be_and_fit(tmp_path: Path) -> None:
+    clean = write(tmp_path, "clean.png", 5)
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    Image.fromarray(photo(21, 30, 6)).save(tmp_path / "high.png")
+    for name, reason in (("high", r"differ in size \(30 x 21 and 30 x 20\)"), ("broken", "."), ("gone", ".")):
+        image = TrainImage("a", clean, str(tmp_path / f"{name}.png"))
+        assert re.search(reason, str(image_store.load(image, image.key)))
+        assert isinstance(image_store.load(image, image.key), str)
+
+
+@pytest.mark.parametrize("side", ["noisy", "clean"])
+def test_pair_of_the_benchmark_is_refused(tmp_path: Path, side: str) -> None:
+    name, digits = next(iter(FINGERPRINTS.items()))
+    bear = picture(digits)
+    Image.fromarray(bear).save(tmp_path / f"{side}.png")
+    other = "clean" if side == "noisy" else "noisy"
+    Image.fromarray(bear // 2).save(tmp_path / f"{other}.png")
+    image = TrainImage("a", str(tmp_path / "clean.png"), str(tmp_path / "noisy.png"))
+    with pytest.raises(UserError, match=rf"^data\.pairs: a is CBSD68's {name}, of the benchmark; take it out$"):
+        image_store.load(image, image.key)
+
+
+def test_images_without_camera_have_no_versions(tmp_path: Path) -> None:
+    image = TrainImage("a.png", write(tmp_path, "a.png", 5))
+    for camera, count in ((0.0, 0), (0.1, versions.PHOTOGRAPHS)):
+        found = image_store.load(image, image.key, camera=camera)
+        assert isinstance(found, LoadedImage) and len(found.versions) == count

@@ -24,6 +24,8 @@ FACTS = ModelFacts(
     parameters=6_623_456,
     start=None,
     sigma=(2.5, 60.0),
+    noise="white Gaussian noise",
+    smeared=False,
     images=12_345,
     epochs=19.75,
     steps=67_890,
@@ -61,7 +63,7 @@ def test_front_matter() -> None:
 @pytest.mark.parametrize(
     "fact",
     [
-        "σ = 2.5 to 60",
+        "to remove white Gaussian noise\nof σ = 2.5 to 60",
         "6.62 M, 13.2 MB in float16",
         "2×2 pixel-unshuffled: 12 channels in and out; height and width padded to multiples of 4",
         "577 GFLOP a megapixel",
@@ -84,6 +86,12 @@ def test_fine_tuned_plain_network() -> None:
     card = model_card.render(replace(FACTS, start="google/ddpm-celebahq-256", network=CELEBAHQ_NETWORK))
     assert "fine-tuned from `google/ddpm-celebahq-256`" in card and "random weights" not in card
     assert "unshuffled" not in card and "multiples of 32" in card
+
+
+def test_limits_are_those_of_the_noise() -> None:
+    white, smeared = (model_card.render(replace(FACTS, smeared=smeared)) for smeared in (False, True))
+    assert "looks to it like texture" in white and "means of 3×3" not in white
+    assert "looks to it like texture" not in smeared and "means of 3×3" in smeared
 
 
 def test_card_contains_the_whole_config() -> None:
