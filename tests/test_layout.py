@@ -8,7 +8,6 @@ ELSEWHERE = {
     "cluster/local_nodes.py": "of cluster/local.py: tests/cluster/test_local.py",
     "cluster/local_processes.py": "of cluster/local.py: tests/cluster/test_local.py",
     "imagewizard/benchmarks/step.py": "a dataclass without methods; tests/benchmarks/test_gpu_check.py runs it",
-    "imagewizard/distributed/train_worker.py": "runs in Ray Train's workers only: tests/distributed/test_train_job.py",
     "imagewizard/storage/refusal.py": "an error: tests/storage/test_local.py, tests/storage/test_s3.py",
     "imagewizard/training/__main__.py": "runs as a process of its own: tests/training/test_run.py",
     "jobs/__main__.py": "tests/jobs/test_main.py",

@@ -76,7 +76,7 @@ class TrainingPlan:
 
 def _trained_on(config: TrainConfig) -> str:
     data = config.data
-    camera = f" ({data.camera:.3g} of them with a camera's noise)" if data.camera else ""
+    camera = f" ({data.camera:.3g} of the crops with a camera's noise)" if data.camera else ""
     return " and ".join(
         ([f"{_named(data.train)}{camera}"] if data.train is not None else [])
         + ([f"pairs of {data.pairs.noisy} and {data.pairs.clean}"] if data.pairs is not None else [])

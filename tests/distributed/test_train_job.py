@@ -42,10 +42,11 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recipe(photographs: Path, output: Path, start: Path) -> TrainConfig:
-    """Two workers, fed by the stream, go on from a model."""
+    """Two workers, fed by the stream, go on from a model; some crops have a camera's noise."""
     return train_config(
         photographs,
         output,
+        data={"camera": 0.3},
         network=None,
         model=str(start),
         resources={"workers": 2, "image_memory": 0},

@@ -3,6 +3,7 @@
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from imagewizard.config.train import TrainImage, TrainTask
 from imagewizard.errors import UserError
-from imagewizard.training import in_memory
+from imagewizard.training import in_memory, samples, versions
 from imagewizard.training.batches import Batch
+from imagewizard.training.image_store import ImageStore
 from imagewizard.training.worker import Worker
 from tests.support import training_parts
 from tests.support.bsds500_files import FINGERPRINTS
@@ -68,6 +70,43 @@ def test_resumed_run_draws_the_same_samples(images: tuple[TrainImage, ...]) -> N
     for step in range(4):
         for mine, expected in zip(rest[step], whole[step + 5], strict=True):
             assert_equal(mine, expected)
+
+
+def test_photographs_and_pairs_are_drawn_with_white_noise_among_them(
+    images: tuple[TrainImage, ...], tmp_path: Path
+) -> None:
+    pair = TrainImage("pairs/0", images[0].uri, images[1].uri)
+    job = task((*images, pair), data={"camera": 0.5}, optimizer={"batch_size": IMAGES + 1}, micro=IMAGES + 1)
+    found, skipped = drawn(job, 0, 1, steps=30)  # an epoch each
+    assert skipped == set()
+    store, table = ImageStore(), samples.levels(job.config.sigma)
+    kinds = []
+    for epoch, [batch] in enumerate(found):
+        sigmas = (127.5 * ((1 - batch.alpha_bar) / batch.alpha_bar).sqrt()).flatten().tolist()
+        for at, index in enumerate(samples.places(0, IMAGES + 1, epoch * (IMAGES + 1), IMAGES + 1)[1].tolist()):
+            image, key = job.in_memory[index], samples.key(0, job.in_memory[index].image_id)
+            number = samples.version(versions.share(image, 0.5), versions.count(image, 0.5), key, epoch)
+            kinds.append((image.key, number))
+            if number is None:
+                continue
+            original = store.load(image.uri)
+            version = store.version(image, original, number, 0)
+            pixels, noisy = (samples.crop(each, 16, key, epoch) for each in (original, version.pixels))
+            level = table[np.abs(table - version.sigmas[0]).argmin()]
+            assert sigmas[at] == pytest.approx(level, abs=1e-3)
+            expected = (noisy.astype(np.float32) - pixels).transpose(2, 0, 1) / np.float32(level)
+            np.testing.assert_allclose(batch.eps[at].numpy(), expected, atol=1e-5)
+            np.testing.assert_allclose(batch.clean[at].numpy(), pixels.transpose(2, 0, 1) / 127.5 - 1, atol=1e-6)
+    assert set(kinds) == {("data.pairs", 0), ("data.train", None), *(("data.train", i) for i in range(4))}
+    assert 60 < kinds.count(("data.train", None)) < 120
+
+
+def test_pair_of_two_sizes_is_skipped(images: tuple[TrainImage, ...], tmp_path: Path) -> None:
+    Image.fromarray(training_parts.picture(0)[1:]).save(tmp_path / "low.png")
+    _, skipped = drawn(task((*images, TrainImage("pairs/0", images[0].uri, str(tmp_path / "low.png")))), 0, 1, steps=1)
+    assert skipped == {"pairs/0: its noisy and its clean image differ in size (30 x 23 and 30 x 24)"}
+    with pytest.raises(UserError, match=r"^data\.pairs: pairs/0: .*no other can be used either; give clean images$"):
+        drawn(task((TrainImage("pairs/0", images[0].uri, str(tmp_path / "low.png")),)), 0, 1, steps=1)
 
 
 def clean(share: list[Batch]) -> Tensor:

@@ -17,7 +17,7 @@ from imagewizard.schema import IMAGE_ID
 from imagewizard.tracking import history
 from imagewizard.tracking.checkpoints import NOT_VALIDATED
 from imagewizard.training import job
-from tests.support.training_jobs import train_config, write_photographs
+from tests.support.training_jobs import train_config, write_pairs, write_photographs
 from tests.support.training_runs import train_row, validation_row, write_checkpoint
 
 
@@ -33,6 +33,13 @@ def begin(config: TrainConfig) -> Any:
 def test_plan_describes_the_job(photographs: Path, tmp_path: Path) -> None:
     text = str(job.prepare(train_config(photographs, tmp_path / "run")))
     assert "4 epochs, batches of 4" in text and "random weights, seed 0" in text and "MSE of eps" in text
+    pairs = write_pairs(tmp_path / "pairs")
+    data = {"camera": 0.25, "pairs": pairs}
+    train = str(job.prepare(train_config(photographs, tmp_path / "run", data=data))).splitlines()[0]
+    assert train == (
+        f"train    {photographs}/train (0.25 of the crops with a camera's noise) and pairs of {pairs['noisy']} and "
+        f"{pairs['clean']}, crops of 16 x 16"
+    )
     timed = str(job.prepare(train_config(photographs, tmp_path / "run", optimizer={"minutes": 8})))
     assert "8 minutes, batches of 4" in timed
 

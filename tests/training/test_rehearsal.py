@@ -14,7 +14,7 @@ from imagewizard.progress import silent
 from imagewizard.training import job
 from imagewizard.training.rehearsal import rehearse
 from tests.support.bsds500_files import FINGERPRINTS, picture
-from tests.support.training_jobs import train_config, write_photographs
+from tests.support.training_jobs import train_config, write_pairs, write_photographs
 
 
 @pytest.fixture
@@ -55,6 +55,18 @@ def test_it_counts_the_images_and_names_those_that_cannot_be_used(photographs: P
 def test_a_set_that_is_streamed_is_read_until_one_image_can_be_used(photographs: Path) -> None:
     lines = told(config(photographs, resources={"image_memory": 0}))
     assert lines == ["images   7 to train on, 3 to validate with"]
+
+
+def test_pairs_are_read_too(photographs: Path) -> None:
+    pairs = write_pairs(photographs.parent / "pairs")
+    lines = told(config(photographs, data={"pairs": pairs}))
+    assert lines[0] == "images   10 to train on, 3 to validate with"
+    assert lines[2] == "not used: pairs/1: its noisy and its clean image differ in size (41 x 34 and 41 x 35)"
+    assert not (photographs.parent / "run").exists()
+    for path in Path(pairs["noisy"]).iterdir():
+        path.write_bytes(b"\x89PNG")
+    with pytest.raises(UserError, match=r"^data\.pairs: pairs/0: .*, and no other can be used either"):
+        told(config(photographs, data={"pairs": pairs, "train": None}))
 
 
 @pytest.mark.parametrize("which", ["train", "validation"])

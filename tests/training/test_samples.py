@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from imagewizard.diffusion.schedule import NoiseSchedule
-from imagewizard.training.samples import LEVELS, crop, key, levels, places
+from imagewizard.training.samples import LEVELS, crop, key, levels, places, version
 from tests.support.models import LINEAR
 
 SCHEDULE = NoiseSchedule.from_config(LINEAR)
@@ -77,6 +77,20 @@ def test_smaller_images_are_reflected(height: int, width: int) -> None:
     places = itertools.product(range(padded.shape[0] - 15), range(padded.shape[1] - 15))
     windows = [padded[top : top + 16, left : left + 16] for top, left in places]
     assert any(np.array_equal(view, window) for view in views(found).values() for window in windows)
+
+
+# --- noisy versions
+
+
+def test_version_is_a_share_and_all_occur() -> None:
+    found = [version(0.4, 4, key(0, "a"), epoch) for epoch in range(1000)]
+    counts = {number: found.count(number) for number in (None, 0, 1, 2, 3)}
+    assert sum(counts.values()) == 1000 and 540 < counts[None] < 660
+    assert all(65 < counts[number] < 140 for number in range(4))
+    assert found == [version(0.4, 4, key(0, "a"), epoch) for epoch in range(1000)]
+    assert found != [version(0.4, 4, key(0, "b"), epoch) for epoch in range(1000)]
+    assert {version(1.0, 1, key(0, "a"), epoch) for epoch in range(1000)} == {0}
+    assert {version(0.0, 0, key(0, "a"), epoch) for epoch in range(1000)} == {None}
 
 
 # --- noise levels
