@@ -1,9 +1,11 @@
 """What both HTML reports share: templates, facts of the run, and where the page is written."""
 
+import base64
+import hashlib
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import yaml
@@ -12,6 +14,19 @@ from imagewizard.progress import clock
 from imagewizard.query.text import cut, printable
 from imagewizard.runs import job as run_job
 from imagewizard.storage import Folder
+
+
+class Script(NamedTuple):
+    """A script of ours, and the name by which the page's policy lets it run, and no other."""
+
+    text: str
+    digest: str
+
+
+def script(name: str) -> Script:
+    """A script among the templates."""
+    text = _source(name)
+    return Script(text, f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}")
 
 
 def facts(run: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The pictures of the report: a choice of images that stand for the run, as clean, noisy and denoised panels."""
+"""The pictures of the report: images that stand for the run, as clean, noisy and denoised panels."""
 
 import base64
 import json
@@ -35,10 +35,12 @@ from imagewizard.sources import reading
 MOST = 12
 PANEL_SIDE = 600  # pixels of the longer side at most; a panel is shown some 350 wide
 PANEL_QUALITY = 80
-CROP_WIDTH, CROP_HEIGHT = 112, 72  # pixels of the image, each shown as a square of about three
+PAIR_QUALITY = 92  # of a restoration, whose noise may be so weak that 80 would take it off
+CROP_SHAPE = 72, 112  # pixels of the image, each shown as a square of about three
+PAIR_CROP_SHAPE = 104, 168  # a pair has wider panels
 _CELL = 8  # the crop lies on a grid of these cells, which divide its sides
 
-_COLUMNS = ", ".join([*KEY, URI, WIDTH, HEIGHT, *SCORES, SIGMA_ESTIMATED, OUTPUT_URI])
+COLUMNS = ", ".join([*KEY, URI, WIDTH, HEIGHT, *SCORES, SIGMA_ESTIMATED, OUTPUT_URI])
 
 # {number of samples of a noise level: their quantiles in the order of scores}
 _PLACES: dict[int, list[float]] = {
@@ -71,6 +73,8 @@ class ReportSample:
     panels: list[ReportPanel] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     """What could not be shown, and why."""
+    change: float | None = None
+    """Of a restored image that is shown before and after: root mean square of the difference, in grey levels."""
 
 
 def choose(connection: duckdb.DuckDBPyConnection, score: str, levels: int) -> list[tuple[float, dict[str, Any]]]:
@@ -89,7 +93,7 @@ def choose(connection: duckdb.DuckDBPyConnection, score: str, levels: int) -> li
     # A list of values instead of a join: DuckDB does not know the table's size, and would hash all of it.
     values = ", ".join(sorted({_literal(value) for _, value, _ in wanted}))
     sql = f"""
-        SELECT DISTINCT ON (sigma, score) {_COLUMNS}, {score} AS score FROM results
+        SELECT DISTINCT ON (sigma, score) {COLUMNS}, {score} AS score FROM results
         WHERE status = 'ok' AND score IN ({values}) ORDER BY sigma, score, image_id"""
     rows = {(row[SIGMA], row["score"]): row for row in query_sql.records(connection, sql)}
     chosen: dict[str, tuple[float, dict[str, Any]]] = {}
@@ -109,25 +113,35 @@ def sample(place: str, row: dict[str, Any], max_pixels: int, same_noise: bool = 
 
     `same_noise`: whether this version draws the noise that the run's version drew.
     """
-    made = ReportSample(place, row)
+    missing: list[str] = []
     shown: list[tuple[str, np.ndarray, str]] = []
     shape = row[HEIGHT], row[WIDTH]
-    clean = _read(row[URI], shape, max_pixels, "the input", made.missing)
+    clean = _read(row[URI], shape, max_pixels, "the input", missing)
     if clean is not None:
         size = f"{row[WIDTH]} × {row[HEIGHT]} px"
         shown.append(("input" if row[NOISE_KIND] is None else "clean", clean, size))
         if row[NOISE_KIND] in synthetic.KINDS and not same_noise:
-            made.missing.append("the noisy image cannot be shown: this version of Image Wizard draws other noise")
+            missing.append("the noisy image cannot be shown: this version of Image Wizard draws other noise")
         elif row[NOISE_KIND] in synthetic.KINDS:
             shown.append(("noisy", _noisy(clean, row), _scores({name: row[noisy(name)] for name in METRICS})))
     if row[OUTPUT_URI]:
-        denoised = _read(row[OUTPUT_URI], shape, max_pixels, "the denoised image", made.missing)
+        denoised = _read(row[OUTPUT_URI], shape, max_pixels, "the denoised image", missing)
         if denoised is not None:
             shown.append(("denoised", denoised, _scores({name: row[name] for name in METRICS})))
-    if shown:
-        y, x = _detail(shown[0][1])
-        made.panels.extend(_panel(name, image, caption, y, x) for name, image, caption in shown)
-    return made
+    if row[NOISE_KIND] is None and len(shown) == 2:
+        return _pair(place, row, shown)
+    if not shown:
+        return ReportSample(place, row, missing=missing)
+    crop = _crop(_detail(shown[0][1]), CROP_SHAPE)
+    return ReportSample(place, row, [_panel(*each, crop, PANEL_QUALITY) for each in shown], missing)
+
+
+def _pair(place: str, row: dict[str, Any], shown: list[tuple[str, np.ndarray, str]]) -> ReportSample:
+    """A restored image before and after, enlarged where it changed most."""
+    difference = shown[0][1].astype(np.float32) - shown[1][1]
+    crop = _crop(np.abs(difference).mean(axis=2), PAIR_CROP_SHAPE)
+    panels = [_panel(*each, crop, PAIR_QUALITY) for each in shown]
+    return ReportSample(place, row, panels, change=float(np.sqrt(np.square(difference).mean(dtype=np.float64))))
 
 
 def _read(uri: str, shape: tuple[int, int], max_pixels: int, what: str, missing: list[str]) -> np.ndarray | None:
@@ -155,11 +169,9 @@ def _scores(values: dict[str, float | None]) -> str:
     return " · ".join(text for name, value in values.items() if (text := METRICS[name].text(value)))
 
 
-def _panel(name: str, image: np.ndarray, caption: str, y: int, x: int) -> ReportPanel:
-    whole = _data_uri(_shrunk(image), PANEL_QUALITY)
-    is_small = image.shape[0] < CROP_HEIGHT or image.shape[1] < CROP_WIDTH
-    crop = None if is_small else _data_uri(image[y : y + CROP_HEIGHT, x : x + CROP_WIDTH], None)
-    return ReportPanel(name, whole, crop, caption)
+def _panel(name: str, image: np.ndarray, caption: str, crop: tuple[slice, slice] | None, quality: int) -> ReportPanel:
+    whole = _data_uri(_shrunk(image), quality)
+    return ReportPanel(name, whole, None if crop is None else _data_uri(image[crop], None), caption)
 
 
 def _shrunk(image: np.ndarray) -> np.ndarray:
@@ -172,19 +184,24 @@ def _shrunk(image: np.ndarray) -> np.ndarray:
     return cells.mean(axis=(1, 3)).round().astype(np.uint8)
 
 
-def _detail(image: np.ndarray) -> tuple[int, int]:
-    """(y, x) of the crop with most detail: where grey values change most from pixel to pixel."""
-    height, width = (side // _CELL for side in image.shape[:2])
-    if height < CROP_HEIGHT // _CELL or width < CROP_WIDTH // _CELL:
-        return 0, 0
+def _detail(image: np.ndarray) -> np.ndarray:
+    """(H, W): how much grey values change from pixel to pixel."""
     grey = image.mean(axis=2, dtype=np.float32)
     change = np.abs(np.diff(grey, axis=0, append=0)) + np.abs(np.diff(grey, axis=1, append=0))
     change[-1], change[:, -1] = 0, 0
-    cells = change[: height * _CELL, : width * _CELL].reshape(height, _CELL, width, _CELL).sum(axis=(1, 3))
-    windows = np.lib.stride_tricks.sliding_window_view(cells, (CROP_HEIGHT // _CELL, CROP_WIDTH // _CELL))
+    return change
+
+
+def _crop(weights: np.ndarray, shape: tuple[int, int]) -> tuple[slice, slice] | None:
+    """The crop of this height and width with the greatest sum of `weights` (H, W); None if the image is smaller."""
+    height, width = (side // _CELL for side in weights.shape)
+    if height < shape[0] // _CELL or width < shape[1] // _CELL:
+        return None
+    cells = weights[: height * _CELL, : width * _CELL].reshape(height, _CELL, width, _CELL).sum(axis=(1, 3))
+    windows = np.lib.stride_tricks.sliding_window_view(cells, (shape[0] // _CELL, shape[1] // _CELL))
     sums = windows.sum(axis=(2, 3))
-    y, x = np.unravel_index(np.argmax(sums), sums.shape)
-    return int(y) * _CELL, int(x) * _CELL
+    y, x = (int(place) * _CELL for place in np.unravel_index(np.argmax(sums), sums.shape))
+    return slice(y, y + shape[0]), slice(x, x + shape[1])
 
 
 def _data_uri(image: np.ndarray, quality: int | None) -> str:

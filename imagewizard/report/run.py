@@ -1,4 +1,4 @@
-"""A bulk run as one self-contained HTML page: numbers and pictures of a dozen images; no scripts, nothing fetched."""
+"""A bulk run as one self-contained HTML page: numbers and pictures of a dozen images; nothing is fetched."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -13,14 +13,13 @@ from imagewizard.noise import synthetic
 from imagewizard.query import sql as query_sql
 from imagewizard.query.canned import AVERAGES, CANNED
 from imagewizard.report import charts as report_charts
-from imagewizard.report import page
+from imagewizard.report import page, restoration
 from imagewizard.report import panels as report_panels
 from imagewizard.report.charts import Bins, Dot
 from imagewizard.report.panels import ReportSample
 from imagewizard.runs import job, summary
 from imagewizard.schema import (
     GAIN,
-    IMAGE_ID,
     OUTPUT_URI,
     PSNR,
     RESULTS_VERSION,
@@ -38,7 +37,9 @@ READERS = 4  # pictures read at a time: their storage may be far away, and they 
 MAX_PIXELS = 100_000_000  # of a picture; used without a job.yaml, which has the job's own limit
 
 _MEANS = f"{AVERAGES}, avg({SIGMA_ESTIMATED}) AS {SIGMA_ESTIMATED}"
-_TOTALS = f"SELECT {_MEANS}, min(finished_at) AS first, max(finished_at) AS last FROM results"
+_TOTALS = f"""
+    SELECT {_MEANS}, min({restoration.LEVEL}) IS NOT DISTINCT FROM max({restoration.LEVEL}) AS is_one_level,
+           min(finished_at) AS first, max(finished_at) AS last FROM results"""
 _LEVELS = f"SELECT sigma, {_MEANS} FROM results GROUP BY sigma ORDER BY sigma"
 _ERRORS = f"""
     SELECT stage, error, count(*) AS images, min(image_id, 3) AS examples, count(*) OVER () AS kinds
@@ -48,17 +49,17 @@ _NOTES = f"{CANNED['notes'].sql} LIMIT {ERROR_KINDS}"
 
 
 class RankedBy(NamedTuple):
-    """What the images of a run are ranked by."""
+    """What the images of a run are charted by."""
 
     sql: str
     meaning: str
-    least: str
-    most: str
+    unit: str
 
 
-_GAIN = RankedBy(GAIN, "gain in PSNR", "worst gain", "best gain")
-_NOISE = RankedBy(SIGMA_ESTIMATED, "noise found", "least noise", "most noise")
-_NAME = RankedBy(IMAGE_ID, "names", "first by name", "last by name")  # restored at a given level: nothing is measured
+_GAIN = RankedBy(GAIN, "gain in PSNR", "gain in PSNR, dB")
+_LEVEL = RankedBy(restoration.LEVEL, "noise level", "noise level σ, 0–255 scale")
+_ONE_LEVEL = RankedBy("NULL", "noise level", "")  # a restoration in which all images had the same: nothing to chart
+_GAIN_LABELS = {0.0: "worst gain", 0.5: "median", 1.0: "best gain"}
 
 
 def write_report(run: str) -> str:
@@ -77,7 +78,8 @@ def _facts(run: str, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     finished = summary.read(run)
     totals = query_sql.records(connection, _TOTALS)[0]
     levels = query_sql.records(connection, _LEVELS)
-    score = _GAIN if totals["gain"] is not None else _NOISE if totals[SIGMA_ESTIMATED] is not None else _NAME
+    score = _GAIN if totals["gain"] is not None else _ONE_LEVEL if totals["is_one_level"] else _LEVEL
+    is_restored = score is not _GAIN and totals["ok"] > 0
     denoised = [level[SIGMA] for level in levels if level["ok"]]
     return facts | {
         "source": _source(config),
@@ -91,8 +93,10 @@ def _facts(run: str, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
         "is_finished": finished is not None,
         "rate": _rate(finished),
         "charts": _charts(connection, denoised, score),
-        "samples": _samples(run, connection, facts["job"], score, len(denoised)),
-        "range_of": score.meaning,
+        "samples": _samples(run, connection, facts["job"], len(denoised), is_restored),
+        "unchanged": restoration.unchanged(connection) if is_restored else None,
+        "is_restored": is_restored,
+        "script": page.script("slider.js") if is_restored else None,
         "errors": query_sql.records(connection, _ERRORS),
         "notes": query_sql.records(connection, _NOTES),
     }
@@ -134,7 +138,7 @@ def _rate(finished: dict[str, Any] | None) -> tuple[float, str] | None:
 
 def _charts(connection: duckdb.DuckDBPyConnection, sigmas: list[float | None], score: RankedBy) -> dict[str, Markup]:
     """A histogram of the score and, if it is the gain, a scatter plot of before and after; {} without a score."""
-    if not sigmas or score is _NAME:
+    if not sigmas or score is _ONE_LEVEL:
         return {}
     charts = {"histogram": _histogram(connection, sigmas, score)}
     return charts | {"scatter": _scatter(connection, sigmas)} if score is _GAIN else charts
@@ -162,8 +166,7 @@ def _histogram(connection: duckdb.DuckDBPyConnection, sigmas: list[float | None]
         if own:
             mean = sum(row["total"] for row in own) / sum(row["images"] for row in own)
             facets[_level(sigma)] = Bins({row["bin"]: row["images"] for row in own}, mean)
-    unit = "gain in PSNR, dB" if score is _GAIN else "estimated noise level σ, 0–255 scale"
-    return report_charts.histogram(facets, step, f"Number of images by {score.meaning}", unit)
+    return report_charts.histogram(facets, step, f"Number of images by {score.meaning}", score.unit)
 
 
 def _scatter(connection: duckdb.DuckDBPyConnection, sigmas: list[float | None]) -> Markup:
@@ -188,23 +191,25 @@ def _level(sigma: float | None) -> str:
 
 
 def _samples(
-    run: str, connection: duckdb.DuckDBPyConnection, made: dict[str, Any], score: RankedBy, levels: int
+    run: str, connection: duckdb.DuckDBPyConnection, made: dict[str, Any], levels: int, is_restored: bool
 ) -> list[ReportSample]:
-    """Samples over the whole range of `score`. `made`: what job.yaml holds."""
+    """Samples over the whole range of the gain, or of how much restored images changed. `made`: what job.yaml holds."""
     config = made.get("config", {})
     same_noise = job.results_version(made) == RESULTS_VERSION
     output = f"{config.get('output', run).rstrip('/')}/"
-    labels = {0.0: score.least, 0.5: "median", 1.0: score.most}
 
-    def sample(chosen: tuple[float, dict[str, Any]]) -> ReportSample:
+    def sample(chosen: tuple[str, dict[str, Any]]) -> ReportSample:
         place, row = chosen
         if row[OUTPUT_URI]:
             row[OUTPUT_URI] = _moved(row[OUTPUT_URI], output, run)
-        label = labels.get(place, f"quantile {100 * place:g} %")
-        return report_panels.sample(label, row, config.get("max_pixels", MAX_PIXELS), same_noise)
+        return report_panels.sample(place, row, config.get("max_pixels", MAX_PIXELS), same_noise)
 
     with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(sample, report_panels.choose(connection, score.sql, levels)))
+        if is_restored:
+            return restoration.in_order(list(pool.map(sample, restoration.choose(connection))))
+        by_gain = report_panels.choose(connection, GAIN, levels)
+        named = [(_GAIN_LABELS.get(place, f"quantile {100 * place:g} %"), row) for place, row in by_gain]
+        return list(pool.map(sample, named))
 
 
 def _moved(address: str, before: str, run: str) -> str:

@@ -1,5 +1,7 @@
-"""What all reports share: facts of the run, and a page that fetches nothing and runs nothing."""
+"""What all reports share: facts of the run, and a page that fetches nothing and runs no script but ours."""
 
+import base64
+import hashlib
 from pathlib import Path
 
 from imagewizard.report import page
@@ -36,3 +38,16 @@ def test_long_text_is_cut(whole_run: Path, whole_page: Page) -> None:
     assert str(whole_run) in whole_page.text
     assert page.shown("x" * 300) == "x" * 60 + "…" + "x" * 59
     assert page.shown("a\nb") == "a\\nb" and page.shown(None) == "–"
+
+
+def test_the_policy_lets_the_given_script_run_and_no_other(tmp_path: Path) -> None:
+    write_job(tmp_path, 1)
+    script = page.script("slider.js")
+    context = page.facts(str(tmp_path))
+    page.write(str(tmp_path), "base.html.tmpl", context | {"script": script})
+    source = (tmp_path / "report.html").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(source.split("<script>")[1].split("</script>")[0].encode()).digest())
+    assert f"style-src 'unsafe-inline'; script-src 'sha256-{digest.decode()}'\">" in source
+    assert source.count("<script") == 1
+    page.write(str(tmp_path), "base.html.tmpl", context)
+    assert "script" not in (tmp_path / "report.html").read_text(encoding="utf-8")

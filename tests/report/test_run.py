@@ -152,18 +152,33 @@ def test_restored_images_have_no_scores(tmp_path: Path) -> None:
     assert "The images of 3 files were restored by embedded (mmse, one step)" in page.text
     assert "Noise found σ 11.0" in page.text
     assert "Results a second 0.50 last session, with its start" in page.text
-    assert "least noise photo-00.png σ estimated 10.0" in page.text
+    assert "weakest change photo-00.png σ found 10.0 · changed by " in page.text
     assert "PSNR" not in page.text.removesuffix(page.text[page.text.rindex("Written") :])
     assert page.source.count("<svg") == 1
     assert "Unfinished" not in page.text
 
 
-def test_images_restored_at_a_given_level_are_shown_by_name(tmp_path: Path) -> None:
-    write_rows(tmp_path, [restored(f"{name}.png", None, sigma=12.0) for name in "abc'"])  # type: ignore[arg-type]
+def test_images_restored_at_one_given_level_have_no_chart_and_no_rank(tmp_path: Path) -> None:
+    write_rows(tmp_path, [restored(f"{name}.png", None, sigma=12.0) for name in "abc'"])
     page = page_of(tmp_path)
     assert len(page.samples) == 4
-    assert "first by name '.png σ 12" in page.text
+    assert "'.png σ 12" in page.text and "strongest" not in page.text and "changed most come first" not in page.text
     assert "<svg" not in page.source
+
+
+def test_levels_given_image_by_image_are_charted(tmp_path: Path) -> None:
+    write_rows(tmp_path, [restored(f"{sigma}.png", None, sigma=sigma) for sigma in (5.0, 9.0)])
+    assert page_of(tmp_path).source.count("<svg") == 1
+
+
+def test_images_that_came_back_as_they_were_are_named(tmp_path: Path) -> None:
+    rows = [restored(f"clean{number}.png", 0.0) for number in range(4)] + [restored("noisy.png", 8.0)]
+    write_rows(tmp_path, [*rows, restored(HOSTILE, None)])
+    page = page_of(tmp_path)
+    said = "4 images are as they were, because no noise was found: clean0.png , clean1.png , clean2.png and more."
+    assert said in page.text
+    assert "1 image is as it was, because no level could be found, for too little varies: <script>" in page.text
+    assert "as they were" not in page_of(write_rows(tmp_path / "all", rows[4:]).parents[1]).text
 
 
 def test_what_images_lack_is_listed(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ class Page(HTMLParser):
             self._cell = False
 
     def handle_data(self, data: str) -> None:
-        if self.tags[-1:] != ["style"]:
+        if self.tags[-1:] not in (["style"], ["script"]):
             self._text.append(data)
         if self._cell:
             self.rows[-1][-1] = f"{self.rows[-1][-1]} {data.strip()}".strip()

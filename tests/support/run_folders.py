@@ -44,7 +44,7 @@ def error_row(image_id: str, stage: str, error: str, **changes: Any) -> dict[str
     return row(image_id, **(failed | changes))
 
 
-def restored(image_id: str, sigma_estimated: float, **changes: Any) -> dict[str, Any]:
+def restored(image_id: str, sigma_estimated: float | None, **changes: Any) -> dict[str, Any]:
     """A row of restoration mode: no scores."""
     unknown = ("noise_kind", "sigma", "psnr_noisy", "psnr", "ssim_noisy", "ssim")
     restoration = {"noise_params": "{}", "sigma_estimated": sigma_estimated} | dict.fromkeys(unknown)
