@@ -6,7 +6,7 @@ from typing import Any
 from imagewizard import config, standard_streams
 from imagewizard.config.train import TrainConfig
 from imagewizard.progress import Printer
-from imagewizard.tracking import status
+from imagewizard.tracking import history, status
 from jobs import shell
 from jobs.shell import parse
 
@@ -48,10 +48,10 @@ def _print_summary(job: TrainConfig, summary: dict[str, Any]) -> None:
         print(f"not used: {more} images more")
     for name in ("first", "best"):
         row = summary["validation"][name]
-        levels = [key.removeprefix("psnr_noisy_") for key in row if key.startswith("psnr_noisy_")]
+        levels = list(history.by_level(row, "psnr"))
         psnrs = " / ".join(f"{row[f'psnr_{level}']:.2f}" for level in levels)
         ssims = " / ".join(_ssim(row[f"ssim_{level}"]) for level in levels)
-        at_levels = f"PSNR {psnrs} dB, SSIM {ssims} at sigma {' / '.join(levels)}"
+        at_levels = f"PSNR {psnrs} dB, SSIM {ssims} {history.at_levels(levels)}"
         scores = at_levels if levels else f"PSNR {row['psnr']:.2f} dB, mean of all levels"
         print(f"{name:<5} step {row['step']}: {scores}")
     print(f"finished after {summary['steps']} steps; the model is in {job.output}/model")

@@ -20,6 +20,7 @@ from imagewizard.training.budget import Steps
 from imagewizard.training.image_store import ImageStore
 from imagewizard.training.losses import VGG19Features
 from imagewizard.training.trainer import Trainer
+from imagewizard.training.validation import ValidationImage
 from imagewizard.training.worker import Worker
 
 NETWORK: dict[str, Any] = {
@@ -127,7 +128,7 @@ class Recipe:
 
     def _validate(self, trainer: Trainer, epoch: int) -> dict[str, str]:
         options, store = self._config.validation.model_copy(update={"panels": 0}), ImageStore()
-        images = ((image_id, store.load(uri)) for image_id, uri in self._validation)
+        images = (ValidationImage(image_id, store.load(uri)) for image_id, uri in self._validation)
         scores = validation.score(trainer.averaged_unet(), trainer.schedule, options, images, self._config.seed)
         means = validation.means(scores.sums, scores.counts, options)
         levels = [level_text(sigma) for sigma in options.sigma]

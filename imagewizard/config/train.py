@@ -10,6 +10,7 @@ from imagewizard.config.denoise import Auto
 from imagewizard.config.loading import Section
 from imagewizard.config.noise import Levels
 from imagewizard.config.submit import SubmitSection
+from imagewizard.config.train_data import DataSection, PairsSection
 
 # These keys determine the trained model. A resume with another value is refused. All other keys may change:
 # a time limit, and paths too, because images are identified by their ids.
@@ -18,55 +19,6 @@ RESULT_KEYS = (
     "optimizer.epochs", "optimizer.batch_size", "optimizer.learning_rate", "optimizer.warmup_steps", "optimizer.decay",
     "optimizer.weight_decay", "optimizer.clip_norm", "optimizer.ema_decay", "precision", "seed",
 )  # fmt: skip
-
-
-class PairsSection(Section):
-    """Photographs with real noise and the same ones without: two folders, searched recursively, local or s3://.
-
-    Partners have the same path below their folders, but for the suffix and an ending: `_real`, `_noisy`, `_mean`,
-    `_clean` or `_gt`. Both folders may be one.
-    """
-
-    noisy: str
-    """The folder of the noisy images."""
-    clean: str
-    """The folder of the clean ones."""
-
-
-class DataSection(Section):
-    """Training and validation images."""
-
-    train: str | list[str] | None = None
-    """Clean images, to which training adds white noise: a folder (searched recursively), a list of files, or a Parquet
-    manifest; local or s3://. null: none; then give `pairs`."""
-    pairs: PairsSection | None = None
-    """Images with their own noise, which are trained on beside those of `train` or in their place; null: none. A pair
-    of two sizes is skipped and counted."""
-    validation: str | list[str]
-    """Clean images as in `train`, but different ones; the best checkpoint is the one that denoises these best."""
-    crop: Annotated[int, Field(ge=16, multiple_of=8)] = 96
-    """Side of the square training crops, in pixels; each epoch takes one crop of each image."""
-    small: Literal["pad", "skip"] = "pad"
-    """Images with a side below `crop` are reflect-padded (pad), or skipped and counted (skip)."""
-    grey: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the crops that become grey, with the same noise in all three channels."""
-    camera: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the crops of `train` that have a camera's noise in the place of white noise. Each image is photographed
-    four times, by cameras at random, which takes four times its memory on top."""
-
-    @property
-    def sources(self) -> list[str]:
-        """Folders and files of the training images."""
-        train = [self.train] if isinstance(self.train, str) else self.train or []
-        return train if self.pairs is None else [*train, self.pairs.noisy, self.pairs.clean]
-
-    @model_validator(mode="after")
-    def _something_to_train_on(self) -> "DataSection":
-        if self.train is None and self.pairs is None:
-            raise ValueError("names no images to train on: give train (clean ones) or pairs (noisy and clean ones)")
-        if self.train is None and self.camera:
-            raise ValueError("camera is a share of the crops of train: give train, or leave camera out")
-        return self
 
 
 class ScheduleSection(Section):
@@ -136,6 +88,9 @@ class ValidationSection(Section):
     """Epochs between validations; there is also one before the first step and one after the last."""
     sigma: Levels = [15.0, 25.0, 50.0]
     """Noise levels, 0-255 scale. The best checkpoint has the highest PSNR, averaged over these levels."""
+    pairs: PairsSection | None = None
+    """Noisy and clean images as in `data.pairs`, but different ones, which are scored beside the images of
+    `data.validation`; if that is null, the best checkpoint has the highest PSNR of these. null: none."""
     mode: Literal["mmse", "ddim"] = "mmse"
     """mmse: one forward pass, the best PSNR. ddim: `steps` steps of DDIM sampling."""
     steps: Annotated[int, Field(ge=1, le=1000)] = 5
@@ -225,6 +180,15 @@ class TrainConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _something_to_validate_with(self) -> "TrainConfig":
+        if self.data.validation is None and self.validation.pairs is None:
+            raise ValueError(
+                "data.validation: names no images to validate with: give clean ones, or noisy and clean ones as "
+                "validation.pairs"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _batch_can_be_spread(self) -> "TrainConfig":
         micro, batch = self.micro_batch_size(self.most_workers), self.optimizer.batch_size
         if batch % micro:
@@ -262,7 +226,7 @@ class TrainConfig(Section):
 
 
 class TrainImage(NamedTuple):
-    """An image to train on."""
+    """An image to train on or to validate with."""
 
     image_id: str
     uri: str
@@ -271,8 +235,13 @@ class TrainImage(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The config key that it comes from."""
+        """The config key that a training image comes from."""
         return "data.train" if self.noisy_uri is None else "data.pairs"
+
+    @property
+    def validation_key(self) -> str:
+        """The config key that a validation image comes from."""
+        return "data.validation" if self.noisy_uri is None else "validation.pairs"
 
 
 @dataclass(frozen=True)
@@ -283,8 +252,8 @@ class TrainTask:
     """With absolute paths, because each worker has its own working folder."""
     images: int
     """Number of training images."""
-    validation: list[tuple[str, str]]
-    """(image id, URI) of the validation images."""
+    validation: list[TrainImage]
+    """The validation images, then the validation pairs."""
     micro_batch_size: int
     threads: int
     in_memory: tuple[TrainImage, ...] = ()

@@ -198,11 +198,11 @@ def _paths(checked: DenoiseConfig | TrainConfig) -> Iterator[tuple[str, str]]:
         sources = {"input": checked.input}
     else:
         data = checked.data
-        sources = {"data.validation": data.validation}
-        if data.train is not None:
-            sources["data.train"] = data.train
-        if data.pairs is not None:
-            sources |= {"data.pairs.noisy": data.pairs.noisy, "data.pairs.clean": data.pairs.clean}
+        given = {"data.train": data.train, "data.validation": data.validation}
+        for key, pairs in (("data.pairs", data.pairs), ("validation.pairs", checked.validation.pairs)):
+            if pairs is not None:
+                given |= {f"{key}.noisy": pairs.noisy, f"{key}.clean": pairs.clean}
+        sources = {key: source for key, source in given.items() if source is not None}
         perceptual = checked.loss.perceptual
         if perceptual is not None and perceptual.weights != "torchvision":
             yield "loss.perceptual.weights", perceptual.weights

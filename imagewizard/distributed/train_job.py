@@ -48,13 +48,15 @@ def execute(plan: TrainingPlan, report: Reporter, start: cluster.Start = cluster
 def _needed(config: TrainConfig) -> tuple[Needed, ...]:
     """The local paths of a job, which all nodes of a cluster must see."""
     model = [config.model] if config.model is not None and storage.expanded(config.model).is_dir() else []
-    data, perceptual = config.data, config.loss.perceptual
+    data, held_out, perceptual = config.data, config.validation.pairs, config.loss.perceptual
     weights = [] if perceptual is None or perceptual.weights == vgg19.TORCHVISION else [perceptual.weights]
     return (
         *nodes.local_paths("data.train", data.train),
         *nodes.local_paths("data.pairs.noisy", data.pairs.noisy if data.pairs else None),
         *nodes.local_paths("data.pairs.clean", data.pairs.clean if data.pairs else None),
         *nodes.local_paths("data.validation", data.validation, by_models=True),
+        *nodes.local_paths("validation.pairs.noisy", held_out.noisy if held_out else None, by_models=True),
+        *nodes.local_paths("validation.pairs.clean", held_out.clean if held_out else None, by_models=True),
         *nodes.local_paths("model", model, by_models=True),
         *nodes.local_paths("loss.perceptual.weights", weights, by_models=True),
     )

@@ -12,7 +12,6 @@ from imagewizard.report import charts as report_charts
 from imagewizard.report import page
 from imagewizard.report.charts import Curve
 from imagewizard.runs import summary
-from imagewizard.schema import level_text
 from imagewizard.storage import Folder
 from imagewizard.tracking import history
 from imagewizard.tracking import status as training_status
@@ -33,8 +32,9 @@ def write_report(run: str) -> str:
         "charts": _charts(rows),
         "validations": history.of_kind(rows, VALIDATION),
         "psnr_range": history.PSNR_RANGE,
-        "sigmas": list(history.psnr_curves(rows)),
-        "by_sigma": history.by_sigma,
+        "levels": list(history.psnr_curves(rows)),
+        "by_level": history.by_level,
+        "label": history.level_label,
         "best": status.best_validation,
         "sheets": _sheets(run),
     }
@@ -55,7 +55,8 @@ def _charts(rows: list[Row]) -> dict[str, Markup]:
     if curves := history.psnr_curves(rows):
         floor = history.psnr_floor(curves)
         lines = [
-            Curve(f"σ {level_text(sigma)}", [(x, max(y, floor)) for x, y in points]) for sigma, points in curves.items()
+            Curve(history.level_label(level), [(x, max(y, floor)) for x, y in points])
+            for level, points in curves.items()
         ]
         charts["psnr"] = report_charts.lines(lines, end, marks, "Validation PSNR by step", "step")
     return charts

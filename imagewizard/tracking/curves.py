@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from imagewizard.schema import level_text
 from imagewizard.storage import Folder
 from imagewizard.tracking import history
 from imagewizard.tracking.history import EVENT, TRAIN, VALIDATION, Row
@@ -83,7 +82,7 @@ def _loss(axes: Axes, train: list[Row]) -> None:
 
 def _psnr(axes: Axes, validation: list[Row]) -> None:
     curves = history.psnr_curves(validation)
-    for number, (sigma, points) in enumerate(curves.items()):
+    for number, (level, points) in enumerate(curves.items()):
         steps, values = zip(*points, strict=True)
         axes.plot(
             steps,
@@ -92,7 +91,7 @@ def _psnr(axes: Axes, validation: list[Row]) -> None:
             linewidth=1.8,
             marker="o",
             markersize=4 if len(points) < 40 else 0,
-            label=f"σ {level_text(sigma)}   {values[-1]:.2f}",
+            label=f"{history.level_label(level)}   {values[-1]:.2f}",
         )
     if curves:
         axes.set_ylim(bottom=max(axes.get_ylim()[0], history.psnr_floor(curves)))

@@ -8,14 +8,17 @@ import json
 import math
 import re
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from imagewizard import storage
 from imagewizard.progress import clock
-from imagewizard.schema import level_text
 from imagewizard.storage import Folder
 
 TRAIN, VALIDATION, EVENT = "train", "validation", "event"
+
+# In the place of a level, in the names of a validation's scores: those of pairs of noisy and clean images.
+PAIRS = "pairs"
 
 Row = dict[str, Any]
 
@@ -86,10 +89,23 @@ def of_kind(rows: list[Row], kind: str) -> list[Row]:
     return [row for row in rows if row["kind"] == kind]
 
 
-def by_sigma(row: Row, name: str) -> dict[float, float]:
-    """{sigma: value} of a validation's `name`: psnr, ssim, psnr_noisy, …"""
-    found = ((re.fullmatch(rf"{name}_(\d[^_]*)", key), value) for key, value in row.items())
-    return dict(sorted((float(match[1]), value) for match, value in found if match and value is not None))
+def by_level(row: Row, name: str) -> dict[str, float]:
+    """{level: value} of a validation's `name`: psnr, ssim, psnr_noisy, …; by rising level, PAIRS comes last."""
+    found = ((re.fullmatch(rf"{name}_(\d[^_]*|{PAIRS})", key), value) for key, value in row.items())
+    values = {match[1]: value for match, value in found if match and value is not None}
+    return dict(sorted(values.items(), key=lambda item: math.inf if item[0] == PAIRS else float(item[0])))
+
+
+def level_label(level: str) -> str:
+    """`σ 15`, or `pairs`."""
+    return level if level == PAIRS else f"σ {level}"
+
+
+def at_levels(levels: Iterable[str]) -> str:
+    """`at sigma 15 / 25 / 50`, `at sigma 25 and of pairs`, or `of pairs`."""
+    told = list(levels)
+    sigmas = " / ".join(level for level in told if level != PAIRS)
+    return " and ".join([f"at sigma {sigmas}"] * bool(sigmas) + ["of pairs"] * (PAIRS in told))
 
 
 def best(rows: list[Row]) -> Row | None:
@@ -128,11 +144,11 @@ def loss(row: Row) -> str:
 
 def scores(row: Row) -> str:
     """`psnr 33.10 / 30.20 / 27.00 dB, ssim .910 / .850 / .750 at sigma 15 / 25 / 50`."""
-    psnr, ssim = by_sigma(row, "psnr"), by_sigma(row, "ssim")
+    psnr, ssim = by_level(row, "psnr"), by_level(row, "ssim")
     text = f"psnr {' / '.join(f'{value:.2f}' for value in psnr.values())} dB"
     if ssim:
         text += f", ssim {' / '.join(f'{value:.3f}'.removeprefix('0') for value in ssim.values())}"
-    return f"{text} at sigma {' / '.join(map(level_text, psnr))}"
+    return f"{text} {at_levels(psnr)}"
 
 
 def loss_curves(rows: list[Row]) -> dict[str, list[tuple[int, float]]]:
@@ -146,16 +162,16 @@ def loss_curves(rows: list[Row]) -> dict[str, list[tuple[int, float]]]:
     return {name: points for name, points in curves.items() if points}
 
 
-def psnr_curves(rows: list[Row]) -> dict[float, list[tuple[int, float]]]:
-    """{sigma: [(step, PSNR in dB), …] in the rows' order}."""
-    curves: dict[float, list[tuple[int, float]]] = {}
+def psnr_curves(rows: list[Row]) -> dict[str, list[tuple[int, float]]]:
+    """{level: [(step, PSNR in dB), …] in the rows' order}."""
+    curves: dict[str, list[tuple[int, float]]] = {}
     for row in of_kind(rows, VALIDATION):
-        for sigma, value in by_sigma(row, "psnr").items():
-            curves.setdefault(sigma, []).append((row["step"], value))
+        for level, value in by_level(row, "psnr").items():
+            curves.setdefault(level, []).append((row["step"], value))
     return curves
 
 
-def psnr_floor(curves: dict[float, list[tuple[int, float]]]) -> float:
+def psnr_floor(curves: dict[str, list[tuple[int, float]]]) -> float:
     """Lower limit of a PSNR chart, in dB. A new network starts so low that it would squeeze the rest of the curve."""
     return min(max(value for _, value in points) for points in curves.values()) - PSNR_RANGE
 

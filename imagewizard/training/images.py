@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from imagewizard import storage
 from imagewizard.config.train import TrainConfig, TrainImage
+from imagewizard.config.train_data import PairsSection
 from imagewizard.errors import UserError, keyed
 from imagewizard.manifest import listing, pairs, shards
 from imagewizard.manifest.tally import Tally
@@ -41,7 +42,7 @@ def check_sources(config: TrainConfig) -> None:
     if data.train is not None:
         with keyed("data.train"):
             _check_unpacked(shards.check_source(data.train))
-    _listed_pairs(config)
+    _listed_pairs(data.pairs, "data.pairs")
 
 
 def check_same_sources(config: TrainConfig) -> None:
@@ -82,7 +83,7 @@ def write_list(
             shards.write(run, data.train, None, check, report)
     if data.pairs is not None and Folder(run).read_if_there(PAIRS) is None:
         sink = pa.BufferOutputStream()
-        pq.write_table(_listed_pairs(config), sink)
+        pq.write_table(_listed_pairs(data.pairs, "data.pairs"), sink)
         check()
         Folder(run).write(PAIRS, sink.getvalue())
 
@@ -108,7 +109,7 @@ def training(run: str, config: TrainConfig) -> pa.Table:
     if config.data.pairs is not None:
         found = pq.read_table(pa.BufferReader(Folder(run).read(PAIRS)), schema=SCHEMA)
         if before and before["pairs"] != config.data.pairs.model_dump():
-            found = _moved(found, _listed_pairs(config), "data.pairs")
+            found = _moved(found, _listed_pairs(config.data.pairs, "data.pairs"), "data.pairs")
         tables.append(found)
     return pa.concat_tables(tables)
 
@@ -135,10 +136,9 @@ def _listed(source: str | list[str], key: str) -> pa.Table:
     return images
 
 
-def _listed_pairs(config: TrainConfig) -> pa.Table:
-    """The pairs by SCHEMA, in the order of their names; none without `data.pairs`. Raises UserError."""
-    folders = config.data.pairs
-    keys = "data.pairs.noisy", "data.pairs.clean"
+def _listed_pairs(folders: PairsSection | None, key: str) -> pa.Table:
+    """The pairs by SCHEMA, in the order of their names; none without a section. Raises UserError."""
+    keys = f"{key}.noisy", f"{key}.clean"
     found = pairs.match(folders.noisy, folders.clean, keys) if folders is not None else []
     # The ids differ from those of `data.train`, because an id decides what is drawn.
     rows = [(f"pairs/{pair.name}", pair.clean, pair.bytes, pair.noisy) for pair in found]
@@ -154,23 +154,30 @@ def _check_unpacked(images: pa.Table) -> None:
 
 
 def check_validation(config: TrainConfig) -> None:
-    """Raises UserError if there are no validation images."""
-    with keyed("data.validation"):
-        _check_unpacked(shards.check_source(config.data.validation))
+    """Raises UserError if there are no validation images, or a pair is not whole."""
+    if config.data.validation is not None:
+        with keyed("data.validation"):
+            _check_unpacked(shards.check_source(config.data.validation))
+    _listed_pairs(config.validation.pairs, "validation.pairs")
 
 
-def validation(config: TrainConfig, images: pa.Table) -> pa.Table:
-    """image_id and uri of the validation images. Raises UserError if one is among the training `images`, or packed."""
-    listed = _listed(config.data.validation, "data.validation")
-    uris = pa.array([storage.absolute(uri) for uri in listed[URI].to_pylist()], pa.string())
+def validation(config: TrainConfig, images: pa.Table) -> list[TrainImage]:
+    """The validation images, then the pairs. Raises UserError if one is among the training `images`, or packed."""
+    alone: list[TrainImage] = []
+    if config.data.validation is not None:
+        listed = _listed(config.data.validation, "data.validation")
+        uris = map(storage.absolute, listed[URI].to_pylist())
+        alone = [TrainImage(*image) for image in zip(listed[IMAGE_ID].to_pylist(), uris, strict=True)]
+    paired = as_list(_listed_pairs(config.validation.pairs, "validation.pairs"))
     trained = {*images[URI].to_pylist(), *images[NOISY_URI].to_pylist()}
-    if shared := set(uris.to_pylist()) & trained:
-        raise UserError(
-            f"{len(shared)} of its images are trained on too ({min(shared)} among them)",
-            "give others: they say which weights are the best",
-            "data.validation",
-        )
-    return pa.table({IMAGE_ID: listed[IMAGE_ID], URI: uris})
+    for key, found in (("data.validation", alone), ("validation.pairs", paired)):
+        if shared := {uri for image in found for uri in (image.uri, image.noisy_uri) if uri} & trained:
+            raise UserError(
+                f"{len(shared)} of its images are trained on too ({min(shared)} among them)",
+                "give others: they say which weights are the best",
+                key,
+            )
+    return alone + paired
 
 
 def fits_in_memory(config: TrainConfig, images: pa.Table) -> bool:

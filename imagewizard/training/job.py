@@ -13,13 +13,14 @@ import pyarrow as pa
 
 from imagewizard import storage
 from imagewizard.config.train import RESULT_KEYS, TrainConfig, TrainTask
+from imagewizard.config.train_data import PairsSection
 from imagewizard.diffusion import architecture
 from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.errors import UserError
 from imagewizard.models import files as model_files
 from imagewizard.progress import Reporter
 from imagewizard.runs import job, summary
-from imagewizard.schema import IMAGE_ID, URI, level_text
+from imagewizard.schema import level_text
 from imagewizard.storage import Folder
 from imagewizard.tracking import checkpoints, history
 from imagewizard.tracking.checkpoints import NOT_VALIDATED
@@ -58,10 +59,9 @@ class TrainingPlan:
         state = " (finished)" if self.summary else " (resumes)" if self.resumed else ""
         validation = config.validation
         how = "one step" if validation.mode == "mmse" else f"{validation.steps} DDIM steps"
-        levels = f"sigma {', '.join(map(level_text, validation.sigma))}"
         lines = {
             "train": f"{_trained_on(config)}, crops of {config.data.crop} x {config.data.crop}",
-            "validate": f"{_named(config.data.validation)}, {how}, {levels}, each {validation.every_epochs:g} epochs",
+            "validate": f"{_validated_with(config)}, {how}, each {validation.every_epochs:g} epochs",
             "output": f"{config.output}{state}",
             "start": start,
             "sigma": f"{level_text(config.sigma[0])} to {level_text(config.sigma[1])}, uniform in {config.draw}",
@@ -77,10 +77,18 @@ class TrainingPlan:
 def _trained_on(config: TrainConfig) -> str:
     data = config.data
     camera = f" ({data.camera:.3g} of the crops with a camera's noise)" if data.camera else ""
-    return " and ".join(
-        ([f"{_named(data.train)}{camera}"] if data.train is not None else [])
-        + ([f"pairs of {data.pairs.noisy} and {data.pairs.clean}"] if data.pairs is not None else [])
-    )
+    return " and ".join(([f"{_named(data.train)}{camera}"] if data.train is not None else []) + _pairs(data.pairs))
+
+
+def _validated_with(config: TrainConfig) -> str:
+    source, options = config.data.validation, config.validation
+    levels = ", ".join(map(level_text, options.sigma))
+    alone = [f"{_named(source)} at sigma {levels}"] if source is not None else []
+    return " and ".join(alone + _pairs(options.pairs))
+
+
+def _pairs(folders: PairsSection | None) -> list[str]:
+    return [f"pairs of {folders.noisy} and {folders.clean}"] if folders is not None else []
 
 
 def _named(source: str | list[str]) -> str:
@@ -153,12 +161,11 @@ def task(plan: TrainingPlan, images: pa.Table, workers: int, threads: int) -> Tr
     config = plan.config
     minutes, kept = config.optimizer.minutes, checkpoints.kept(config.output)
     spent = kept[-1].facts["seconds"] if kept else 0.0
-    listed = run_images.validation(config, images)
     return TrainTask(
         config=_with_absolute_paths(config),
         images=images.num_rows,
         in_memory=tuple(run_images.as_list(images)) if run_images.fits_in_memory(config, images) else (),
-        validation=list(zip(listed[IMAGE_ID].to_pylist(), listed[URI].to_pylist(), strict=True)),
+        validation=run_images.validation(config, images),
         micro_batch_size=config.micro_batch_size(workers),
         threads=threads,
         deadline=None if minutes is None else plan.started + 60.0 * minutes - spent,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from imagewizard.config.train import TrainConfig, TrainTask
+from imagewizard.config.train import TrainConfig, TrainImage, TrainTask
 from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.errors import UserError
 from imagewizard.models import files as model_files
@@ -28,6 +28,7 @@ from imagewizard.training.losses import VGG19Features
 from imagewizard.training.pace import Pace, Window
 from imagewizard.training.rollback import GoodState
 from imagewizard.training.trainer import ExplodedError, Trainer
+from imagewizard.training.validation import ValidationImage
 from imagewizard.training.worker import Worker
 
 STATUS_SECONDS = 10.0
@@ -223,15 +224,15 @@ class _Loop:
         try:
             scores = validation.score(trainer.averaged_unet(), trainer.schedule, options, images, self.task.config.seed)
         except MemoryError as error:
-            raise UserError(str(error), "give smaller images", "data.validation") from None
-        parts = np.stack([scores.sums, scores.counts])
-        sums = torch.tensor([scores.images, *parts.ravel()], dtype=torch.float64, device=trainer.device)
+            raise UserError(str(error), "give smaller images", self.task.validation[0].validation_key) from None
+        sums = torch.tensor(np.stack([scores.sums, scores.counts]), dtype=torch.float64, device=trainer.device)
         if worker.workers > 1:
             dist.all_reduce(sums)
-        total, *flat = sums.tolist()
-        if not total:
-            raise UserError("none of its images can be used", "give a folder with clean images", "data.validation")
-        added, counts = np.reshape(flat, parts.shape)
+        added, counts = sums.cpu().numpy()
+        used = {"data.validation": counts[0], "validation.pairs": counts[-1]}
+        for key in {image.validation_key for image in self.task.validation}:
+            if not used[key].any():
+                raise UserError("none of its images can be used", "give a folder with others", key)
         means = validation.means(added, counts, options)
         epoch = round(trainer.step * self.task.config.optimizer.batch_size / self.task.images, 3)
         self._validated_step = trainer.step
@@ -241,17 +242,25 @@ class _Loop:
             self.log.draw(trainer.step, scores.panels)
         return means["psnr"]
 
-    def _validation_images(self, wanted: list[tuple[str, str]]) -> Iterator[tuple[str, np.ndarray]]:
-        for image_id, uri in wanted:
+    def _validation_images(self, wanted: list[TrainImage]) -> Iterator[ValidationImage]:
+        """The images that can be used. Raises UserError for one of the benchmark."""
+        (least, most), seed = self.task.config.sigma, self.task.config.seed
+        for image in wanted:
             try:
-                yield image_id, self._store.load(uri)
+                clean = self._store.load(image.uri)
+                if image.noisy_uri is None:
+                    yield ValidationImage(image.image_id, clean)
+                    continue
+                version = self._store.version(image, clean, 0, seed)
+                sigma = min(max(version.sigmas[0], least), most)
+                yield ValidationImage(image.image_id, clean, version.pixels, sigma)
             except UnusableImageError as error:
-                self._skipped.add(f"{image_id}: {error}")
+                self._skipped.add(f"{image.image_id}: {error}")
             except BenchmarkImageError as error:
                 raise UserError(
-                    f"{image_id} is CBSD68's {error}, and the best checkpoint is picked by it",
+                    f"{image.image_id} is CBSD68's {error}, and the best checkpoint is picked by it",
                     "take it out",
-                    "data.validation",
+                    image.validation_key,
                 ) from None
 
     def _save(self, psnr: float, done: bool) -> float:

@@ -107,10 +107,10 @@ pixels, as of white noise: that is what the network was told in training."""
 def _table(scores: dict[str, float]) -> str:
     """PSNR and SSIM by noise level, of the noisy images if known, and of the denoised ones."""
     lines = ["| σ | noisy PSNR / SSIM | denoised PSNR / SSIM |", "|---|---|---|"]
-    for level in history.by_sigma(scores, "psnr"):
-        cells = [level_text(level)]
+    for level in history.by_level(scores, "psnr"):
+        cells = [level]
         for kind in ("_noisy", ""):
-            psnr, ssim = (scores.get(f"{measure}{kind}_{level_text(level)}") for measure in ("psnr", "ssim"))
+            psnr, ssim = (scores.get(f"{measure}{kind}_{level}") for measure in ("psnr", "ssim"))
             cells.append(" / ".join(["–" if psnr is None else f"{psnr:.2f}", "–" if ssim is None else f"{ssim:.4f}"]))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) if len(lines) > 2 else "None: the run was not validated."

@@ -1,5 +1,6 @@
 """A dry run: finds in the images what a training would find before its first step, and writes nothing into the run."""
 
+import itertools
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from imagewizard.config.train import TrainImage
 from imagewizard.errors import UserError
 from imagewizard.progress import Reporter
-from imagewizard.schema import IMAGE_ID, URI
 from imagewizard.training import image_store
 from imagewizard.training import images as run_images
 from imagewizard.training.job import EXAMPLES, TrainingPlan
@@ -24,11 +24,11 @@ def rehearse(plan: TrainingPlan, report: Reporter) -> None:
         run_images.write_list(run, config, report=report)
         images = run_images.training(run, config)
     validation = run_images.validation(config, images)
-    report(f"images   {images.num_rows} to train on, {validation.num_rows} to validate with")
+    report(f"images   {images.num_rows} to train on, {len(validation)} to validate with")
     smallest = config.data.crop if config.data.small == "skip" else 0
     _read(run_images.as_list(images), None, smallest, run_images.fits_in_memory(config, images), report)
-    named = zip(validation[IMAGE_ID].to_pylist(), validation[URI].to_pylist(), strict=True)
-    _read([TrainImage(*each) for each in named], "data.validation", 0, True, report)
+    for key, found in itertools.groupby(validation, lambda image: image.validation_key):
+        _read(list(found), key, 0, True, report)
 
 
 def _read(images: list[TrainImage], key: str | None, smallest: int, all_of_them: bool, report: Reporter) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,20 @@ from imagewizard.metrics import METRICS, Reference
 from imagewizard.noise import synthetic
 from imagewizard.schema import PSNR, SCORES, level_text
 from imagewizard.schema import noisy as noisy_column
+from imagewizard.tracking.history import PAIRS
 from imagewizard.tracking.panels import ValidationPanel
+
+
+class ValidationImage(NamedTuple):
+    """An image to score: clean, or a pair."""
+
+    image_id: str
+    clean: np.ndarray
+    """uint8 (H, W, 3)."""
+    noisy: np.ndarray | None = None
+    """Of a pair, uint8 (H, W, 3)."""
+    sigma: float = 0.0
+    """The level that the network is told of a pair, 0-255 scale."""
 
 
 @dataclass
@@ -25,7 +38,7 @@ class ValidationScores:
     """Sums of scores over images, so that the sums of several workers can be added."""
 
     sums: np.ndarray
-    """float64, (levels, len(SCORES))."""
+    """float64, (levels + 1, len(SCORES)); the last row is that of the pairs."""
     counts: np.ndarray
     """How many images each sum is of, float64: an image smaller than SSIM's window has no SSIM."""
     images: int = 0
@@ -36,44 +49,51 @@ def score(
     unet: UNet2DModel,
     schedule: NoiseSchedule,
     options: ValidationSection,
-    images: Iterable[tuple[str, np.ndarray]],
+    images: Iterable[ValidationImage],
     seed: int,
 ) -> ValidationScores:
-    """Denoises and scores images (id, uint8 (H, W, 3)) at every level; panels show the first ones at the middle level.
+    """Denoises and scores clean images at every level, and pairs; panels show the first ones, at the middle level.
 
     The noise depends on (seed, image id, level) alone. As in a bulk job, noise is float and the output is rounded.
     """
     section = DenoiseSection(mode=options.mode, steps=options.steps)
     denoiser = Denoiser(DDPM(unet, schedule, section), section, len(options.sigma))
-    shape = len(options.sigma), len(SCORES)
-    scores = ValidationScores(np.zeros(shape), np.zeros(shape))
-    middle = len(options.sigma) // 2
-    for image_id, clean in images:
+    of_pairs = len(options.sigma)
+    scores = ValidationScores(*np.zeros((2, of_pairs + 1, len(SCORES))))
+    shown_levels = of_pairs // 2, of_pairs
+    for image_id, clean, real, told in images:
         reference = Reference(clean)
-        noisy = [synthetic.DEFAULT.add(clean, image_id, sigma, seed) for sigma in options.sigma]
-        restored = [pixels.to_uint8(x) for x in denoiser([pixels.to_tensor(y) for y in noisy], options.sigma)]
-        for level, (y, x) in enumerate(zip(noisy, restored, strict=True)):
+        if real is None:
+            levels, sigmas = range(of_pairs), options.sigma
+            noisy = [synthetic.DEFAULT.add(clean, image_id, sigma, seed) for sigma in sigmas]
+        else:
+            levels, sigmas, noisy = range(of_pairs, of_pairs + 1), [told], [real.astype(np.float32)]
+        restored = [pixels.to_uint8(x) for x in denoiser([pixels.to_tensor(y) for y in noisy], sigmas)]
+        for level, sigma, y, x in zip(levels, sigmas, noisy, restored, strict=True):
             row = {name: metric.measure(reference, x) for name, metric in METRICS.items()}
             row |= {noisy_column(name): metric.measure(reference, y) for name, metric in METRICS.items()}
             scores.sums[level] += [row[column] or 0.0 for column in SCORES]
             scores.counts[level] += [row[column] is not None for column in SCORES]
-            if level == middle and len(scores.panels) < options.panels:
+            if level in shown_levels and len(scores.panels) < options.panels:
                 shown = np.clip(np.rint(y), 0, 255).astype(np.uint8)
                 psnrs = row[noisy_column(PSNR)] or 0.0, row[PSNR] or 0.0
-                scores.panels.append(ValidationPanel(image_id, options.sigma[level], clean, shown, x, *psnrs))
+                scores.panels.append(ValidationPanel(image_id, round(sigma, 1), clean, shown, x, *psnrs))
         scores.images += 1
     return scores
 
 
 def means(sums: np.ndarray, counts: np.ndarray, options: ValidationSection) -> dict[str, Any]:
-    """{psnr: mean over the levels, psnr_15: …, psnr_noisy_15, ssim_15, ssim_noisy_15, …}, rounded.
+    """{psnr: mean over the levels, psnr_15: …, psnr_noisy_15, ssim_15, ssim_noisy_15, …, psnr_pairs, …}, rounded.
 
-    A measure that no image has is None. `sums` and `counts`: those of ValidationScores.
+    Without clean images psnr is that of the pairs. A measure that no image has is None. `sums` and `counts`: those of
+    ValidationScores.
     """
-    mean = sums / np.maximum(counts, 1)
-    row: dict[str, Any] = {"psnr": round(float(mean[:, SCORES.index(PSNR)].mean()), 4)}
-    for level, sigma in enumerate(options.sigma):
-        for i, name in enumerate(SCORES):
-            value = round(float(mean[level, i]), 4) if counts[level, i] else None
-            row[f"{name}_{level_text(sigma)}"] = value
+    mean, column = sums / np.maximum(counts, 1), SCORES.index(PSNR)
+    by_level = mean[:-1, column] if counts[0, column] else mean[-1:, column]
+    row: dict[str, Any] = {"psnr": round(float(by_level.mean()), 4)}
+    for level, name in enumerate([*map(level_text, options.sigma), PAIRS]):
+        if not counts[level, column]:
+            continue
+        for i, score in enumerate(SCORES):
+            row[f"{score}_{name}"] = round(float(mean[level, i]), 4) if counts[level, i] else None
     return row

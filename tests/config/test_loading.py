@@ -223,7 +223,10 @@ def test_complaints_about_a_bulk_job(change: dict, line: str) -> None:
         ({"network": "x"}, "network: must be a section of keys and values (got 'x'); write network.NAME=value"),
         ({"sigma": 3}, "sigma: must be a valid list (got 3)"),
         ({"sigma": [3]}, "sigma.1: is missing (got [3])"),
-        ({"data": {"train": "a"}}, "data.validation: is required; give it in the config or as data.validation=…"),
+        (
+            {"optimizer": {"batch_size": 4}},
+            "optimizer.epochs: is required; give it in the config or as optimizer.epochs=…",
+        ),
         ({"loss": {"perceptual": {"wait": 1}}}, "loss.perceptual.wait: unknown key; did you mean weight?"),
         (
             {"resources": {"workers": [4, 1]}},

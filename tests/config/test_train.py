@@ -125,26 +125,12 @@ def test_steps_are_those_of_the_epochs_rounded_up(epochs: float, images: int, st
 # --- refusals
 
 
-@pytest.mark.parametrize("missing", ["output", "data.validation", "optimizer.epochs"])
+@pytest.mark.parametrize("missing", ["output", "optimizer.epochs"])
 def test_required_keys(missing: str) -> None:
     words = [word for word in LEAST if not word.startswith(missing + "=")]
     key = "optimizer" if missing == "optimizer.epochs" else missing  # the section goes with its only key
     with pytest.raises(UserError, match=rf"^{key}: is required; give it in the config or as {key}=…$"):
         load(TrainConfig, None, words)
-
-
-def test_a_run_trains_on_images_or_pairs() -> None:
-    pairs = ["data.pairs.noisy=n", "data.pairs.clean=c"]
-    assert least(*pairs).data.sources == ["photos", "n", "c"]
-    assert least("data.train=null", *pairs).data.sources == ["n", "c"]
-    assert least().data.sources == ["photos"]
-    assert refusal("data.train=null") == (
-        "data: names no images to train on: give train (clean ones) or pairs (noisy and clean ones)"
-    )
-    assert refusal("data.train=null", "data.camera=0.5", *pairs) == (
-        "data: camera is a share of the crops of train: give train, or leave camera out"
-    )
-    assert refusal("data.pairs.noisy=n").startswith("data.pairs.clean: is required")
 
 
 START = "give either model (to start from its weights) or network (to start with random ones)"
@@ -158,7 +144,6 @@ WORKERS = "resources.workers: must be a number or [least, greatest] with 1 <= le
         ("data.crop=20", "data.crop: must be a multiple of 8 (got 20)"),
         ("data.crop=8", "data.crop: must be greater than or equal to 16 (got 8)"),
         ("data.corp=96", "data.corp: unknown key; did you mean crop?"),
-        ("data.camera=2", "data.camera: must be less than or equal to 1 (got 2)"),
         ("data.small=grow", "data.small: must be 'pad' or 'skip' (got 'grow')"),
         ("optimizer.epoch=3", "optimizer.epoch: unknown key; did you mean epochs?"),
         ("optimizer.epochs=0", "optimizer.epochs: must be greater than 0 (got 0)"),

@@ -137,17 +137,16 @@ def _worker(rank: int, jobs: dict[str, TrainConfig], micro: int, steps: int, wor
     dist.destroy_process_group()
 
 
-def listed(folder: Path) -> list[tuple[str, str]]:
-    """(image id, path) of the files in a folder."""
-    return [(path.name, str(path)) for path in sorted(folder.iterdir())]
+def listed(folder: Path) -> list[TrainImage]:
+    """The files in a folder."""
+    return [TrainImage(path.name, str(path)) for path in sorted(folder.iterdir())]
 
 
 def task(photographs: Path, output: Path, **changes: Any) -> TrainTask:
     """The task of a `train_config` whose images are held in memory."""
     images = listed(photographs / "train")
     job = train_config(photographs, output, **changes)
-    held = tuple(TrainImage(*image) for image in images)
-    return TrainTask(job, len(images), listed(photographs / "validation"), 2, 1, held)
+    return TrainTask(job, len(images), listed(photographs / "validation"), 2, 1, tuple(images))
 
 
 def run_loop(job: TrainTask, report: Any = lambda row: None, worker: Worker = ALONE) -> None:

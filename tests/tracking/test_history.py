@@ -51,11 +51,20 @@ def test_lines() -> None:
     assert len(line(train_row(1490), 20.0)) <= 115
 
 
-def test_values_by_sigma_are_sorted_without_missing_ones() -> None:
-    assert list(history.by_sigma(VALIDATION, "psnr").items()) == [(2.5, 40.0), (15.0, 33.1), (50.0, 27.0)]
-    assert history.by_sigma(VALIDATION, "psnr_noisy") == {15.0: 24.6}
-    assert history.by_sigma(VALIDATION, "ssim") == {15.0: 0.91}
-    assert history.by_sigma({"psnr_1e-05": 70.0, "psnr_noisy_2": 40.0, "psnr": 1.0}, "psnr") == {1e-5: 70.0}
+def test_values_by_level_are_sorted_without_missing_ones() -> None:
+    assert list(history.by_level(VALIDATION, "psnr").items()) == [("2.5", 40.0), ("15", 33.1), ("50", 27.0)]
+    assert history.by_level(VALIDATION, "psnr_noisy") == {"15": 24.6}
+    assert history.by_level(VALIDATION, "ssim") == {"15": 0.91}
+    assert history.by_level({"psnr_1e-05": 70.0, "psnr_noisy_2": 40.0, "psnr": 1.0}, "psnr") == {"1e-05": 70.0}
+
+
+def test_pairs_come_after_the_levels() -> None:
+    row = {"psnr_pairs": 38.0, "psnr_noisy_pairs": 36.0, "ssim_pairs": 0.95} | VALIDATION
+    assert list(history.by_level(row, "psnr")) == ["2.5", "15", "50", "pairs"]
+    assert history.by_level(row, "psnr_noisy") == {"15": 24.6, "pairs": 36.0}
+    assert history.at_levels(["15", "50", "pairs"]) == "at sigma 15 / 50 and of pairs"
+    assert history.scores({"psnr_pairs": 38.0, "ssim_pairs": 0.95}) == "psnr 38.00 dB, ssim .950 of pairs"
+    assert [history.level_label(level) for level in ("2.5", "pairs")] == ["σ 2.5", "pairs"]
 
 
 def test_the_best_validation_is_the_first_of_equals() -> None:
@@ -78,8 +87,8 @@ def test_loss_curves_hold_only_values_for_a_logarithmic_axis() -> None:
 
 def test_a_chart_of_psnr_begins_below_the_best_of_the_lowest_level() -> None:
     curves = history.psnr_curves([validation_row(0), TRAIN, validation_row(150)])
-    assert list(curves) == [15.0, 25.0, 50.0]
-    assert curves[25.0] == [(0, validation_row(0)["psnr_25"]), (150, validation_row(150)["psnr_25"])]
+    assert list(curves) == ["15", "25", "50"]
+    assert curves["25"] == [(0, validation_row(0)["psnr_25"]), (150, validation_row(150)["psnr_25"])]
     assert history.psnr_floor(curves) == validation_row(150)["psnr_50"] - 4.0
 
 

@@ -10,7 +10,7 @@ import yaml
 from diffusers import DDIMScheduler
 
 from imagewizard.config.loading import check
-from imagewizard.config.train import TrainConfig, TrainTask
+from imagewizard.config.train import TrainConfig, TrainImage, TrainTask
 from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.models import files as model_files
 from imagewizard.models import network
@@ -18,6 +18,7 @@ from imagewizard.storage import Folder
 from imagewizard.training import export, validation
 from imagewizard.training.budget import Steps
 from imagewizard.training.trainer import Trainer
+from imagewizard.training.validation import ValidationImage
 from tests.support.models import LINEAR, tiny_model, tiny_network
 from tests.support.training_parts import CPU, LAYERS, config, picture, train, trainer
 
@@ -36,14 +37,15 @@ def exported(job: TrainConfig) -> Trainer:
     """Trains three steps, exports the averaged weights and returns the trainer."""
     run = Trainer(job, *network.load(model_files.find(job.model)), Steps(50), CPU) if job.model else trainer(job)
     train(run, 3)
-    found = validation.score(run.averaged_unet(), run.schedule, job.validation, [("v.png", picture(9))], job.seed)
+    images = [ValidationImage("v.png", picture(9))]
+    found = validation.score(run.averaged_unet(), run.schedule, job.validation, images, job.seed)
     scores = {
         "kind": "validation",
         "step": 3,
         "epoch": 2.0,
         **validation.means(found.sums, found.counts, job.validation),
     }
-    export.export(TrainTask(job, 6, [("v.png", "v.png")], micro_batch_size=4, threads=1), run.ema, scores)
+    export.export(TrainTask(job, 6, [TrainImage("v.png", "v.png")], micro_batch_size=4, threads=1), run.ema, scores)
     return run
 
 

@@ -126,6 +126,24 @@ def test_images_of_pairs_are_not_validated_with(
         run_images.validation(config, begin(config))
 
 
+def test_pairs_are_validated_with_after_the_other_images(
+    photographs: Path, pairs: dict[str, str], tmp_path: Path
+) -> None:
+    config = train_config(photographs, tmp_path / "run", validation={"pairs": pairs})
+    images = begin(config)
+    found = run_images.validation(config, images)
+    assert [image.validation_key for image in found] == ["data.validation"] * 3 + ["validation.pairs"] * 3
+    assert found[3] == ("pairs/0", f"{pairs['clean']}/0_clean.png", f"{pairs['noisy']}/0_noisy.png")
+    alone = train_config(photographs, tmp_path / "run", data={"validation": None}, validation={"pairs": pairs})
+    assert run_images.validation(alone, images) == found[3:]
+    trained = train_config(photographs, tmp_path / "other", data={"pairs": pairs}, validation={"pairs": pairs})
+    with pytest.raises(UserError, match=r"^validation\.pairs: 6 of its images are trained on too"):
+        run_images.validation(trained, begin(trained))
+    (Path(pairs["noisy"]) / "2_noisy.png").unlink()
+    with pytest.raises(UserError, match=r"^validation\.pairs\.clean: no noisy image for 2_clean\.png"):
+        job.prepare(config)
+
+
 def test_the_output_is_in_no_folder_of_pairs(photographs: Path, pairs: dict[str, str]) -> None:
     with pytest.raises(UserError, match=r"^output: .* lies in .*noisy, which is input"):
         job.prepare(train_config(photographs, Path(pairs["noisy"]) / "run", data={"pairs": pairs}))

@@ -68,7 +68,7 @@ def test_task_holds_small_sets_in_memory_and_streams_large_ones(photographs: Pat
     task = job.task(job.prepare(config), images, workers=2, threads=3)
     assert (task.images, task.micro_batch_size, task.threads, task.steps) == (7, 2, 3, 7)
     assert [image.image_id for image in task.in_memory] == images[IMAGE_ID].to_pylist()
-    assert [image_id for image_id, _ in task.validation] == ["0.png", "1.png", "2.png"]
+    assert [image.image_id for image in task.validation] == ["0.png", "1.png", "2.png"]
     streamed = config.model_copy(update={"resources": config.resources.model_copy(update={"image_memory": 1000})})
     assert job.task(job.prepare(streamed), images, 2, 3).in_memory == ()
     timed = train_config(photographs, tmp_path / "run", optimizer={"minutes": 1})

@@ -16,14 +16,14 @@ from torch.multiprocessing.spawn import start_processes
 
 from imagewizard.config.train import TrainTask
 from imagewizard.errors import UserError
-from imagewizard.tracking import checkpoints
+from imagewizard.tracking import checkpoints, history
 from imagewizard.tracking.log import TrainingLog
-from imagewizard.training import checkpoint, export, loop
+from imagewizard.training import checkpoint, export, job, loop
 from imagewizard.training.trainer import StepResult, Trainer
 from imagewizard.training.worker import Worker
 from tests.support.bsds500_files import FINGERPRINTS
 from tests.support.bsds500_files import picture as benchmark_picture
-from tests.support.training_jobs import write_photographs
+from tests.support.training_jobs import train_config, write_pairs, write_photographs
 from tests.support.training_parts import CPU, listed, run_loop, task
 
 STEPS = 7  # 4 epochs of 7 files, one of them broken, in batches of 4
@@ -218,3 +218,21 @@ def test_two_processes_give_the_same_result_as_one(
             )
     facts = checkpoints.kept(str(tmp_path / "two"))[-1].facts
     assert facts["workers"] == 2 and [text.split(":")[0] for text in facts["skipped"]] == ["broken.png"]
+
+
+def test_pairs_pick_the_best_checkpoint_where_there_are_no_clean_images(photographs: Path, tmp_path: Path) -> None:
+    pairs = write_pairs(tmp_path / "images")
+    told = {}
+    for name, source in (("both", f"{photographs}/validation"), ("pairs", None)):
+        config = train_config(
+            photographs, tmp_path / name, data={"validation": source}, validation={"pairs": pairs, "every_epochs": 20}
+        )
+        plan = job.prepare(config)
+        run_loop(job.task(plan, job.begin(plan, lambda: None, lambda text: None), 1, 1))
+        row = history.of_kind(history.read(str(tmp_path / name)), history.VALIDATION)[-1]
+        told[name] = row
+        assert row["psnr_noisy_pairs"] == pytest.approx(26.5, abs=0.5)  # noise of 12; pair 1 is left out
+        assert any("pairs/1: its noisy" in text for text in checkpoints.kept(str(tmp_path / name))[-1].facts["skipped"])
+    assert told["pairs"]["psnr"] == told["pairs"]["psnr_pairs"] == told["both"]["psnr_pairs"]
+    assert told["both"]["psnr"] == pytest.approx(np.mean([told["both"][f"psnr_{s}"] for s in (15, 25, 50)]), abs=1e-3)
+    assert "psnr_15" not in told["pairs"]
