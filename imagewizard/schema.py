@@ -7,7 +7,10 @@ SCHEMA_VERSION = 1
 # 2: a grey image gets one plane of noise, and its estimate is grey; an estimate has the noisy image's mean colour.
 # 3: CMYK images are converted by their ICC profile, LAB ones from the white that a TIFF names; signed integers count as
 # they are; YCbCr TIFFs without compression have their colours; images are turned by every form of XMP.
-RESULTS_VERSION = 3
+# 4: the level of a restored image is found in other ways.
+RESULTS_VERSION = 4
+# Since this version each kind of noise that there was has the same bits.
+SAME_NOISE_SINCE = 2
 
 # Manifest: what a run sets out to do, one row an image. An image is a file of its own, or packed: a member of a tar
 # shard (`member`, `offset`) or a row of a Parquet file with an image column (`row`).
@@ -29,6 +32,10 @@ MANIFEST_SCHEMA = pa.schema(
         pa.field(ROW, pa.int64()),  # number, from 0, of the row of the Parquet file at `uri`
     ]
 )
+
+# What a manifest shard also holds if denoise.sigma names a column of the user's manifest: the column's values as text,
+# even what is no level at all, so that an error row can say so.
+LEVEL_FIELD = pa.field("sigma", pa.string())
 
 # Results: one row for each (image_id, noise_kind, noise_params, sigma, seed).
 SCHEMA = "schema_version"
@@ -53,6 +60,10 @@ OUTPUT_URI = "output_uri"
 ATTEMPT = "attempt"
 FINISHED_AT = "finished_at"
 NOTES = "notes"
+STRENGTH = "strength"
+NOISE_STD = "noise_std"
+NOISE_FOUND = "noise_found"
+NOISE_GAIN = "noise_gain"
 
 
 def noisy(metric: str) -> str:
@@ -77,8 +88,8 @@ RESULT_SCHEMA = pa.schema(
         pa.field(WIDTH, pa.int32()),  # pixels, after EXIF orientation
         pa.field(HEIGHT, pa.int32()),
         pa.field(NOISE_KIND, pa.string()),  # null in restoration mode
-        pa.field(NOISE_PARAMS, pa.string(), nullable=False),  # canonical JSON; {} in restoration mode
-        pa.field(SIGMA, pa.float64()),  # the level asked for, 0-255 scale; null: to be estimated
+        pa.field(NOISE_PARAMS, pa.string(), nullable=False),  # canonical JSON, without sigma; {} in restoration mode
+        pa.field(SIGMA, pa.float64()),  # the level added or given, 0-255 scale; null: to be found
         pa.field(SEED, pa.int64(), nullable=False),
         pa.field(TIMESTEP, pa.float64()),  # where the schedule was entered, 0-based, fractional
         pa.field(STEPS, pa.int32(), nullable=False),
@@ -87,18 +98,28 @@ RESULT_SCHEMA = pa.schema(
         pa.field(PSNR, pa.float64()),  # dB, capped at 100
         pa.field(noisy(SSIM), pa.float64()),  # null where a side is shorter than the window
         pa.field(SSIM, pa.float64()),
-        pa.field(SIGMA_ESTIMATED, pa.float64()),  # the level used, where it was to be estimated
+        pa.field(SIGMA_ESTIMATED, pa.float64()),  # what the model was told, strength included, where it was found
         pa.field(SECONDS, pa.float64()),  # noise + denoise + score of this row
         pa.field(MODEL, pa.string(), nullable=False),  # fingerprint
         pa.field(OUTPUT_URI, pa.string()),  # the denoised image, if one was asked for
         pa.field(ATTEMPT, pa.int32(), nullable=False),  # 1, 2, … of this key
         pa.field(FINISHED_AT, pa.timestamp("us", tz="UTC"), nullable=False),
         pa.field(NOTES, pa.string()),  # what the image lost or lacked; null if nothing
+        pa.field(STRENGTH, pa.float64()),  # the model was told this times the level that was found or given
+        pa.field(NOISE_STD, pa.float64()),  # standard deviation of the noise found, 0-255 scale
+        pa.field(NOISE_FOUND, pa.string()),  # none | white | camera
+        pa.field(NOISE_GAIN, pa.float64()),  # how much the found noise's variance grows a grey level of brightness
     ]
 )
 
 # The key of a row; the current row of a key is the one with the greatest attempt.
 KEY = (IMAGE_ID, NOISE_KIND, NOISE_PARAMS, SIGMA, SEED)
+
+# SQL to group rows by the setting of their noise: NOISE_PARAMS and this. All rows of a restoration are one group, even
+# where each image was given a level of its own; GROUPED_SIGMA is the level that a group shares, if it shares one.
+ADDED_SIGMA = f"CASE WHEN {NOISE_KIND} IS NOT NULL THEN {SIGMA} END"
+GROUPS = f"{NOISE_PARAMS}, {ADDED_SIGMA}"
+GROUPED_SIGMA = f"CASE WHEN min({SIGMA}) = max({SIGMA}) THEN min({SIGMA}) END AS {SIGMA}"
 
 # The columns of metrics.METRICS, and what else a run has a mean of.
 SCORES = tuple(column for metric in (PSNR, SSIM) for column in (noisy(metric), metric))

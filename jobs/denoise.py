@@ -7,7 +7,7 @@ from imagewizard import config, standard_streams
 from imagewizard.config.denoise import DenoiseConfig
 from imagewizard.metrics import METRICS
 from imagewizard.progress import Printer
-from imagewizard.schema import level_text, noisy
+from imagewizard.schema import noisy
 from jobs import shell
 from jobs.shell import parse
 
@@ -38,12 +38,14 @@ def main(argv: list[str]) -> int:
 
 def _print_summary(job: DenoiseConfig, summary: dict[str, Any]) -> None:
     from imagewizard.manifest import left_out
+    from imagewizard.noise import synthetic
 
-    for score in summary["scores"]:
+    kind = None if job.noise is None else job.noise.kind
+    names = synthetic.names([(kind, score["noise_params"], score["sigma"]) for score in summary["scores"]])
+    for setting, score in zip(names, summary["scores"], strict=True):
         changes = [metric.change(score[noisy(name)], score[name]) for name, metric in METRICS.items()]
         if any(changes):
-            level = level_text(score["sigma"])
-            print(f"sigma {level}: {', '.join(filter(None, changes))}, mean of {score['ok']} images")
+            print(f"{setting}: {', '.join(filter(None, changes))}, mean of {score['ok']} images")
     for error in summary["top_errors"]:
         print(f"{error['images']} failed at {error['stage']}: {error['error']} (e.g. {error['example']})")
     if summary["failed"]:

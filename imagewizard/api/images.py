@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 import numpy as np
 
 from imagewizard import config
-from imagewizard.config.denoise import DenoiseSection, ResourcesSection
+from imagewizard.config.denoise import DenoiseSection, NoiseSection, ResourcesSection
 from imagewizard.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,28 +25,51 @@ Image = TypeVar("Image", np.ndarray, "PILImage")
 Mode = Literal["mmse", "ddim", "blend"]
 
 
-def add_noise(
-    image: "np.ndarray | PILImage", sigma: float, seed: int = 0, key: str = "", mean: float = 0.0
-) -> np.ndarray:
-    """`image` plus Gaussian noise: float32, with the image's shape, 0-255 scale, neither clipped nor rounded.
+class _Added(config.Section):
+    noise: NoiseSection
 
-    A grey image, of one channel or of three equal ones, gets one plane of noise. The noise is a function of (seed, key,
-    sigma), the same on every machine. A bulk job uses the image id as `key`.
+
+def add_noise(
+    image: "np.ndarray | PILImage",
+    sigma: float | None = None,
+    seed: int = 0,
+    key: str = "",
+    mean: float = 0.0,
+    *,
+    kind: str = "gaussian",
+    **parameters: Any,
+) -> np.ndarray:
+    """`image` with noise: float32, with the image's shape, 0-255 scale.
+
+    gaussian takes `sigma` and `mean`, poisson-gaussian `a` and `b`; both are neither clipped nor rounded. camera takes
+    `gain` and others, and gives whole numbers. They are the keys of a config's section `noise`, each with one value. A
+    grey image, of one channel or of three equal ones, gets one plane of noise. The noise is a function of (seed, key,
+    kind, parameters), the same on every machine. A bulk job uses the image id as `key`. Raises UserError for a wrong
+    parameter.
     """
     from imagewizard.noise import synthetic
 
-    _check_level(sigma)
-    return synthetic.Gaussian(mean).add(_scaled(_array(image)), key, float(sigma), seed)
+    noise: synthetic.Noise
+    if kind == "gaussian" and not parameters:
+        _check_level(sigma, needed=True)
+        noise = synthetic.Gaussian(float(sigma or 0.0), mean)
+    else:
+        given = {} if sigma is None else {"sigma": sigma}
+        section = config.check(_Added, {"noise": {"kind": kind, **given, **parameters}}).noise
+        noise, *others = synthetic.make(section.kind, section.settings)
+        if others:
+            raise UserError(f"these are {1 + len(others)} settings of the noise", "give one value for each", "noise")
+    return noise.add(_scaled(_array(image)), key, seed)
 
 
 def estimate_sigma(image: "np.ndarray | PILImage") -> float:
-    """Standard deviation of the white Gaussian noise in `image`, 0-255 scale; 0 for a constant image.
+    """Standard deviation of the noise in `image`, 0-255 scale; 0 where too little of it varies to find any.
 
-    This is the noise before any clipping. The estimate is 0 if a side is shorter than 3 pixels.
+    This is the noise before any clipping.
     """
     from imagewizard.noise import level
 
-    return level.estimate_sigma(_rgb(_array(image)))
+    return level.find(_rgb(_array(image))).std or 0.0
 
 
 def psnr(image: "np.ndarray | PILImage", reference: "np.ndarray | PILImage") -> float:
@@ -69,22 +92,24 @@ def ssim(image: "np.ndarray | PILImage", reference: "np.ndarray | PILImage") -> 
     return metrics.Reference(_scaled(_array(reference))).ssim(_scaled(_array(image)))
 
 
-def denoise(image: Image, sigma: float | None = None) -> Image:
-    """Denoises `image` of noise level `sigma` (None: estimated) with the embedded model; returns the posterior mean.
+def denoise(image: Image, sigma: float | None = None, strength: float = 1.0) -> Image:
+    """Denoises `image` of noise level `sigma` (None: found) with the embedded model; returns the posterior mean.
+
+    The level is multiplied by `strength`, from 0 to 4: less than 1 leaves grain, more smooths.
 
     The result has the type and shape of `image`. Integers are rounded and clipped to their range; a float array becomes
     float32, neither clipped nor rounded. The model is loaded once and kept. Raises UserError if `image` is no image, or
     if the level is too high for the model.
     """
-    return _embedded()(image, sigma)
+    return _embedded()(image, sigma, strength)
 
 
 class Denoiser:
     """A model, loaded on a device. Call it with noisy images. Several threads may share it; calls run one at a time."""
 
-    def __init__(self, denoiser: Callable[..., "list[torch.Tensor]"]) -> None:
+    def __init__(self, denoiser: Callable[..., "list[torch.Tensor]"], strength: float = 1.0) -> None:
         """`denoiser`: a diffusion.denoiser.Denoiser; users call `from_pretrained`."""
-        self._denoiser = denoiser
+        self._denoiser, self._strength = denoiser, strength
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -105,7 +130,7 @@ class Denoiser:
         `mode`: mmse computes the posterior mean in one step, for the best PSNR; ddim takes `steps` steps to a sample,
         which is sharper; blend mixes the two. `device`: cuda, cpu, …; None: a GPU if there is one. `batch_size`: images
         per forward pass. `options`: other keys of the config section `denoise` (steps, blend_lambda, ensemble, tile,
-        overlap). Raises UserError if the model or the device cannot be used, or if an option is wrong.
+        overlap, strength). Raises UserError if the model or the device cannot be used, or if an option is wrong.
         """
         section = config.check(DenoiseSection, {"mode": mode, **options})
 
@@ -114,18 +139,26 @@ class Denoiser:
 
         place = denoiser.default_device() if device is None else _device(device)
         size = batch_size or ResourcesSection().images_a_forward(on_gpu=place.type == "cuda")
-        return cls(denoiser.Denoiser(restorers.load(files.find(model), section), section, size, place))
+        return cls(
+            denoiser.Denoiser(restorers.load(files.find(model), section), section, size, place), section.strength
+        )
 
     @overload
-    def __call__(self, image: Image, sigma: float | None = None) -> Image: ...
+    def __call__(self, image: Image, sigma: float | None = None, strength: float | None = None) -> Image: ...
 
     @overload
-    def __call__(self, image: Sequence[Image], sigma: float | Sequence[float | None] | None = None) -> list[Image]: ...
+    def __call__(
+        self,
+        image: Sequence[Image],
+        sigma: float | Sequence[float | None] | None = None,
+        strength: float | None = None,
+    ) -> list[Image]: ...
 
-    def __call__(self, image: Any, sigma: Any = None) -> Any:
+    def __call__(self, image: Any, sigma: Any = None, strength: float | None = None) -> Any:
         """Denoises an image, or each image of a list. Results are as in `denoise`.
 
-        `sigma`: the noise level, or one for each image of a list; None: estimated. Images of one size share batches.
+        `sigma`: the noise level, or one for each image of a list; None: found. `strength` None: that of
+        `from_pretrained`. Images of one size share batches.
         """
         several = isinstance(image, list | tuple)
         images = list(image) if several else [image]
@@ -133,21 +166,23 @@ class Denoiser:
         if len(sigmas) != len(images):
             raise UserError(f"{len(sigmas)} levels for {len(images)} images", "give one for all, or one each", "sigma")
         arrays = [_array(each) for each in images]
-        estimates = self._estimate([_rgb(array) for array in arrays], sigmas)
+        factor = self._strength if strength is None else config.check(DenoiseSection, {"strength": strength}).strength
+        estimates = self._estimate([_rgb(array) for array in arrays], sigmas, factor)
         found = [
             _like(each, _pixels(estimate, array))
             for each, array, estimate in zip(images, arrays, estimates, strict=True)
         ]
         return found if several else found[0]
 
-    def _estimate(self, noisy: list[np.ndarray], sigmas: list[float | None]) -> "list[torch.Tensor]":
+    def _estimate(self, noisy: list[np.ndarray], sigmas: list[float | None], strength: float) -> "list[torch.Tensor]":
         """Images (H, W, 3) on the 0-255 scale → estimates, float32 (3, H, W) on the [-1, 1] scale, unclipped."""
         from imagewizard.diffusion import pixels
         from imagewizard.noise import level
 
         for sigma in sigmas:
             _check_level(sigma)
-        levels = [level.estimate_sigma(n) if s is None else float(s) for n, s in zip(noisy, sigmas, strict=True)]
+        known = [level.find(n).level or 0.0 if s is None else float(s) for n, s in zip(noisy, sigmas, strict=True)]
+        levels = [strength * each for each in known]
         with self._lock:
             found = self._denoiser([pixels.to_tensor(each) for each in noisy], levels)
         if not all(bool(each.isfinite().all()) for each in found):
@@ -155,10 +190,10 @@ class Denoiser:
         return found
 
 
-def _check_level(sigma: object) -> None:
-    """Raises UserError unless it is a noise level, or None."""
+def _check_level(sigma: object, needed: bool = False) -> None:
+    """Raises UserError unless it is a noise level, or None where one is not `needed`."""
     try:
-        is_level = sigma is None or float(sigma) >= 0.0  # type: ignore[arg-type]  # what is no number is caught
+        is_level = (sigma is None and not needed) or float(sigma) >= 0.0  # type: ignore[arg-type]  # what is no number is caught
     except (TypeError, ValueError):
         is_level = False
     if not is_level:

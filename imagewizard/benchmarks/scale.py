@@ -76,17 +76,18 @@ class StandInActor(pipeline.DenoiseActor):
 def denoise_nothing(config: ActorConfig, block: Block) -> Block:
     """A block of decoded images → its rows, as BlockDenoiser makes them. Adds noise and scores it twice."""
     assert config.noise is not None, "the benchmark's job adds noise"
-    noise = synthetic.make(config.noise.kind, config.noise.params)
+    noises = synthetic.make(config.noise.kind, config.noise.settings)
     rows = []
     with block.timed("score"):
         for index, image in enumerate(block.images.select(blocks.WORK_SCHEMA.names).to_pylist()):
             source = blocks.picture_at(block.images, index)
             assert source is not None, "the benchmark's own images can all be decoded"
             reference = Reference(source.pixels)
-            for level, attempt in zip(image[blocks.SIGMAS], image[blocks.ATTEMPTS], strict=True):
-                noisy = noise.add(source.pixels, image[IMAGE_ID], level, config.seed)
+            for setting, attempt in zip(image[blocks.SETTINGS], image[blocks.ATTEMPTS], strict=True):
+                noise = noises[setting]
+                noisy = noise.add(source.pixels, image[IMAGE_ID], config.seed)
                 shown = noisy.clip(0, 255).round().astype(np.uint8)
-                row = _row(config, image, noise) | {schema.SIGMA: level, schema.ATTEMPT: attempt}
+                row = _row(config, image, noise) | {schema.ATTEMPT: attempt}
                 for name, metric in METRICS.items():
                     row[schema.noisy(name)] = metric.measure(reference, noisy)
                     row[name] = metric.measure(reference, shown)
@@ -102,8 +103,9 @@ def _row(config: ActorConfig, image: dict[str, Any], noise: synthetic.Noise) -> 
         schema.STATUS: schema.OK,
         schema.WIDTH: SIDE,
         schema.HEIGHT: SIDE,
-        schema.NOISE_KIND: config.noise and config.noise.kind,
+        schema.NOISE_KIND: noise.kind,
         schema.NOISE_PARAMS: noise.params(),
+        schema.SIGMA: noise.sigma,
         schema.SEED: config.seed,
         schema.STEPS: 1,
         schema.MODE: config.denoise.mode,
@@ -172,10 +174,11 @@ def _resume(config: DenoiseConfig, index: shards.ManifestIndex) -> float:
     files, _ = totals.snapshot(run)
     assert not compaction.is_finished(shard, index.blocks[shard], files)
     ranges = pending.block_ranges(index.blocks, files, set())
+    settings = [each.setting for each in denoise_job.noises(config)]
     left = sum(
         table.num_rows
         for each in ranges
-        for _, table in pending.pending_blocks(run, each, config.levels, index.block_rows, retry_failed=False)
+        for _, table in pending.pending_blocks(run, each, settings, index.block_rows, retry_failed=False)
     )
     seconds = time.perf_counter() - started
     assert 0 < left <= 2 * LEFT * index.images + index.block_rows

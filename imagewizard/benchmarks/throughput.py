@@ -125,4 +125,4 @@ def _read(path: Path) -> np.ndarray:
 
 
 def _noisy(clean: np.ndarray, path: Path, sigma: float) -> np.ndarray:
-    return synthetic.DEFAULT.add(clean, path.name, sigma, SEED)
+    return synthetic.Gaussian(sigma).add(clean, path.name, SEED)

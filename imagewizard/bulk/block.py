@@ -19,7 +19,7 @@ from imagewizard.images.picture import Picture
 from imagewizard.images.png_chunks import Chunk
 from imagewizard.images.resolution import Resolution
 from imagewizard.runs.results import BlockFile
-from imagewizard.schema import HEIGHT, MANIFEST_SCHEMA, REASON, RESULT_SCHEMA, STAGE, WIDTH
+from imagewizard.schema import HEIGHT, LEVEL_FIELD, MANIFEST_SCHEMA, REASON, RESULT_SCHEMA, STAGE, WIDTH
 
 BLOCK_SCHEMA = pa.schema(
     [
@@ -33,14 +33,16 @@ BLOCK_SCHEMA = pa.schema(
 # a time. Bounds what a block of large photographs takes in the object store.
 PIXEL_BYTES = 128 << 20
 
-SIGMAS = "sigmas"
+SETTINGS = "settings"
 DATA = "data"
 ENCODED = "encoded"
 ATTEMPTS = "attempts"
 WORK_SCHEMA = pa.schema(
     [
-        *(field.with_nullable(True) for field in MANIFEST_SCHEMA),
-        pa.field(SIGMAS, pa.list_(pa.float64())),  # levels still to do; [null] in restoration mode without a level
+        *(field.with_nullable(True) for field in [*MANIFEST_SCHEMA, LEVEL_FIELD]),
+        pa.field(
+            SETTINGS, pa.list_(pa.int32())
+        ),  # what is still to do: indices into the job's noises; restoration: [0]
         pa.field(ATTEMPTS, pa.list_(pa.int32())),  # how often each of them will have been tried
     ]
 )

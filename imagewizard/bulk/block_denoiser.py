@@ -6,6 +6,7 @@ pixels need not leave it.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +19,8 @@ from imagewizard import schema
 from imagewizard.bulk import block as blocks
 from imagewizard.bulk import outputs
 from imagewizard.bulk.block import Block
-from imagewizard.config.denoise import ActorConfig
+from imagewizard.config.denoise import ActorConfig, DenoiseSection
+from imagewizard.config.noise import MOST_SIGMA
 from imagewizard.diffusion import pixels
 from imagewizard.diffusion.denoiser import Denoiser
 from imagewizard.errors import UserError
@@ -29,7 +31,8 @@ from imagewizard.metrics import METRICS, Reference
 from imagewizard.models import files as model_files
 from imagewizard.models import restorers
 from imagewizard.noise import synthetic
-from imagewizard.noise.level import estimate_sigma
+from imagewizard.noise.level import Found, find
+from imagewizard.noise.synthetic import Noise
 from imagewizard.sources import reading
 
 # Images are denoised in groups, so that equal shapes meet in a batch; a group holds no more pixels than this, which
@@ -42,18 +45,22 @@ Row = dict[str, Any]
 
 @dataclass
 class NoisySample:
-    """One (image, level) on its way through the steps."""
+    """One row of an image on its way through the steps."""
 
     image: dict[str, Any]
     picture: Picture
     """The image as it was decoded: clean, or in restoration mode the noisy one."""
     reference: Reference | None
-    """The clean image with what scoring against it needs, shared by the image's levels; None in restoration mode."""
+    """The clean image with what scoring against it needs, shared by the image's rows; None in restoration mode."""
+    noise: Noise | None
+    """What is added; None in restoration mode."""
     level: float | None
-    """The sigma asked for; None: to be estimated."""
+    """The level that is added or given; None: to be found."""
     attempt: int
     sigma: float = 0.0
-    """The sigma used."""
+    """The level that the model is told: `denoise.strength` times the one that is known or found."""
+    found: Found | None = None
+    """What was found of the noise; None where nobody looked, because the level is known."""
     noisy: np.ndarray = field(default_factory=lambda: np.empty(0))
     """float32, (H, W, 1 or 3), 0-255 scale, unclipped."""
 
@@ -65,14 +72,21 @@ class NoisySample:
     def row(self) -> Row:
         """What its result row says of the image."""
         height, width = self.picture.pixels.shape[:2]
-        notes = blocks.joined_notes(*self.picture.notes)
-        known = {schema.WIDTH: width, schema.HEIGHT: height, schema.NOTES: notes}
-        return _row(self.image, self.level, self.attempt) | known
+        known = {schema.WIDTH: width, schema.HEIGHT: height}
+        notes = list(self.picture.notes)
+        if self.found is not None and self.found.level is not None:
+            known[schema.SIGMA_ESTIMATED] = self.sigma
+            known |= {schema.NOISE_STD: self.found.std, schema.NOISE_FOUND: self.found.kind}
+            known[schema.NOISE_GAIN] = self.found.gain
+        elif self.found is not None:
+            notes.append(NO_LEVEL)
+        known[schema.NOTES] = blocks.joined_notes(*notes)
+        return _row(self.image, self.noise, self.level, self.attempt) | known
 
 
 @dataclass(frozen=True)
 class ErrorRow:
-    """An (image, level) that came to nothing."""
+    """A row of an image that came to nothing."""
 
     row: Row
 
@@ -92,15 +106,14 @@ class BlockDenoiser:
             raise RuntimeError(f"model {config.model} is not the same on this node as where the job was started")
         self._restorer = restorers.load(files, config.denoise)
         self._denoiser = denoiser or Denoiser(self._restorer, config.denoise, config.batch_size)
-        self._noise = None if config.noise is None else synthetic.make(config.noise.kind, config.noise.params)
+        self._noises = [] if config.noise is None else synthetic.make(config.noise.kind, config.noise.settings)
         self._config = config
         self._constant: Row = {
             schema.SCHEMA: schema.SCHEMA_VERSION,
-            schema.NOISE_KIND: config.noise.kind if config.noise else None,
-            schema.NOISE_PARAMS: self._noise.params() if self._noise else "{}",
             schema.SEED: config.seed,
             schema.STEPS: 1 if config.denoise.mode == "mmse" else config.denoise.steps,
             schema.MODE: config.denoise.mode,
+            schema.STRENGTH: config.denoise.strength,
             schema.MODEL: config.fingerprint,
         }
 
@@ -137,11 +150,15 @@ class BlockDenoiser:
             yield from self._finish(block, group)
 
     def _samples(self, block: Block) -> Iterator[NoisySample | ErrorRow]:
-        """The block's (image, level) pairs; error rows for images that could not be read or decoded."""
+        """What the block's rows are to be made of; error rows for images that cannot be read, decoded or restored."""
         config, table = self._config, block.images
-        scored = self._noise is not None
+        scored = bool(self._noises)
         for index, image in enumerate(table.select(_ABOUT_IMAGE).to_pylist()):
-            levels = list(zip(image[blocks.SIGMAS], image[blocks.ATTEMPTS], strict=True))
+            given = given_level(image[schema.LEVEL_FIELD.name], config.denoise)
+            level = None if isinstance(given, ImageError) else given
+            tries = list(zip(image[blocks.SETTINGS], image[blocks.ATTEMPTS], strict=True))
+            rows = [(self._noises[i], self._noises[i].sigma, n) if scored else (None, level, n) for i, n in tries]
+            stage = image[schema.STAGE] or "decode"
             try:
                 if image[schema.REASON] is not None:
                     raise ImageError(image[schema.REASON])
@@ -150,14 +167,17 @@ class BlockDenoiser:
                     with block.timed("decode"):
                         data = table[blocks.DATA][index].as_buffer()
                         source = picture.decode(data, config.max_pixels, keep=not scored)
+                if isinstance(given, ImageError):
+                    stage = "noise"
+                    raise given
             except ImageError as error:
-                failure = _failure(image[schema.STAGE] or "decode", error)
-                for level, attempt in levels:
-                    yield ErrorRow(_row(image, level, attempt) | failure)
+                failure = _failure(stage, error)
+                for row in rows:
+                    yield ErrorRow(_row(image, *row) | failure)
                 continue
             reference = Reference(source.pixels) if scored else None
-            for level, attempt in levels:
-                yield NoisySample(image, source, reference, level, attempt)
+            for row in rows:
+                yield NoisySample(image, source, reference, *row)
 
     def _finish(self, block: Block, group: list[NoisySample]) -> list[tuple[Row, Picture | None]]:
         """The rows of a group: ok, or an error for each sample that cannot be denoised on its own either."""
@@ -189,25 +209,26 @@ class BlockDenoiser:
         return [(group[0].row() | failure, None)]
 
     def add_noise(self, sample: NoisySample) -> None:
-        """Sets `noisy` and `sigma`: synthetic noise; in restoration mode the image itself and its (estimated) level."""
-        source = sample.picture.pixels
-        if self._noise is not None:
-            assert sample.level is not None
-            sample.sigma = sample.level
-            sample.noisy = self._noise.add(source, sample.image[schema.IMAGE_ID], sample.sigma, self._config.seed)
+        """Sets `noisy`, the image with its noise or in restoration mode itself; and `sigma`, with what was `found`."""
+        source, level = sample.picture.pixels, sample.level
+        if sample.noise is not None:
+            sample.noisy = sample.noise.add(source, sample.image[schema.IMAGE_ID], self._config.seed)
         else:
             scale = np.float32(pixels.WHITE[source.dtype] / 255)
             sample.noisy = (source / scale).astype(np.float32, copy=False)
-            sample.sigma = estimate_sigma(sample.noisy) if sample.level is None else sample.level
+        if level is None:
+            sample.found = find(sample.noisy, sample.picture.alpha)
+            level = sample.found.level or 0.0
+        sample.sigma = level * self._config.denoise.strength
 
     def denoise(self, samples: Sequence[NoisySample]) -> list[np.ndarray]:
         """Estimates of the clean images, of the pictures' type and channels; the noise's known mean is taken off first.
 
         Raises FloatingPointError for an estimate that is not finite, MemoryError for one that does not fit.
         """
-        offset = self._noise.offset if self._noise else 0.0
+        offsets = [np.float32(s.noise.offset if s.noise else 0.0) for s in samples]
         # The network sees a grey image three times over.
-        noisy = [pixels.to_tensor(s.noisy - np.float32(offset)).expand(3, -1, -1) for s in samples]
+        noisy = [pixels.to_tensor(s.noisy - o).expand(3, -1, -1) for s, o in zip(samples, offsets, strict=True)]
         estimates = self._denoiser(noisy, [sample.sigma for sample in samples])
         if not all(bool(estimate.isfinite().all()) for estimate in estimates):
             raise FloatingPointError("the model's estimate is not finite")
@@ -221,7 +242,6 @@ class BlockDenoiser:
         """The sample's ok row, but for its time and output. Without synthetic noise nothing to score against."""
         row = sample.row() | {schema.STATUS: schema.OK, schema.TIMESTEP: self._restorer.timestep(sample.sigma)}
         if sample.reference is None:
-            row[schema.SIGMA_ESTIMATED] = sample.sigma if sample.level is None else None
             return row
         for name, metric in METRICS.items():
             row[schema.noisy(name)] = metric.measure(sample.reference, sample.noisy)
@@ -232,11 +252,29 @@ class BlockDenoiser:
 # What a row of a block holds beside pictures and their bytes.
 _ABOUT_IMAGE = [*blocks.WORK_SCHEMA.names, schema.STAGE, schema.REASON]
 
+NO_LEVEL = "no noise level could be found, because too little of the image varies: it is as it was"
 
-def _row(image: dict[str, Any], level: float | None, attempt: int) -> Row:
+
+def given_level(value: str | None, section: DenoiseSection) -> float | ImageError | None:
+    """The level that an image to be restored was given; None: it is to be found.
+
+    `value`: what the image has in the column that `denoise.sigma` names; an ImageError if that is no level.
+    """
+    if section.level_column is None:
+        return None if section.sigma == "auto" else float(section.sigma)
+    with suppress(ValueError):
+        if value is not None and 0 <= float(value) <= MOST_SIGMA:
+            return float(value)
+    held = "is null" if value is None else f"holds {value!r}"
+    return ImageError(f"column {section.level_column} {held}, which is no noise level from 0 to {MOST_SIGMA}")
+
+
+def _row(image: dict[str, Any], noise: Noise | None, level: float | None, attempt: int) -> Row:
     return {
         schema.IMAGE_ID: image[schema.IMAGE_ID],
         schema.URI: reading.origin(image),
+        schema.NOISE_KIND: noise and noise.kind,
+        schema.NOISE_PARAMS: noise.params() if noise else "{}",
         schema.SIGMA: level,
         schema.ATTEMPT: attempt,
     }

@@ -85,7 +85,8 @@ class Evaluator:
 
     def __init__(self, config: EvaluateConfig) -> None:
         """Raises UserError if the model cannot be used, or does not know the level that is given."""
-        self._level = None if config.denoise.sigma == "auto" else config.denoise.sigma
+        given = config.denoise.sigma
+        self._level = None if isinstance(given, str) else given * config.denoise.strength
         model = model_files.find(config.model)
         try:
             restorers.check(model, max_sigma=self._level or 0.0)
@@ -121,7 +122,7 @@ class Evaluator:
         sizes = ["{1} x {0}".format(*pixels.shape) for pixels in (noisy.pixels, clean)]
         if sizes[0] != sizes[1]:
             raise ImageError(f"the noisy image has {sizes[0]} pixels, the clean one {sizes[1]}")
-        image = {schema.IMAGE_ID: pair.name, schema.URI: pair.noisy, blocks.SIGMAS: [self._level], blocks.ATTEMPTS: [1]}
+        image = {schema.IMAGE_ID: pair.name, schema.URI: pair.noisy, blocks.SETTINGS: [0], blocks.ATTEMPTS: [1]}
         work = pa.Table.from_pylist([image | blocks.picture_columns(noisy)], schema=blocks.DECODED_SCHEMA)
         found = self._restore(Block(BlockFile(0, 0, 1), work, {})).images
         row = found.select(schema.RESULT_SCHEMA.names).to_pylist()[0]

@@ -1,6 +1,7 @@
 """Denoised images on their way out of a block: encoded, then written as files in the input's tree or as a tar shard."""
 
 import hashlib
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,10 +15,12 @@ from imagewizard.config.denoise import ImagesSection
 from imagewizard.images.encoding import encode
 from imagewizard.images.errors import ImageError
 from imagewizard.images.picture import Picture
+from imagewizard.noise.synthetic import value_text
 from imagewizard.schema import (
     ERROR,
     IMAGE_ID,
     NOISE_KIND,
+    NOISE_PARAMS,
     NOTES,
     OUTPUT_URI,
     REASON,
@@ -37,9 +40,9 @@ WRITE_THREADS = 16
 def write(block: Block, run: str, section: ImagesSection | None) -> pa.Table:
     """The block's rows (blocks.DENOISED_SCHEMA) by RESULT_SCHEMA, with `output_uri` where an image now lies.
 
-    Images lie under <run>/images, in a folder a level if noise was added: each in a file, or all of the block in one
-    tar shard that is named after the block. An image that its format cannot hold costs its row alone; a disk or server
-    that refuses to write raises OSError: it would refuse the next image too.
+    Images lie under <run>/images, in a folder for each setting of the noise if it was added: each in a file, or all of
+    the block in one tar shard that is named after the block. An image that its format cannot hold costs its row alone;
+    a disk or server that refuses to write raises OSError: it would refuse the next image too.
     """
     rows = block.images.select(RESULT_SCHEMA.names).to_pylist()
     if section is not None:
@@ -112,4 +115,13 @@ def _shard_name(block: Block, members: list[str]) -> str:
 def _name(row: dict[str, Any], section: ImagesSection) -> str:
     """Below the images' folder."""
     name = output_names.output_name(row[IMAGE_ID], section.format)
-    return name if row[NOISE_KIND] is None else f"sigma{level_text(row[SIGMA])}/{name}"
+    return name if row[NOISE_KIND] is None else f"{_folder(row)}/{name}"
+
+
+def _folder(row: dict[str, Any]) -> str:
+    """The folder of a setting of the noise: `sigma25`, `a0.5-b4`."""
+    if row[SIGMA] is not None:
+        return f"sigma{level_text(row[SIGMA])}"
+    return "-".join(
+        f"{name}{value_text(value)}".replace(":", "") for name, value in json.loads(row[NOISE_PARAMS]).items()
+    )

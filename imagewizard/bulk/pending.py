@@ -8,11 +8,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from imagewizard.bulk.block import ATTEMPTS, SIGMAS, WORK_SCHEMA
+from imagewizard.bulk.block import ATTEMPTS, SETTINGS, WORK_SCHEMA
 from imagewizard.manifest import shards
 from imagewizard.runs import results
 from imagewizard.runs.results import BlockFile, ResultFiles, ShardFile
-from imagewizard.schema import ATTEMPT, ERROR, IMAGE_ID, KEY, SIGMA, STATUS
+from imagewizard.schema import ATTEMPT, ERROR, IMAGE_ID, KEY, NOISE_PARAMS, SIGMA, STATUS
+
+# What tells the rows of an image apart: their noise_params and sigma.
+Setting = tuple[str, float | None]
 
 # A thousand tasks keep any cluster busy; a task of a large job takes several blocks, one after the other.
 MAX_RANGES = 1000
@@ -51,12 +54,13 @@ def block_ranges(block_counts: list[int], files: ResultFiles, retried: set[int])
 
 
 def pending_blocks(
-    run: str, block_range: BlockRange, sigmas: list[float | None], block_rows: int, retry_failed: bool
+    run: str, block_range: BlockRange, settings: list[Setting], block_rows: int, retry_failed: bool
 ) -> Iterator[tuple[BlockFile, pa.Table]]:
     """What is left of a range: blocks, each with its images by WORK_SCHEMA.
 
-    A block without rows is to be done. A block with rows is done, unless failed rows are to be retried: then its next
-    attempt are the images and levels whose current row is an error.
+    `settings`: those of the noises that are added; none in a restoration, in which an image has one row. A block
+    without rows is to be done. A block with rows is done, unless failed rows are to be retried: then its next attempt
+    are the images and settings whose current row is an error.
     """
     rows = shards.read_shard(run, block_range.shard)
     whole = [shard for name in block_range.files if (shard := ShardFile.parse(name))]
@@ -64,14 +68,15 @@ def pending_blocks(
     for name in block_range.files:
         if (block := BlockFile.parse(name)) is not None:
             done.setdefault(block.block, []).append(block)
-    failed = _failed(run, block_range.files) if retry_failed and block_range.files else {}
+    every = list(range(len(settings) or 1))
+    failed = _failed(run, block_range.files, settings) if retry_failed and block_range.files else {}
     edges = shards.blocks(rows, block_rows)
     for number in range(block_range.first, block_range.last):
         first, last = edges[number]
         images = rows.slice(first, last - first)
         earlier: list[ShardFile | BlockFile] = [*whole, *done.get(number, [])]
         if not earlier:
-            work = [image | {SIGMAS: sigmas, ATTEMPTS: [1] * len(sigmas)} for image in images.to_pylist()]
+            work = [image | {SETTINGS: every, ATTEMPTS: [1] * len(every)} for image in images.to_pylist()]
         else:
             work = [image | failed[image[IMAGE_ID]] for image in images.to_pylist() if image[IMAGE_ID] in failed]
         if work:
@@ -79,19 +84,20 @@ def pending_blocks(
             yield BlockFile(block_range.shard, number, attempt), pa.Table.from_pylist(work, schema=WORK_SCHEMA)
 
 
-def _failed(run: str, names: list[str]) -> dict[str, dict[str, Any]]:
-    """{image_id: {sigmas, attempts}} of the keys whose current row, the last attempt's, is an error."""
-    current: dict[tuple[str, float | None], tuple[int, str]] = {}
+def _failed(run: str, names: list[str], settings: list[Setting]) -> dict[str, dict[str, Any]]:
+    """{image_id: {settings, attempts}} of the keys whose current row, the last attempt's, is an error."""
+    places = {setting: index for index, setting in enumerate(settings)}
+    current: dict[tuple[str, int], tuple[int, str]] = {}
     for name in names:
         table = results.read_columns(run, name, [*KEY, ATTEMPT, STATUS])
         retried_or_failed = (pc.field(ATTEMPT) > 1) | (pc.field(STATUS) == ERROR)
         for row in table.filter(retried_or_failed).to_pylist():
-            key = row[IMAGE_ID], row[SIGMA]
+            key = row[IMAGE_ID], places[row[NOISE_PARAMS], row[SIGMA]] if settings else 0
             current[key] = max(current.get(key, (0, "")), (row[ATTEMPT], row[STATUS]))
     failed: dict[str, dict[str, Any]] = {}
-    for (image_id, sigma), (attempt, status) in current.items():
+    for (image_id, place), (attempt, status) in current.items():
         if status == ERROR:
-            work = failed.setdefault(image_id, {SIGMAS: [], ATTEMPTS: []})
-            work[SIGMAS].append(sigma)
+            work = failed.setdefault(image_id, {SETTINGS: [], ATTEMPTS: []})
+            work[SETTINGS].append(place)
             work[ATTEMPTS].append(attempt + 1)
     return failed

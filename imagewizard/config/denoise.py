@@ -1,5 +1,6 @@
 """The config of `imagewizard denoise`, and the part of it that an actor receives."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -28,8 +29,12 @@ class DenoiseSection(Section):
     """DDIM steps; mmse ignores this and takes one forward pass."""
     blend_lambda: Annotated[float, Field(ge=0, le=1, alias="lambda")] = 0.5
     """Share of the DDIM sample in a blend."""
-    sigma: Sigma | Auto = "auto"
-    """Only for restoration (noise: null): the noise level of the images, 0-255 scale; auto estimates it per image."""
+    sigma: Sigma | Auto | Annotated[str, Field(min_length=1)] = "auto"
+    """Only for restoration (noise: null): the noise level of the images, 0-255 scale. auto finds it image by image. Any
+    other text is the name of a column of the manifest that `input` is, which holds a level for each image."""
+    strength: Annotated[float, Field(ge=0, le=4)] = 1.0
+    """The level that was found or given is multiplied by this: less than 1 leaves grain, more smooths. At 0 images come
+    back as they are."""
     ensemble: bool = False
     """Average over the eight flips and quarter turns: gains about 0.15 dB, costs eight times the work."""
     tile: Annotated[int, Field(ge=64, le=8192)] = 768
@@ -37,6 +42,19 @@ class DenoiseSection(Section):
     those of the whole image, because the network normalises by means over its input."""
     overlap: Annotated[int, Field(ge=0, le=512)] = 64
     """Pixels that neighbouring tiles share; the tiles fade into each other there."""
+
+    @field_validator("sigma", mode="before")
+    @classmethod
+    def _a_number_is_no_name(cls, sigma: object) -> object:
+        if isinstance(sigma, str):  # a word of the command line is text where a key may hold text
+            with suppress(ValueError):
+                return float(sigma)
+        return sigma
+
+    @property
+    def level_column(self) -> str | None:
+        """The column of the manifest that holds each image's level; None without one."""
+        return self.sigma if isinstance(self.sigma, str) and self.sigma != "auto" else None
 
 
 class ImagesSection(Section):
@@ -100,7 +118,7 @@ class DenoiseConfig(Section):
     images: ImagesSection | None = None
     """null: only rows are written, no denoised images."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Noise is a function of (seed, image id, sigma) alone."""
+    """Noise is a function of (seed, image id, its kind and parameters) alone."""
     max_pixels: Annotated[int, Field(ge=1)] = 100_000_000
     """An image with more pixels becomes an error row; this guards against decompression bombs."""
     retry_failed: bool = False
@@ -125,11 +143,9 @@ class DenoiseConfig(Section):
         return self
 
     @property
-    def levels(self) -> list[float | None]:
-        """The noise levels of each image, one row each; [None]: the level is estimated from the image."""
-        if self.noise is not None:
-            return list(self.noise.sigma)
-        return [None if self.denoise.sigma == "auto" else self.denoise.sigma]
+    def rows_per_image(self) -> int:
+        """One for each setting of the noise; one in a restoration."""
+        return 1 if self.noise is None else len(self.noise.settings)
 
 
 @dataclass(frozen=True)

@@ -34,12 +34,17 @@ Config = TypeVar("Config", bound=Section)
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads 1e-4 as a number, as YAML 1.2 does; YAML 1.1 needs a dot and a sign, as in 1.0e-4."""
+    """Reads 1e-4 as a number and 4:2:2 as text, as YAML 1.2 does.
+
+    YAML 1.1 needs a dot and a sign, as in 1.0e-4, and takes 4:2:2 for a number to base 60.
+    """
 
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
+for _sign in "0123456789":  # before the resolvers of YAML 1.1, because the first that matches decides
+    _Loader.yaml_implicit_resolvers[_sign].insert(0, ("tag:yaml.org,2002:str", re.compile(r"[0-9]+(:[0-9.]+)+$")))
 
 
 def load(model: type[Config], path: str | None, overrides: Sequence[str]) -> Config:
@@ -140,9 +145,10 @@ def _complaint(model: type[BaseModel], error: ValidationError) -> UserError:
     path, known, detail = max((c for c in complaints if c[0][: len(first)] == first), key=lambda c: len(c[0]))
     key = ".".join(path)
     if detail["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(path[-1], known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
-        return UserError("unknown key", hint, key)
+        return UserError("unknown key", _hint(model, path, known), key)
+    if detail["type"] == "union_tag_invalid":  # of sections with different kinds
+        kinds = " or".join(detail["ctx"]["expected_tags"].rsplit(",", 1))
+        return UserError(f"must be {kinds} (got {detail['ctx']['tag']!r})", "", f"{key}.kind")
     if detail["type"] == "missing" and path[-1] in known:
         return UserError("is required", f"give it in the config or as {key}=…", key)
     if detail["type"] == "value_error":  # from a validator of a config class; its text includes the fix
@@ -152,6 +158,17 @@ def _complaint(model: type[BaseModel], error: ValidationError) -> UserError:
     value = repr(detail["input"])
     fix = f"write {key}.NAME=value" if wanted.startswith("must be a section") else ""
     return UserError(f"{wanted} (got {value if len(value) <= 80 else value[:79] + '…'})", fix, key)
+
+
+def _hint(model: type[BaseModel], path: list[str], known: list[str]) -> str:
+    """What the user may have meant by an unknown key; `known`: the keys of its section."""
+    *parents, last = path
+    sections = _sections(_alternatives(model, ".".join(parents)))
+    if kinds := [kind for section in sections if last in section.model_fields for kind in _kinds(section)]:
+        owners = " and ".join(f"{'.'.join(parents)}.kind={kind}" for kind in kinds)
+        return f"{owners} has it, this kind has: {', '.join(name for name in known if name != 'kind')}"
+    close = difflib.get_close_matches(last, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
 
 
 def _wanted(detail: ErrorDetails) -> str:
@@ -189,7 +206,11 @@ def _locate(model: type[BaseModel], detail: ErrorDetails) -> tuple[list[str], li
 
 def sections_of(annotation: Any) -> list[type[BaseModel]]:
     """The sections that a key may hold: none, one, or several with different `kind`s."""
-    return [member for member in _members(annotation) if isinstance(member, type) and issubclass(member, BaseModel)]
+    return _sections(_members(annotation))
+
+
+def _sections(members: list[Any]) -> list[type[BaseModel]]:
+    return [member for member in members if isinstance(member, type) and issubclass(member, BaseModel)]
 
 
 def _kinds(section: type[BaseModel]) -> tuple[Any, ...]:

@@ -23,6 +23,7 @@ from imagewizard.manifest.shards import ManifestIndex
 from imagewizard.models import files as model_files
 from imagewizard.models import restorers
 from imagewizard.noise import synthetic
+from imagewizard.noise.synthetic import Noise
 from imagewizard.progress import Progress, Reporter, silent
 from imagewizard.runs import compaction, job, results, summary, totals
 from imagewizard.runs.results import BlockFile, ResultFiles
@@ -46,24 +47,36 @@ class DenoisePlan:
 
     def __str__(self) -> str:
         config, options = self.config, self.config.denoise
-        levels = ", ".join("estimated image by image" if s is None else level_text(s) for s in config.levels)
         steps = "one step" if options.mode == "mmse" else f"{options.steps} steps"
         lines = {
             "input": self._input(),
             "output": f"{config.output}{' (resumes)' if self.resumed else ''}",
             "model": f"{config.model} ({self.fingerprint})",
             "noise": self._noise(),
-            "sigma": levels,
+            "sigma": self._sigma(),
             "denoise": f"{options.mode}, {steps}{', mean of 8 turns and flips' if options.ensemble else ''}",
             "images": config.images.format if config.images else "not written",
         }
         return "\n".join(f"{name:<8} {text}" for name, text in lines.items())
 
     def _noise(self) -> str:
-        section = self.config.noise
-        if section is None:
+        added = noises(self.config)
+        if not added:
             return "none is added"
-        return f"{synthetic.make(section.kind, section.params).describe()}, seed {self.config.seed}"
+        names = synthetic.names([(each.kind, *each.setting) for each in added])
+        settings = f": {'; '.join(names)}" if added[0].sigma is None else ""
+        return f"{added[0].describe()}{settings}, seed {self.config.seed}"
+
+    def _sigma(self) -> str:
+        section = self.config.denoise
+        known: list[float | str | None] = [each.sigma for each in noises(self.config)] or [section.sigma]
+        if section.level_column is not None:
+            text = f"column {section.level_column} of the manifest"
+        elif known[0] in (None, "auto"):
+            text = "found image by image"
+        else:
+            text = ", ".join(level_text(float(sigma or 0.0)) for sigma in known)
+        return text if section.strength == 1 else f"{text}, times {section.strength:g}"
 
     def _input(self) -> str:
         limit = "" if self.config.limit is None else f", the first {self.config.limit:,} images"
@@ -78,15 +91,16 @@ def prepare(config: DenoiseConfig) -> DenoisePlan:
     job.check_output(config.output, config.input)
     model = model_files.find(config.model)
     try:
-        restorers.check(model, max_sigma=max(level or 0.0 for level in config.levels))
+        restorers.check(model, max_sigma=_greatest_level(config))
     except UserError as error:
         if error.key != "sigma":
             raise
-        raise error.at("denoise.sigma" if config.noise is None else "noise.sigma") from None
+        by_strength = "denoise.strength" if config.denoise.strength > 1 else None
+        raise error.at(by_strength or ("denoise.sigma" if config.noise is None else "noise.sigma")) from None
     stored = job.read_job(config.output)
     if stored is None:
         with keyed("input"):
-            shards.check_source(config.input)
+            shards.check_source(config.input, config.denoise.level_column)
     else:
         job.check_same_job(stored, "denoise", config, model.fingerprint, RESULT_KEYS)
     return DenoisePlan(config, model.fingerprint, None if stored is None else stored["config"]["input"])
@@ -117,18 +131,18 @@ def execute(
         block_rows = None if config.resources.block_rows == "auto" else config.resources.block_rows
         with keyed("input"):
             index = shards.read_index(run) or shards.write(
-                run, config.input, block_rows, lease.check, report, config.limit
+                run, config.input, block_rows, lease.check, report, config.limit, config.denoise.level_column
             )
         files, by_shard = totals.snapshot(run)
         Folder(run).delete(f"results/{name}" for name in files.superseded)
         done = totals.merge(by_shard.values())
-        progress = Progress(index.images * len(config.levels), done.rows, done.failed, report)
+        progress = Progress(index.images * config.rows_per_image, done.rows, done.failed, report)
         retried = {shard for shard, each in by_shard.items() if each.failed} if config.retry_failed else set()
         if ranges := pending.block_ranges(index.blocks, files, retried):
             work = pipeline.Work(
                 run=run,
                 ranges=ranges,
-                sigmas=config.levels,
+                settings=[each.setting for each in noises(config)],
                 block_rows=index.block_rows,
                 retry_failed=config.retry_failed,
                 max_pixels=config.max_pixels,
@@ -138,11 +152,23 @@ def execute(
             )
             start(config.resources.address, report)
             chain = partial(pipeline.build, work, actor)
-            commits = _Commits(run, index, len(config.levels), files, retried)
+            commits = _Commits(run, index, config.rows_per_image, files, retried)
             _run_chain(plan, chain, commits, progress, lease, report)
         lease.check()
-        _compact_rest(run, index, len(config.levels))
-        return summary.write(run, index, len(config.levels), progress)
+        _compact_rest(run, index, config.rows_per_image)
+        return summary.write(run, index, config.rows_per_image, progress)
+
+
+def noises(config: DenoiseConfig) -> list[Noise]:
+    """What is added to each image, one row each; none in a restoration."""
+    return [] if config.noise is None else synthetic.make(config.noise.kind, config.noise.settings)
+
+
+def _greatest_level(config: DenoiseConfig) -> float:
+    """The greatest level that the model will be told, as far as that is known: 0-255 scale."""
+    given = config.denoise.sigma
+    known = [each.sigma or 0.0 for each in noises(config)] or [0.0 if isinstance(given, str) else given]
+    return max(known) * config.denoise.strength
 
 
 def _needed(config: DenoiseConfig) -> tuple[Needed, ...]:

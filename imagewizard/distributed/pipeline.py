@@ -21,7 +21,7 @@ from ray.util.annotations import RayDeprecationWarning
 from imagewizard.bulk import block as blocks
 from imagewizard.bulk import outputs, pending
 from imagewizard.bulk.block import Block
-from imagewizard.bulk.pending import BlockRange
+from imagewizard.bulk.pending import BlockRange, Setting
 from imagewizard.config.denoise import ActorConfig, ImagesSection
 from imagewizard.distributed import cluster, readers, tries
 from imagewizard.distributed.allocation import Allocation, nodes
@@ -42,7 +42,7 @@ class Work:
 
     run: str
     ranges: list[BlockRange]
-    sigmas: list[float | None]
+    settings: list[Setting]
     block_rows: int
     retry_failed: bool
     max_pixels: int
@@ -102,7 +102,7 @@ def list_pending_blocks(block_range: dict[str, Any], work: Work) -> Iterator[dic
     _check_view(work.view)
     with storage_needed():
         blocks_left = pending.pending_blocks(
-            work.run, BlockRange(**block_range), work.sigmas, work.block_rows, work.retry_failed
+            work.run, BlockRange(**block_range), work.settings, work.block_rows, work.retry_failed
         )
         for file, table in blocks_left:
             yield Block(file, table, {}).pack().to_pylist()[0]

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
 
-from imagewizard.schema import MANIFEST_SCHEMA
+from imagewizard.schema import IMAGE_ID, MANIFEST_SCHEMA, URI
+from imagewizard.sources.parquet import check_column
 
 if TYPE_CHECKING:
     from pyarrow import csv as arrow_csv
@@ -18,10 +19,11 @@ _HEADER_BYTES = 1 << 16
 _BLOCK_BYTES = 16 << 20
 
 
-def read(stream: BinaryIO) -> "arrow_csv.CSVStreamingReader":
-    """The columns of a manifest that the file has, all as text, in batches; an empty cell is null.
+def read(stream: BinaryIO, level_column: str | None = None) -> "arrow_csv.CSVStreamingReader":
+    """The columns of a manifest that the file has, with `level_column`, all as text, in batches; an empty cell is null.
 
-    The delimiter is the one of , ; tab and | that the header has most of. Raises OSError or pa.ArrowException.
+    The delimiter is the one of , ; tab and | that the header has most of. Raises OSError or pa.ArrowException;
+    UserError, without the file's name, for a manifest without the level column.
     """
     from pyarrow import csv as arrow_csv
 
@@ -34,7 +36,9 @@ def read(stream: BinaryIO) -> "arrow_csv.CSVStreamingReader":
     names = next(csv.reader([header], delimiter=delimiter), [])
     if not any(names):
         raise pa.ArrowInvalid("it is empty")
-    known = [name for name in names if name in MANIFEST_SCHEMA.names]
+    if level_column is not None and {IMAGE_ID, URI} <= set(names):
+        check_column(names, level_column)
+    known = [name for name in names if name in (*MANIFEST_SCHEMA.names, level_column)]
     return arrow_csv.open_csv(
         stream,
         read_options=arrow_csv.ReadOptions(block_size=_BLOCK_BYTES),

@@ -9,9 +9,17 @@ import pyarrow.parquet as pq
 
 from imagewizard import storage
 from imagewizard.errors import UserError, one_line
-from imagewizard.schema import BYTES, IMAGE_ID, MANIFEST_SCHEMA, MEMBER, OFFSET, ROW, URI
+from imagewizard.schema import BYTES, IMAGE_ID, LEVEL_FIELD, MANIFEST_SCHEMA, MEMBER, OFFSET, ROW, URI
 from imagewizard.sources import parquet, tar
-from imagewizard.sources.parquet import IMAGE, LISTED_ROWS, check_no_nulls, check_text, decoded
+from imagewizard.sources.parquet import (
+    IMAGE,
+    LISTED_ROWS,
+    as_texts,
+    check_column,
+    check_no_nulls,
+    check_text,
+    decoded,
+)
 from imagewizard.storage.stores import STORES
 
 _ABSOLUTE = r"^(/|file:/|[A-Za-z][A-Za-z0-9+.-]*://)"
@@ -30,23 +38,26 @@ def is_one(schema: pa.Schema) -> bool:
     return {IMAGE_ID, URI} <= names and not holds_images
 
 
-def batches(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
-    """The columns of a manifest that a Parquet file has. Raises OSError or pa.ArrowException."""
-    columns = [name for name in MANIFEST_SCHEMA.names if name in file.schema_arrow.names]
+def batches(file: pq.ParquetFile, level_column: str | None = None) -> Iterator[pa.RecordBatch]:
+    """The columns of a manifest that a Parquet file has, with `level_column`. Raises OSError or pa.ArrowException."""
+    wanted = dict.fromkeys([*MANIFEST_SCHEMA.names, level_column])
+    columns = [name for name in wanted if name in file.schema_arrow.names]
     return file.iter_batches(LISTED_ROWS, columns=columns, use_threads=False)
 
 
-def tables(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+def tables(schema: pa.Schema, batches: Iterable[pa.RecordBatch], level_column: str | None = None) -> Iterator[pa.Table]:
     """A manifest's rows by MANIFEST_SCHEMA; a missing column bytes, member, offset or row is null.
 
-    Relative URIs are taken relative to the working folder and made absolute. Raises UserError, without the file's
-    name, for columns that are missing or of a wrong type and for ids and URIs that are null; OSError or
-    pa.ArrowException if it cannot be read.
+    If a `level_column` is named, its texts follow as LEVEL_FIELD. Relative URIs are taken relative to the working
+    folder and made absolute. Raises UserError, without the file's name, for columns that are missing or of a wrong type
+    and for ids and URIs that are null; OSError or pa.ArrowException if it cannot be read.
     """
     for name in (IMAGE_ID, URI):
         if name not in schema.names:
             raise UserError(f"it has no column {name}", "give a manifest with image_id and uri")
         check_text(schema, name)
+    if level_column is not None:
+        check_column(schema.names, level_column)
     first = 0
     for batch in batches:
         values = {name: decoded(batch[name]) for name in batch.schema.names}
@@ -59,7 +70,10 @@ def tables(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.
         for name, suffix in _PLACES.items():
             found[name] = _place(values.get(name), name, pc.ends_with(values[URI], suffix, ignore_case=True))
         first += len(batch)
-        yield pa.table([found[name] for name in MANIFEST_SCHEMA.names], schema=MANIFEST_SCHEMA)
+        table = pa.table([found[name] for name in MANIFEST_SCHEMA.names], schema=MANIFEST_SCHEMA)
+        if level_column is not None:
+            table = table.append_column(LEVEL_FIELD, as_texts(values[level_column], level_column))
+        yield table
 
 
 def _place(values: pa.Array | None, name: str, is_packed: pa.Array) -> pa.Array:

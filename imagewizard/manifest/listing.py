@@ -14,29 +14,35 @@ import pyarrow.parquet as pq
 from imagewizard import storage
 from imagewizard.errors import UserError, one_line
 from imagewizard.images.formats import is_image_name
-from imagewizard.manifest import csv_manifest, left_out
+from imagewizard.manifest import csv_manifest, external, left_out
 from imagewizard.manifest import index as manifest_index
 from imagewizard.manifest import packed as packed_listing
 from imagewizard.manifest.tally import Row, Tally, tables
-from imagewizard.schema import BYTES, MANIFEST_SCHEMA
+from imagewizard.schema import BYTES, LEVEL_FIELD, MANIFEST_SCHEMA, MEMBER, OFFSET, URI
 from imagewizard.sources import addresses, parquet, tar
 
 _PACKED = (tar.SUFFIX, parquet.SUFFIX)
 
 
-def batches(source: str | list[str], tally: Tally, *, in_order: bool = False) -> Generator[pa.Table, None, None]:
+def batches(
+    source: str | list[str], tally: Tally, *, in_order: bool = False, level_column: str | None = None
+) -> Generator[pa.Table, None, None]:
     """Tables of manifest rows by MANIFEST_SCHEMA, counted in `tally`.
 
     `in_order`: in an order that is the same the next time, even where another is faster. A damaged shard among others
     does not end the listing: a row with a member and no offset stands for what cannot be listed of it, and becomes an
-    error row when it is read. Raises UserError if there is no such source, it may not be listed, or a Parquet file is
-    neither a manifest nor holds images. The error has no key: callers know what the user called the source.
+    error row when it is read. `level_column`: a column that the source must have as a manifest or as a Parquet file of
+    images; its texts follow as LEVEL_FIELD. Raises UserError if there is no such source, it may not be listed, or a
+    Parquet file is neither a manifest nor holds images. The error has no key: callers know what the user called the
+    source. Only that of a missing level column has the key denoise.sigma.
     """
     for each in [source] if isinstance(source, str) else source:
         storage.check_utf8(storage.absolute(each))
-    listing = _Listing(tally, in_order)
+    listing = _Listing(tally, in_order, level_column)
     found = listing.of_list(source) if isinstance(source, list) else listing.of_source(source)
     for table in found:
+        if level_column is not None and LEVEL_FIELD.name not in table.schema.names:
+            table = _without_levels(table, level_column)
         tally.images += table.num_rows
         tally.bytes += pc.sum(table[BYTES]).as_py() or 0
         yield table
@@ -45,8 +51,8 @@ def batches(source: str | list[str], tally: Tally, *, in_order: bool = False) ->
 class _Listing:
     """Lists sources into one tally."""
 
-    def __init__(self, tally: Tally, in_order: bool) -> None:
-        self._tally, self._in_order = tally, in_order
+    def __init__(self, tally: Tally, in_order: bool, level_column: str | None) -> None:
+        self._tally, self._in_order, self._level_column = tally, in_order, level_column
 
     def of_source(self, source: str) -> Iterator[pa.Table]:
         kind = storage.of(source).kind(source)
@@ -111,7 +117,14 @@ class _Listing:
         for name in index.shards:
             uri = storage.join(folder, name)
             try:
-                yield pq.read_table(pa.BufferReader(storage.read_bytes(uri)), schema=MANIFEST_SCHEMA)
+                data = pa.BufferReader(storage.read_bytes(uri))
+                if self._level_column is None:
+                    yield pq.read_table(data, schema=MANIFEST_SCHEMA)
+                else:
+                    file = pq.ParquetFile(data)
+                    yield from external.tables(
+                        file.schema_arrow, external.batches(file, self._level_column), self._level_column
+                    )
             except FileNotFoundError:
                 raise UserError(f"{uri} is gone: the manifest was refreshed or damaged", "run again") from None
             except pa.ArrowException as error:
@@ -140,7 +153,18 @@ class _Listing:
 
     def _of_packed(self, packed: list[tuple[str, str]], *, is_source: bool = False) -> Iterator[pa.Table]:
         threads = 1 if self._in_order else packed_listing.THREADS
-        yield from packed_listing.tables(packed, self._tally, is_source=is_source, threads=threads)
+        yield from packed_listing.tables(
+            packed, self._tally, is_source=is_source, threads=threads, level_column=self._level_column
+        )
+
+
+def _without_levels(table: pa.Table, level_column: str) -> pa.Table:
+    """The rows of what could not be listed, which have no level; UserError if there are images among them."""
+    listed = table.filter(pc.or_(pc.is_null(table[MEMBER]), pc.is_valid(table[OFFSET])))
+    if listed.num_rows:
+        what = f"{listed[URI][0].as_py()} is listed by no manifest, so it has no column {level_column}"
+        raise UserError(what, "give a Parquet or CSV manifest with that column as input", "denoise.sigma")
+    return table.append_column(LEVEL_FIELD, pa.nulls(table.num_rows, LEVEL_FIELD.type))
 
 
 def _check_apart(paths: list[list[str]]) -> None:

@@ -10,7 +10,7 @@ from imagewizard.errors import UserError, one_line
 from imagewizard.manifest import csv_manifest, external, left_out
 from imagewizard.manifest import tally as listing_rows
 from imagewizard.manifest.tally import Row, Tally
-from imagewizard.schema import BYTES, IMAGE_ID, MANIFEST_SCHEMA, ROW, URI
+from imagewizard.schema import BYTES, IMAGE_ID, LEVEL_FIELD, MANIFEST_SCHEMA, ROW, URI
 from imagewizard.sources import parquet, tar
 from imagewizard.storage.interleave import interleave
 
@@ -20,33 +20,39 @@ WAITING_TABLES = 32
 
 
 def tables(
-    packed: list[tuple[str, str]], tally: Tally, *, is_source: bool = False, threads: int = THREADS
+    packed: list[tuple[str, str]],
+    tally: Tally,
+    *,
+    is_source: bool = False,
+    threads: int = THREADS,
+    level_column: str | None = None,
 ) -> Iterator[pa.Table]:
     """The images in tar shards and Parquet files, each given as (URI, id), and the rows of manifests among them.
 
-    By MANIFEST_SCHEMA; in order if there is one thread. What cannot be listed becomes a row of its own, with no offset
-    and a member that says why. `is_source`: there is only this file, and a damaged file raises UserError. So does a
-    Parquet file with the wrong columns; one among others that has no column of images at all is left out.
+    By MANIFEST_SCHEMA, with LEVEL_FIELD where a `level_column` is named and a file has columns; in order if there is
+    one thread. What cannot be listed becomes a row of its own, with no offset and a member that says why. `is_source`:
+    there is only this file, and a damaged file raises UserError. So does a Parquet file with the wrong columns; one
+    among others that has no column of images at all is left out.
     """
     if is_source and packed:
-        yield from _of_file(*packed[0], tally, is_source=True)
+        yield from _of_file(*packed[0], tally, True, level_column)
         return
     shared = iter(packed)
 
     def work() -> Generator[pa.Table, None, None]:
         for uri, image_id in shared:  # shared by all threads: each takes the next one
-            yield from _of_file(uri, image_id, tally, is_source=False)
+            yield from _of_file(uri, image_id, tally, False, level_column)
 
     yield from interleave([work() for _ in range(min(threads, len(packed)))], WAITING_TABLES)
 
 
-def _of_file(uri: str, image_id: str, tally: Tally, *, is_source: bool) -> Iterator[pa.Table]:
+def _of_file(uri: str, image_id: str, tally: Tally, is_source: bool, level_column: str | None) -> Iterator[pa.Table]:
     if uri.lower().endswith(tar.SUFFIX):
         yield from listing_rows.tables(_members(uri, image_id, tally, is_source))
     elif uri.lower().endswith(csv_manifest.SUFFIXES):
-        yield from _csv(uri, image_id, tally, is_source)
+        yield from _csv(uri, image_id, tally, is_source, level_column)
     else:
-        yield from _parquet(uri, image_id, tally, is_source)
+        yield from _parquet(uri, image_id, tally, is_source, level_column)
 
 
 def _members(uri: str, shard_id: str, tally: Tally, is_source: bool) -> Iterator[Row]:
@@ -81,7 +87,7 @@ def _members(uri: str, shard_id: str, tally: Tally, is_source: bool) -> Iterator
         yield _unreadable(uri, shard_id, error, is_source)
 
 
-def _parquet(uri: str, file_id: str, tally: Tally, is_source: bool) -> Iterator[pa.Table]:
+def _parquet(uri: str, file_id: str, tally: Tally, is_source: bool, level_column: str | None) -> Iterator[pa.Table]:
     try:
         file = parquet.open_file(uri)
     except OSError as error:
@@ -92,43 +98,46 @@ def _parquet(uri: str, file_id: str, tally: Tally, is_source: bool) -> Iterator[
     try:
         if external.is_one(file.schema_arrow) or (is_source and not has_images and names & {IMAGE_ID, URI}):
             tally.ids_are_given = True
-            yield from external.tables(file.schema_arrow, external.batches(file))
+            yield from external.tables(file.schema_arrow, external.batches(file, level_column), level_column)
         elif has_images or is_source:
             tally.ids_are_given |= IMAGE_ID in names
-            for rows in parquet.rows(file):
+            for rows in parquet.rows(file, level_column):
                 yield _located(rows, uri, file_id)
         else:
             tally.skip(file_id, left_out.NO_IMAGES)
     except UserError as error:
-        raise UserError(f"{uri}: {error.what}", error.fix) from None
+        raise UserError(f"{uri}: {error.what}", error.fix, error.key) from None
     except (OSError, pa.ArrowException) as error:
         yield from listing_rows.tables(iter([_unreadable(uri, file_id, error, is_source)]))
     finally:
         file.close(force=True)
 
 
-def _csv(uri: str, file_id: str, tally: Tally, is_source: bool) -> Iterator[pa.Table]:
+def _csv(uri: str, file_id: str, tally: Tally, is_source: bool, level_column: str | None) -> Iterator[pa.Table]:
     try:
         with storage.open_file(uri) as stream:
-            batches = csv_manifest.read(stream)
+            batches = csv_manifest.read(stream, level_column)
             if not is_source and not external.is_one(batches.schema):
                 tally.skip(file_id, left_out.NO_MANIFEST)
                 return
             tally.ids_are_given = True
-            yield from external.tables(batches.schema, batches)
+            yield from external.tables(batches.schema, batches, level_column)
     except UserError as error:
-        raise UserError(f"{uri}: {error.what}", error.fix) from None
+        raise UserError(f"{uri}: {error.what}", error.fix, error.key) from None
     except (OSError, pa.ArrowException) as error:
         yield from listing_rows.tables(iter([_unreadable(uri, file_id, error, is_source)]))
 
 
 def _located(rows: pa.Table, uri: str, file_id: str) -> pa.Table:
-    """Rows of a packed file by MANIFEST_SCHEMA; the id of a row that has none is FILE#NUMBER."""
+    """Rows of a packed file by MANIFEST_SCHEMA, with levels if they have any; one without an id gets FILE#NUMBER."""
     numbered = pc.binary_join_element_wise(file_id, rows[ROW].cast(pa.string()), "#")
     uris = pa.array([uri] * rows.num_rows, pa.string())
     none = pa.nulls(rows.num_rows)
     ids = pc.coalesce(rows[IMAGE_ID], numbered)
-    return pa.table([ids, uris, rows[BYTES], none, none, rows[ROW]], MANIFEST_SCHEMA.names).cast(MANIFEST_SCHEMA)
+    table = pa.table([ids, uris, rows[BYTES], none, none, rows[ROW]], MANIFEST_SCHEMA.names).cast(MANIFEST_SCHEMA)
+    if (name := LEVEL_FIELD.name) not in rows.schema.names:
+        return table
+    return table.append_column(LEVEL_FIELD, rows[name])
 
 
 def _unreadable(uri: str, file_id: str, error: Exception, is_source: bool) -> Row:

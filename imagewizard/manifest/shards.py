@@ -154,15 +154,16 @@ def write(
     check: Callable[[], None] = lambda: None,
     report: Reporter = silent,
     limit: int | None = None,
+    level_column: str | None = None,
 ) -> ManifestIndex:
     """Lists `source`, or its first `limit` images, into the run's manifest.
 
-    `block_rows` and `check` are those of ShardWriter. `report` gets a line now and then, and in the end one for each
-    kind of files that are left out. Raises UserError, without a key, if the source cannot be listed.
+    `block_rows` and `check` are those of ShardWriter, `level_column` is that of listing.batches. `report` gets a line
+    now and then, and in the end one for each kind of files that are left out. Raises UserError as listing.batches does.
     """
     tally, filters, listed_at = Tally(), Filters(limit=limit), now()
     writer = ShardWriter(Folder(run).subfolder("manifest"), block_rows, check=check)
-    found = listing.batches(source, tally, in_order=limit is not None)
+    found = listing.batches(source, tally, in_order=limit is not None, level_column=level_column)
     with ListingProgress(tally, report), closing(found) as tables:
         for table in filters.keep(tables, tally):
             writer.add(table)
@@ -191,13 +192,13 @@ def _where(image: dict[str, Any]) -> str:
     return str(image[URI]) if image[ROW] is None else f"row {image[ROW]} of {image[URI]}"
 
 
-def check_source(source: str | list[str]) -> pa.Table:
-    """The first rows of `source`'s listing. Raises UserError, without a key, if it does not exist or holds no image.
+def check_source(source: str | list[str], level_column: str | None = None) -> pa.Table:
+    """The first rows of `source`'s listing. Raises UserError as listing.batches does, or if it holds no image.
 
     Reads no more than it must. Ids that come twice are found among the first rows only; `write` looks at all of them.
     """
     tally = Tally()
-    with closing(listing.batches(source, tally)) as tables:
+    with closing(listing.batches(source, tally, level_column=level_column)) as tables:
         first = next((table for table in tables if table.num_rows), None)
     if first is None:
         suffixes = ", ".join(suffix[1:] for suffix in SUFFIXES)

@@ -1,40 +1,55 @@
-"""Synthetic noise: a function of (run seed, image id, level) alone, and bit-identical on every machine."""
+"""Synthetic noise: a function of (run seed, image id, kind, parameters) alone, and bit-identical on every machine."""
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 
 from imagewizard import seeding
+from imagewizard.noise.camera import Development
 
 
 class Noise(ABC):
     """A kind of noise with its parameters, which are the fields of a dataclass."""
 
+    kind: ClassVar[str]
+    """The word of a config (`noise.kind`) and of result rows."""
+
     @abstractmethod
-    def add(self, clean: np.ndarray, image_id: str, sigma: float, seed: int) -> np.ndarray:
-        """Returns `clean` (uint8 or float) plus noise: float32, 0-255 scale, neither clipped nor quantised.
+    def add(self, clean: np.ndarray, image_id: str, seed: int) -> np.ndarray:
+        """Returns `clean` (uint8 or float, 0-255 scale) with the noise: float32, 0-255 scale.
 
         `clean` is (H, W, 3), (H, W, 1) or (H, W). A grey image, of one channel or of three equal ones, gets one plane
-        of noise. `sigma` is the level on the 0-255 scale. numpy draws the noise on the CPU, so that all devices denoise
-        the same bits.
+        of noise. Whether the result is clipped and rounded is a matter of the kind. numpy draws the noise on the CPU,
+        so that all devices denoise the same bits.
         """
 
+    sigma: float | None = None
+    """Its level, 0-255 scale, if it has one to tell the denoiser; None: it is to be found in the noisy image."""
+    named: ClassVar[tuple[str, ...]]
+    """The parameters that its short name always holds; others only where they tell settings of a job apart."""
+
     @property
-    @abstractmethod
     def offset(self) -> float:
         """Mean of the noise, 0-255 scale; it is known and therefore subtracted before denoising."""
+        return 0.0
 
     @abstractmethod
     def describe(self) -> str:
-        """The noise without its level, as plans and reports show it: `Gaussian, mean 40`."""
+        """The noise without what its short name says, as plans and reports show it: `Gaussian, mean 40`."""
+
+    @property
+    def setting(self) -> tuple[str, float | None]:
+        """What tells its rows from those of the job's other noises: noise_params and sigma."""
+        return self.params(), self.sigma
 
     def params(self) -> str:
-        """The parameters as canonical JSON, for the column noise_params."""
-        return json.dumps(asdict(self), sort_keys=True)  # type: ignore[call-overload]  # each kind is a dataclass
+        """The parameters but for sigma as canonical JSON, for the column noise_params."""
+        values = asdict(self)  # type: ignore[call-overload]  # each kind is a dataclass
+        return json.dumps({name: value for name, value in values.items() if name != "sigma"}, sort_keys=True)
 
 
 def noise_shape(clean: np.ndarray) -> tuple[int, ...]:
@@ -46,14 +61,18 @@ def noise_shape(clean: np.ndarray) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Gaussian(Noise):
-    """White noise of standard deviation sigma, independent in each channel of a colour image."""
+    """White noise, independent in each channel of a colour image; the image is neither clipped nor rounded."""
 
+    kind = "gaussian"
+    named = ("sigma",)
+    sigma: float = field()  # without field(), the None of the class above would be its default
+    """Standard deviation, 0-255 scale."""
     mean: float = 0.0
 
-    def add(self, clean: np.ndarray, image_id: str, sigma: float, seed: int) -> np.ndarray:
-        rng = seeding.generator(seed, image_id, "gaussian", sigma)
+    def add(self, clean: np.ndarray, image_id: str, seed: int) -> np.ndarray:
+        rng = seeding.generator(seed, image_id, self.kind, self.sigma)
         noise = rng.standard_normal(noise_shape(clean), dtype=np.float32)
-        noise *= np.float32(sigma)
+        noise *= np.float32(self.sigma)
         noise += np.float32(self.mean)
         return np.add(noise, clean, out=noise if noise.shape == clean.shape else None, dtype=np.float32)
 
@@ -65,13 +84,93 @@ class Gaussian(Noise):
         return f"Gaussian, mean {self.mean:g}" if self.mean else "Gaussian"
 
 
-# Keys are the words of a config (`noise.kind`) and of result rows. A new kind needs an entry here and a section in
+@dataclass(frozen=True)
+class PoissonGaussian(Noise):
+    """Noise of a sensor: Gaussian with the variance a x + b for the clean value x, independent in each channel.
+
+    The heteroscedastic approximation of Foi, Trimeche, Katkovnik, Egiazarian, "Practical Poissonian-Gaussian noise
+    modeling and fitting for single-image raw-data" (TIP 2008), equation 9. The image is neither clipped nor rounded.
+    """
+
+    kind = "poisson-gaussian"
+    named = ("a", "b")
+    a: float
+    b: float
+
+    def add(self, clean: np.ndarray, image_id: str, seed: int) -> np.ndarray:
+        rng = seeding.generator(seed, image_id, self.kind, self.a, self.b)
+        shape = noise_shape(clean)
+        seen = clean[:, :, :1] if shape != clean.shape else clean
+        variance = np.float32(self.a) * seen.astype(np.float32) + np.float32(self.b)
+        noise = rng.standard_normal(shape, dtype=np.float32)
+        noise *= np.sqrt(np.maximum(variance, 0.0, out=variance))  # a float image may hold negative values
+        return np.add(noise, clean, out=noise if noise.shape == clean.shape else None, dtype=np.float32)
+
+    def describe(self) -> str:
+        return "Poisson-Gaussian"
+
+
+@dataclass(frozen=True)
+class Camera(Development, Noise):
+    """Noise as a camera with these settings leaves it. The image is a JPEG's: clipped and whole numbers."""
+
+    kind = "camera"
+    named = ("gain",)
+
+    def add(self, clean: np.ndarray, image_id: str, seed: int) -> np.ndarray:
+        rng = seeding.generator(seed, image_id, self.kind, *asdict(self).values())
+        planes = clean[:, :, np.newaxis] if clean.ndim == 2 else clean
+        seen = planes[:, :, :1] if noise_shape(planes)[2] == 1 else planes
+        noisy = self.expose(seen, rng)
+        return noisy.repeat(planes.shape[2] // seen.shape[2], axis=2).reshape(clean.shape)
+
+    def describe(self) -> str:
+        return "camera"
+
+
+# By the words of a config (`noise.kind`) and of result rows. A new kind needs an entry here and a section in
 # config/noise.py with the same parameters as fields.
-KINDS: dict[str, type[Noise]] = {"gaussian": Gaussian}
-# The noise of a config without `noise.kind`, and of trainings and benchmarks.
-DEFAULT = Gaussian()
+KINDS: dict[str, type[Noise]] = {each.kind: each for each in (Gaussian, PoissonGaussian, Camera)}
 
 
-def make(kind: str, params: Mapping[str, Any]) -> Noise:
-    """Makes a noise of KINDS from the fields of its config section or of a row's noise_params."""
-    return KINDS[kind](**params)
+def make(kind: str, settings: Iterable[Mapping[str, Any]]) -> list[Noise]:
+    """The noises of a job from its config section: one for each of the settings."""
+    return [KINDS[kind](**setting) for setting in settings]
+
+
+def of_row(kind: str, params: str, sigma: float | None) -> Noise:
+    """The noise that a result row has in noise_kind (one of KINDS), noise_params and sigma."""
+    return KINDS[kind](**_values(params, sigma))
+
+
+def names(settings: Sequence[tuple[str | None, str | None, float | None]]) -> list[str]:
+    """Short names of settings, each given as noise_kind, noise_params and sigma: `sigma 25`, `a 0.5, b 4`, `gain 16`.
+
+    Empty for a restoration whose level is found or differs from image to image. noise_params is None in the totals of
+    older runs.
+    """
+    values = [_values(params or "{}", sigma) for _, params, sigma in settings]
+    told = {name for each in values for name in each if any(each[name] != other.get(name) for other in values)}
+    return [
+        ", ".join(
+            f"{name} {value_text(each[name])}"
+            for name in sorted(each, key=lambda name: name not in _named(kind))
+            if name in told or name in _named(kind)
+        )
+        for (kind, _, _), each in zip(settings, values, strict=True)
+    ]
+
+
+def _named(kind: str | None) -> tuple[str, ...]:
+    return KINDS[kind].named if kind in KINDS else ("sigma",)
+
+
+def _values(params: str, sigma: float | None) -> dict[str, Any]:
+    return json.loads(params) | ({} if sigma is None else {"sigma": sigma})
+
+
+def value_text(value: float | str) -> str:
+    """A parameter in names of settings and folders: `4` for 4.0."""
+    from imagewizard.schema import level_text  # it imports pyarrow, which adding noise does without
+
+    return value if isinstance(value, str) else level_text(value)

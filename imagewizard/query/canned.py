@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from imagewizard.schema import GAIN, MEANS, PSNR, SCORES
+from imagewizard.schema import GAIN, GROUPED_SIGMA, GROUPS, MEANS, PSNR, SCORES
 
 # Counts of rows, and the mean of each of MEANS.
 AVERAGES = "count(*) AS images, count(*) FILTER (status = 'ok') AS ok, count(*) FILTER (status = 'error') AS errors"
@@ -20,19 +20,21 @@ class Canned(NamedTuple):
 
 CANNED: dict[str, Canned] = {
     "summary": Canned(
-        "per run, mode and sigma: images, errors, mean scores before and after, mean seconds an image",
-        f"SELECT run, mode, sigma, {AVERAGES} FROM results GROUP BY run, mode, sigma ORDER BY run, mode, sigma",
+        "per run, mode and noise: images, errors, mean scores before and after, mean seconds an image",
+        f"""
+        SELECT run, mode, noise_params, {GROUPED_SIGMA}, {AVERAGES}
+        FROM results GROUP BY run, mode, {GROUPS} ORDER BY run, mode, sigma, noise_params""",
     ),
     "worst": Canned(
         "the 20 images that gained least PSNR",
         f"""
-        SELECT run, image_id, sigma, {_SCORES}, width, height
+        SELECT run, image_id, noise_params, sigma, {_SCORES}, width, height
         FROM results WHERE gain IS NOT NULL ORDER BY gain, run, image_id, sigma LIMIT 20""",
     ),
     "best": Canned(
         "the 20 images that gained most PSNR",
         f"""
-        SELECT run, image_id, sigma, {_SCORES}, width, height
+        SELECT run, image_id, noise_params, sigma, {_SCORES}, width, height
         FROM results WHERE gain IS NOT NULL ORDER BY gain DESC, run, image_id, sigma LIMIT 20""",
     ),
     "errors": Canned(
@@ -49,16 +51,17 @@ CANNED: dict[str, Canned] = {
         GROUP BY run, note ORDER BY images DESC, run, note""",
     ),
     "histogram": Canned(
-        "how the gain in PSNR is distributed, in steps of 1 dB, for each run and sigma",
+        "how the gain in PSNR is distributed, in steps of 1 dB, for each run and noise",
         f"""
-        SELECT run, sigma, CAST(floor({GAIN}) AS INTEGER) AS gain_from, gain_from + 1 AS gain_to,
-               count(*) AS images, bar(images, 0, max(images) OVER (PARTITION BY run, sigma), 30) AS share
-        FROM results WHERE gain_from IS NOT NULL GROUP BY run, sigma, gain_from ORDER BY run, sigma, gain_from""",
+        SELECT run, noise_params, sigma, CAST(floor({GAIN}) AS INTEGER) AS gain_from, gain_from + 1 AS gain_to,
+               count(*) AS images, bar(images, 0, max(images) OVER (PARTITION BY run, noise_params, sigma), 30) AS share
+        FROM results WHERE gain_from IS NOT NULL
+        GROUP BY run, noise_params, sigma, gain_from ORDER BY run, sigma, noise_params, gain_from""",
     ),
     "slowest": Canned(
         "the 20 images that took longest",
         """
-        SELECT run, image_id, sigma, mode, steps, width, height, seconds
+        SELECT run, image_id, noise_params, sigma, mode, steps, width, height, seconds
         FROM results WHERE seconds IS NOT NULL ORDER BY seconds DESC, run, image_id, sigma LIMIT 20""",
     ),
     "by-size": Canned(

@@ -1,7 +1,6 @@
 """The pictures of the report: images that stand for the run, as clean, noisy and denoised panels."""
 
 import base64
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +15,7 @@ from imagewizard.metrics import METRICS
 from imagewizard.noise import synthetic
 from imagewizard.query import sql as query_sql
 from imagewizard.schema import (
+    ADDED_SIGMA,
     HEIGHT,
     IMAGE_ID,
     KEY,
@@ -81,11 +81,11 @@ def choose(connection: duckdb.DuckDBPyConnection, score: str, levels: int) -> li
     """(quantile, ok row) for up to MOST rows over the whole range of the SQL expression `score`, the same each time."""
     places = next((places for count, places in _PLACES.items() if count * levels <= MOST), _PLACES[1])
     marks = f"""
-        SELECT sigma, quantile_disc({score}, {places}) FROM results
-        WHERE status = 'ok' AND {score} IS NOT NULL GROUP BY sigma ORDER BY sigma"""
+        SELECT noise_params, {ADDED_SIGMA} AS added, quantile_disc({score}, {places}) FROM results
+        WHERE status = 'ok' AND {score} IS NOT NULL GROUP BY noise_params, added ORDER BY added, noise_params"""
     wanted = [
-        (sigma, value, place)
-        for sigma, values in query_sql.select(connection, marks).fetchall()
+        ((params, added), value, place)
+        for params, added, values in query_sql.select(connection, marks).fetchall()
         for value, place in zip(values, places, strict=True)
     ]
     if not wanted:
@@ -93,13 +93,13 @@ def choose(connection: duckdb.DuckDBPyConnection, score: str, levels: int) -> li
     # A list of values instead of a join: DuckDB does not know the table's size, and would hash all of it.
     values = ", ".join(sorted({_literal(value) for _, value, _ in wanted}))
     sql = f"""
-        SELECT DISTINCT ON (sigma, score) {COLUMNS}, {score} AS score FROM results
-        WHERE status = 'ok' AND score IN ({values}) ORDER BY sigma, score, image_id"""
-    rows = {(row[SIGMA], row["score"]): row for row in query_sql.records(connection, sql)}
+        SELECT DISTINCT ON (noise_params, added, score) {COLUMNS}, {score} AS score, {ADDED_SIGMA} AS added
+        FROM results WHERE status = 'ok' AND score IN ({values}) ORDER BY added, noise_params, score, image_id"""
+    rows = {((row[NOISE_PARAMS], row["added"]), row["score"]): row for row in query_sql.records(connection, sql)}
     chosen: dict[str, tuple[float, dict[str, Any]]] = {}
-    for sigma, value, place in wanted:  # in a small run an image may have several places
-        row = rows[sigma, value]
-        chosen.setdefault(f"{sigma} {row[IMAGE_ID]}", (place, row))
+    for setting, value, place in wanted:  # in a small run an image may have several places
+        row = rows[setting, value]
+        chosen.setdefault(f"{setting} {row[IMAGE_ID]}", (place, row))
     return list(chosen.values())[:MOST]
 
 
@@ -160,8 +160,8 @@ def _read(uri: str, shape: tuple[int, int], max_pixels: int, what: str, missing:
 
 def _noisy(clean: np.ndarray, row: dict[str, Any]) -> np.ndarray:
     """The image with the same noise as in the run, clipped to uint8."""
-    noise = synthetic.make(row[NOISE_KIND], json.loads(row[NOISE_PARAMS]))
-    image = noise.add(clean, row[IMAGE_ID], row[SIGMA], row[SEED])
+    noise = synthetic.of_row(row[NOISE_KIND], row[NOISE_PARAMS], row[SIGMA])
+    image = noise.add(clean, row[IMAGE_ID], row[SEED])
     return np.clip(image, 0, 255, out=image).round().astype(np.uint8)
 
 

@@ -13,15 +13,15 @@ import duckdb
 from imagewizard.query import sql as query_sql
 from imagewizard.report import panels as report_panels
 from imagewizard.report.panels import COLUMNS, ReportSample
-from imagewizard.schema import IMAGE_ID, SIGMA, SIGMA_ESTIMATED
+from imagewizard.schema import IMAGE_ID, SIGMA, SIGMA_ESTIMATED, STRENGTH
 
 STRONGEST, WEAKEST, BETWEEN, UNRANKED = "strongest change", "weakest change", "in between", ""
 AT_EACH_END = 4
 _QUANTILES = (0.25, 0.5, 0.75)
 _EXAMPLES = 3
 
-# The level found or given, whose rank is that of what the network was told; null where none could be found.
-LEVEL = f"coalesce({SIGMA_ESTIMATED}, {SIGMA})"
+# What the network was told, whether it was found or given; null where no level could be found.
+LEVEL = f"coalesce({SIGMA_ESTIMATED}, {SIGMA} * coalesce({STRENGTH}, 1))"
 _CHANGED = f"FROM results WHERE status = 'ok' AND {LEVEL} > 0"
 _UNCHANGED = f"""
     SELECT count(*) FILTER ({LEVEL} = 0) AS clean,

@@ -18,14 +18,18 @@ from imagewizard.report import panels as report_panels
 from imagewizard.report.charts import Bins, Dot
 from imagewizard.report.panels import ReportSample
 from imagewizard.runs import job, summary
+from imagewizard.runs import totals as run_totals
 from imagewizard.schema import (
+    ADDED_SIGMA,
     GAIN,
+    GROUPED_SIGMA,
+    NOISE_KIND,
+    NOISE_PARAMS,
     OUTPUT_URI,
     PSNR,
-    RESULTS_VERSION,
+    SAME_NOISE_SINCE,
     SIGMA,
     SIGMA_ESTIMATED,
-    level_text,
     noisy,
 )
 from imagewizard.sources import addresses
@@ -40,7 +44,9 @@ _MEANS = f"{AVERAGES}, avg({SIGMA_ESTIMATED}) AS {SIGMA_ESTIMATED}"
 _TOTALS = f"""
     SELECT {_MEANS}, min({restoration.LEVEL}) IS NOT DISTINCT FROM max({restoration.LEVEL}) AS is_one_level,
            min(finished_at) AS first, max(finished_at) AS last FROM results"""
-_LEVELS = f"SELECT sigma, {_MEANS} FROM results GROUP BY sigma ORDER BY sigma"
+_LEVELS = f"""
+    SELECT any_value(noise_kind) AS noise_kind, noise_params, {ADDED_SIGMA} AS added, {GROUPED_SIGMA}, {_MEANS}
+    FROM results GROUP BY noise_params, added"""
 _ERRORS = f"""
     SELECT stage, error, count(*) AS images, min(image_id, 3) AS examples, count(*) OVER () AS kinds
     FROM results WHERE status = 'error' GROUP BY stage, error ORDER BY images DESC, stage, error LIMIT {ERROR_KINDS}"""
@@ -77,10 +83,12 @@ def _facts(run: str, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     config = facts["config"]
     finished = summary.read(run)
     totals = query_sql.records(connection, _TOTALS)[0]
-    levels = query_sql.records(connection, _LEVELS)
+    levels = sorted(query_sql.records(connection, _LEVELS), key=run_totals.in_order)
+    for level, name in zip(levels, _names(levels), strict=True):
+        level["name"] = name
     score = _GAIN if totals["gain"] is not None else _ONE_LEVEL if totals["is_one_level"] else _LEVEL
     is_restored = score is not _GAIN and totals["ok"] > 0
-    denoised = [level[SIGMA] for level in levels if level["ok"]]
+    denoised = {(level[NOISE_PARAMS], level["added"]): level["name"] for level in levels if level["ok"]}
     return facts | {
         "source": _source(config),
         "noise": _noise(config),
@@ -93,7 +101,7 @@ def _facts(run: str, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
         "is_finished": finished is not None,
         "rate": _rate(finished),
         "charts": _charts(connection, denoised, score),
-        "samples": _samples(run, connection, facts["job"], len(denoised), is_restored),
+        "samples": _samples(run, connection, facts["job"], denoised, is_restored),
         "unchanged": restoration.unchanged(connection) if is_restored else None,
         "is_restored": is_restored,
         "script": page.script("slider.js") if is_restored else None,
@@ -108,11 +116,20 @@ def _source(config: dict[str, Any]) -> str:
 
 
 def _noise(config: dict[str, Any]) -> str:
-    """The noise but for its level; empty where none was added."""
-    section = dict(config.get("noise") or {})
-    section.pop("sigma", None)
+    """The noise but for what its settings are named by; empty where none was added."""
+    section = {name: each[0] if isinstance(each, list) else each for name, each in (config.get("noise") or {}).items()}
     kind = section.pop("kind", "")
-    return synthetic.make(kind, section).describe() if kind in synthetic.KINDS else kind
+    return synthetic.make(kind, [section])[0].describe() if kind in synthetic.KINDS else kind
+
+
+def _names(levels: list[dict[str, Any]]) -> list[str]:
+    """A short name for each setting of the noise: `σ 25`, `a 0.5, b 4`."""
+    names = synthetic.names([(level[NOISE_KIND], level[NOISE_PARAMS], level[SIGMA]) for level in levels])
+    found = [level[SIGMA_ESTIMATED] is not None for level in levels]
+    return [
+        name.replace("sigma ", "σ ", 1) or ("σ found" if is_found else "σ given")
+        for name, is_found in zip(names, found, strict=True)
+    ]
 
 
 def _method(config: dict[str, Any]) -> str:
@@ -136,12 +153,16 @@ def _rate(finished: dict[str, Any] | None) -> tuple[float, str] | None:
     return (overall, "last session, with its start") if overall else None
 
 
-def _charts(connection: duckdb.DuckDBPyConnection, sigmas: list[float | None], score: RankedBy) -> dict[str, Markup]:
+# {noise_params and the level added: short name} of a run's settings of the noise.
+Settings = dict[tuple[str, float | None], str]
+
+
+def _charts(connection: duckdb.DuckDBPyConnection, settings: Settings, score: RankedBy) -> dict[str, Markup]:
     """A histogram of the score and, if it is the gain, a scatter plot of before and after; {} without a score."""
-    if not sigmas or score is _ONE_LEVEL:
+    if not settings or score is _ONE_LEVEL:
         return {}
-    charts = {"histogram": _histogram(connection, sigmas, score)}
-    return charts | {"scatter": _scatter(connection, sigmas)} if score is _GAIN else charts
+    charts = {"histogram": _histogram(connection, settings, score)}
+    return charts | {"scatter": _scatter(connection, settings)} if score is _GAIN else charts
 
 
 def _range(connection: duckdb.DuckDBPyConnection, value: str) -> tuple[float, float]:
@@ -152,54 +173,55 @@ def _range(connection: duckdb.DuckDBPyConnection, value: str) -> tuple[float, fl
     return ends[0], ends[1]
 
 
-def _histogram(connection: duckdb.DuckDBPyConnection, sigmas: list[float | None], score: RankedBy) -> Markup:
+def _histogram(connection: duckdb.DuckDBPyConnection, settings: Settings, score: RankedBy) -> Markup:
     low, high = _range(connection, score.sql)
     step = report_charts.nice_step(max((high - low) / HISTOGRAM_BINS, 0.1))
     sql = f"""
-        SELECT sigma, CAST(floor(greatest({low}, least({high}, {score.sql})) / {step}) AS INTEGER) AS bin,
+        SELECT noise_params, {ADDED_SIGMA} AS added,
+               CAST(floor(greatest({low}, least({high}, {score.sql})) / {step}) AS INTEGER) AS bin,
                count(*) AS images, sum({score.sql}) AS total
-        FROM results WHERE {score.sql} IS NOT NULL GROUP BY sigma, bin"""
+        FROM results WHERE {score.sql} IS NOT NULL GROUP BY noise_params, added, bin"""
     rows = query_sql.records(connection, sql)
     facets = {}
-    for sigma in sigmas:
-        own = [row for row in rows if row[SIGMA] == sigma]
+    for setting, name in settings.items():
+        own = [row for row in rows if (row[NOISE_PARAMS], row["added"]) == setting]
         if own:
             mean = sum(row["total"] for row in own) / sum(row["images"] for row in own)
-            facets[_level(sigma)] = Bins({row["bin"]: row["images"] for row in own}, mean)
+            facets[name] = Bins({row["bin"]: row["images"] for row in own}, mean)
     return report_charts.histogram(facets, step, f"Number of images by {score.meaning}", score.unit)
 
 
-def _scatter(connection: duckdb.DuckDBPyConnection, sigmas: list[float | None]) -> Markup:
+def _scatter(connection: duckdb.DuckDBPyConnection, settings: Settings) -> Markup:
     (left, right), (low, high) = _range(connection, noisy(PSNR)), _range(connection, PSNR)
     width = max(right - left, report_charts.LEAST_RANGE) / SCATTER_CELLS[0]
     height = max(high - min(low, left), report_charts.LEAST_RANGE) / SCATTER_CELLS[1]
     sql = f"""
-        WITH dots AS (SELECT sigma, greatest({left}, least({right}, psnr_noisy)) AS x,
+        WITH dots AS (SELECT noise_params, {ADDED_SIGMA} AS added, greatest({left}, least({right}, psnr_noisy)) AS x,
                              greatest({low}, least({high}, psnr)) AS y
                       FROM results WHERE psnr IS NOT NULL AND psnr_noisy IS NOT NULL)
-        SELECT sigma, avg(x) AS x, avg(y) AS y, count(*) AS images
-        FROM dots GROUP BY sigma, floor((x - {left}) / {width}), floor((y - {low}) / {height}) ORDER BY sigma, x, y"""
+        SELECT noise_params, added, avg(x) AS x, avg(y) AS y, count(*) AS images
+        FROM dots GROUP BY noise_params, added, floor((x - {left}) / {width}), floor((y - {low}) / {height})
+        ORDER BY added, noise_params, x, y"""
+    places = {setting: place for place, setting in enumerate(settings)}
     dots = [
-        Dot(sigmas.index(row[SIGMA]), row["x"], row["y"], row["images"]) for row in query_sql.records(connection, sql)
+        Dot(places[row[NOISE_PARAMS], row["added"]], row["x"], row["y"], row["images"])
+        for row in query_sql.records(connection, sql)
     ]
     title = "PSNR of the images before and after denoising"
-    return report_charts.scatter(dots, list(map(_level, sigmas)), title, "PSNR noisy, dB", "PSNR denoised, dB")
-
-
-def _level(sigma: float | None) -> str:
-    return "all" if sigma is None else f"σ {level_text(sigma)}"
+    return report_charts.scatter(dots, list(settings.values()), title, "PSNR noisy, dB", "PSNR denoised, dB")
 
 
 def _samples(
-    run: str, connection: duckdb.DuckDBPyConnection, made: dict[str, Any], levels: int, is_restored: bool
+    run: str, connection: duckdb.DuckDBPyConnection, made: dict[str, Any], settings: Settings, is_restored: bool
 ) -> list[ReportSample]:
     """Samples over the whole range of the gain, or of how much restored images changed. `made`: what job.yaml holds."""
     config = made.get("config", {})
-    same_noise = job.results_version(made) == RESULTS_VERSION
+    same_noise = job.results_version(made) >= SAME_NOISE_SINCE
     output = f"{config.get('output', run).rstrip('/')}/"
 
     def sample(chosen: tuple[str, dict[str, Any]]) -> ReportSample:
         place, row = chosen
+        row["name"] = settings[row[NOISE_PARAMS], None if row[NOISE_KIND] is None else row[SIGMA]]
         if row[OUTPUT_URI]:
             row[OUTPUT_URI] = _moved(row[OUTPUT_URI], output, run)
         return report_panels.sample(place, row, config.get("max_pixels", MAX_PIXELS), same_noise)
@@ -207,7 +229,7 @@ def _samples(
     with ThreadPoolExecutor(READERS) as pool:
         if is_restored:
             return restoration.in_order(list(pool.map(sample, restoration.choose(connection))))
-        by_gain = report_panels.choose(connection, GAIN, levels)
+        by_gain = report_panels.choose(connection, GAIN, len(settings))
         named = [(_GAIN_LABELS.get(place, f"quantile {100 * place:g} %"), row) for place, row in by_gain]
         return list(pool.map(sample, named))
 

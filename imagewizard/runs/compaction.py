@@ -37,10 +37,10 @@ def compact(run: str, shard: int, names: list[str], levels: int) -> None:
     folder.delete(f"results/{name}" for name in names)
 
 
-# Images of the shard with so many levels among their rows; a null sigma counts as one.
+# Images of the shard with so many settings among their rows; a null sigma counts as one.
 _COMPLETE = """
     SELECT image_id FROM rows SEMI JOIN wanted USING (image_id)
-    GROUP BY image_id HAVING count(DISTINCT coalesce(sigma, -1)) = ?"""
+    GROUP BY image_id HAVING count(DISTINCT (noise_params, coalesce(sigma, -1))) = ?"""
 
 
 def _check(run: str, shard: int, rows: pa.Table, current: int, levels: int) -> None:

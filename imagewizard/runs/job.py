@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -52,8 +53,8 @@ def results_version(job: dict[str, Any]) -> int:
 
 
 def levels(config: dict[str, Any]) -> int:
-    """Rows of each image in a bulk run whose job.yaml has this config: as many as DenoiseConfig.levels has."""
-    return len((config.get("noise") or {}).get("sigma", [None]))
+    """Rows of each image in a bulk run whose job.yaml has this config: DenoiseConfig.rows_per_image."""
+    return math.prod(len(value) for value in (config.get("noise") or {}).values() if isinstance(value, list))
 
 
 def begin(kind: Kind, config: "DenoiseConfig | TrainConfig", fingerprint: str | None, keys: tuple[str, ...]) -> None:

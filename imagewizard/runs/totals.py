@@ -3,6 +3,7 @@
 So neither `status` nor the summary of a billion rows reads a billion rows.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,10 @@ import pyarrow as pa
 
 from imagewizard.runs import results
 from imagewizard.runs.results import ResultFiles
-from imagewizard.schema import KEY, MEANS, PSNR, noisy
+from imagewizard.schema import GROUPED_SIGMA, GROUPS, KEY, MEANS, NOISE_PARAMS, PSNR, SIGMA, noisy
+
+# noise_params of a row without added noise.
+RESTORED = "{}"
 
 # Kinds of errors that are kept for each shard; all are in the rows.
 TOP_ERRORS = 100
@@ -29,10 +33,10 @@ _CURRENT = f"""
     CREATE VIEW current AS SELECT row.* FROM rows AS row
     ANTI JOIN (SELECT * FROM rows WHERE attempt > 1) AS later ON {SUPERSEDED}"""
 _SCORES = f"""
-    SELECT mode, sigma, count(*) AS images, count(*) FILTER (status = 'ok') AS ok,
+    SELECT mode, noise_params, {GROUPED_SIGMA}, count(*) AS images, count(*) FILTER (status = 'ok') AS ok,
            count(*) FILTER (status = 'error') AS errors,
            {", ".join(f"coalesce(sum({name}), 0.0) AS {name}_sum, count({name}) AS {name}_count" for name in MEANS)}
-    FROM current GROUP BY mode, sigma"""
+    FROM current GROUP BY mode, {GROUPS}"""
 _ERRORS = f"""
     SELECT stage, error, count(*) AS images, min(uri) AS example FROM current WHERE status = 'error'
     GROUP BY stage, error ORDER BY images DESC, stage, error LIMIT {TOP_ERRORS}"""
@@ -45,7 +49,7 @@ class Totals:
     ok: int = 0
     failed: int = 0
     scores: list[dict[str, Any]] = field(default_factory=list)
-    """For each mode and sigma: images, ok, errors, and the sum and count of each of MEANS."""
+    """For each mode and setting of the noise: images, ok, errors, and the sum and count of each of MEANS."""
     errors: list[dict[str, Any]] = field(default_factory=list)
     """{stage, error, images, example}, the most frequent ones first."""
     stage_seconds: dict[str, float] = field(default_factory=dict)
@@ -59,10 +63,12 @@ class Totals:
 
     @property
     def means(self) -> list[dict[str, Any]]:
-        """For each mode and sigma: images, ok, errors, gain, and the mean of each of MEANS; None if no row has one."""
+        """For each mode and setting of the noise: images, ok, errors, gain, and the mean of each of MEANS, or None."""
         found = []
-        for score in sorted(self.scores, key=lambda s: (s["mode"], s["sigma"] is None, s["sigma"])):
-            row = {name: score[name] for name in ("mode", "sigma", "images", "ok", "errors")}
+        for score in sorted(self.scores, key=lambda score: (score["mode"], *in_order(score))):
+            row: dict[str, Any] = {
+                name: score.get(name) for name in ("mode", NOISE_PARAMS, SIGMA, "images", "ok", "errors")
+            }
             for name in MEANS:
                 count = score.get(f"{name}_count", 0)  # an older run may lack a column
                 row[name] = score[f"{name}_sum"] / count if count else None
@@ -98,7 +104,10 @@ def merge(parts: Iterable[Totals]) -> Totals:
         if each.last_row is not None:
             total.last_row = max(each.last_row, total.last_row or each.last_row)
         for score in each.scores:
-            _add(scores, (score["mode"], score["sigma"]), score)
+            setting = score.get(NOISE_PARAMS, "")  # an older run may lack it
+            group = (score["mode"], setting, None if setting == RESTORED else score[SIGMA])
+            if _add(scores, group, score)[SIGMA] != score[SIGMA]:
+                scores[group][SIGMA] = None
         for error in each.errors:
             merged = _add(errors, (error["stage"], error["error"]), error)
             merged["example"] = min(merged["example"], error["example"])
@@ -115,9 +124,15 @@ def _add(found: dict[Any, dict[str, Any]], key: tuple[Any, ...], row: dict[str, 
         found[key] = dict(row)
     else:
         for name, value in row.items():
-            if name not in ("mode", "sigma", "stage", "error", "example"):
+            if name not in ("mode", NOISE_PARAMS, SIGMA, "stage", "error", "example"):
                 found[key][name] = found[key].get(name, 0) + value
     return found[key]
+
+
+def in_order(group: dict[str, Any]) -> tuple[Any, ...]:
+    """A key to sort groups of rows by: their levels, then the parameters of their noise."""
+    params = json.loads(group.get(NOISE_PARAMS) or RESTORED)
+    return group[SIGMA] is None, group[SIGMA] or 0.0, *params.values()
 
 
 def snapshot(run: str) -> tuple[ResultFiles, dict[int, Totals]]:

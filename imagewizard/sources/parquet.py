@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from imagewizard import storage
 from imagewizard.errors import UserError, one_line
-from imagewizard.schema import BYTES, IMAGE_ID, ROW
+from imagewizard.schema import BYTES, IMAGE_ID, LEVEL_FIELD, ROW
 
 SUFFIX = ".parquet"
 IMAGE = "image"
@@ -75,40 +75,48 @@ def is_binary(type: pa.DataType) -> bool:
     return bool(pa.types.is_binary(type) or pa.types.is_large_binary(type) or pa.types.is_binary_view(type))
 
 
-def rows(file: pq.ParquetFile) -> Iterator[pa.Table]:
+def rows(file: pq.ParquetFile, level_column: str | None = None) -> Iterator[pa.Table]:
     """What a listing needs of each row: `row`, its number; `bytes`, a guess; `image_id` where the file has it, or null.
 
-    The guess is the mean stored size of a cell in the row's group: true sizes would require reading the images.
-    Raises UserError, without the file's name, as `image_column` does and for ids that are null or no text; OSError or
-    pa.ArrowException if the ids cannot be read.
+    And the texts in `level_column`, if one is named, as LEVEL_FIELD. The guess is the mean stored size of a cell in the
+    row's group: true sizes would require reading the images. Raises UserError, without the file's name, as
+    `image_column` does, for ids that are null or no text and without the level column; OSError or pa.ArrowException if
+    the columns cannot be read.
     """
     schema = file.schema_arrow
     path = _bytes_path(schema.field(image_column(schema)))
     if has_ids := IMAGE_ID in schema.names:
         check_text(schema, IMAGE_ID)
+    if level_column is not None:
+        check_column(schema.names, level_column)
+    columns = [name for name in (IMAGE_ID, level_column) if name is not None and name in schema.names]
     first = 0
     for group in range(file.num_row_groups):
         metadata = file.metadata.row_group(group)
         sizes = [metadata.column(i) for i in range(metadata.num_columns)]
         stored = next(column.total_compressed_size for column in sizes if column.path_in_schema == path)
         guess = stored // metadata.num_rows if metadata.num_rows else 0
-        ids = _ids(file, group) if has_ids else _no_ids(metadata.num_rows)
-        for batch in ids:
+        for batch in _batches(file, group, columns):
+            count = len(next(iter(batch.values())))
+            ids = batch[IMAGE_ID].cast(pa.string()) if has_ids else pa.nulls(count, pa.string())
             if has_ids:
-                check_no_nulls(batch, IMAGE_ID, first)
-            numbers = pa.array(range(first, first + len(batch)), pa.int64())
-            first += len(batch)
-            yield pa.table({IMAGE_ID: batch, BYTES: pa.array([guess] * len(batch), pa.int64()), ROW: numbers})
+                check_no_nulls(ids, IMAGE_ID, first)
+            numbers = pa.array(range(first, first + count), pa.int64())
+            first += count
+            found = {IMAGE_ID: ids, BYTES: pa.array([guess] * count, pa.int64()), ROW: numbers}
+            if level_column is not None:
+                found[LEVEL_FIELD.name] = as_texts(batch[level_column], level_column)
+            yield pa.table(found)
 
 
-def _ids(file: pq.ParquetFile, group: int) -> Iterator[pa.Array]:
-    for batch in file.iter_batches(LISTED_ROWS, row_groups=[group], columns=[IMAGE_ID], use_threads=False):
-        yield decoded(batch[IMAGE_ID]).cast(pa.string())
-
-
-def _no_ids(rows: int) -> Iterator[pa.Array]:
-    for first in range(0, rows, LISTED_ROWS):
-        yield pa.nulls(min(LISTED_ROWS, rows - first), pa.string())
+def _batches(file: pq.ParquetFile, group: int, columns: list[str]) -> Iterator[dict[str, pa.Array]]:
+    """The values of a row group's `columns`; of none, as many nulls as there are rows."""
+    if not columns:
+        rows = file.metadata.row_group(group).num_rows
+        yield from ({"": pa.nulls(min(LISTED_ROWS, rows - first))} for first in range(0, rows, LISTED_ROWS))
+        return
+    for batch in file.iter_batches(LISTED_ROWS, row_groups=[group], columns=columns, use_threads=False):
+        yield {name: decoded(batch[name]) for name in columns}
 
 
 def decoded(values: pa.Array) -> pa.Array:
@@ -125,6 +133,24 @@ def check_text(schema: pa.Schema, column: str) -> None:
     if column != IMAGE_ID or not pa.types.is_integer(type):
         wanted = "text or whole numbers" if column == IMAGE_ID else "text"
         raise UserError(f"column {column} is {type}", f"it must hold {wanted}")
+
+
+def check_column(names: list[str], level_column: str) -> None:
+    """Raises UserError, without the file's name, unless there is the column that `denoise.sigma` names."""
+    if level_column not in names:
+        raise UserError(
+            f"it has no column {level_column}",
+            f"name one of {', '.join(names)}, give a number, or auto",
+            "denoise.sigma",
+        )
+
+
+def as_texts(values: pa.Array, column: str) -> pa.Array:
+    """The values as text. Raises UserError, without the file's name, for a column of lists, structs or bytes."""
+    try:
+        return values.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise UserError(f"column {column} is {values.type}", "it must hold numbers", "denoise.sigma") from None
 
 
 def check_no_nulls(values: pa.Array, column: str, first_row: int) -> None:

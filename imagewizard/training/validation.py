@@ -65,7 +65,7 @@ def score(
         reference = Reference(clean)
         if real is None:
             levels, sigmas = range(of_pairs), options.sigma
-            noisy = [synthetic.DEFAULT.add(clean, image_id, sigma, seed) for sigma in sigmas]
+            noisy = [synthetic.Gaussian(sigma).add(clean, image_id, seed) for sigma in sigmas]
         else:
             levels, sigmas, noisy = range(of_pairs, of_pairs + 1), [told], [real.astype(np.float32)]
         restored = [pixels.to_uint8(x) for x in denoiser([pixels.to_tensor(y) for y in noisy], sigmas)]

@@ -97,24 +97,56 @@ def test_an_unknown_level_is_estimated_from_each_image() -> None:
     halver = Halver()
     noisy = iw.add_noise(photo(96, 96, 2), 30.0)
     iw.Denoiser(halver)([noisy, noisy], [None, 7.0])
-    assert halver.sigmas == [iw.estimate_sigma(noisy), 7.0]
+    assert halver.sigmas == [level.find(noisy).level, 7.0]
     assert halver.sigmas[0] == pytest.approx(30.0, rel=0.25)
 
 
 def test_noise_is_that_of_the_bulk_job_neither_clipped_nor_rounded() -> None:
     noisy = iw.add_noise(CLEAN, 50, seed=3, key="a/b.png", mean=4.0)
     assert noisy.dtype == np.float32 and noisy.min() < 0 and noisy.max() > 255
-    np.testing.assert_array_equal(noisy, synthetic.Gaussian(4.0).add(CLEAN, "a/b.png", 50.0, 3))
+    np.testing.assert_array_equal(noisy, synthetic.Gaussian(50.0, 4.0).add(CLEAN, "a/b.png", 3))
     deep = iw.add_noise(CLEAN.astype(np.uint16) * 257, 50, seed=3, key="a/b.png", mean=4.0)
     np.testing.assert_allclose(deep, noisy, atol=1e-4)
     assert iw.add_noise(Image.fromarray(CLEAN), 50).shape == CLEAN.shape
+
+
+def test_noise_of_other_kinds_is_that_of_the_bulk_job() -> None:
+    noise = synthetic.PoissonGaussian(0.5, 4.0)
+    found = iw.add_noise(CLEAN, kind="poisson-gaussian", a=0.5, b=4, key="a.png", seed=3)
+    np.testing.assert_array_equal(found, noise.add(CLEAN, "a.png", 3))
+    found = iw.add_noise(CLEAN[:, :, 0], kind="camera", gain=64, key="a.png")
+    np.testing.assert_array_equal(found, synthetic.Camera(gain=64.0).add(CLEAN[:, :, 0], "a.png", 0))
+    for wrong, complaint in (
+        ({}, "^sigma: None is no noise level"),
+        ({"kind": "salt"}, r"^noise\.kind: must be "),
+        ({"kind": "camera", "sigma": 25}, r"^noise\.sigma: unknown key; noise\.kind=gaussian has it"),
+        ({"kind": "camera", "gain": [1, 4]}, "^noise: these are 2 settings of the noise; give one value for each"),
+    ):
+        with pytest.raises(iw.UserError, match=complaint):
+            iw.add_noise(CLEAN, **wrong)  # type: ignore[arg-type]
+
+
+def test_strength_multiplies_the_level_that_is_given_or_found() -> None:
+    halver = Halver()
+    noisy = iw.add_noise(photo(96, 96, 2), 30.0)
+    found = level.find(noisy).level
+    assert found
+    denoiser = iw.Denoiser(halver, strength=0.5)
+    denoiser([noisy, noisy], [None, 8.0])
+    assert halver.sigmas == [0.5 * found, 4.0]
+    denoiser(noisy, 8.0, strength=2.0)
+    assert halver.sigmas[2:] == [16.0]
+    assert iw.Denoiser.from_pretrained(strength=1.5)._strength == 1.5
+    for wrong in (-1.0, 5.0, float("nan")):
+        with pytest.raises(iw.UserError, match=r"^strength: must be "):
+            denoiser(noisy, 8.0, strength=wrong)
 
 
 @pytest.mark.parametrize("image", [CLEAN, CLEAN[:, :, :1], CLEAN[:, :, 0]])
 def test_the_estimated_level_is_that_of_the_bulk_job(image: np.ndarray) -> None:
     noisy = iw.add_noise(image, 20.0)
     planes = np.broadcast_to(noisy if noisy.ndim == 3 else noisy[:, :, None], (*image.shape[:2], 3))
-    assert iw.estimate_sigma(noisy) == level.estimate_sigma(planes)
+    assert iw.estimate_sigma(noisy) == level.find(planes).std
 
 
 def test_scores_are_those_of_scikit_image() -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from imagewizard.bulk import pending
-from imagewizard.bulk.pending import BlockRange, block_ranges
+from imagewizard.bulk.pending import BlockRange, Setting, block_ranges
 from imagewizard.manifest import shards
+from imagewizard.noise.synthetic import Camera
 from imagewizard.runs.results import BlockFile, ResultFiles, ShardFile
 from tests.support import run_folders
 
@@ -21,16 +22,20 @@ def run(tmp_path: Path) -> str:
     return str(tmp_path / "run")
 
 
-def left(run: str, *files: str, retry: bool = False, sigmas: tuple = (25.0,)) -> dict[str, list[tuple]]:
-    found = pending.pending_blocks(run, BlockRange(0, 0, 3, list(files)), list(sigmas), 4, retry)
-    return {b.name: [(row["image_id"], row["sigmas"]) for row in table.to_pylist()] for b, table in found}
+MEAN = '{"mean": 0.0}'
+TWO = [(MEAN, 15.0), (MEAN, 25.0)]
+
+
+def left(run: str, *files: str, retry: bool = False, settings: list[Setting] = TWO[1:]) -> dict[str, list[tuple]]:
+    found = pending.pending_blocks(run, BlockRange(0, 0, 3, list(files)), settings, 4, retry)
+    return {b.name: [(row["image_id"], row["settings"]) for row in table.to_pylist()] for b, table in found}
 
 
 def test_all_blocks_of_a_new_run_are_pending(run: str) -> None:
-    found = left(run, sigmas=(15.0, 25.0))
+    found = left(run, settings=TWO)
     assert list(found) == [BlockFile(0, i, 1).name for i in range(3)]
     assert [row[0] for rows in found.values() for row in rows] == [f"{i}.png" for i in range(10)]
-    assert all(row[1] == [15.0, 25.0] for rows in found.values() for row in rows)
+    assert all(row[1] == [0, 1] for rows in found.values() for row in rows)
 
 
 def test_committed_blocks_are_not_pending(run: str) -> None:
@@ -50,10 +55,10 @@ def test_retrying_takes_the_failed_keys_and_only_them(run: str) -> None:
             row("2.png", sigma=25.0),
         ],
     )
-    assert left(run, first.name)[BlockFile(0, 1, 1).name]
-    assert BlockFile(0, 0, 2).name not in left(run, first.name)
-    found = left(run, first.name, retry=True)
-    assert found[BlockFile(0, 0, 2).name] == [("0.png", [25.0]), ("1.png", [15.0, 25.0])]
+    assert left(run, first.name, settings=TWO)[BlockFile(0, 1, 1).name]
+    assert BlockFile(0, 0, 2).name not in left(run, first.name, settings=TWO)
+    found = left(run, first.name, retry=True, settings=TWO)
+    assert found[BlockFile(0, 0, 2).name] == [("0.png", [1]), ("1.png", [0, 1])]
     second = run_folders.write_rows(
         Path(run),
         [
@@ -63,8 +68,19 @@ def test_retrying_takes_the_failed_keys_and_only_them(run: str) -> None:
         ],
         attempt=2,
     )
-    found = left(run, first.name, second.name, retry=True)
-    assert found[BlockFile(0, 0, 3).name] == [("1.png", [25.0])]
+    found = left(run, first.name, second.name, retry=True, settings=TWO)
+    assert found[BlockFile(0, 0, 3).name] == [("1.png", [1])]
+
+
+def test_retrying_knows_settings_by_their_parameters(run: str) -> None:
+    """Those of a camera have no sigma that would tell them apart."""
+    settings = [noise.setting for noise in (Camera(gain=4.0), Camera(gain=16.0), Camera(gain=64.0))]
+    params = [{"noise_kind": "camera", "noise_params": params, "sigma": None} for params, _ in settings]
+    failed = [run_folders.error_row("0.png", "read", "x", **params[index]) for index in (0, 2)]
+    first = run_folders.write_rows(Path(run), [*failed, run_folders.row("0.png", **params[1])])
+    assert left(run, settings=settings)[BlockFile(0, 0, 1).name][0] == ("0.png", [0, 1, 2])
+    found = left(run, first.name, retry=True, settings=settings)
+    assert found[BlockFile(0, 0, 2).name] == [("0.png", [0, 2])]
 
 
 def test_a_retry_counts_the_attempts_of_a_key_and_not_those_of_its_block(run: str) -> None:
@@ -73,7 +89,7 @@ def test_a_retry_counts_the_attempts_of_a_key_and_not_those_of_its_block(run: st
     second = run_folders.write_rows(Path(run), [error_row("1.png", "read", "x", attempt=2)], attempt=4)
     [(file, table)] = [
         (file, table)
-        for file, table in pending.pending_blocks(run, BlockRange(0, 0, 1, [first.name, second.name]), [25.0], 4, True)
+        for file, table in pending.pending_blocks(run, BlockRange(0, 0, 1, [first.name, second.name]), TWO[1:], 4, True)
     ]
     assert file == BlockFile(0, 0, 5)
     assert [(image["image_id"], image["attempts"]) for image in table.to_pylist()] == [("1.png", [3])]
@@ -85,15 +101,25 @@ def test_a_retry_finds_failures_in_a_shards_whole_file(run: str) -> None:
     whole = run_folders.write_shard(Path(run), [*rows, row("9.png", attempt=2)], attempt=2)
     found = left(run, whole.name, retry=True)
     assert found == {
-        BlockFile(0, block, 3).name: [(f"{i}.png", [25.0]) for i in ids]
+        BlockFile(0, block, 3).name: [(f"{i}.png", [0]) for i in ids]
         for block, ids in enumerate(([1, 2, 3], [4, 5, 6, 7], [8]))
     }
 
 
-def test_a_level_to_be_estimated_is_null_and_can_be_retried(run: str) -> None:
-    assert left(run, sigmas=(None,))[BlockFile(0, 0, 1).name][0] == ("0.png", [None])
-    file = run_folders.write_rows(Path(run), [run_folders.error_row("0.png", "read", "x", sigma=None)])
-    assert left(run, file.name, retry=True, sigmas=(None,))[BlockFile(0, 0, 2).name] == [("0.png", [None])]
+@pytest.mark.parametrize("sigma", [None, 12.0])
+def test_an_image_to_be_restored_has_one_row_and_can_be_retried(run: str, sigma: float | None) -> None:
+    """Whatever its level: each may have its own."""
+    assert left(run, settings=[])[BlockFile(0, 0, 1).name][0] == ("0.png", [0])
+    failed = run_folders.error_row("0.png", "read", "x", sigma=sigma, noise_kind=None, noise_params="{}")
+    file = run_folders.write_rows(Path(run), [failed])
+    assert left(run, file.name, retry=True, settings=[])[BlockFile(0, 0, 2).name] == [("0.png", [0])]
+
+
+def test_the_level_that_a_manifest_gives_travels_with_its_image(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("image_id,uri,std\na,/a.png,12.5\nb,/b.png,\n")
+    shards.write(str(tmp_path / "run"), str(tmp_path / "m.csv"), 4, level_column="std")
+    [(_, table)] = pending.pending_blocks(str(tmp_path / "run"), BlockRange(0, 0, 1, []), [], 4, False)
+    assert table["sigma"].to_pylist() == ["12.5", None]
 
 
 def test_ranges_cover_what_is_left_and_no_more() -> None:

@@ -17,10 +17,25 @@ def test_impossible_image_settings_are_refused(word: str) -> None:
         config(word)
 
 
-def test_levels_come_from_the_noise_or_the_restoration() -> None:
-    assert config("noise.sigma=[15,50]").levels == [15.0, 50.0]
-    assert config("noise=null").levels == [None]
-    assert config("noise=null", "denoise.sigma=12").levels == [12.0]
+def test_an_image_has_a_row_for_each_setting_of_the_noise() -> None:
+    assert config("noise.sigma=[15,50]").rows_per_image == 2
+    assert config("noise.kind=poisson-gaussian", "noise.a=[1,2,3]", "noise.b=[1,2]").rows_per_image == 6
+    assert config("noise=null").rows_per_image == config("noise=null", "denoise.sigma=12").rows_per_image == 1
+
+
+def test_a_restoration_level_is_a_number_or_the_name_of_a_column() -> None:
+    for word, sigma, column in (("12", 12.0, None), ("1e1", 10.0, None), ("auto", "auto", None), ("std", "std", "std")):
+        section = config("noise=null", f"denoise.sigma={word}").denoise
+        assert (section.sigma, section.level_column) == (sigma, column)
+    for word in ("-1", "1001", "nan", "inf", ""):
+        with pytest.raises(UserError, match=r"^denoise\.sigma: must be "):
+            config("noise=null", f"denoise.sigma={word}")
+
+
+@pytest.mark.parametrize("strength", ["-0.1", "4.5", "nan", "null", "x"])
+def test_impossible_strengths_are_refused(strength: str) -> None:
+    with pytest.raises(UserError, match=r"^denoise\.strength: must be "):
+        config(f"denoise.strength={strength}")
 
 
 def test_restored_images_are_written_by_default() -> None:

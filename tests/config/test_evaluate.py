@@ -18,3 +18,5 @@ def test_keys_of_a_bulk_job_that_change_no_score_are_refused() -> None:
     for word in ("noise.sigma=8", "images.format=png", "output=out"):
         with pytest.raises(UserError, match="unknown key"):
             load(EvaluateConfig, None, [word])
+    with pytest.raises(UserError, match=r"^denoise\.sigma must be a level or auto"):
+        load(EvaluateConfig, None, ["denoise.sigma=std"])

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field
 
-from imagewizard.config.denoise import DenoiseConfig, DenoiseSection, ImagesSection, NoiseSection
+from imagewizard.config.denoise import DenoiseConfig, DenoiseSection, ImagesSection
 from imagewizard.config.loading import Section, check, load, split_words
+from imagewizard.config.noise import GaussianNoise
 from imagewizard.config.train import TrainConfig
 from imagewizard.errors import UserError
 
@@ -55,11 +56,11 @@ def test_words_override_the_file(tmp_path: Path) -> None:
     path.write_text("input: photos\noutput: run\ndenoise: {steps: 3, lambda: 0.25}\nnoise:\n  sigma: [15, 25]\n")
     job = load(DenoiseConfig, str(path), [])
     assert (job.denoise.steps, job.denoise.blend_lambda) == (3, 0.25)
-    assert job.noise == NoiseSection(sigma=[15.0, 25.0])
+    assert job.noise == GaussianNoise(sigma=[15.0, 25.0])
     changed = load(DenoiseConfig, str(path), ["denoise.steps=5", "noise.sigma=50", "denoise.steps=6", "input=other"])
     assert changed.denoise.steps == 6  # the last word wins
     assert changed.denoise.blend_lambda == 0.25  # other keys of the file stay
-    assert changed.noise == NoiseSection(sigma=[50.0])
+    assert changed.noise == GaussianNoise(sigma=[50.0])
     assert changed.input == "other"
 
 
@@ -202,7 +203,7 @@ def test_words_of_a_command() -> None:
         ({"images": {"format": "PNG"}}, "images.format: must be 'png', 'jpg', 'webp' or 'tiff' (got 'PNG')"),
         (
             {"noise": {"sigma": []}},
-            "noise.sigma: must be one or more different levels, as 25 or [15, 25, 50] (got [])",
+            "noise.sigma: must be one or more different values, as 25 or [15, 25, 50] (got [])",
         ),
         (
             {"denoise": {"sigma": 5}},
@@ -244,10 +245,12 @@ def test_complaints_about_a_training(change: dict, line: str) -> None:
     ("noise", "line"),
     [
         ({"kind": "fixed", "sgma": 1}, "noise.sgma: unknown key; did you mean sigma?"),
-        ({"kind": "fixed", "peak": 1}, "noise.peak: unknown key; known keys: kind, sigma"),  # a key of the other kind
+        ({"kind": "fixed", "peak": 1}, "noise.peak: unknown key; noise.kind=scaled has it, this kind has: sigma"),
         ({"kind": "fixed", "sigma": "x"}, "noise.sigma: must be a valid number (got 'x')"),
         ({"kind": "scaled", "peak": 0}, "noise.peak: must be greater than 0 (got 0)"),
-        *[(noise, "noise: ") for noise in ({}, {"kind": "salt"}, {"kind": None}, 3, [1])],
+        ({"kind": "salt"}, "noise.kind: must be 'fixed' or 'scaled' (got 'salt')"),
+        ({"kind": None}, "noise.kind: must be 'fixed' or 'scaled' (got 'None')"),
+        *[(noise, "noise: ") for noise in ({}, 3, [1])],
     ],
     ids=str,
 )

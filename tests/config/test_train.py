@@ -176,7 +176,7 @@ WORKERS = "resources.workers: must be a number or [least, greatest] with 1 <= le
         ("validation.sigma=[2000]", "validation.sigma.0: must be less than or equal to 1000 (got 2000)"),
         (
             "validation.sigma=[25,25.0]",
-            "validation.sigma: must be one or more different levels, as 25 or [15, 25, 50] (got [25.0, 25.0])",
+            "validation.sigma: must be one or more different values, as 25 or [15, 25, 50] (got [25.0, 25.0])",
         ),
         ("checkpoints.keep=0", "checkpoints.keep: must be greater than or equal to 1 (got 0)"),
         ("resources.workers=[3,2]", f"{WORKERS} (got [3, 2])"),

@@ -15,7 +15,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from imagewizard import config
 from imagewizard.bulk import block as blocks
-from imagewizard.config.denoise import ActorConfig, DenoiseConfig, DenoiseSection, NoiseSection
+from imagewizard.config.denoise import ActorConfig, DenoiseConfig, DenoiseSection
+from imagewizard.config.noise import GaussianNoise
 from imagewizard.distributed import cluster, denoise_job, pipeline
 from imagewizard.errors import JobError, RunLockedError, UserError
 from imagewizard.noise import synthetic
@@ -85,7 +86,7 @@ def test_scores_are_those_of_the_written_image_by_scikit_image(finished: Path) -
     for row in rows(finished / "run")[:4]:
         clean = np.asarray(Image.open(row["uri"]))
         denoised = np.asarray(Image.open(row["output_uri"]))
-        noisy = synthetic.DEFAULT.add(clean, row["image_id"], row["sigma"], 0)
+        noisy = synthetic.Gaussian(row["sigma"]).add(clean, row["image_id"], 0)
         assert row["psnr"] == pytest.approx(peak_signal_noise_ratio(clean, denoised, data_range=255), abs=1e-6)
         assert row["ssim"] == pytest.approx(
             structural_similarity(clean, denoised, channel_axis=-1, data_range=255), abs=1e-6
@@ -220,7 +221,7 @@ def test_lost_result_files_are_made_again_and_the_others_left_alone(tmp_path: Pa
 def test_restoration_writes_images_and_estimates_the_level(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for seed, sigma in enumerate((10, 30)):
-        noisy = synthetic.DEFAULT.add(photo(128, 128, seed), "x", sigma, 0).clip(0, 255).round().astype(np.uint8)
+        noisy = synthetic.Gaussian(sigma).add(photo(128, 128, seed), "x", 0).clip(0, 255).round().astype(np.uint8)
         Image.fromarray(noisy).save(tmp_path / "in" / f"{sigma}.png")
     run_job(f"input={tmp_path}/in", f"output={tmp_path}/run", "noise=null")
     for row, (seed, sigma) in zip(rows(tmp_path / "run"), enumerate((10, 30)), strict=True):
@@ -283,8 +284,8 @@ def test_large_blocks_carry_their_later_images_encoded(
     from imagewizard.runs.results import BlockFile
 
     uris = [str(tmp_path / name) for name in write_photos(tmp_path, 4, 48)]
-    actor = ActorConfig(tiny, find(tiny).fingerprint, NoiseSection(), DenoiseSection(), None, 0, 10**6, 1, 1)
-    work = [{"image_id": uri[-6:], "uri": uri, "sigmas": [25.0], "attempts": [1]} for uri in uris]
+    actor = ActorConfig(tiny, find(tiny).fingerprint, GaussianNoise(), DenoiseSection(), None, 0, 10**6, 1, 1)
+    work = [{"image_id": uri[-6:], "uri": uri, "settings": [0], "attempts": [1]} for uri in uris]
     block = blocks.Block(BlockFile(0, 0, 1), pa.Table.from_pylist(work, schema=blocks.WORK_SCHEMA), {}).pack()
     whole = pipeline.Work("", [], [25.0], 4, False, 10**6, None, keep=False)
     found = []

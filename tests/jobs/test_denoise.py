@@ -79,8 +79,10 @@ def test_the_exit_code_depends_on_how_many_images_may_fail(
         "ok": 10 - failed,
         "failed": failed,
         "scores": [
-            {"sigma": 25.0, "ok": 10 - failed, "psnr_noisy": 20.1, "psnr": 30.2, "ssim_noisy": 0.4, "ssim": 0.8},
-            {"sigma": None, "ok": 0, "psnr_noisy": None, "psnr": None, "ssim_noisy": None, "ssim": None},
+            {"noise_params": None, "sigma": 25.0, "ok": 10 - failed}
+            | {"psnr_noisy": 20.1, "psnr": 30.2, "ssim_noisy": 0.4, "ssim": 0.8},
+            {"noise_params": "{}", "sigma": None, "ok": 0}
+            | dict.fromkeys(("psnr_noisy", "psnr", "ssim_noisy", "ssim")),
         ],
         "top_errors": [{"images": failed, "stage": "decode", "error": "truncated", "example": "a.png"}][:failed],
         "skipped_files": 4,

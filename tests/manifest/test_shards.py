@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -192,7 +193,7 @@ def test_the_index_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_an_interrupted_listing_has_no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(source: str, tally: Tally, in_order: bool) -> Iterator[pa.Table]:
+    def broken(source: str, tally: Tally, **options: Any) -> Iterator[pa.Table]:
         yield shard(*[1] * 30)
         raise OSError("the server is gone")
 

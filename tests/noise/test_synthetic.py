@@ -7,52 +7,123 @@ import multiprocessing
 import numpy as np
 import pytest
 
+from imagewizard import seeding
 from imagewizard.config.denoise import DenoiseConfig
 from imagewizard.noise import synthetic
-from imagewizard.noise.synthetic import Gaussian
+from imagewizard.noise.camera import Development
+from imagewizard.noise.synthetic import Camera, Gaussian, Noise, PoissonGaussian
 
 FLAT = np.full((200, 300, 3), 128, np.uint8)
 FLAT[0, 0, 0] = 129  # so that it is a colour image
+EACH_KIND = [Gaussian(25.0, 3.0), PoissonGaussian(0.5, 4.0), Camera(gain=32.0)]
 
 
 def noise_of(image_id: str = "a/b.png", sigma: float = 25, mean: float = 0, seed: int = 0) -> np.ndarray:
-    return Gaussian(mean).add(FLAT, image_id, sigma, seed)
+    return Gaussian(sigma, mean).add(FLAT, image_id, seed)
+
+
+def added(noise: Noise) -> np.ndarray:
+    return noise.add(FLAT[:40, :50], "a/b.png", 3)
 
 
 def sha256(array: np.ndarray) -> str:
     return hashlib.sha256(array.tobytes()).hexdigest()
 
 
+# --- all kinds
+
+
 def test_noise_bits_have_not_changed():
-    """If this hash changes, old and new rows of a run are not comparable: raise RESULTS_VERSION."""
+    """If a hash changes, old and new rows of a run are not comparable: raise RESULTS_VERSION and SAME_NOISE_SINCE."""
     assert sha256(noise_of()) == "ba03ab810f1751a3ef9d32e2e62a203669447fae90ac9f79c14cab81ad3e314b"
+    ramp = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+    assert (
+        sha256(PoissonGaussian(0.5, 4.0).add(ramp, "a/b.png", 0))
+        == "13cfbf773ac6eb334d9aa2c1cb7986bd5d6a578b1878aed60bee5e93a2a35d89"
+    )
+    assert (
+        sha256(Camera().add(ramp, "a/b.png", 0)) == "01caa86a0861c6e1f83f90a0fe0a54eea7aebf3f3629a2dd69573e0ff5184a32"
+    )
 
 
-def test_a_grey_image_gets_one_plane_of_noise():
-    plane = Gaussian().add(FLAT[:, :, 1:2], "a/b.png", 25, 0)
-    assert sha256(plane) == "8284fa2a8611ed0a6fd7c16964c35a9b237cf65d0c2a3caa0772f26c01d730ea"
-    assert np.array_equal(Gaussian().add(FLAT[:, :, 1], "a/b.png", 25, 0), plane[:, :, 0])
-    three = Gaussian().add(FLAT[:, :, [1, 1, 1]], "a/b.png", 25, 0)
-    assert three.shape == FLAT.shape and three.dtype == np.float32
-    assert np.array_equal(three, plane.repeat(3, axis=2))
-    assert not np.array_equal(noise_of()[:, :, 0], noise_of()[:, :, 1])
-
-
-def test_another_process_draws_the_same_bits():
+@pytest.mark.parametrize("noise", EACH_KIND, ids=lambda noise: noise.kind)
+def test_another_process_draws_the_same_bits(noise):
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert np.array_equal(pool.apply(noise_of), noise_of())
+        assert np.array_equal(pool.apply(added, (noise,)), added(noise))
+
+
+@pytest.mark.parametrize("noise", EACH_KIND, ids=lambda noise: noise.kind)
+def test_noise_does_not_depend_on_earlier_draws(noise):
+    first = added(noise)
+    np.random.seed(1)
+    noise.add(FLAT, "y.png", 3)
+    assert np.array_equal(added(noise), first)
+    assert not np.array_equal(noise.add(FLAT[:40, :50], "y.png", 3), first)
+    assert not np.array_equal(noise.add(FLAT[:40, :50], "a/b.png", 4), first)
+
+
+@pytest.mark.parametrize("noise", EACH_KIND, ids=lambda noise: noise.kind)
+def test_a_grey_image_gets_one_plane_of_noise(noise):
+    before = FLAT.copy()
+    plane = noise.add(FLAT[:, :, 1:2], "a/b.png", 0)
+    assert plane.shape == (200, 300, 1) and plane.dtype == np.float32
+    assert np.array_equal(noise.add(FLAT[:, :, 1], "a/b.png", 0), plane[:, :, 0])
+    three = noise.add(FLAT[:, :, [1, 1, 1]], "a/b.png", 0)
+    assert three.shape == FLAT.shape and three.dtype == np.float32 and three.flags.writeable
+    assert np.array_equal(three, plane.repeat(3, axis=2))
+    colour = noise.add(FLAT, "a/b.png", 0)
+    assert colour.shape == FLAT.shape and not np.array_equal(colour[:, :, 0], colour[:, :, 1])
+    assert np.array_equal(FLAT, before)
+
+
+@pytest.mark.parametrize("kind", synthetic.KINDS)
+def test_every_kind_has_a_config_section_and_is_rebuilt_from_its_row(kind):
+    section = DenoiseConfig.model_validate({"input": "in", "output": "out", "noise": {"kind": kind}}).noise
+    [noise] = synthetic.make(section.kind, section.settings)
+    assert type(noise) is synthetic.KINDS[kind]
+    assert synthetic.of_row(kind, noise.params(), noise.sigma) == noise
+    assert json.dumps(json.loads(noise.params()), sort_keys=True) == noise.params()
+    assert noise.add(FLAT, "x", 0).mean() - 128 == pytest.approx(noise.offset, abs=0.5)
+
+
+def test_noises_describe_themselves_and_their_parameters_are_canonical():
+    noise = Gaussian(25.0, 40.5)
+    assert (noise.describe(), noise.params(), noise.offset) == ("Gaussian, mean 40.5", '{"mean": 40.5}', 40.5)
+    assert (noise.sigma, noise.setting) == (25.0, ('{"mean": 40.5}', 25.0))
+    assert (Gaussian(25.0).describe(), Gaussian(25.0).params()) == ("Gaussian", '{"mean": 0.0}')
+    noise = PoissonGaussian(b=4.0, a=0.5)
+    assert (noise.describe(), noise.params(), noise.offset) == ("Poisson-Gaussian", '{"a": 0.5, "b": 4.0}', 0.0)
+    assert noise.sigma is None and Camera().sigma is None
+    assert Camera().describe() == "camera" and json.loads(Camera(gain=3.0).params())["gain"] == 3.0
+
+
+def test_settings_are_named_by_what_tells_them_apart():
+    def names(*noises: Noise) -> list[str]:
+        return synthetic.names([(each.kind, *each.setting) for each in noises])
+
+    assert names(Gaussian(15.0, 3.0), Gaussian(25.5, 3.0)) == ["sigma 15", "sigma 25.5"]
+    assert names(PoissonGaussian(0.5, 4.0), PoissonGaussian(1.0, 4.0)) == ["a 0.5, b 4", "a 1, b 4"]
+    assert names(Camera()) == ["gain 16"]
+    assert names(Camera(quality=80), Camera(quality=95)) == ["gain 16, quality 80", "gain 16, quality 95"]
+    assert synthetic.names([(None, "{}", None)]) == [""]
+    assert synthetic.names([(None, "{}", 12.0)]) == ["sigma 12"]
+    assert synthetic.names([("a later kind", '{"x": 1.0}', None), ("a later kind", '{"x": 2.0}', None)]) == [
+        "x 1",
+        "x 2",
+    ]
+
+
+# --- gaussian
+
+
+def test_bits_of_grey_noise_have_not_changed():
+    plane = Gaussian(25).add(FLAT[:, :, 1:2], "a/b.png", 0)
+    assert sha256(plane) == "8284fa2a8611ed0a6fd7c16964c35a9b237cf65d0c2a3caa0772f26c01d730ea"
 
 
 def test_integer_and_float_levels_give_the_same_noise():
     assert np.array_equal(noise_of(sigma=25), noise_of(sigma=25.0))
-    assert np.array_equal(noise_of(seed=3), Gaussian().add(FLAT, "a/b.png", 25, 3.0))
-
-
-def test_noise_does_not_depend_on_earlier_draws():
-    first = noise_of("x.png")
-    np.random.seed(1)
-    noise_of("y.png")
-    assert np.array_equal(noise_of("x.png"), first)
+    assert np.array_equal(noise_of(seed=3), Gaussian(25).add(FLAT, "a/b.png", 3.0))
 
 
 @pytest.mark.parametrize("other", [{"image_id": "a/b.jpg"}, {"sigma": 25.5}, {"seed": 1}], ids=str)
@@ -86,8 +157,9 @@ def test_the_noise_is_gaussian_and_white():
         assert neighbour.mean() == pytest.approx(0, abs=5 / np.sqrt(neighbour.size))
 
 
-def test_the_noisy_image_is_float_neither_clipped_nor_rounded():
-    noisy = Gaussian().add(np.full((100, 100, 3), 255, np.uint8), "white", 25, 0)
+@pytest.mark.parametrize("noise", EACH_KIND[:2], ids=lambda noise: noise.kind)
+def test_the_noisy_image_is_float_neither_clipped_nor_rounded(noise):
+    noisy = noise.add(np.full((100, 100, 3), 255, np.uint8), "white", 0) - noise.offset
     assert noisy.dtype == np.float32
     assert noisy.shape == (100, 100, 3)
     assert (noisy > 255).mean() == pytest.approx(0.5, abs=0.02)
@@ -97,21 +169,52 @@ def test_the_noisy_image_is_float_neither_clipped_nor_rounded():
 def test_level_zero_returns_the_image_and_the_input_is_unchanged():
     clean = np.arange(30, dtype=np.uint8).reshape(2, 5, 3)
     before = clean.copy()
-    assert np.array_equal(Gaussian().add(clean, "x", 0, 0), clean)
-    Gaussian().add(clean, "x", 50, 0)
+    assert np.array_equal(Gaussian(0).add(clean, "x", 0), clean)
+    Gaussian(50).add(clean, "x", 0)
     assert np.array_equal(clean, before)
 
 
-@pytest.mark.parametrize("kind", synthetic.KINDS)
-def test_every_kind_has_a_config_section_and_is_rebuilt_from_its_row(kind):
-    section = DenoiseConfig.model_validate({"input": "in", "output": "out", "noise": {"kind": kind}}).noise
-    noise = synthetic.make(section.kind, section.params)
-    assert type(noise) is synthetic.KINDS[kind]
-    assert synthetic.make(kind, json.loads(noise.params())) == noise
-    assert noise.add(FLAT, "x", 25, 0).mean() - 128 == pytest.approx(noise.offset, abs=0.5)
+# --- poisson-gaussian
 
 
-def test_gaussian_noise_describes_itself_and_its_parameters_are_canonical():
-    noise = synthetic.make("gaussian", {"mean": 40.5})
-    assert (noise.describe(), noise.params(), noise.offset) == ("Gaussian, mean 40.5", '{"mean": 40.5}', 40.5)
-    assert (synthetic.DEFAULT.describe(), synthetic.DEFAULT.params()) == ("Gaussian", '{"mean": 0.0}')
+@pytest.mark.parametrize(("a", "b"), [(0.5, 4.0), (2.0, 0.0), (0.0, 100.0)])
+@pytest.mark.parametrize("grey", [False, True])
+def test_the_variance_grows_with_brightness_as_told(a, b, grey):
+    """Each of five brightnesses has 120,000 values a channel, whose variance is known to 0.4 %."""
+    values = np.repeat(np.array([0, 10, 64, 128, 255], np.uint8), 400)[:, None, None]
+    clean = np.broadcast_to(values, (2000, 300, 1 if grey else 3)).copy()
+    if not grey:
+        clean[:, :, 2] = clean[::-1, :, 2]
+    noise = PoissonGaussian(a, b).add(clean, "x", 0).astype(float) - clean
+    for value in (0, 10, 64, 128, 255):
+        part = noise[clean == value]
+        assert part.var() == pytest.approx(a * value + b, rel=0.02)
+        assert part.mean() == pytest.approx(0, abs=5 * np.sqrt((a * value + b) / part.size) + 1e-12)
+
+
+def test_negative_values_of_a_float_image_have_no_negative_variance():
+    noisy = PoissonGaussian(1.0, 4.0).add(np.full((50, 50, 3), -30.0, np.float32), "x", 0)
+    assert np.array_equal(noisy, np.full((50, 50, 3), -30.0, np.float32))
+
+
+# --- camera
+
+
+def test_a_camera_gives_whole_numbers_and_more_noise_at_a_higher_gain():
+    low, high = (Camera(gain=gain).add(FLAT, "x", 0) for gain in (2.0, 64.0))
+    for noisy in (low, high):
+        assert np.array_equal(noisy, np.rint(noisy)) and noisy.min() >= 0 and noisy.max() <= 255
+    assert high.std() > 3 * low.std()
+
+
+def test_the_generator_of_a_camera_depends_on_all_its_settings():
+    """In the order of the fields; noise.camera's tests hold the bits for a generator."""
+    parts = (3.0, 2.0, 1.6, 1.0, 0.5, 0.9, 92, "4:2:2")
+    expected = Development(gain=3.0).expose(FLAT, seeding.generator(7, "x", "camera", *parts))
+    assert np.array_equal(Camera(gain=3.0).add(FLAT, "x", 7), expected)
+
+
+def test_each_setting_of_a_camera_draws_noise_of_its_own():
+    """As each level of Gaussian noise does: rows of an image are independent samples."""
+    one, other = (Camera(quality=quality, smoothing=0.0).add(FLAT, "x", 0) - FLAT for quality in (100, 99))
+    assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.1

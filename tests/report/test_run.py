@@ -35,7 +35,7 @@ def test_the_numbers_are_those_of_the_rows(whole_run: Path, whole_page: Page) ->
         means = ", ".join(f"avg({name}) AS {name}" for name in ("psnr_noisy", "psnr", "ssim_noisy", "ssim"))
         total = sql.records(connection, f"SELECT {means} FROM results")[0]
     for number, level in enumerate(levels):
-        expected = [f"{level['sigma']:g}", "5", "0" if number else "5"]
+        expected = [f"σ {level['sigma']:g}", "5", "0" if number else "5"]
         expected += [f"{level[name]:.2f}" for name in ("psnr_noisy", "psnr", "gain")]
         expected += [f"{level[name]:.4f}" for name in ("ssim_noisy", "ssim")]
         assert whole_page.rows[1 + number] == [*expected, "0.500"]
@@ -63,7 +63,7 @@ def test_panels_hold_the_pixels_of_the_run(whole_run: Path, whole_page: Page) ->
     assert len(places) == 1
     y, x = places[0]
     assert np.array_equal(pixels(clean_crop), image[y : y + 72, x : x + 112])
-    noisy = synthetic.DEFAULT.add(image, worst["image_id"], 15.0, worst["seed"])
+    noisy = synthetic.Gaussian(15.0).add(image, worst["image_id"], worst["seed"])
     expected = np.clip(noisy[y : y + 72, x : x + 112], 0, 255).round()
     assert np.array_equal(pixels(noisy_crop), expected)
     denoised = np.asarray(Image.open(worst["output_uri"]))

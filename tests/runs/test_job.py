@@ -141,6 +141,7 @@ def test_storage_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pyte
         {},
         {"noise": {"sigma": 25}},
         {"noise": {"sigma": [15, 25, 50]}},
+        {"noise": {"kind": "poisson-gaussian", "a": [0.5, 1, 2], "b": [4, 8]}},
         {"noise": None},
         {"noise": None, "denoise": {"sigma": 5}},
     ],
@@ -149,8 +150,8 @@ def test_levels_are_those_of_the_config(tmp_path: Path, changes: dict) -> None:
     job = config(tmp_path, **changes)
     run_job.write_job("denoise", job, "f")
     stored = run_job.read_job(str(tmp_path))
-    assert stored is not None and run_job.levels(stored["config"]) == len(job.levels)
+    assert stored is not None and run_job.levels(stored["config"]) == job.rows_per_image
 
 
 def test_config_of_an_older_version_has_the_default_level() -> None:
-    assert run_job.levels({"input": "photos"}) == len(DenoiseConfig(input="photos", output="run").levels)
+    assert run_job.levels({"input": "photos"}) == DenoiseConfig(input="photos", output="run").rows_per_image

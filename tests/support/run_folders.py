@@ -33,7 +33,8 @@ def row(image_id: str, **changes: Any) -> dict[str, Any]:
         "error": None, "width": 320, "height": 240, "noise_kind": "gaussian", "noise_params": '{"mean": 0.0}',
         "sigma": 25.0, "seed": 0, "timestep": 56.0, "steps": 1, "mode": "mmse", "psnr_noisy": 20.17, "psnr": 30.0,
         "ssim_noisy": 0.4, "ssim": 0.85, "sigma_estimated": None, "seconds": 0.5, "model": "f" * 16,
-        "output_uri": None, "attempt": 1, "finished_at": STARTED, "notes": None,
+        "output_uri": None, "attempt": 1, "finished_at": STARTED, "notes": None, "strength": 1.0, "noise_std": None,
+        "noise_found": None, "noise_gain": None,
     } | changes  # fmt: skip
 
 
@@ -48,6 +49,7 @@ def restored(image_id: str, sigma_estimated: float | None, **changes: Any) -> di
     """A row of restoration mode: no scores."""
     unknown = ("noise_kind", "sigma", "psnr_noisy", "psnr", "ssim_noisy", "ssim")
     restoration = {"noise_params": "{}", "sigma_estimated": sigma_estimated} | dict.fromkeys(unknown)
+    restoration |= {"noise_std": sigma_estimated, "noise_found": "white"}
     return row(image_id, **(restoration | changes))
 
 
@@ -128,7 +130,7 @@ def finished_run(
 
 
 def _denoised_row(run: Path, source: Path, clean: np.ndarray, sigma: float, keep: bool, seed: int) -> dict[str, Any]:
-    noisy = synthetic.DEFAULT.add(clean, source.name, sigma, seed)
+    noisy = synthetic.Gaussian(sigma).add(clean, source.name, seed)
     seen = Image.fromarray(np.clip(noisy, 0, 255).round().astype(np.uint8))
     denoised = np.asarray(seen.filter(ImageFilter.GaussianBlur(0.6 + sigma / 40)))
     output = run / "images" / f"sigma{sigma:g}" / source.name

@@ -56,29 +56,34 @@ class ClosingActor(pipeline.DenoiseActor):
 
 def denoise_nothing(config: ActorConfig, block: Block) -> Block:
     """A block of decoded images (blocks.DECODED_SCHEMA) → its rows (blocks.DENOISED_SCHEMA)."""
+    assert config.noise is not None, "a stand-in has nothing to restore with"
+    noises = synthetic.make(config.noise.kind, config.noise.settings)
     rows = []
     about = [*blocks.WORK_SCHEMA.names, schema.STAGE, schema.REASON]
     for index, image in enumerate(block.images.select(about).to_pylist()):
         picture = blocks.picture_at(block.images, index)
         assert (picture is None) == (image[schema.REASON] is not None), "a small block is decoded whole"
-        for level, attempt in zip(image[blocks.SIGMAS], image[blocks.ATTEMPTS], strict=True):
+        for setting, attempt in zip(image[blocks.SETTINGS], image[blocks.ATTEMPTS], strict=True):
+            noise = noises[setting]
             known = {
                 schema.URI: reading.origin(image),
-                schema.SIGMA: level,
+                schema.NOISE_KIND: noise.kind,
+                schema.NOISE_PARAMS: noise.params(),
+                schema.SIGMA: noise.sigma,
                 schema.ATTEMPT: attempt,
                 schema.MODEL: config.fingerprint,
             }
-            rows.append(_row(config, image, picture, known))
+            rows.append(_row(config, image, picture, noise, known))
     return replace(block, images=pa.Table.from_pylist(rows, schema=blocks.DENOISED_SCHEMA))
 
 
-def _row(config: ActorConfig, image: dict[str, Any], source: Picture | None, known: dict[str, Any]) -> dict[str, Any]:
+def _row(
+    config: ActorConfig, image: dict[str, Any], source: Picture | None, noise: synthetic.Noise, known: dict[str, Any]
+) -> dict[str, Any]:
     image_id = image[schema.IMAGE_ID]
     if source is None:
         return run_folders.error_row(image_id, image[schema.STAGE], image[schema.REASON], **known)
-    assert config.noise is not None, "a stand-in has nothing to restore with"
-    noise, reference = synthetic.make(config.noise.kind, config.noise.params), Reference(source.pixels)
-    noisy = noise.add(source.pixels, image_id, known[schema.SIGMA], config.seed)
+    noisy, reference = noise.add(source.pixels, image_id, config.seed), Reference(source.pixels)
     shown = noisy.clip(0, 255).round().astype(np.uint8)
     for name, metric in METRICS.items():
         known |= {schema.noisy(name): metric.measure(reference, noisy), name: metric.measure(reference, shown)}

@@ -105,7 +105,7 @@ def panel(
 ) -> ValidationPanel:
     """A photo, blurred instead of denoised; `skill` 0 leaves half of its noise."""
     clean = photo(*size, seed)
-    noisy = synthetic.DEFAULT.add(clean, name, sigma, seed)
+    noisy = synthetic.Gaussian(sigma).add(clean, name, seed)
     seen = np.clip(noisy, 0, 255).round().astype(np.uint8)
     blurred = Image.fromarray(seen).filter(ImageFilter.GaussianBlur(0.5 + sigma / 60))
     denoised = np.asarray(Image.blend(Image.fromarray(seen), blurred, 0.5 + 0.5 * skill))

@@ -52,7 +52,7 @@ def test_scores_are_scikit_images() -> None:
     found = score([IMAGES[0]])
     assert found.images == 1 and found.sums.shape == (3, 4) and found.sums.dtype == np.float64
     for level, sigma in enumerate(OPTIONS.sigma):
-        noisy = synthetic.DEFAULT.add(clean, name, sigma, 0)
+        noisy = synthetic.Gaussian(sigma).add(clean, name, 0)
         image = denoised(DDPM(tiny_unet(), SCHEDULE, DenoiseSection()), noisy, sigma)
         expected = {
             "psnr_noisy": peak_signal_noise_ratio(clean.astype(float), noisy.astype(float), data_range=255),
@@ -64,7 +64,7 @@ def test_scores_are_scikit_images() -> None:
 
 
 def test_noise_is_gaussian_of_the_level_and_neither_clipped_nor_rounded() -> None:
-    noise = synthetic.DEFAULT.add(IMAGES[2][1], "c.png", 50.0, 0) - IMAGES[2][1].astype(float)
+    noise = synthetic.Gaussian(50.0).add(IMAGES[2][1], "c.png", 0) - IMAGES[2][1].astype(float)
     assert abs(noise.mean()) < 3 and abs(noise.std() - 50) < 2
     assert np.equal(noise, np.rint(noise)).mean() < 0.01
     sums = score([ValidationImage("grey", np.full((200, 200, 3), 128, np.uint8))], zero=True).sums
@@ -89,7 +89,7 @@ def test_noise_does_not_depend_on_other_images_or_runs() -> None:
 def test_noise_differs_between_seeds_images_and_levels() -> None:
     grey = np.full((20, 20, 3), 128, np.uint8)
     keys = [(15.0, 0, "a"), (15.0, 1, "a"), (15.0, 0, "b"), (50.0, 0, "a")]
-    noises = [(synthetic.DEFAULT.add(grey, name, sigma, seed) - 128) / sigma for sigma, seed, name in keys]
+    noises = [(synthetic.Gaussian(sigma).add(grey, name, seed) - 128) / sigma for sigma, seed, name in keys]
     for i, one in enumerate(noises):
         for other in noises[:i]:
             assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.15
@@ -105,7 +105,7 @@ def test_ddim_takes_the_configured_steps() -> None:
     options = ValidationSection(sigma=[50.0], mode="ddim", steps=3)
     name, clean, *_ = IMAGES[0]
     found = score([IMAGES[0]], options)
-    noisy = synthetic.DEFAULT.add(clean, name, 50.0, 0)
+    noisy = synthetic.Gaussian(50.0).add(clean, name, 0)
     restored = denoised(DDPM(tiny_unet(), SCHEDULE, DenoiseSection(mode="ddim", steps=3)), noisy, 50.0)
     assert found.sums[0, 1] == pytest.approx(peak_signal_noise_ratio(clean, restored, data_range=255), abs=2e-3)
     assert found.sums[0, 1] != pytest.approx(score([IMAGES[0]]).sums[1, 1], abs=2e-3)
@@ -117,7 +117,7 @@ def test_panels_show_the_first_images_at_the_middle_level() -> None:
     assert [(panel.name, panel.sigma) for panel in found.panels] == [("a.png", 25.0), ("b/odd.png", 25.0)]
     for panel, (name, clean, *_) in zip(found.panels, IMAGES, strict=False):
         assert np.array_equal(panel.clean, clean)
-        noisy = synthetic.DEFAULT.add(clean, name, 25.0, 0)
+        noisy = synthetic.Gaussian(25.0).add(clean, name, 0)
         assert panel.noisy.dtype == panel.denoised.dtype == np.uint8
         assert np.array_equal(panel.noisy, np.clip(np.rint(noisy), 0, 255))
         assert panel.psnr == pytest.approx(peak_signal_noise_ratio(clean, panel.denoised, data_range=255))
