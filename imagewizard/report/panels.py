@@ -19,13 +19,16 @@ from imagewizard.schema import (
     HEIGHT,
     IMAGE_ID,
     KEY,
+    NOISE_FOUND,
     NOISE_KIND,
     NOISE_PARAMS,
+    NOISE_STD,
     OUTPUT_URI,
     SCORES,
     SEED,
     SIGMA,
     SIGMA_ESTIMATED,
+    STRENGTH,
     URI,
     WIDTH,
     noisy,
@@ -40,7 +43,7 @@ CROP_SHAPE = 72, 112  # pixels of the image, each shown as a square of about thr
 PAIR_CROP_SHAPE = 104, 168  # a pair has wider panels
 _CELL = 8  # the crop lies on a grid of these cells, which divide its sides
 
-COLUMNS = ", ".join([*KEY, URI, WIDTH, HEIGHT, *SCORES, SIGMA_ESTIMATED, OUTPUT_URI])
+COLUMNS = ", ".join([*KEY, URI, WIDTH, HEIGHT, *SCORES, SIGMA_ESTIMATED, STRENGTH, NOISE_STD, NOISE_FOUND, OUTPUT_URI])
 
 # {number of samples of a noise level: their quantiles in the order of scores}
 _PLACES: dict[int, list[float]] = {

@@ -13,7 +13,7 @@ import duckdb
 from imagewizard.query import sql as query_sql
 from imagewizard.report import panels as report_panels
 from imagewizard.report.panels import COLUMNS, ReportSample
-from imagewizard.schema import IMAGE_ID, SIGMA, SIGMA_ESTIMATED, STRENGTH
+from imagewizard.schema import IMAGE_ID, NOISE_FOUND, NOISE_STD, SIGMA, SIGMA_ESTIMATED, STRENGTH
 
 STRONGEST, WEAKEST, BETWEEN, UNRANKED = "strongest change", "weakest change", "in between", ""
 AT_EACH_END = 4
@@ -29,6 +29,9 @@ _UNCHANGED = f"""
            count(*) FILTER ({LEVEL} IS NULL) AS unknown,
            min({IMAGE_ID}, {_EXAMPLES}) FILTER ({LEVEL} IS NULL) AS unknown_examples
     FROM results WHERE status = 'ok'"""
+_KINDS = f"""
+    SELECT {NOISE_FOUND}, count(*) AS images, avg({NOISE_STD}) AS {NOISE_STD}, avg({SIGMA_ESTIMATED}) AS told
+    FROM results WHERE status = 'ok' AND {NOISE_FOUND} IS NOT NULL GROUP BY {NOISE_FOUND} ORDER BY images DESC"""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Unchanged:
     """The images that a restoration left as they were, of either kind with the first few ids."""
 
     clean: int
-    """No noise was found in them, or their level was given as 0."""
+    """The network was told 0: no noise was found in them, or their level was given as 0, or the strength."""
     clean_examples: list[str]
     unknown: int
     """No level could be found in them."""
@@ -47,6 +50,11 @@ def unchanged(connection: duckdb.DuckDBPyConnection) -> Unchanged:
     """Of all ok rows."""
     found = query_sql.records(connection, _UNCHANGED)[0]
     return Unchanged(**{name: [] if value is None else value for name, value in found.items()})
+
+
+def kinds(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    """For each kind of noise that was found: images, and means of its deviation and of what the network was told."""
+    return query_sql.records(connection, _KINDS)
 
 
 def choose(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, dict[str, Any]]]:

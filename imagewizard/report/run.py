@@ -102,6 +102,7 @@ def _facts(run: str, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
         "rate": _rate(finished),
         "charts": _charts(connection, denoised, score),
         "samples": _samples(run, connection, facts["job"], denoised, is_restored),
+        "kinds": restoration.kinds(connection) if is_restored else [],
         "unchanged": restoration.unchanged(connection) if is_restored else None,
         "is_restored": is_restored,
         "script": page.script("slider.js") if is_restored else None,
@@ -187,7 +188,7 @@ def _histogram(connection: duckdb.DuckDBPyConnection, settings: Settings, score:
         own = [row for row in rows if (row[NOISE_PARAMS], row["added"]) == setting]
         if own:
             mean = sum(row["total"] for row in own) / sum(row["images"] for row in own)
-            facets[name] = Bins({row["bin"]: row["images"] for row in own}, mean)
+            facets["" if score is _LEVEL else name] = Bins({row["bin"]: row["images"] for row in own}, mean)
     return report_charts.histogram(facets, step, f"Number of images by {score.meaning}", score.unit)
 
 

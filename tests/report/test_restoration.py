@@ -117,7 +117,7 @@ def test_a_pair_is_enlarged_where_it_changed_and_the_change_is_measured(tmp_path
     assert before.shape == after.shape == (104, 168, 3)
     assert (before == GREY).all() and (after == GREY + 8).sum() == 30 * 60 * 3
     rms = 8 * np.sqrt(30 * 60 / (200 * 240))
-    assert f"a.png σ found 6.0 · changed by {rms:.2f} · 240 × 200 px" in page.text
+    assert f"a.png noise of 6.0 (white), told σ 6.0 · changed by {rms:.2f} · 240 × 200 px" in page.text
 
 
 def test_a_picture_that_is_gone_leaves_a_panel_and_no_slider(tmp_path: Path) -> None:

@@ -150,9 +150,9 @@ def test_restored_images_have_no_scores(tmp_path: Path) -> None:
     page = page_of(run)
     assert page.samples == [["input", "denoised"]] * 3
     assert "The images of 3 files were restored by embedded (mmse, one step)" in page.text
-    assert "Noise found σ 11.0" in page.text
+    assert "Noise level σ 11.0 mean of what the network was told" in page.text
     assert "Results a second 0.50 last session, with its start" in page.text
-    assert "weakest change photo-00.png σ found 10.0 · changed by " in page.text
+    assert "weakest change photo-00.png noise of 10.0 (white), told σ 10.0 · changed by " in page.text
     assert "PSNR" not in page.text.removesuffix(page.text[page.text.rindex("Written") :])
     assert page.source.count("<svg") == 1
     assert "Unfinished" not in page.text
@@ -169,6 +169,24 @@ def test_images_restored_at_one_given_level_have_no_chart_and_no_rank(tmp_path: 
 def test_levels_given_image_by_image_are_charted(tmp_path: Path) -> None:
     write_rows(tmp_path, [restored(f"{sigma}.png", None, sigma=sigma) for sigma in (5.0, 9.0)])
     assert page_of(tmp_path).source.count("<svg") == 1
+
+
+def test_each_kind_of_noise_that_was_found_has_a_line(tmp_path: Path) -> None:
+    rows = [restored(f"{std}.png", 3 * std, noise_std=std, noise_found="camera", strength=0.5) for std in (2.0, 4.0)]
+    write_rows(tmp_path, [*rows, restored("white.png", 8.0)])
+    write_job(tmp_path, 3, noise=None, denoise={"strength": 0.5})
+    page = page_of(tmp_path)
+    assert ["camera", "2", "3.00", "9.00"] in page.rows and ["white", "1", "8.00", "8.00"] in page.rows
+    assert "includes denoise.strength=0.5" in page.text
+    assert "4.0.png noise of 4.0 (camera), told σ 12.0" in page.text
+
+
+def test_a_strength_is_part_of_what_the_network_was_told(tmp_path: Path) -> None:
+    write_rows(tmp_path, [restored(f"{sigma}.png", None, sigma=sigma, strength=0.5) for sigma in (5.0, 9.0)])
+    assert "strongest change 9.0.png σ 9, told σ 4.5" in page_of(tmp_path).text
+    write_rows(tmp_path, [restored("a.png", 0.0, strength=0.0), restored("b.png", None, sigma=5.0, strength=0.0)])
+    write_job(tmp_path, 1, noise=None, denoise={"strength": 0})
+    assert "2 images are as they were, because denoise.strength is 0: a.png , b.png" in page_of(tmp_path).text
 
 
 def test_images_that_came_back_as_they_were_are_named(tmp_path: Path) -> None:
