@@ -73,6 +73,9 @@ def test_scores_are_of_the_image_that_a_restoration_makes(model: str, tmp_path: 
     (blind,) = scores(model, pair)
     assert blind.level is not None and 5 < blind.level < 30
     assert_compared(blind, noisy, denoiser(noisy, blind.level), clean)
+    (weaker,) = scores(model, pair, denoise={"sigma": 30, "strength": 0.5})
+    assert weaker.level == 15.0
+    assert_compared(weaker, noisy, denoiser(noisy, 15), clean)
     (sharper,) = scores(model, pair, denoise={"sigma": 30, "mode": "ddim"})
     assert sharper.scores["psnr"] != given.scores["psnr"]
 
