@@ -14,6 +14,7 @@ from imagewizard.bulk import outputs
 from imagewizard.bulk.block import Block
 from imagewizard.config.denoise import ImagesSection
 from imagewizard.images.picture import Picture
+from imagewizard.noise.synthetic import Camera, PoissonGaussian
 from imagewizard.runs.results import BlockFile
 from imagewizard.schema import RESULT_SCHEMA
 from imagewizard.sources import reading
@@ -65,6 +66,18 @@ def test_files_mirror_the_inputs_tree(tmp_path: Path) -> None:
     same = restored("dogs/a.jpg", 12.0) | blocks.picture_columns(Picture(photo(8, 8, 0)), "picture_")
     rows = outputs.write(block(same), str(tmp_path), PNG).to_pylist()
     assert rows[0]["output_uri"] == f"{tmp_path}/images/dogs/a.jpg.png"
+
+
+def test_other_noises_have_a_folder_for_each_setting(tmp_path: Path) -> None:
+    noises = [PoissonGaussian(0.5, 4.0), PoissonGaussian(0.5, 1e-5), Camera(gain=4.0)]
+    rows = [denoised("a.png", noise_kind=n.kind, noise_params=n.params(), sigma=None) for n in noises]
+    uris = outputs.write(block(*rows), str(tmp_path), PNG)["output_uri"].to_pylist()
+    folders = [uri.removeprefix(f"{tmp_path}/images/").removesuffix("/a.png.png") for uri in uris]
+    assert folders == [
+        "a0.5-b4",
+        "a0.5-b1e-05",
+        "blue1.6-colour_smoothing0.9-contrast1-gain4-quality92-red2-smoothing0.5-subsampling422",
+    ]
 
 
 def test_a_blocks_shard_has_its_name_and_a_sample_an_image(tmp_path: Path) -> None:

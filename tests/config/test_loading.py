@@ -75,7 +75,8 @@ def test_words_without_a_file_and_an_empty_file(tmp_path: Path) -> None:
 def test_words_hold_yaml_values() -> None:
     values = {
         "3": 3, "3.5": 3.5, "1e-4": 1e-4, "-2E5": -2e5, "1.5e3": 1500.0, "1.0e-4": 1e-4, "true": True, "null": None,
-        "": None, "[1, two, 3e0]": [1, "two", 3.0], "{a: 1}": {"a": 1}, "plain text": "plain text", "'3'": "3",
+        "": None, "[1, two, 3e0]": [1, "two", 3.0], "{a: 1}": {"a": 1},
+        "4:2:2": "4:2:2", "[4:4:4]": ["4:4:4"], "1:30.5": "1:30.5", "plain text": "plain text", "'3'": "3",
         "a=b": "a=b", "s3://bucket/a.b": "s3://bucket/a.b", "1e": "1e", "e5": "e5", "2024e": "2024e",
     }  # fmt: skip
     for text, value in values.items():

@@ -10,7 +10,7 @@ import pytest
 from imagewizard.errors import UserError
 from imagewizard.manifest import external, listing
 from imagewizard.manifest.tally import Tally
-from imagewizard.schema import MANIFEST_SCHEMA
+from imagewizard.schema import LEVEL_FIELD, MANIFEST_SCHEMA
 from imagewizard.sources import parquet, reading, tar
 from imagewizard.sources.reading import ImageReader
 
@@ -48,6 +48,62 @@ def test_all_columns_are_cast_to_the_manifest_schema(tmp_path: Path) -> None:
         {"image_id": "a", "uri": "/a.tar", "bytes": 7, "member": "x.png", "offset": 512, "row": None},
         {"image_id": "b", "uri": "/b.parquet", "bytes": None, "member": None, "offset": None, "row": 3},
     ]
+
+
+def levels(source: str | list[str], column: str = "std") -> list[str | None]:
+    tables = list(listing.batches(source, Tally(), level_column=column))
+    assert all(table.schema.equals(MANIFEST_SCHEMA.append(LEVEL_FIELD)) for table in tables)
+    return [level for table in tables for level in table[LEVEL_FIELD.name].to_pylist()]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (pa.array([12.5, None, float("nan"), -1.0]), ["12.5", None, "nan", "-1"]),
+        (pa.array([0.1], pa.float32()), ["0.1"]),
+        (pa.array([7, 25], pa.int8()), ["7", "25"]),
+        (pa.array(["12,5", ""]), ["12,5", ""]),
+        (pa.array(["7", "8", "7"]).dictionary_encode(), ["7", "8", "7"]),
+        (pa.array([True]), ["true"]),
+    ],
+    ids=str,
+)
+def test_a_column_of_levels_is_taken_as_text(tmp_path: Path, values: pa.Array, expected: list[str | None]) -> None:
+    """So that an error row can say what it holds instead of a level."""
+    path, ids = tmp_path / "m.parquet", [str(number) for number in range(len(values))]
+    pq.write_table(pa.table({"image_id": ids, "uri": [f"/{i}.png" for i in ids], "std": values}), path)
+    assert levels(str(path)) == expected
+    assert listed(str(path))[0].keys() == {*MANIFEST_SCHEMA.names}
+
+
+def test_a_column_of_levels_must_be_there_and_hold_single_values(tmp_path: Path) -> None:
+    path = tmp_path / "m.parquet"
+    pq.write_table(pa.table({"image_id": ["a"], "uri": ["/a.png"], "sigma": [1.0], "std": [[1.0]]}), path)
+    for column, complaint in (
+        ("level", r"has no column level; name one of image_id, uri, sigma, std, give a number, or auto$"),
+        ("std", r"column std is list<.*>; it must hold numbers$"),
+    ):
+        with pytest.raises(UserError, match=rf"^denoise\.sigma: {path}: .*{complaint}"):
+            levels(str(path), column)
+    assert levels(str(path), "sigma") == ["1"]
+
+
+def test_each_source_of_a_list_has_the_column_of_levels(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("image_id;uri;std\n1;/1.png;5\n2;/2.png;\n")
+    (tmp_path / "b.csv").write_text("image_id,uri,std\n3,/3.png,7\n")
+    assert sorted(map(str, levels([f"{tmp_path}/a.csv", f"{tmp_path}/b.csv"]))) == ["5", "7", "None"]
+    (tmp_path / "b.csv").write_text("image_id,uri,dev\n3,/3.png,7\n")
+    with pytest.raises(UserError, match=r"b\.csv: it has no column std; name one of image_id, uri, dev, give"):
+        levels([f"{tmp_path}/a.csv", f"{tmp_path}/b.csv"])
+    (tmp_path / "c.png").touch()
+    with pytest.raises(UserError, match=r"^denoise\.sigma: .*c\.png is listed by no manifest, so it has no column std"):
+        levels([f"{tmp_path}/a.csv", f"{tmp_path}/c.png"])
+
+
+def test_what_cannot_be_listed_has_no_level_and_becomes_a_row(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("image_id,uri,std\n1,/1.png,5\n")
+    (tmp_path / "b.parquet").write_bytes(b"damaged")
+    assert sorted(map(str, levels([f"{tmp_path}/a.csv", f"{tmp_path}/b.parquet"]))) == ["5", "None"]
 
 
 def test_relative_uris_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

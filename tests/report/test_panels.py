@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imagewizard.noise.synthetic import Camera, Noise, PoissonGaussian
 from imagewizard.query import sql
 from imagewizard.report import panels as report_panels
 from tests.support.pages import page_of, pixels
 from tests.support.run_folders import error_row, row, write_rows
+from tests.support.sample_files import photo
 
 
 def test_the_crop_shows_where_the_detail_is(tmp_path: Path) -> None:
@@ -48,6 +50,17 @@ def test_twelve_panels_stay_small(tmp_path: Path) -> None:
     panels = report_panels.sample("median", stored, 10**6).panels
     assert [panel.name for panel in panels] == ["clean", "noisy", "denoised"]
     assert report_panels.MOST * sum(len(panel.whole) + len(panel.crop or "") for panel in panels) < 8_000_000
+
+
+@pytest.mark.parametrize("noise", [PoissonGaussian(4.0, 9.0), Camera(gain=64.0)], ids=lambda noise: noise.kind)
+def test_noise_of_each_kind_is_made_again_from_its_row(tmp_path: Path, noise: Noise) -> None:
+    clean = photo(72, 112, 0)  # as large as a crop, which is lossless
+    Image.fromarray(clean).save(tmp_path / "a.png")
+    made = {"noise_kind": noise.kind, "noise_params": noise.params(), "sigma": None, "seed": 3}
+    stored = row("a.png", uri=str(tmp_path / "a.png"), width=112, height=72, **made)
+    crop = report_panels.sample("", stored, 10**6).panels[1].crop
+    expected = noise.add(clean, "a.png", 3).clip(0, 255).round()
+    np.testing.assert_array_equal(pixels({"src": crop}), expected)
 
 
 def test_noise_that_this_version_draws_otherwise_is_not_shown(tmp_path: Path) -> None:

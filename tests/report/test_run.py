@@ -23,6 +23,7 @@ from imagewizard.noise import synthetic
 from imagewizard.query import sql
 from imagewizard.report import panels as report_panels
 from imagewizard.runs.results import BlockFile
+from imagewizard.schema import RESULTS_VERSION, SAME_NOISE_SINCE
 from imagewizard.sources import reading, tar
 from tests.support.pages import CHROMIUM, HOSTILE, PROBE, Page, browse, page_of, pixels
 from tests.support.run_folders import error_row, finished_run, restored, row, write_job, write_rows, write_summary
@@ -168,7 +169,8 @@ def test_images_restored_at_one_given_level_have_no_chart_and_no_rank(tmp_path: 
 
 def test_levels_given_image_by_image_are_charted(tmp_path: Path) -> None:
     write_rows(tmp_path, [restored(f"{sigma}.png", None, sigma=sigma) for sigma in (5.0, 9.0)])
-    assert page_of(tmp_path).source.count("<svg") == 1
+    page = page_of(tmp_path)
+    assert page.source.count("<svg") == 1 and page.rows[1][:2] == ["σ given", "2"]
 
 
 def test_each_kind_of_noise_that_was_found_has_a_line(tmp_path: Path) -> None:
@@ -293,3 +295,24 @@ def test_the_pages_own_policy_lets_its_images_and_styles_through(server: tuple[s
     assert len(colours) > 2000  # photos
     assert (0xF6, 0xF7, 0xF9) in colours or (0x14, 0x16, 0x1A) in colours  # the page's own ground
     assert asked == ["/report.html"]
+
+
+def test_settings_of_a_noise_without_a_level_are_told_apart(tmp_path: Path) -> None:
+    """Each has its line, its strip in the chart and its samples."""
+    sensor = {"noise_kind": "poisson-gaussian", "sigma": None, "sigma_estimated": 12.0}
+    rows = [row("a.png", noise_params=f'{{"a": {a}, "b": 4.0}}', **sensor) for a in (10.0, 2.0)]
+    write_rows(tmp_path, rows)
+    write_job(tmp_path, 1, noise={"kind": "poisson-gaussian", "a": [2, 10], "b": 4})
+    page = page_of(tmp_path)
+    assert "Noise (Poisson-Gaussian: a 2, b 4; a 10, b 4) was added" in page.text
+    assert [line[0] for line in page.rows[1:3]] == ["a 2, b 4", "a 10, b 4"]
+    assert page.source.count("<svg") == 2 and len(page.samples) == 2
+    assert "a.png a 2, b 4 · gain" in page.text and "a.png a 10, b 4 · gain" in page.text
+
+
+def test_noise_of_a_run_before_other_rows_changed_is_still_shown(tmp_path: Path) -> None:
+    run = finished_run(tmp_path, images=1, sigmas=(25.0,), keep=False)
+    job = (run / "job.yaml").read_text()
+    for version, names in ((SAME_NOISE_SINCE, ["clean", "noisy"]), (SAME_NOISE_SINCE - 1, ["clean"])):
+        (run / "job.yaml").write_text(job.replace(f"results_version: {RESULTS_VERSION}", f"results_version: {version}"))
+        assert page_of(run).samples == [names]

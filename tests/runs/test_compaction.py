@@ -98,6 +98,19 @@ def test_estimated_level_counts_as_one_level(tmp_path: Path) -> None:
     compaction.compact(str(tmp_path / "run"), 0, [name], 1)
 
 
+def test_settings_without_a_level_count_by_their_parameters(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").touch()
+    run = tmp_path / "run"
+    shards.write(str(run), str(tmp_path / "in"), 2)
+    rows = [row("a.png", sigma=None, noise_kind="camera", noise_params=f'{{"gain": {gain}}}') for gain in (4.0, 64.0)]
+    name = write_rows(run, rows).name
+    with pytest.raises(RuntimeError, match="at 3 levels"):
+        compaction.compact(str(run), 0, [name], 3)
+    compaction.compact(str(run), 0, [name], 2)
+    assert records_of(str(run), "SELECT count(*) AS n FROM results") == [{"n": 2}]
+
+
 def test_a_shard_is_finished_when_all_its_blocks_have_rows() -> None:
     blocks = [BlockFile(0, 0, 1).name, BlockFile(0, 1, 1).name, BlockFile(0, 1, 2).name]
     assert not compaction.is_finished(0, 3, ResultFiles(blocks))

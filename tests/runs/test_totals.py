@@ -4,6 +4,7 @@ import json
 import random
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -96,6 +97,38 @@ def test_restored_images_have_no_scores() -> None:
     found = totals.of_rows(as_table([restored("a", 11.0), restored("b", 12.0)]), {})
     [mean] = found.means
     assert (mean["sigma"], mean["ok"], mean["psnr"], mean["gain"]) == (None, 2, None, None)
+
+
+def test_each_setting_of_the_noise_has_means_of_its_own_in_order(tmp_path: Path) -> None:
+    def sensor(a: float, **changes: Any) -> dict:
+        params = json.dumps({"a": a, "b": 4.0})
+        return row("x.png", noise_kind="poisson-gaussian", noise_params=params, sigma=None, **changes)
+
+    write_shard(tmp_path, [sensor(10.0, psnr=20.0), sensor(2.0, psnr=30.0)])
+    write_shard(tmp_path, [sensor(2.0, psnr=32.0)], shard=1)
+    commit(tmp_path, [sensor(2.0, psnr=34.0)], shard=2)
+    found = whole(tmp_path).means
+    assert [(mean["noise_params"], mean["sigma"], mean["images"], mean["psnr"]) for mean in found] == [
+        ('{"a": 2.0, "b": 4.0}', None, 3, 32.0), ('{"a": 10.0, "b": 4.0}', None, 1, 20.0),
+    ]  # fmt: skip
+
+
+def test_restored_images_are_one_group_whatever_levels_they_were_given(tmp_path: Path) -> None:
+    write_shard(tmp_path, [restored("a", None, sigma=5.0), restored("b", None, sigma=5.0)])
+    [mean] = whole(tmp_path).means
+    assert (mean["sigma"], mean["images"]) == (5.0, 2)
+    write_shard(tmp_path, [restored("c", None, sigma=5.0), restored("d", None, sigma=7.0)], shard=1)
+    write_shard(tmp_path, [restored("e", None, sigma=9.0)], shard=2)
+    [mean] = whole(tmp_path).means
+    assert (mean["sigma"], mean["images"]) == (None, 5)
+    assert records_of(str(tmp_path), "summary") == [mean]
+
+
+def test_totals_of_older_runs_know_no_parameters() -> None:
+    old = {"mode": "mmse", "sigma": 25.0, "images": 2, "ok": 2, "errors": 0, "psnr_sum": 60.0, "psnr_count": 2}
+    old |= {"psnr_noisy_sum": 40.0, "psnr_noisy_count": 2}
+    [mean] = totals.merge([Totals(ok=2, scores=[old]), Totals(ok=2, scores=[dict(old)])]).means
+    assert (mean["noise_params"], mean["sigma"], mean["images"], mean["gain"]) == (None, 25.0, 4, 10.0)
 
 
 def test_a_run_without_rows_has_empty_totals(tmp_path: Path) -> None:

@@ -46,9 +46,21 @@ def write(path: Path, cells: list, type: pa.DataType = BINARY, rows: int = 4, **
     return str(path)
 
 
-def listed(uri: str) -> list[dict]:
+def listed(uri: str, level_column: str | None = None) -> list[dict]:
     with parquet.open_file(uri) as file:
-        return [row for table in parquet.rows(file) for row in table.to_pylist()]
+        return [row for table in parquet.rows(file, level_column) for row in table.to_pylist()]
+
+
+@pytest.mark.parametrize("ids", [{}, {"image_id": list("abcde")}], ids=["without ids", "with ids"])
+def test_a_column_of_levels_is_read_with_the_rows(tmp_path: Path, ids: dict) -> None:
+    uri = write(tmp_path / "a.parquet", [b"x"] * 5, std=[1.0, 2.5, None, 4.0, 5.0], **ids)
+    found = listed(uri, "std")
+    assert [row["sigma"] for row in found] == ["1", "2.5", None, "4", "5"]
+    assert [row["row"] for row in found] == list(range(5))
+    assert [row["image_id"] for row in found] == ids.get("image_id", [None] * 5)
+    assert "sigma" not in listed(uri)[0]
+    with pytest.raises(UserError, match=r"^denoise\.sigma: it has no column level; name one of image, std, "):
+        listed(uri, "level")
 
 
 def test_rows_have_numbers_over_all_row_groups_a_guess_of_their_size_and_ids_where_there_are(tmp_path: Path) -> None:
