@@ -72,16 +72,22 @@ class NoisySample:
     def row(self) -> Row:
         """What its result row says of the image."""
         height, width = self.picture.pixels.shape[:2]
-        known = {schema.WIDTH: width, schema.HEIGHT: height}
-        notes = list(self.picture.notes)
-        if self.found is not None and self.found.level is not None:
-            known[schema.SIGMA_ESTIMATED] = self.sigma
-            known |= {schema.NOISE_STD: self.found.std, schema.NOISE_FOUND: self.found.kind}
-            known[schema.NOISE_GAIN] = self.found.gain
-        elif self.found is not None:
-            notes.append(NO_LEVEL)
-        known[schema.NOTES] = blocks.joined_notes(*notes)
+        notes = blocks.joined_notes(
+            *self.picture.notes, *([NO_LEVEL] if self.found and self.found.level is None else [])
+        )
+        known = {schema.WIDTH: width, schema.HEIGHT: height, schema.NOTES: notes}
         return _row(self.image, self.noise, self.level, self.attempt) | known
+
+    def findings(self) -> Row:
+        """What its ok row says of the noise that was found; nothing where none was looked for or no level was found."""
+        if self.found is None or self.found.level is None:
+            return {}
+        return {
+            schema.SIGMA_ESTIMATED: self.sigma,
+            schema.NOISE_STD: self.found.std,
+            schema.NOISE_FOUND: self.found.kind,
+            schema.NOISE_GAIN: self.found.gain,
+        }
 
 
 @dataclass(frozen=True)
@@ -240,7 +246,8 @@ class BlockDenoiser:
 
     def score(self, sample: NoisySample, denoised: np.ndarray) -> Row:
         """The sample's ok row, but for its time and output. Without synthetic noise nothing to score against."""
-        row = sample.row() | {schema.STATUS: schema.OK, schema.TIMESTEP: self._restorer.timestep(sample.sigma)}
+        row = sample.row() | sample.findings()
+        row |= {schema.STATUS: schema.OK, schema.TIMESTEP: self._restorer.timestep(sample.sigma)}
         if sample.reference is None:
             return row
         for name, metric in METRICS.items():

@@ -172,6 +172,7 @@ def test_a_level_beyond_the_models_costs_only_its_image(tmp_path: Path) -> None:
     found = rows_of(actor(folder, noise=None)(block(noisy, grey)))
     assert [(row["status"], row["stage"]) for row in found] == [("error", "denoise"), ("ok", None)]
     assert "beyond the model's schedule" in found[0]["error"]
+    assert [row["noise_std"] is None for row in found] == [True, False] and found[0]["sigma_estimated"] is None
 
 
 def test_another_model_than_the_job_was_started_with_is_refused(tmp_path: Path) -> None:
