@@ -78,6 +78,7 @@ def test_photographs_and_pairs_are_drawn_with_white_noise_among_them(
     pair = TrainImage("pairs/0", images[0].uri, images[1].uri)
     job = task((*images, pair), data={"camera": 0.5}, optimizer={"batch_size": IMAGES + 1}, micro=IMAGES + 1)
     found, skipped = drawn(job, 0, 1, steps=30)  # an epoch each
+    white, _ = drawn(task((*images, pair), optimizer={"batch_size": IMAGES + 1}, micro=IMAGES + 1), 0, 1, steps=30)
     assert skipped == set()
     store, table = ImageStore(), samples.levels(job.config.sigma)
     kinds = []
@@ -88,6 +89,7 @@ def test_photographs_and_pairs_are_drawn_with_white_noise_among_them(
             number = samples.version(versions.share(image, 0.5), versions.count(image, 0.5), key, epoch)
             kinds.append((image.key, number))
             if number is None:
+                assert_equal(*(Batch(*(part[at] for part in share[0])) for share in (found[epoch], white[epoch])))
                 continue
             original = store.load(image.uri)
             version = store.version(image, original, number, 0)

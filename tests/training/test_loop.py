@@ -236,3 +236,13 @@ def test_pairs_pick_the_best_checkpoint_where_there_are_no_clean_images(photogra
     assert told["pairs"]["psnr"] == told["pairs"]["psnr_pairs"] == told["both"]["psnr_pairs"]
     assert told["both"]["psnr"] == pytest.approx(np.mean([told["both"][f"psnr_{s}"] for s in (15, 25, 50)]), abs=1e-3)
     assert "psnr_15" not in told["pairs"]
+
+
+def test_pairs_of_which_none_can_be_used(photographs: Path, tmp_path: Path) -> None:
+    pairs = write_pairs(tmp_path / "images")
+    for path in Path(pairs["noisy"]).iterdir():
+        path.write_bytes(b"no image")
+    config = train_config(photographs, tmp_path / "run", validation={"pairs": pairs})
+    plan = job.prepare(config)
+    with pytest.raises(UserError, match=r"^validation\.pairs: none of its images can be used; give a folder with"):
+        run_loop(job.task(plan, job.begin(plan, lambda: None, lambda text: None), 1, 1))

@@ -63,6 +63,12 @@ def test_pairs_are_read_too(photographs: Path) -> None:
     assert lines[0] == "images   10 to train on, 3 to validate with"
     assert lines[2] == "not used: pairs/1: its noisy and its clean image differ in size (41 x 34 and 41 x 35)"
     assert not (photographs.parent / "run").exists()
+    name, digits = next(iter(FINGERPRINTS.items()))
+    original = (Path(pairs["noisy"]) / "0_noisy.png").read_bytes()
+    Image.fromarray(picture(digits)).save(Path(pairs["noisy"]) / "0_noisy.png")
+    with pytest.raises(UserError, match=rf"^data\.pairs: pairs/0 is CBSD68's {name}"):
+        told(config(photographs, data={"pairs": pairs}))
+    (Path(pairs["noisy"]) / "0_noisy.png").write_bytes(original)
     for path in Path(pairs["noisy"]).iterdir():
         path.write_bytes(b"\x89PNG")
     with pytest.raises(UserError, match=r"^data\.pairs: pairs/0: .*, and no other can be used either"):
