@@ -107,13 +107,13 @@ def draw(generator: np.random.Generator) -> Development:
     """A camera at random, for training: from a bright day to a phone at night, from no smoothing to a lot."""
     gain, red, blue, contrast, smoothing, colour_smoothing, quality = generator.random(7)
     return Development(
-        gain=float(2.0 * 128.0**gain),
+        gain=float(4.0 * 64.0**gain),
         red=float(1.4 + 1.2 * red),
         blue=float(1.3 + 1.1 * blue),
         contrast=float(contrast),
         smoothing=float(smoothing),
         colour_smoothing=float(colour_smoothing),
-        quality=int(80 + 21 * quality),
+        quality=int(60 + 41 * quality),
         subsampling=("4:4:4", "4:2:2", "4:2:0")[generator.integers(3)],
     )
 

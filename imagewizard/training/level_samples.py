@@ -1,0 +1,125 @@
+"""Draws what the level finder learns from: pieces of images, with noise of many kinds, and where it is how strong."""
+
+import io
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from imagewizard.noise import camera
+from imagewizard.training import drawings
+
+BLOCK = 3
+"""Side of the blocks of pixels whose means decide what level an image has for a denoiser."""
+# The noise at a place is measured over this many pixels around it; its deviation is then known to 3 %.
+WINDOW = 32
+
+
+class LevelSample(NamedTuple):
+    """A piece of an image."""
+
+    noisy: np.ndarray
+    """float32 (side, side, 3), 0-255 scale."""
+    std: np.ndarray
+    """Deviation of the noise around each cell: float32 (side / cell, side / cell)."""
+    level: np.ndarray
+    """The level of white noise that is as strong in means over BLOCK x BLOCK pixels: likewise."""
+
+
+def draw(images: list[np.ndarray], generator: np.random.Generator, side: int, cell: int) -> LevelSample:
+    """A sample from one of `images` (uint8 (H, W, 3)), or from a drawing."""
+    shrink = float(generator.uniform(0.5, 0.95)) if generator.random() < 0.15 else 1.0
+    clean = _clean(images, generator, round(side / shrink))
+    kind = generator.choice(["white", "camera", "sensor", "none"], p=[0.3, 0.5, 0.05, 0.15])
+    exact = None
+    if kind == "white":
+        noisy, exact = _white(clean, generator)
+    elif kind == "sensor":
+        a, b = float(generator.uniform(0, 3)), float(generator.uniform(0, 50))
+        noisy = clean + np.sqrt(a * clean + b) * generator.standard_normal(clean.shape, np.float32)
+        noisy = _rounded(noisy) if generator.random() < 0.5 else noisy
+    elif kind == "camera":
+        noisy = camera.draw(generator).expose(clean, generator)
+    else:
+        noisy = _compressed(clean, generator, 50) if generator.random() < 0.5 else clean
+        exact = 0.0
+    noisy, clean = noisy.astype(np.float32), clean.astype(np.float32)
+    if shrink < 1 and (exact is None or exact == 0):
+        noisy, clean = _resized(noisy, side), _resized(clean, side)
+    noisy, clean = noisy[:side, :side], clean[:side, :side]
+    if exact is not None:
+        known = np.full((side // cell, side // cell), exact, np.float32)
+        return LevelSample(noisy, known, known)
+    noise = noisy - clean
+    return LevelSample(noisy, _around(noise, 1, side, cell), _around(noise, BLOCK, side, cell))
+
+
+def _clean(images: list[np.ndarray], generator: np.random.Generator, side: int) -> np.ndarray:
+    """uint8 (side, side, 3)."""
+    if generator.random() < 0.2:
+        return drawings.draw(generator, side)
+    image = images[generator.integers(len(images))]
+    scale = float(generator.choice([1.0, 1.0, 1.0, generator.uniform(0.5, 2.0)]))
+    taken = min(max(8, round(side * scale)), *image.shape[:2])
+    top, left = (int(generator.integers(length - taken + 1)) for length in image.shape[:2])
+    piece = image[top : top + taken, left : left + taken]
+    if taken != side:
+        piece = np.asarray(Image.fromarray(piece).resize((side, side), Image.Resampling.BICUBIC))
+    piece = np.rot90(piece, generator.integers(4))
+    if generator.random() < 0.12:
+        piece = np.asarray(Image.fromarray(np.ascontiguousarray(piece)).convert("L").convert("RGB"))
+    if generator.random() < 0.1:  # part of a page, or cut out
+        edge = int(generator.integers(side // 4, side))
+        piece = piece.copy()
+        piece[:, edge:] = generator.choice([0, 255])
+    return np.ascontiguousarray(piece)
+
+
+def _white(clean: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, float | None]:
+    """Noise before clipping of 0 to 80, evenly in its root or not at all; None where JPEG made another of it."""
+    sigma = float(generator.uniform(0, 80) if generator.random() < 0.5 else 80 * generator.random() ** 2)
+    is_grey = (clean == clean[:, :, :1]).all()
+    shape = (*clean.shape[:2], 1) if is_grey else clean.shape
+    noisy = clean + np.float32(sigma) * generator.standard_normal(shape, np.float32)
+    form = generator.random()
+    if form < 0.4:
+        return noisy, sigma
+    if form < 0.8:
+        return _rounded(noisy), sigma
+    return _compressed(_rounded(noisy), generator, 60), None
+
+
+def _rounded(image: np.ndarray) -> np.ndarray:
+    return np.rint(image.clip(0, 255)).astype(np.uint8)
+
+
+def _compressed(image: np.ndarray, generator: np.random.Generator, least: int) -> np.ndarray:
+    """After a JPEG of a quality from `least` on."""
+
+    stream = io.BytesIO()
+    Image.fromarray(image).save(
+        stream, "JPEG", quality=int(generator.integers(least, 100)), subsampling=int(generator.integers(3))
+    )
+    return np.asarray(Image.open(stream))
+
+
+def _resized(image: np.ndarray, side: int) -> np.ndarray:
+    planes = [
+        np.asarray(Image.fromarray(image[:, :, i]).resize((side, side), Image.Resampling.BICUBIC)) for i in range(3)
+    ]
+    return np.stack(planes, axis=2)
+
+
+def _around(noise: np.ndarray, block: int, side: int, cell: int) -> np.ndarray:
+    """`block` times the deviation of the noise's means over blocks, in a window around each cell."""
+    count = side // block
+    means = noise[: count * block, : count * block].reshape(count, block, count, block, 3).mean((1, 3))
+    energy = np.square(means).mean(2)
+    sums = np.pad(energy, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    middles = (np.arange(side // cell) + 0.5) * cell / block
+    half = WINDOW / 2 / block
+    low = np.rint(middles - half).clip(0, count).astype(int)
+    high = np.rint(middles + half).clip(0, count).astype(int)
+    total = sums[high][:, high] - sums[low][:, high] - sums[high][:, low] + sums[low][:, low]
+    area = np.outer(high - low, high - low)
+    return (block * np.sqrt(np.maximum(total, 0) / area)).astype(np.float32)
