@@ -92,8 +92,8 @@ class CameraNoise(_Noise):
     """Share of an S curve (3x² - 2x³) behind sRGB's gamma."""
     smoothing: Several[Share] = [0.5]
     """Share of the noise's luma that the camera smears over 5x5 pixels."""
-    colour_smoothing: Several[Share] = [0.9]
-    """Share of the noise's colours that the camera smears over 9x9 pixels."""
+    colour_smoothing: Several[Share] = [0.7]
+    """Share of the noise's colours that the camera removes."""
     quality: Several[Annotated[int, Field(ge=1, le=100)]] = [92]
     """Of the JPEG."""
     subsampling: Several[Literal["4:4:4", "4:2:2", "4:2:0"]] = ["4:2:2"]

@@ -46,8 +46,8 @@ class Development:
     """Share of Brooks's S curve, 3x² - 2x³, behind sRGB's gamma: 0 to 1."""
     smoothing: float = 0.5
     """Share of the noise's luma that the camera's own denoising has smeared over 5x5 pixels, 0 to 1."""
-    colour_smoothing: float = 0.9
-    """Share of the noise's colours that it has smeared over 9x9 pixels, 0 to 1."""
+    colour_smoothing: float = 0.7
+    """Share of the noise's colours that it has removed, 0 to 1: averages over wide areas leave next to none."""
     quality: int = 92
     """Of the JPEG."""
     subsampling: Subsampling = "4:2:2"
@@ -91,7 +91,7 @@ class Development:
         luma = _luma(noise)[:, :, np.newaxis]
         colours = noise - luma
         luma = luma + np.float32(self.smoothing) * (_blurred(luma) - luma)
-        return luma + colours + np.float32(self.colour_smoothing) * (_blurred(_blurred(colours)) - colours)
+        return luma + np.float32(1.0 - self.colour_smoothing) * colours
 
     def _compressed(self, finished: np.ndarray) -> np.ndarray:
         """The picture after JPEG: float32, whole numbers."""
@@ -111,7 +111,7 @@ def draw(generator: np.random.Generator) -> Development:
         red=float(1.4 + 1.2 * red),
         blue=float(1.3 + 1.1 * blue),
         contrast=float(contrast),
-        smoothing=float(smoothing),
+        smoothing=float(np.sqrt(smoothing)),
         colour_smoothing=float(colour_smoothing),
         quality=int(60 + 41 * quality),
         subsampling=("4:4:4", "4:2:2", "4:2:0")[generator.integers(3)],

@@ -53,7 +53,8 @@ class LevelFinder(nn.Module):
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
     def forward(self, images: Tensor) -> CellNoise:
         """The noise of images (N, 3, H, W) on the 0-255 scale, whose sides are multiples of CELL."""

@@ -1,26 +1,41 @@
-"""Estimates the level of white Gaussian noise in a single image, for blind restoration.
+"""Finds out what noise an image has, and what level a denoiser should be told.
 
-Chen, Zhu, Heng, "An Efficient Statistical Method for Image Noise Level Estimation" (ICCV 2015): patches of a clean
-image span few dimensions, so the smaller eigenvalues of the patches' covariance come from the noise alone. Two steps
-are added here. Patches with more texture than noise explains are left out (as in Liu, Tanaka, Okutomi, "Single-Image
-Noise Level Estimation for Blind Denoising", TIP 2013). Noise that clipping to 0-255 removed is added to the estimate.
+A denoiser knows white noise. A camera's noise is smeared by demosaicing, by the camera's own denoising and by JPEG, and
+it is as strong in means over a few pixels as white noise of two to four times its deviation: that is the level at which
+a denoiser takes it for noise. `finder` reads both from the image; where the noise is white, `white` measures it better.
 """
 
+import functools
 import math
-import statistics
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
-# Patches are spread evenly over the image. With this limit an image of any size takes 20 to 40 ms.
-MAX_PATCHES = 15_000
-# Smaller images have too few patches for a covariance (32x32 pixels have 625 patches of 8x8, with 64 dimensions each).
-MIN_SIDE = 32
-ROUNDS = 4
+from imagewizard.noise import white
+from imagewizard.noise.finder import CELL, FLOOR, CellNoise, LevelFinder, cell_share, varied
 
-# A standard normal variable as 200 equally likely values.
-_NORMAL = np.array([statistics.NormalDist().inv_cdf((i + 0.5) / 200) for i in range(200)])
-_NORMAL /= _NORMAL.std()
+WEIGHTS = Path(__file__).with_name("level_finder.safetensors")
+
+# Of a larger image only so many pixels are read, in tiles all over it, so that the cost stays below a hundredth of
+# denoising it.
+MAX_PIXELS = 512 * 512
+TILE = 128
+# Fewer pixels that differ from their neighbours tell nothing. A smaller image needs half of its own.
+LEAST_PIXELS = 256
+# Below this deviation nobody sees noise, and what is found is as likely the image's own detail or its rounding.
+LEAST_STD = 0.8
+# Noise is white if the network finds its level no higher than its deviation, within its errors, and about the
+# same deviation as the eigenvalues do. To these a page of text is noise of 50 and more.
+MOST_SMEARED, AGREE = 1.35, 2.5
+# Deviation of the brightness, in grey levels, from which on a growth of the noise with it can be measured.
+LEAST_SPREAD = 12.0
+
+Kind = Literal["none", "white", "camera"]
 
 
 @dataclass(frozen=True)
@@ -31,118 +46,97 @@ class Found:
     """Standard deviation of the noise, finite, >= 0; None: too little of the image varies to find any."""
     level: float | None
     """The sigma that serves the denoiser best on this noise, finite, >= 0; None where `std` is None."""
-    kind: str
-    """none: there is no noise. white: it is independent from pixel to pixel. camera: it is smeared, or grows with
-    brightness."""
+    kind: Kind
+    """none: there is no noise, or none to be seen. white: it is independent from pixel to pixel. camera: it is smeared,
+    as behind a camera's processing or a JPEG."""
     gain: float | None
     """How much the noise's variance grows for each grey level of brightness; None if that was not measured."""
 
 
-def find(image: np.ndarray, alpha: np.ndarray | None = None) -> Found:
-    """What noise there is in `image`, as `estimate_sigma` takes it.
+NOTHING = Found(None, None, "none", None)
 
-    `alpha`: (H, W); where it is 0, pixels do not count. None: all do.
+
+@torch.inference_mode()
+def find(image: np.ndarray, alpha: np.ndarray | None = None, device: torch.device | None = None) -> Found:
+    """What noise there is in `image`: (H, W, 3) or (H, W, 1), uint8 or float (0-255 scale), clipped or not.
+
+    `alpha`: (H, W); where it is 0, pixels do not count. None: all do. `device`: where to compute; None: the CPU.
     """
-    level = estimate_sigma(image)
-    return Found(level, level, "white" if level > 0 else "none", None)
+    device = device or torch.device("cpu")
+    tiles, opaque = (part.to(device) for part in _tiles(image, alpha))
+    counted = varied(tiles) & opaque
+    if int(counted.sum()) < min(LEAST_PIXELS, image.shape[0] * image.shape[1] / 2):
+        return NOTHING
+    share = cell_share(counted)
+    found = _finder(device)(tiles.expand(-1, 3, -1, -1))
+    # The tiles are parts of one image.
+    whole = CellNoise(*(part.flatten(0, 1).unsqueeze(0) for part in found))
+    std, level = (
+        max(0.0, math.exp(log) - FLOOR)
+        for (log,) in (part.tolist() for part in whole.pooled(share.flatten(0, 1).unsqueeze(0)))
+    )
+    if std < LEAST_STD:
+        return Found(std, 0.0, "none", None)
+    gain = _gain(found.std, share * torch.exp(-2.0 * found.doubt), tiles)
+    if level <= MOST_SMEARED * std:
+        exact = white.sigma(tiles, counted)
+        if exact is not None and 1 / AGREE < exact / std < AGREE:
+            return Found(exact, exact, "white", gain)
+    return Found(std, max(std, level), "camera", gain)
 
 
 def estimate_sigma(image: np.ndarray) -> float:
-    """Standard deviation of the noise in `image` on the 0-255 scale: finite, never negative, 0 for a constant image.
+    """Standard deviation of the noise in `image`, as `find` takes it: finite, never negative, 0 if there is none."""
+    return find(image).std or 0.0
 
-    `image` is (H, W, 3) or (H, W, 1), uint8 or float (0-255 scale), clipped or not; the estimate is of the noise before
-    clipping. It is 0 if a side is shorter than 3 pixels, which is too small for an estimate.
+
+@functools.cache
+def _finder(device: torch.device) -> LevelFinder:
+    finder = LevelFinder().eval().requires_grad_(False)
+    finder.load_state_dict({name: weight.float() for name, weight in load_file(WEIGHTS).items()})
+    return finder.to(device)
+
+
+def _tiles(image: np.ndarray, alpha: np.ndarray | None) -> tuple[Tensor, Tensor]:
+    """(pixels: float32 (N, C, H, W), C = 1 if the image is grey; which of them are not transparent: bool (N, H, W)).
+
+    The whole image as one tile, or tiles at even distances all over a large one. Sides are multiples of CELL.
     """
-    if min(image.shape[:2]) < MIN_SIDE:
-        return _laplacian_sigma(image.astype(np.float32))
-    channels = image.shape[2]
-    green = _patch_sigma(image[:, :, channels // 2, np.newaxis], side=8)
-    if channels == 1:
-        return green
-    colour = _patch_sigma(image, side=3)
-    # The channels of a clean image share their texture, so patches of all three separate texture from noise far better.
-    # But they only see noise that the channels do not share: none in a grey image, almost none if JPEG has subsampled
-    # the colours. Measured from sigma 5 up, the two estimates nearly always differ by a factor of 7 or more in such
-    # images, and by at most 4.2 (in foliage) if the noise is white.
-    return colour if colour > green / 5 else green
+    if image.shape[2] == 3 and (image == image[:, :, :1]).all():
+        image = image[:, :, :1]
+    opaque = np.ones(image.shape[:2], bool) if alpha is None else alpha > 0
+    height, width = image.shape[:2]
+    places = [(slice(None), slice(None))]
+    if height * width > MAX_PIXELS:
+        count = MAX_PIXELS // TILE**2
+        least, most = (2 if height >= 2 * TILE else 1), (count // 2 if width >= 2 * TILE else count)
+        rows = min(max(least, round(math.sqrt(count * height / width))), most)
+        tops, lefts = _starts(height, rows), _starts(width, count // rows)
+        places = [(slice(top, top + TILE), slice(left, left + TILE)) for top in tops for left in lefts]
+    pixels = np.stack([_padded(image[place].astype(np.float32)) for place in places]).transpose(0, 3, 1, 2)
+    alphas = np.stack([_padded(opaque[place]) for place in places])
+    return torch.from_numpy(np.ascontiguousarray(pixels)), torch.from_numpy(alphas)
 
 
-def _laplacian_sigma(image: np.ndarray) -> float:
-    """Immerkær, "Fast Noise Variance Estimation" (CVIU 1996); 0 if a side is shorter than its 3x3 mask."""
-    if min(image.shape[:2]) < 3:
-        return 0.0
-    response = np.diff(np.diff(image, 2, axis=0), 2, axis=1)
-    return float(np.abs(response).mean()) * math.sqrt(math.pi / 2) / 6
+def _starts(length: int, count: int) -> list[int]:
+    """Where tiles begin; on the grid of JPEG's blocks."""
+    return sorted({int(start) // CELL * CELL for start in np.linspace(0, max(0, length - TILE), count)})
 
 
-def _patch_sigma(image: np.ndarray, side: int) -> float:
-    """Estimates sigma from `side` x `side` patches of `image` (H, W, C), with all channels of a patch as one vector.
-
-    The level decides which patches are usable, and the patches decide the level. So it iterates a few rounds, starting
-    from a level that is too high.
-    """
-    patches = _patches(image, side)
-    # Exactly constant patches are padding or fully clipped. If most patches are constant, the image is a drawing
-    # without noise.
-    varied = (patches != patches[:, :1]).any(axis=1)
-    if 2 * np.count_nonzero(varied) > len(patches):
-        patches = patches[varied]
-    channel_means = patches.reshape(len(patches), image.shape[2], -1) @ np.full(side * side, side**-2, dtype=np.float32)
-    from_grey = np.abs(channel_means).max(axis=1)
-    texture, expected, deviation = _texture(patches, side, image.shape[2])
-    clipped = bool(image.min() >= 0 and image.max() <= 255)
-    enough = 20 * patches.shape[1]
-
-    sigma = _flat_sigma(patches)
-    for _ in range(ROUNDS):
-        kept, share = np.full(len(patches), True), np.ones(len(patches))
-        if clipped:
-            # Keeps at least half of the patches: those nearest to mid-grey lost the least noise to clipping.
-            kept = from_grey <= max(127.5 - 1.5 * sigma, _nth(from_grey, len(patches) // 2))
-            share = _unclipped_share(channel_means, sigma).mean(axis=1)
-        level = sigma**2 * share[kept].mean()
-        kept &= texture <= max(level * (expected + 3.5 * deviation), _nth(texture[kept], enough))
-        sigma = _flat_sigma(patches[kept]) / np.sqrt(share[kept].mean())
-    return float(sigma)
+def _padded(part: np.ndarray) -> np.ndarray:
+    """Reflected at the bottom and right up to a multiple of CELL."""
+    missing = [(0, -length % CELL) for length in part.shape[:2]] + [(0, 0)] * (part.ndim - 2)
+    return np.pad(part, missing, "reflect")
 
 
-def _patches(image: np.ndarray, side: int) -> np.ndarray:
-    """At most MAX_PATCHES patches on a regular grid: float32, (N, C * side * side), mid-grey at 0."""
-    windows = np.lib.stride_tricks.sliding_window_view(image, (side, side), axis=(0, 1))
-    step = math.ceil(math.sqrt(windows.shape[0] * windows.shape[1] / MAX_PATCHES))
-    patches = windows[::step, ::step].reshape(-1, image.shape[2] * side * side)
-    return patches.astype(np.float32) - np.float32(127.5)
-
-
-def _texture(patches: np.ndarray, side: int, channels: int) -> tuple[np.ndarray, float, float]:
-    """(each patch's sum of squared differences between neighbours, its mean and deviation for white noise of sigma 1).
-
-    The sum is the quadratic form of the grid's graph Laplacian L: mean tr(L), variance 2 tr(L²).
-    """
-    steps = np.diff(np.eye(side, dtype=np.float32), axis=0)
-    line, same = steps.T @ steps, np.eye(side, dtype=np.float32)
-    laplacian = np.kron(np.eye(channels, dtype=np.float32), np.kron(line, same) + np.kron(same, line))
-    energy = np.einsum("ij,ij->i", patches @ laplacian, patches)
-    return energy, float(np.trace(laplacian)), float(np.sqrt(2 * np.square(laplacian).sum()))
-
-
-def _flat_sigma(patches: np.ndarray) -> float:
-    """Square root of the mean of the n smallest eigenvalues, with the largest n that keeps mean <= median."""
-    centred = patches - patches.mean(axis=0)
-    values = np.linalg.eigvalsh((centred.T @ centred).astype(np.float64) / (len(patches) - 1))
-    last = np.arange(len(values))
-    means = np.cumsum(values) / (last + 1)
-    medians = (values[last // 2] + values[(last + 1) // 2]) / 2
-    return float(np.sqrt(max(means[means <= medians][-1], 0.0)))
-
-
-def _unclipped_share(means: np.ndarray, sigma: float) -> np.ndarray:
-    """Share of the noise variance that remains after clipping, for observed patch means (mid-grey at 0)."""
-    sigma = max(sigma, 1.0)  # a lower sigma has the same share, but would divide by almost zero
-    seen = np.clip(np.linspace(-127.5, 127.5, 64)[:, None] + sigma * _NORMAL, -127.5, 127.5)
-    return np.interp(means, seen.mean(axis=1), seen.var(axis=1)) / sigma**2
-
-
-def _nth(values: np.ndarray, n: int) -> float:
-    n = min(n, len(values) - 1)
-    return float(np.partition(values, n)[n])
+def _gain(std: Tensor, weight: Tensor, tiles: Tensor) -> float | None:
+    """Slope of the cells' variance over their brightness, by weighted least squares of the relative errors."""
+    brightness = torch.nn.functional.avg_pool2d(tiles.mean(1, keepdim=True), CELL).squeeze(1).flatten().double()
+    variance = (std.flatten().double().exp() - FLOOR).clamp(min=0.3).square()
+    weight = weight.flatten().double() / variance.square()
+    weight = weight / weight.sum()
+    centred = brightness - (weight * brightness).sum()
+    spread = (weight * centred.square()).sum()
+    if float(spread) < LEAST_SPREAD**2:
+        return None
+    return float((weight * centred * variance).sum() / spread)

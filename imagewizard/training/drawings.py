@@ -1,4 +1,4 @@
-"""Clean images that no camera took: pages of text, drawings, starry skies. A level finder must see that they have no noise."""
+"""Clean images that no camera took, for the level finder: pages of text, drawings, starry skies, patterns."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -14,7 +14,7 @@ def draw(generator: np.random.Generator, side: int) -> np.ndarray:
 
 def _colour(generator: np.random.Generator) -> tuple[int, int, int]:
     if generator.random() < 0.5:
-        grey = int(generator.choice([0, 255, generator.integers(256)]))
+        grey = (0, 255, int(generator.integers(256)))[generator.integers(3)]
         return grey, grey, grey
     red, green, blue = generator.integers(0, 256, 3).tolist()
     return red, green, blue

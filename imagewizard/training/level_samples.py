@@ -7,10 +7,9 @@ import numpy as np
 from PIL import Image
 
 from imagewizard.noise import camera
+from imagewizard.noise.effective import BLOCK
 from imagewizard.training import drawings
 
-BLOCK = 3
-"""Side of the blocks of pixels whose means decide what level an image has for a denoiser."""
 # The noise at a place is measured over this many pixels around it; its deviation is then known to 3 %.
 WINDOW = 32
 
@@ -28,30 +27,30 @@ class LevelSample(NamedTuple):
 
 def draw(images: list[np.ndarray], generator: np.random.Generator, side: int, cell: int) -> LevelSample:
     """A sample from one of `images` (uint8 (H, W, 3)), or from a drawing."""
-    shrink = float(generator.uniform(0.5, 0.95)) if generator.random() < 0.15 else 1.0
-    clean = _clean(images, generator, round(side / shrink))
     kind = generator.choice(["white", "camera", "sensor", "none"], p=[0.3, 0.5, 0.05, 0.15])
-    exact = None
+    is_finished = kind in ("camera", "none")
+    # People scale and save photographs once more.
+    scale = float(generator.uniform(0.5, 1.6)) if is_finished and generator.random() < 0.3 else 1.0
+    clean = _clean(images, generator, round(side / scale))
+    exact = 0.0 if kind == "none" else None
     if kind == "white":
         noisy, exact = _white(clean, generator)
     elif kind == "sensor":
         a, b = float(generator.uniform(0, 3)), float(generator.uniform(0, 50))
         noisy = clean + np.sqrt(a * clean + b) * generator.standard_normal(clean.shape, np.float32)
         noisy = _rounded(noisy) if generator.random() < 0.5 else noisy
-    elif kind == "camera":
-        noisy = camera.draw(generator).expose(clean, generator)
     else:
-        noisy = _compressed(clean, generator, 50) if generator.random() < 0.5 else clean
-        exact = 0.0
+        noisy = camera.draw(generator).expose(clean, generator) if kind == "camera" else clean
     noisy, clean = noisy.astype(np.float32), clean.astype(np.float32)
-    if shrink < 1 and (exact is None or exact == 0):
+    if scale != 1.0:
         noisy, clean = _resized(noisy, side), _resized(clean, side)
-    noisy, clean = noisy[:side, :side], clean[:side, :side]
+    if is_finished and generator.random() < 0.4:
+        noisy = _compressed(_rounded(noisy), generator)
     if exact is not None:
         known = np.full((side // cell, side // cell), exact, np.float32)
         return LevelSample(noisy, known, known)
     noise = noisy - clean
-    return LevelSample(noisy, _around(noise, 1, side, cell), _around(noise, BLOCK, side, cell))
+    return LevelSample(noisy, around(noise, 1, cell), around(noise, BLOCK, cell))
 
 
 def _clean(images: list[np.ndarray], generator: np.random.Generator, side: int) -> np.ndarray:
@@ -65,7 +64,7 @@ def _clean(images: list[np.ndarray], generator: np.random.Generator, side: int) 
     piece = image[top : top + taken, left : left + taken]
     if taken != side:
         piece = np.asarray(Image.fromarray(piece).resize((side, side), Image.Resampling.BICUBIC))
-    piece = np.rot90(piece, generator.integers(4))
+    piece = np.rot90(piece, int(generator.integers(4)))
     if generator.random() < 0.12:
         piece = np.asarray(Image.fromarray(np.ascontiguousarray(piece)).convert("L").convert("RGB"))
     if generator.random() < 0.1:  # part of a page, or cut out
@@ -86,21 +85,19 @@ def _white(clean: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarra
         return noisy, sigma
     if form < 0.8:
         return _rounded(noisy), sigma
-    return _compressed(_rounded(noisy), generator, 60), None
+    return _compressed(_rounded(noisy), generator), None
 
 
 def _rounded(image: np.ndarray) -> np.ndarray:
     return np.rint(image.clip(0, 255)).astype(np.uint8)
 
 
-def _compressed(image: np.ndarray, generator: np.random.Generator, least: int) -> np.ndarray:
-    """After a JPEG of a quality from `least` on."""
-
+def _compressed(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """After a JPEG: float32."""
     stream = io.BytesIO()
-    Image.fromarray(image).save(
-        stream, "JPEG", quality=int(generator.integers(least, 100)), subsampling=int(generator.integers(3))
-    )
-    return np.asarray(Image.open(stream))
+    quality, subsampling = int(generator.integers(60, 100)), int(generator.integers(3))
+    Image.fromarray(image).save(stream, "JPEG", quality=quality, subsampling=subsampling)
+    return np.asarray(Image.open(stream), np.float32)
 
 
 def _resized(image: np.ndarray, side: int) -> np.ndarray:
@@ -110,8 +107,12 @@ def _resized(image: np.ndarray, side: int) -> np.ndarray:
     return np.stack(planes, axis=2)
 
 
-def _around(noise: np.ndarray, block: int, side: int, cell: int) -> np.ndarray:
-    """`block` times the deviation of the noise's means over blocks, in a window around each cell."""
+def around(noise: np.ndarray, block: int, cell: int) -> np.ndarray:
+    """`block` times the deviation of the noise's means over blocks, in a window around each cell.
+
+    `noise`: float32 (side, side, 3), 0-255 scale. float32 (side / cell, side / cell).
+    """
+    side = len(noise)
     count = side // block
     means = noise[: count * block, : count * block].reshape(count, block, count, block, 3).mean((1, 3))
     energy = np.square(means).mean(2)

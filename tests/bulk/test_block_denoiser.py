@@ -168,8 +168,8 @@ def test_an_error_row_names_the_step_that_failed_and_costs_only_its_image(
 def test_a_level_beyond_the_models_costs_only_its_image(tmp_path: Path) -> None:
     folder = tiny_model(tmp_path / "m", schedule={"trained_betas": [1e-4, 1e-3]})  # up to sigma 4.2
     noisy = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
-    grey = np.full((40, 40, 3), 128, np.uint8)
-    found = rows_of(actor(folder, noise=None)(block(noisy, grey)))
+    ramp = np.broadcast_to(np.arange(0, 80, 2, dtype=np.uint8)[:, None, None], (40, 40, 3))
+    found = rows_of(actor(folder, noise=None)(block(noisy, ramp)))
     assert [(row["status"], row["stage"]) for row in found] == [("error", "denoise"), ("ok", None)]
     assert "beyond the model's schedule" in found[0]["error"]
     assert [row["noise_std"] is None for row in found] == [True, False] and found[0]["sigma_estimated"] is None

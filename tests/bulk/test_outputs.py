@@ -76,7 +76,7 @@ def test_other_noises_have_a_folder_for_each_setting(tmp_path: Path) -> None:
     assert folders == [
         "a0.5-b4",
         "a0.5-b1e-05",
-        "blue1.6-colour_smoothing0.9-contrast1-gain4-quality92-red2-smoothing0.5-subsampling422",
+        "blue1.6-colour_smoothing0.7-contrast1-gain4-quality92-red2-smoothing0.5-subsampling422",
     ]
 
 

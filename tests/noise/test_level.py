@@ -1,4 +1,4 @@
-"""Estimates of the noise level on drawn images with known noise."""
+"""What is found of the noise in drawn images: white, a camera's, or none."""
 
 import io
 
@@ -7,156 +7,130 @@ import pytest
 from PIL import Image
 
 from imagewizard.noise import level
-from imagewizard.noise.level import estimate_sigma
-
-SIGMAS = [5, 10, 15, 25, 50, 75]
-
-
-def scene(height: int = 256, width: int = 320) -> np.ndarray:
-    """Discs of all colours over a gradient, with a fine pattern on a third: edges, flat places and texture."""
-    rng = np.random.default_rng(5)
-    rows, columns = np.mgrid[:height, :width].astype(float)
-    image = np.stack([60 + 120 * rows / height, 200 - 90 * columns / width, 90 + 60 * np.sin(rows / 50)], axis=-1)
-    for _ in range(60):
-        row, column, radius = rng.uniform(0, height), rng.uniform(0, width), rng.uniform(4, 40)
-        image[(rows - row) ** 2 + (columns - column) ** 2 < radius**2] = rng.uniform(20, 235, 3)
-    weave = 15 * np.sin(rows * 1.9) * np.sin(columns * 1.3 + rows)
-    image += (weave * (columns > 2 * width / 3))[:, :, None]
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
-
-
-def noisy(clean: np.ndarray, sigma: float) -> np.ndarray:
-    noise = np.random.default_rng(11).standard_normal(clean.shape, dtype=np.float32)
-    return clean + np.float32(sigma) * noise
-
-
-def to_uint8(image: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+from imagewizard.noise.camera import Development
+from imagewizard.noise.effective import effective_level
+from imagewizard.noise.level import NOTHING, Found, find
+from tests.support.scenes import noisy, scene, to_uint8
 
 
 def grey(image: np.ndarray) -> np.ndarray:
     return np.repeat(image[:, :, 1:2], 3, axis=2)
 
 
-@pytest.mark.parametrize("sigma", SIGMAS)
-def test_float_noise_is_found_within_five_percent(sigma):
-    assert estimate_sigma(noisy(scene(), sigma)) == pytest.approx(sigma, rel=0.05)
-
-
-@pytest.mark.parametrize("sigma", SIGMAS)
-def test_clipped_and_rounded_noise_is_found_within_ten_percent(sigma):
-    image = to_uint8(noisy(scene(), sigma))
-    assert estimate_sigma(image) == pytest.approx(sigma, rel=0.1)
-
-
-@pytest.mark.parametrize("sigma", SIGMAS)
-def test_grey_images_stored_as_rgb_have_the_noise_of_one_channel(sigma):
-    image = grey(noisy(scene(), sigma))
-    assert estimate_sigma(image) == pytest.approx(sigma, rel=0.1)
-    assert estimate_sigma(to_uint8(image)) == pytest.approx(sigma, rel=0.15)
+@pytest.mark.parametrize("sigma", [5, 10, 15, 25, 50, 75])
+@pytest.mark.parametrize("finish", [np.asarray, to_uint8], ids=["float", "8 bits"])
+def test_white_noise_has_its_own_deviation_as_level(sigma, finish):
+    for is_grey in (False, True):
+        clean = scene()
+        found = find(finish(grey(noisy(clean, sigma)) if is_grey else noisy(clean, sigma)))
+        assert found.kind == "white"
+        assert found.std == found.level == pytest.approx(sigma, rel=0.1)
 
 
 def test_one_channel_has_the_level_of_three_equal_ones():
     for size in (256, 20):
-        image = to_uint8(noisy(grey(scene(size, size)), 15))
-        plane = image[:, :, 1:2]
-        assert estimate_sigma(plane) == pytest.approx(estimate_sigma(plane.repeat(3, axis=2)))
+        plane = to_uint8(noisy(scene(size, size)[:, :, :1], 15))
+        assert find(plane) == find(plane.repeat(3, axis=2))
 
 
-def test_more_noise_gives_a_higher_estimate():
-    levels = [0, 2, 4, 7, 10, 15, 20, 30, 40, 50, 60, 80]
+@pytest.mark.parametrize("gain", [16, 64])
+def test_the_noise_of_a_camera_has_a_level_above_its_deviation(gain):
+    clean = scene(384, 384)
+    seen = Development(gain=gain, smoothing=0.7).expose(clean, np.random.default_rng(0))
+    found = find(seen)
+    assert found.kind == "camera"
+    assert found.std == pytest.approx(np.std(seen - clean), rel=0.4)
+    assert found.level == pytest.approx(effective_level(seen - clean), rel=0.5)
+    assert found.level > 1.2 * found.std
+
+
+def test_more_noise_gives_a_higher_level():
     for make in (noisy, lambda clean, sigma: to_uint8(noisy(clean, sigma))):
-        estimates = [estimate_sigma(make(scene(), sigma)) for sigma in levels]
-        assert estimates == sorted(estimates)
-        assert estimates[0] < 1.0
+        levels = [find(make(scene(), sigma)).level for sigma in (0, 4, 8, 15, 25, 40, 60, 80)]
+        assert levels == sorted(levels)
+    cameras = [Development(gain=gain).expose(scene(), np.random.default_rng(0)) for gain in (2, 16, 64, 256)]
+    levels = [find(seen).level for seen in cameras]
+    assert levels == sorted(levels)
 
 
-def test_the_clipped_places_of_a_white_page_do_not_hide_the_noise():
-    page = scene()
-    page[:, :200] = 255
-    page[:, 200:240] = 0
-    assert estimate_sigma(to_uint8(noisy(page, 25))) == pytest.approx(25, rel=0.1)
+def test_pages_borders_and_transparency_do_not_count():
+    photo = to_uint8(noisy(scene(), 25))
+    for colour in (0, 114, 255):
+        page = np.pad(photo, ((300, 0), (90, 90), (0, 0)), constant_values=colour)
+        assert find(page).level == pytest.approx(25, rel=0.1)
+    alpha = np.zeros(photo.shape[:2], np.uint8)
+    alpha[:, :100] = 255
+    hidden = photo.copy()
+    hidden[:, 100:] = to_uint8(noisy(scene(), 75))[:, 100:]
+    assert find(hidden, alpha).level == pytest.approx(25, rel=0.1)
+    assert find(hidden).level > 30
 
 
-def test_an_image_that_is_white_all_over_still_shows_its_noise():
-    image = to_uint8(noisy(np.full((128, 128, 3), 250, np.uint8), 25))
-    assert estimate_sigma(image) == pytest.approx(25, rel=0.2)
+def test_where_too_little_varies_no_level_is_found():
+    dot = np.full((200, 200, 3), 255, np.uint8)
+    dot[90:97, 90:97] = np.random.default_rng(0).integers(0, 256, (7, 7, 3))
+    assert find(dot) == NOTHING == Found(None, None, "none", None)
+    for value in (0, 77, 255):
+        assert find(np.full((100, 120, 3), value, np.uint8)) == NOTHING
+    photo = to_uint8(noisy(scene(), 25))
+    assert find(photo, np.zeros(photo.shape[:2], np.uint8)) == NOTHING
+
+
+def test_a_drawing_has_hardly_any_noise():
+    drawing = np.full((256, 256, 3), 255, np.uint8)
+    drawing[20:240:20] = drawing[:, 30::50] = (200, 30, 60)
+    assert (find(drawing).level or 0) < 3
 
 
 @pytest.mark.parametrize("sigma", [10, 25])
-def test_noise_that_jpeg_removed_from_the_colours_is_found_in_the_brightness(sigma):
-    """Subsampled chroma leaves nearly no noise that the channels do not share."""
+def test_noise_behind_a_jpeg_is_found(sigma):
     file = io.BytesIO()
-    Image.fromarray(to_uint8(noisy(scene(), sigma))).save(file, "JPEG", quality=95, subsampling="4:2:0")
+    Image.fromarray(to_uint8(noisy(scene(), sigma))).save(file, "JPEG", quality=90, subsampling="4:2:0")
     decoded = np.asarray(Image.open(file))
-    brightness, clean = (np.asarray(Image.fromarray(image).convert("L"), float) for image in (decoded, scene()))
-    left = float(np.std(brightness - clean))
-    assert estimate_sigma(decoded) == pytest.approx(left, rel=0.2)
+    left = decoded.astype(np.float32) - scene()
+    assert find(decoded).level == pytest.approx(effective_level(left), rel=0.5)
 
 
-@pytest.mark.parametrize(
-    "shape", [(1, 1), (1, 9), (2, 2), (2, 500), (3, 3), (5, 4), (8, 8), (31, 31), (32, 32), (3, 999)]
-)
-def test_tiny_images_have_an_estimate(shape):
-    rng = np.random.default_rng(2)
-    images = [rng.integers(0, 256, (*shape, 3), dtype=np.uint8), np.zeros((*shape, 3), np.uint8)]
-    images.append(np.full((*shape, 3), 255, np.uint8))
-    images.append(noisy(images[1], 25))
-    for image in images:
-        estimate = estimate_sigma(image)
-        assert isinstance(estimate, float)
-        assert np.isfinite(estimate)
-        assert estimate >= 0
-    assert estimate_sigma(images[1]) == estimate_sigma(images[2]) == 0
-    assert (estimate_sigma(images[3]) > 0) == (min(shape) >= 3)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (2, 2), (2, 500), (3, 3), (5, 4), (8, 8), (31, 31), (3, 999)])
+def test_tiny_images(shape):
+    images = [np.random.default_rng(2).integers(0, 256, (*shape, channels), dtype=np.uint8) for channels in (1, 3)]
+    for image in [*images, noisy(images[1], 25)]:
+        found = find(image)
+        assert found == NOTHING or (np.isfinite([found.std, found.level]).all() and min(found.std, found.level) >= 0)
 
 
-@pytest.mark.parametrize("size", [16, 24, 32, 48, 64])
-def test_small_images_have_about_the_right_estimate(size):
+@pytest.mark.parametrize("size", [24, 32, 48, 64])
+def test_small_images_have_about_the_right_level(size):
     crops = [scene()[top : top + size, left : left + size] for top in range(0, 192, 64) for left in range(0, 192, 64)]
-    estimates = [estimate_sigma(noisy(crop, 25)) for crop in crops]
-    assert np.median(estimates) == pytest.approx(25, rel=0.15)
+    levels = [find(noisy(crop, 25)).level for crop in crops]
+    assert np.median(levels) == pytest.approx(25, rel=0.2)
 
 
-@pytest.mark.parametrize("value", [0, 77, 255, 100.3])
-def test_a_constant_image_has_no_noise(value):
-    assert estimate_sigma(np.full((100, 120, 3), value, np.float32)) == pytest.approx(0, abs=1e-3)
-    assert estimate_sigma(np.full((100, 120, 3), int(value), np.uint8)) == 0
+def test_a_large_image_is_read_in_tiles_all_over_it():
+    large = to_uint8(noisy(np.tile(scene(), (5, 4, 1)), 20))
+    tiles, opaque = level._tiles(large, None)
+    assert tiles.shape == (16, 3, level.TILE, level.TILE) and opaque.all()
+    assert find(large).level == pytest.approx(20, rel=0.1)
+    far = np.add.outer(np.arange(3000), np.arange(400))[:, :, None].astype(np.float32)
+    tiles, _ = level._tiles(far, None)
+    assert tiles.min() == 0 and tiles.max() > far.max() - 2 * 8
 
 
-def test_padding_does_not_hide_the_noise_but_a_drawing_has_none():
-    image = to_uint8(noisy(scene(), 20))
-    for colour in (0, 114, 255):
-        padded = np.pad(image, ((90, 90), (0, 0), (0, 0)), constant_values=colour)
-        assert estimate_sigma(padded) == pytest.approx(20, rel=0.05)
-    drawing = np.full((256, 256, 3), 255, np.uint8)
-    drawing[20:240:20] = drawing[:, 30::50] = (200, 30, 60)
-    assert estimate_sigma(drawing) < 0.5
+def test_noise_that_grows_with_brightness_has_a_gain():
+    ramp = np.broadcast_to(np.linspace(20, 220, 320, dtype=np.float32)[None, :, None], (256, 320, 3))
+    noise = np.random.default_rng(0).standard_normal(ramp.shape, np.float32)
+    growing, even = find(ramp + noise * np.sqrt(0.8 * ramp)), find(ramp + 9 * noise)
+    assert growing.gain == pytest.approx(0.8, rel=0.4)
+    assert abs(even.gain) < 0.15
+    assert find(100 + 9 * noise).gain is None  # of one brightness
 
 
-@pytest.mark.parametrize("shape", [(3000, 400), (400, 3000)])
-def test_a_large_image_takes_no_more_patches_and_is_covered_to_its_edges(shape):
-    far = np.add.outer(np.arange(shape[0]), np.arange(shape[1]))[:, :, None].astype(np.float32)
-    patches = level._patches(far, 8) + 127.5
-    assert 7_500 < len(patches) <= level.MAX_PATCHES
-    assert patches.min() == 0
-    assert patches.max() > far.max() - 50
-
-
-def test_the_estimate_is_a_function_of_the_image_alone():
+def test_the_result_is_a_function_of_the_image_alone():
     image = noisy(scene(), 25)
-    before = image.copy()
-    np.random.seed(1)
-    first = estimate_sigma(image)
-    state = np.random.get_state()[1].copy()
-    assert estimate_sigma(image) == first
+    before, state = image.copy(), np.random.get_state()[1].copy()
+    first = find(image)
+    assert find(image) == first and np.array_equal(image, before)
     assert np.array_equal(np.random.get_state()[1], state)
-    assert np.array_equal(image, before)
-    assert estimate_sigma(np.asfortranarray(image)) == pytest.approx(first, rel=1e-5)
-
-
-def test_what_is_found_of_white_noise_and_of_none() -> None:
-    image = noisy(scene(), 25)
-    sigma = estimate_sigma(image)
-    assert level.find(image) == level.Found(std=sigma, level=sigma, kind="white", gain=None)
-    assert level.find(np.full((64, 64, 3), 7, np.uint8)) == level.Found(std=0.0, level=0.0, kind="none", gain=None)
+    assert find(np.asfortranarray(image)).std == pytest.approx(first.std, rel=1e-5)
+    assert level.estimate_sigma(image) == first.std
+    assert level.estimate_sigma(np.full((64, 64, 3), 7, np.uint8)) == 0.0

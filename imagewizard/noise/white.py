@@ -1,0 +1,113 @@
+"""Measures white noise in an image to within a percent or two.
+
+Chen, Zhu, Heng, "An Efficient Statistical Method for Image Noise Level Estimation" (ICCV 2015): patches of a clean
+image span few dimensions, so the smaller eigenvalues of the patches' covariance come from the noise alone. Two steps
+are added here. Patches with more texture than noise explains are left out (as in Liu, Tanaka, Okutomi, "Single-Image
+Noise Level Estimation for Blind Denoising", TIP 2013). Noise that clipping to 0-255 removed is added to the estimate.
+
+It sees nothing of noise that neighbours share: that has few dimensions, too. And to it a page of text is noise.
+"""
+
+import functools
+import math
+import statistics
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Patches are spread evenly over the image.
+MAX_PATCHES = 10_000
+ROUNDS = 4
+
+# A standard normal variable as 200 equally likely values.
+_NORMAL = np.array([statistics.NormalDist().inv_cdf((i + 0.5) / 200) for i in range(200)])
+_NORMAL /= _NORMAL.std()
+
+
+def sigma(tiles: Tensor, counted: Tensor) -> float | None:
+    """Standard deviation of the white noise in an image, before any clipping: finite, >= 0, 0-255 scale.
+
+    `tiles`: float32 (N, C, H, W), 0-255 scale, parts of the image; a grey one has a single channel. `counted`: bool
+    (N, H, W), the pixels that tell something. None if too few of them lie together.
+    """
+    # The channels of a clean image share their texture, so patches of all three separate texture from noise far better.
+    channels = tiles.shape[1]
+    side = 3 if channels > 1 else 8
+    patches = _patches(tiles, counted, side)
+    enough = 20 * patches.shape[1]
+    if len(patches) < enough // 4:
+        return None
+    means = patches.view(len(patches), channels, -1).mean(2)
+    from_grey = means.abs().amax(1)
+    texture, expected, deviation = _texture(patches, side, channels)
+    clipped = bool(tiles.amin() >= 0 and tiles.amax() <= 255)
+    kept = share = torch.ones(len(patches), device=tiles.device)
+    # The level decides which patches are usable, and the patches decide the level. So it iterates a few rounds, from a
+    # level that is too high.
+    found = _flat_sigma(patches)
+    for _ in range(ROUNDS):
+        usable = torch.ones_like(from_grey, dtype=torch.bool)
+        if clipped:
+            # Keeps at least half of the patches: those nearest to mid-grey lost the least noise to clipping.
+            usable = from_grey <= torch.clamp(127.5 - 1.5 * found, min=_nth(from_grey, len(patches) // 2))
+            share = _unclipped_share(means, float(found)).mean(1)
+        level = found.square() * share[usable].mean()
+        most = torch.maximum(level * (expected + 3.5 * deviation), _nth(texture[usable], enough))
+        kept = usable & (texture <= most)
+        found = _flat_sigma(patches[kept]) / share[kept].mean().sqrt()
+    return float(found)
+
+
+def _patches(tiles: Tensor, counted: Tensor, side: int) -> Tensor:
+    """At most MAX_PATCHES patches of counted pixels alone, on regular grids: (M, C * side * side), mid-grey at 0."""
+    if min(tiles.shape[2:]) < side:
+        return tiles.new_empty(0, tiles.shape[1] * side * side)
+    step = max(1, math.ceil(math.sqrt(float(counted.sum()) / MAX_PATCHES)))
+    whole = counted.unfold(1, side, step).unfold(2, side, step).flatten(3).all(3)
+    windows = tiles.unfold(2, side, step).unfold(3, side, step).permute(0, 2, 3, 1, 4, 5)
+    return windows[whole].flatten(1) - 127.5
+
+
+@functools.cache
+def _laplacian(side: int, channels: int) -> np.ndarray:
+    """The graph Laplacian of a patch's grid, whose quadratic form sums the squared differences between neighbours."""
+    steps = np.diff(np.eye(side, dtype=np.float32), axis=0)
+    line, same = steps.T @ steps, np.eye(side, dtype=np.float32)
+    return np.kron(np.eye(channels, dtype=np.float32), np.kron(line, same) + np.kron(same, line))
+
+
+def _texture(patches: Tensor, side: int, channels: int) -> tuple[Tensor, float, float]:
+    """(each patch's sum of squared differences between neighbours, its mean and deviation for white noise of sigma 1).
+
+    The sum is the quadratic form of the grid's graph Laplacian L: mean tr(L), variance 2 tr(L²).
+    """
+    laplacian = _laplacian(side, channels)
+    energy = ((patches @ torch.from_numpy(laplacian).to(patches.device)) * patches).sum(1)
+    return energy, float(np.trace(laplacian)), float(np.sqrt(2 * np.square(laplacian).sum()))
+
+
+def _flat_sigma(patches: Tensor) -> Tensor:
+    """Square root of the mean of the n smallest eigenvalues, with the largest n that keeps mean <= median."""
+    centred = patches - patches.mean(0)
+    values = torch.linalg.eigvalsh((centred.T @ centred).double() / (len(patches) - 1))
+    last = torch.arange(len(values), device=values.device)
+    means = values.cumsum(0) / (last + 1)
+    medians = (values[last // 2] + values[(last + 1) // 2]) / 2
+    return means[means <= medians][-1].clamp(min=0).sqrt().float()
+
+
+def _unclipped_share(means: Tensor, level: float) -> Tensor:
+    """Share of the noise variance that remains after clipping, for observed patch means (mid-grey at 0)."""
+    level = max(level, 1.0)  # a lower one has the same share, but would divide by almost zero
+    seen = np.clip(np.linspace(-127.5, 127.5, 64)[:, None] + level * _NORMAL, -127.5, 127.5)
+    xs = torch.from_numpy(seen.mean(1)).float().to(means.device)
+    ys = torch.from_numpy(seen.var(1) / level**2).float().to(means.device)
+    right = torch.searchsorted(xs, means.contiguous()).clamp(1, len(xs) - 1)
+    part = ((means - xs[right - 1]) / (xs[right] - xs[right - 1])).clamp(0, 1)
+    return torch.lerp(ys[right - 1], ys[right], part)
+
+
+def _nth(values: Tensor, n: int) -> Tensor:
+    """The value with `n` smaller ones; the greatest if there are fewer."""
+    return values.kthvalue(min(n, len(values) - 1) + 1).values
