@@ -17,6 +17,7 @@ ELSEWHERE = {
 """Modules without a test file of their own name, each with the reason or the file that tests it."""
 
 NO_MODULE = {
+    "bulk/test_block_denoiser_noise.py": "imagewizard/bulk/block_denoiser.py, its noise and levels",
     "cluster/test_aws.py": "cluster/aws.yaml",
     "cluster/test_dockerfile.py": "cluster/Dockerfile",
     "cluster/test_kuberay.py": "cluster/kuberay/",

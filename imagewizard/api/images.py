@@ -181,13 +181,16 @@ class Denoiser:
 
         for sigma in sigmas:
             _check_level(sigma)
-        known = [level.find(n).level or 0.0 if s is None else float(s) for n, s in zip(noisy, sigmas, strict=True)]
-        levels = [strength * each for each in known]
+        device = getattr(self._denoiser, "device", None)
+        found = [
+            level.find(n, device=device).level if s is None else float(s) for n, s in zip(noisy, sigmas, strict=True)
+        ]
+        levels = [strength * (each or 0.0) for each in found]
         with self._lock:
-            found = self._denoiser([pixels.to_tensor(each) for each in noisy], levels)
-        if not all(bool(each.isfinite().all()) for each in found):
+            estimates = self._denoiser([pixels.to_tensor(each) for each in noisy], levels)
+        if not all(bool(each.isfinite().all()) for each in estimates):
             raise FloatingPointError("the model's estimate is not finite")
-        return found
+        return estimates
 
 
 def _check_level(sigma: object, needed: bool = False) -> None:

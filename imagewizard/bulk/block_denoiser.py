@@ -22,7 +22,7 @@ from imagewizard.bulk.block import Block
 from imagewizard.config.denoise import ActorConfig, DenoiseSection
 from imagewizard.config.noise import MOST_SIGMA
 from imagewizard.diffusion import pixels
-from imagewizard.diffusion.denoiser import Denoiser
+from imagewizard.diffusion.denoiser import Denoiser, default_device
 from imagewizard.errors import UserError
 from imagewizard.images import picture
 from imagewizard.images.errors import ImageError
@@ -113,6 +113,7 @@ class BlockDenoiser:
         self._restorer = restorers.load(files, config.denoise)
         self._denoiser = denoiser or Denoiser(self._restorer, config.denoise, config.batch_size)
         self._noises = [] if config.noise is None else synthetic.make(config.noise.kind, config.noise.settings)
+        self._device = default_device()
         self._config = config
         self._constant: Row = {
             schema.SCHEMA: schema.SCHEMA_VERSION,
@@ -223,7 +224,7 @@ class BlockDenoiser:
             scale = np.float32(pixels.WHITE[source.dtype] / 255)
             sample.noisy = (source / scale).astype(np.float32, copy=False)
         if level is None:
-            sample.found = find(sample.noisy, sample.picture.alpha)
+            sample.found = find(sample.noisy, sample.picture.alpha, self._device)
             level = sample.found.level or 0.0
         sample.sigma = level * self._config.denoise.strength
 

@@ -26,7 +26,7 @@ from imagewizard.runs.results import BlockFile
 from imagewizard.schema import RESULTS_VERSION, SAME_NOISE_SINCE
 from imagewizard.sources import reading, tar
 from tests.support.pages import CHROMIUM, HOSTILE, PROBE, Page, browse, page_of, pixels
-from tests.support.run_folders import error_row, finished_run, restored, row, write_job, write_rows, write_summary
+from tests.support.run_folders import error_row, finished_run, row, write_job, write_rows, write_summary
 from tests.support.sample_files import encoded, photo
 
 
@@ -135,70 +135,6 @@ def test_no_uri_breaks_the_page(tmp_path: Path, uri: str) -> None:
     page = page_of(tmp_path)
     assert page.samples == [[]]
     assert "the input cannot be shown" in page.text
-
-
-def test_restored_images_have_no_scores(tmp_path: Path) -> None:
-    source = finished_run(tmp_path, images=3, sigmas=(25.0,))
-    rows = [
-        restored(path.name, 10.0 + number, uri=str(path), output_uri=str(source / "images" / "sigma25" / path.name),
-                 width=Image.open(path).width, height=Image.open(path).height)
-        for number, path in enumerate(sorted((tmp_path / "photos").iterdir()))
-    ]  # fmt: skip
-    run = tmp_path / "restored"
-    write_rows(run, rows)
-    write_job(run, 3, noise=None, images={"format": "png"}, input=["a.png", "b.png", "c.png"])
-    write_summary(run, session={"rows_per_second": 0.5, "steady_rows_per_second": None})
-    page = page_of(run)
-    assert page.samples == [["input", "denoised"]] * 3
-    assert "The images of 3 files were restored by embedded (mmse, one step)" in page.text
-    assert "Noise level σ 11.0 mean of what the network was told" in page.text
-    assert "Results a second 0.50 last session, with its start" in page.text
-    assert "weakest change photo-00.png noise of 10.0 (white), told σ 10.0 · changed by " in page.text
-    assert "PSNR" not in page.text.removesuffix(page.text[page.text.rindex("Written") :])
-    assert page.source.count("<svg") == 1
-    assert "Unfinished" not in page.text
-
-
-def test_images_restored_at_one_given_level_have_no_chart_and_no_rank(tmp_path: Path) -> None:
-    write_rows(tmp_path, [restored(f"{name}.png", None, sigma=12.0) for name in "abc'"])
-    page = page_of(tmp_path)
-    assert len(page.samples) == 4
-    assert "'.png σ 12" in page.text and "strongest" not in page.text and "changed most come first" not in page.text
-    assert "<svg" not in page.source
-
-
-def test_levels_given_image_by_image_are_charted(tmp_path: Path) -> None:
-    write_rows(tmp_path, [restored(f"{sigma}.png", None, sigma=sigma) for sigma in (5.0, 9.0)])
-    page = page_of(tmp_path)
-    assert page.source.count("<svg") == 1 and page.rows[1][:2] == ["σ given", "2"]
-
-
-def test_each_kind_of_noise_that_was_found_has_a_line(tmp_path: Path) -> None:
-    rows = [restored(f"{std}.png", 3 * std, noise_std=std, noise_found="camera", strength=0.5) for std in (2.0, 4.0)]
-    write_rows(tmp_path, [*rows, restored("white.png", 8.0)])
-    write_job(tmp_path, 3, noise=None, denoise={"strength": 0.5})
-    page = page_of(tmp_path)
-    assert ["camera", "2", "3.00", "9.00"] in page.rows and ["white", "1", "8.00", "8.00"] in page.rows
-    assert "includes denoise.strength=0.5" in page.text
-    assert "4.0.png noise of 4.0 (camera), told σ 12.0" in page.text
-
-
-def test_a_strength_is_part_of_what_the_network_was_told(tmp_path: Path) -> None:
-    write_rows(tmp_path, [restored(f"{sigma}.png", None, sigma=sigma, strength=0.5) for sigma in (5.0, 9.0)])
-    assert "strongest change 9.0.png σ 9, told σ 4.5" in page_of(tmp_path).text
-    write_rows(tmp_path, [restored("a.png", 0.0, strength=0.0), restored("b.png", None, sigma=5.0, strength=0.0)])
-    write_job(tmp_path, 1, noise=None, denoise={"strength": 0})
-    assert "2 images are as they were, because denoise.strength is 0: a.png , b.png" in page_of(tmp_path).text
-
-
-def test_images_that_came_back_as_they_were_are_named(tmp_path: Path) -> None:
-    rows = [restored(f"clean{number}.png", 0.0) for number in range(4)] + [restored("noisy.png", 8.0)]
-    write_rows(tmp_path, [*rows, restored(HOSTILE, None)])
-    page = page_of(tmp_path)
-    said = "4 images are as they were, because no noise was found: clean0.png , clean1.png , clean2.png and more."
-    assert said in page.text
-    assert "1 image is as it was, because no level could be found, for too little varies: <script>" in page.text
-    assert "as they were" not in page_of(write_rows(tmp_path / "all", rows[4:]).parents[1]).text
 
 
 def test_what_images_lack_is_listed(tmp_path: Path) -> None:

@@ -1,0 +1,49 @@
+"""Actors without Ray: what they are given, and what comes out."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from imagewizard.bulk import block as blocks
+from imagewizard.bulk.block import Block
+from imagewizard.bulk.block_denoiser import BlockDenoiser
+from imagewizard.config.denoise import ActorConfig, DenoiseConfig
+from imagewizard.images.picture import Picture
+from imagewizard.models import files as model_files
+from imagewizard.runs.results import BlockFile
+
+
+def actor(model: Path | str, **config: object) -> BlockDenoiser:
+    job = DenoiseConfig.model_validate({"input": "in", "output": "out", "model": str(model), **config})
+    fingerprint = model_files.find(job.model).fingerprint
+    return BlockDenoiser(
+        ActorConfig(job.model, fingerprint, job.noise, job.denoise, job.images, job.seed, job.max_pixels, 4, threads=1)
+    )
+
+
+def block(*images: np.ndarray, rows: int = 1) -> Block:
+    return pictures(*map(Picture, images), rows=rows)
+
+
+def pictures(*images: Picture, rows: int = 1, levels: list[str | None] | None = None) -> Block:
+    """A block with `rows` rows of each image to be made; `levels`: what a manifest holds of each image."""
+    work = {"settings": list(range(rows)), "attempts": [1] * rows}
+    table = [
+        {"image_id": str(number), "uri": f"/{number}", "sigma": levels and levels[number]}
+        | work
+        | blocks.picture_columns(image)
+        for number, image in enumerate(images)
+    ]
+    return Block(BlockFile(0, 0, 1), pa.Table.from_pylist(table, schema=blocks.DECODED_SCHEMA), {"read": 1.0})
+
+
+def rows_of(denoised: Block) -> list[dict]:
+    assert denoised.images.schema.equals(blocks.DENOISED_SCHEMA)
+    return denoised.images.to_pylist()
+
+
+def picture_of(denoised: Block, index: int = 0) -> Picture:
+    found = blocks.picture_at(denoised.images, index, "picture_")
+    assert found is not None
+    return found
