@@ -29,7 +29,7 @@ import numpy as np
 import imagewizard as iw
 image = np.zeros((32, 32, 3), np.uint8)
 noisy = iw.add_noise(image, 25)
-iw.psnr(noisy, image), iw.ssim(noisy, image), iw.estimate_sigma(noisy)
+iw.psnr(noisy, image), iw.ssim(noisy, image)
 iw.DenoiseConfig(input="photos", output="run")
 iw.Run("run")
 """
@@ -39,6 +39,11 @@ iw.Run("run")
 def test_denoising_in_memory_needs_no_ray() -> None:
     code = "import imagewizard as iw, numpy as np; iw.denoise(np.zeros((32, 32, 3), np.uint8), 25)"
     assert not modules_after(code) & {"ray", "pandas", "duckdb"}
+
+
+def test_estimating_noise_needs_torch_alone() -> None:
+    code = "import imagewizard as iw, numpy as np; iw.estimate_sigma(np.eye(32, dtype=np.uint8))"
+    assert not modules_after(code) & {"diffusers", "ray", "pyarrow", "pandas", "duckdb", "boto3"}
 
 
 def test_every_name_of_the_api_is_there_and_listed() -> None:
