@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from imagewizard.config.loading import Section
 
 MOST_SIGMA = 1000
+MOST_SMOOTHING = 3
 Sigma = Annotated[float, Field(ge=0, le=MOST_SIGMA)]
 
 
@@ -90,8 +91,8 @@ class CameraNoise(_Noise):
     """White balance: factor of the sensor's blue."""
     contrast: Several[Share] = [1.0]
     """Share of an S curve (3x² - 2x³) behind sRGB's gamma."""
-    smoothing: Several[Share] = [0.5]
-    """Share of the noise's luma that the camera smears over 5x5 pixels."""
+    smoothing: Several[Annotated[float, Field(ge=0, le=MOST_SMOOTHING)]] = [0.5]
+    """How often the camera averages the noise's luma over 5x5 pixels; 0.5: half of the noise, once."""
     colour_smoothing: Several[Share] = [0.7]
     """Share of the noise's colours that the camera removes."""
     quality: Several[Annotated[int, Field(ge=1, le=100)]] = [92]

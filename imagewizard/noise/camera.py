@@ -11,6 +11,7 @@ entries are rounded far coarser than a power's last bit, no product and sum can 
 
 import functools
 import io
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,7 +46,8 @@ class Development:
     contrast: float = 1.0
     """Share of Brooks's S curve, 3x² - 2x³, behind sRGB's gamma: 0 to 1."""
     smoothing: float = 0.5
-    """Share of the noise's luma that the camera's own denoising has smeared over 5x5 pixels, 0 to 1."""
+    """How often the camera's own denoising has averaged the noise's luma over 5x5 pixels: a part of a time leaves
+    the rest as it was."""
     colour_smoothing: float = 0.7
     """Share of the noise's colours that it has removed, 0 to 1: averages over wide areas leave next to none."""
     quality: int = 92
@@ -90,7 +92,8 @@ class Development:
         """The noise (H, W, 3) after the camera's own denoising."""
         luma = _luma(noise)[:, :, np.newaxis]
         colours = noise - luma
-        luma = luma + np.float32(self.smoothing) * (_blurred(luma) - luma)
+        for time in range(math.ceil(self.smoothing)):
+            luma = luma + np.float32(min(1.0, self.smoothing - time)) * (_blurred(luma) - luma)
         return luma + np.float32(1.0 - self.colour_smoothing) * colours
 
     def _compressed(self, finished: np.ndarray) -> np.ndarray:
@@ -106,13 +109,14 @@ class Development:
 def draw(generator: np.random.Generator) -> Development:
     """A camera at random, for training: from a bright day to a phone at night, from no smoothing to a lot."""
     gain, red, blue, contrast, smoothing, colour_smoothing, quality = generator.random(7)
+    # Finished photographs have neighbours that correlate by 0.4 to 0.9, and less noise in colours than in luma.
     return Development(
         gain=float(4.0 * 64.0**gain),
         red=float(1.4 + 1.2 * red),
         blue=float(1.3 + 1.1 * blue),
         contrast=float(contrast),
-        smoothing=float(np.sqrt(smoothing)),
-        colour_smoothing=float(colour_smoothing),
+        smoothing=float(2.5 * smoothing),
+        colour_smoothing=float(np.sqrt(colour_smoothing)),
         quality=int(60 + 41 * quality),
         subsampling=("4:4:4", "4:2:2", "4:2:0")[generator.integers(3)],
     )

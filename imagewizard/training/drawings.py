@@ -8,7 +8,7 @@ _LETTERS = "etaoinshrdlu cmfwypvbgkqjxz ETAOINSHRDLU 0123456789 .,;:-+()[]{}=<>/
 
 def draw(generator: np.random.Generator, side: int) -> np.ndarray:
     """A random one, uint8 (side, side, 3)."""
-    kind = (_page, _shapes, _lines, _sky, _texture)[generator.integers(5)]
+    kind = (_page, _page, _shapes, _lines, _sky, _texture)[generator.integers(6)]
     return kind(generator, side)
 
 
@@ -31,16 +31,22 @@ def _background(generator: np.random.Generator, side: int) -> Image.Image:
 
 
 def _page(generator: np.random.Generator, side: int) -> np.ndarray:
-    image = _background(generator, side)
-    pen, ink = ImageDraw.Draw(image), _colour(generator)
+    """Lines of words, black on white as often as not, thin or bold, upright or a little askew."""
+    is_plain = generator.random() < 0.5
+    image = Image.new("RGB", (2 * side, 2 * side), "white") if is_plain else _background(generator, 2 * side)
+    pen, ink = ImageDraw.Draw(image), (0, 0, 0) if is_plain else _colour(generator)
     size = float(generator.uniform(7, 30))
-    font = ImageFont.load_default(size)
+    font, weight = ImageFont.load_default(size), int(generator.choice([0, 0, 0, 1]))
     top = float(generator.uniform(-size, size))
-    while top < side:
-        letters = "".join(generator.choice(list(_LETTERS), side // 3))
-        pen.text((float(generator.uniform(-size, size)), top), letters, ink, font)
-        top += size * float(generator.uniform(1.1, 1.8))
-    return np.asarray(image)
+    pitch = size * float(generator.uniform(1.1, 1.8))
+    while top < 2 * side:
+        words = "".join(generator.choice(list(_LETTERS), side))
+        pen.text((float(generator.uniform(-size, size)), top), words, ink, font, stroke_width=weight)
+        top += pitch
+    if generator.random() < 0.2:
+        image = image.rotate(float(generator.uniform(-5, 5)), Image.Resampling.BICUBIC)
+    left = side // 2
+    return np.asarray(image)[left : left + side, left : left + side]
 
 
 def _shapes(generator: np.random.Generator, side: int) -> np.ndarray:

@@ -31,7 +31,7 @@ AVERAGED = 0.998
 # The error of the whole piece counts as much as that of so many cells.
 WHOLE = 10.0
 # Noise that stays is worse than detail that goes: half the level costs a denoiser more than one and a half.
-TOO_LOW = 2.0
+TOO_LOW = 3.0
 
 
 class Samples(Dataset[tuple[np.ndarray, np.ndarray, np.ndarray]]):

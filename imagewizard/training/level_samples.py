@@ -1,6 +1,7 @@
 """Draws what the level finder learns from: pieces of images, with noise of many kinds, and where it is how strong."""
 
 import io
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -27,38 +28,46 @@ class LevelSample(NamedTuple):
 
 def draw(images: list[np.ndarray], generator: np.random.Generator, side: int, cell: int) -> LevelSample:
     """A sample from one of `images` (uint8 (H, W, 3)), or from a drawing."""
-    kind = generator.choice(["white", "camera", "sensor", "none"], p=[0.3, 0.5, 0.05, 0.15])
+    kind = generator.choice(["white", "camera", "sensor", "none"], p=[0.27, 0.5, 0.05, 0.18])
     is_finished = kind in ("camera", "none")
     # People scale and save photographs once more.
     scale = float(generator.uniform(0.5, 1.6)) if is_finished and generator.random() < 0.3 else 1.0
-    clean = _clean(images, generator, round(side / scale))
-    exact = 0.0 if kind == "none" else None
+    clean = _clean(images, generator, round(side / scale), 0.4 if kind == "none" else 0.2)
+    exact = None
     if kind == "white":
-        noisy, exact = _white(clean, generator)
+        noisy, clean, exact = _white(clean, generator)
     elif kind == "sensor":
         a, b = float(generator.uniform(0, 3)), float(generator.uniform(0, 50))
         noisy = clean + np.sqrt(a * clean + b) * generator.standard_normal(clean.shape, np.float32)
         noisy = _rounded(noisy) if generator.random() < 0.5 else noisy
+    elif kind == "camera":
+        development = camera.draw(generator)
+        noisy = development.expose(clean, generator)
+        # What the camera does to the picture itself is no noise.
+        clean = replace(development, gain=0.0).expose(clean, generator)
     else:
-        noisy = camera.draw(generator).expose(clean, generator) if kind == "camera" else clean
+        noisy, exact = clean, 0.0
     noisy, clean = noisy.astype(np.float32), clean.astype(np.float32)
     if scale != 1.0:
         noisy, clean = _resized(noisy, side), _resized(clean, side)
     if is_finished and generator.random() < 0.4:
-        noisy = _compressed(_rounded(noisy), generator)
-    if exact is not None:
-        known = np.full((side // cell, side // cell), exact, np.float32)
-        return LevelSample(noisy, known, known)
-    noise = noisy - clean
-    return LevelSample(noisy, around(noise, 1, cell), around(noise, BLOCK, cell))
+        noisy, clean = _compressed(generator, _rounded(noisy), _rounded(clean))
+    if exact is None:
+        std, level = (around(noisy - clean, block, cell) for block in (1, BLOCK))
+    else:
+        std = level = np.full((side // cell, side // cell), exact, np.float32)
+    if generator.random() < 0.1:
+        noisy = _framed(noisy, generator)
+    return LevelSample(noisy, std, level)
 
 
-def _clean(images: list[np.ndarray], generator: np.random.Generator, side: int) -> np.ndarray:
-    """uint8 (side, side, 3)."""
-    if generator.random() < 0.2:
+def _clean(images: list[np.ndarray], generator: np.random.Generator, side: int, drawn: float) -> np.ndarray:
+    """uint8 (side, side, 3); a share of `drawn` are drawings."""
+    if generator.random() < drawn:
         return drawings.draw(generator, side)
     image = images[generator.integers(len(images))]
-    scale = float(generator.choice([1.0, 1.0, 1.0, generator.uniform(0.5, 2.0)]))
+    # A camera's own pixels are softer than those of photographs that were made smaller.
+    scale = float(generator.uniform(0.35, 1.5)) if generator.random() < 0.5 else 1.0
     taken = min(max(8, round(side * scale)), *image.shape[:2])
     top, left = (int(generator.integers(length - taken + 1)) for length in image.shape[:2])
     piece = image[top : top + taken, left : left + taken]
@@ -67,37 +76,45 @@ def _clean(images: list[np.ndarray], generator: np.random.Generator, side: int) 
     piece = np.rot90(piece, int(generator.integers(4)))
     if generator.random() < 0.12:
         piece = np.asarray(Image.fromarray(np.ascontiguousarray(piece)).convert("L").convert("RGB"))
-    if generator.random() < 0.1:  # part of a page, or cut out
-        edge = int(generator.integers(side // 4, side))
-        piece = piece.copy()
-        piece[:, edge:] = generator.choice([0, 255])
-    return np.ascontiguousarray(piece)
+    piece = np.ascontiguousarray(piece)
+    return _framed(piece, generator) if generator.random() < 0.1 else piece
 
 
-def _white(clean: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, float | None]:
-    """Noise before clipping of 0 to 80, evenly in its root or not at all; None where JPEG made another of it."""
+def _framed(piece: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """The piece as part of a page, or cut out: it ends at an edge, behind which there is one grey."""
+    edge = int(generator.integers(len(piece) // 4, len(piece)))
+    framed = piece.copy()
+    framed[:, edge:] = generator.choice([0, 255, generator.integers(256)])
+    return np.ascontiguousarray(np.rot90(framed, int(generator.integers(4))))
+
+
+def _white(clean: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float | None]:
+    """(with noise, without, its level): of 0 to 80, evenly or in its root; None where JPEG made another of it."""
     sigma = float(generator.uniform(0, 80) if generator.random() < 0.5 else 80 * generator.random() ** 2)
     is_grey = (clean == clean[:, :, :1]).all()
     shape = (*clean.shape[:2], 1) if is_grey else clean.shape
     noisy = clean + np.float32(sigma) * generator.standard_normal(shape, np.float32)
     form = generator.random()
     if form < 0.4:
-        return noisy, sigma
+        return noisy, clean, sigma
     if form < 0.8:
-        return _rounded(noisy), sigma
-    return _compressed(_rounded(noisy), generator), None
+        return _rounded(noisy), clean, sigma
+    return *_compressed(generator, _rounded(noisy), clean), None
 
 
 def _rounded(image: np.ndarray) -> np.ndarray:
     return np.rint(image.clip(0, 255)).astype(np.uint8)
 
 
-def _compressed(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """After a JPEG: float32."""
-    stream = io.BytesIO()
+def _compressed(generator: np.random.Generator, *images: np.ndarray) -> list[np.ndarray]:
+    """After the same JPEG: float32."""
     quality, subsampling = int(generator.integers(60, 100)), int(generator.integers(3))
-    Image.fromarray(image).save(stream, "JPEG", quality=quality, subsampling=subsampling)
-    return np.asarray(Image.open(stream), np.float32)
+    decoded = []
+    for image in images:
+        stream = io.BytesIO()
+        Image.fromarray(image).save(stream, "JPEG", quality=quality, subsampling=subsampling)
+        decoded.append(np.asarray(Image.open(stream), np.float32))
+    return decoded
 
 
 def _resized(image: np.ndarray, side: int) -> np.ndarray:
