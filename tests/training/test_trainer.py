@@ -179,7 +179,7 @@ def test_published_celebahq_model_is_trained_and_denoises(tmp_path: Path) -> Non
     assert math.isfinite(result.terms["loss"]) and math.isfinite(result.grad_norm)
     assert sum(parameter.numel() for parameter in run.unet.parameters()) == 113_673_219
     assert all(not torch.equal(parameter, before[name]) for name, parameter in run.unet.named_parameters())
-    images = [("a.png", photo(40, 50, 0))]
+    images = [validation.ValidationImage("a.png", photo(40, 50, 0))]
     scores = validation.score(run.averaged_unet(), run.schedule, job.validation, images, seed=0)
     assert np.isfinite(scores.sums).all()
 
