@@ -54,7 +54,7 @@ def add_noise(
         _check_level(sigma, needed=True)
         noise = synthetic.Gaussian(float(sigma or 0.0), mean)
     else:
-        given = {} if sigma is None else {"sigma": sigma}
+        given = ({} if sigma is None else {"sigma": sigma}) | ({"mean": mean} if mean else {})
         section = config.check(_Added, {"noise": {"kind": kind, **given, **parameters}}).noise
         noise, *others = synthetic.make(section.kind, section.settings)
         if others:
@@ -230,11 +230,14 @@ def _array(image: "np.ndarray | PILImage") -> np.ndarray:
         if image.mode not in ("L", "RGB", "I;16"):
             raise _no_image(f"is of PIL's mode {image.mode}")
         return np.asarray(image)
-    known = image.dtype in (np.uint8, np.uint16) or np.issubdtype(image.dtype, np.floating)
+    is_float = np.issubdtype(image.dtype, np.floating)
+    known = image.dtype in (np.uint8, np.uint16) or is_float
     flat = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3))
     if not known or not flat or 0 in image.shape:
         raise _no_image(f"is {image.dtype} of shape {image.shape}")
-    if image.size > 100 and np.issubdtype(image.dtype, np.floating) and image.min() >= 0 and image.max() <= 1:
+    if is_float and not np.isfinite(image).all():
+        raise UserError("the image has values that are not finite", "replace them", "image")
+    if image.size > 100 and is_float and image.min() >= 0 and image.max() <= 1:
         warnings.warn("a float image is on the 0-255 scale, and this one has no value above 1", stacklevel=3)
     return image
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from imagewizard.config.loading import Section
-from imagewizard.config.noise import GaussianNoise, NoiseSection, Sigma
+from imagewizard.config.noise import MOST_SIGMA, GaussianNoise, NoiseSection, Sigma
 from imagewizard.config.submit import SubmitSection
 
 Auto = Literal["auto"]
@@ -46,10 +46,14 @@ class DenoiseSection(Section):
     @field_validator("sigma", mode="before")
     @classmethod
     def _a_number_is_no_name(cls, sigma: object) -> object:
+        level = sigma
         if isinstance(sigma, str):  # a word of the command line is text where a key may hold text
             with suppress(ValueError):
-                return float(sigma)
-        return sigma
+                level = float(sigma)
+        is_level = isinstance(level, int | float) and 0 <= level <= MOST_SIGMA
+        if not is_level and not (isinstance(level, str) and level):
+            raise ValueError(f"must be a level from 0 to {MOST_SIGMA}, auto, or the name of a column (got {sigma})")
+        return level
 
     @property
     def level_column(self) -> str | None:

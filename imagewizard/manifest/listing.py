@@ -125,6 +125,8 @@ class _Listing:
                     yield from external.tables(
                         file.schema_arrow, external.batches(file, self._level_column), self._level_column
                     )
+            except UserError as error:
+                raise UserError(f"{uri}: {error.what}", error.fix, error.key) from None
             except FileNotFoundError:
                 raise UserError(f"{uri} is gone: the manifest was refreshed or damaged", "run again") from None
             except pa.ArrowException as error:

@@ -66,22 +66,25 @@ class _File:
 def match(noisy: str, clean: str, keys: tuple[str, str]) -> list[Pair]:
     """The pairs of two folders, local or s3://, searched recursively; sorted by name. `keys`: what the user calls them.
 
-    Both may be the same folder: then endings tell the sides apart. In any folder, files that end like the other side's
-    are left to that side. Raises UserError if an image has no partner, if two have the same name, or if there is none.
+    Both may be the same folder: then endings tell the sides apart. In two folders a file that ends like the other
+    side's is left to that side if its own folder holds its partner; else its partner must be named alike. Raises UserError if an
+    image has no partner, if two have the same name, if partners' names say that the folders are swapped, or if there is
+    no pair.
     """
     noisy, clean = storage.absolute(noisy), storage.absolute(clean)
     together = noisy == clean
     files = _files(noisy, keys[0])
-    noisy_files = _by_name(files, CLEAN_ENDINGS, noisy, keys[0])
+    noisy_files = _by_name(files, CLEAN_ENDINGS, together, noisy, keys[0])
     if together:
         _check_told_apart(files, keys[0])
     else:
         files = _files(clean, keys[1])
-    clean_files = _by_name(files, NOISY_ENDINGS, clean, keys[1])
+    clean_files = _by_name(files, NOISY_ENDINGS, together, clean, keys[1])
     alone = sorted(noisy_files.keys() - clean_files.keys()), sorted(clean_files.keys() - noisy_files.keys())
-    if any(alone) or not noisy_files:
+    if any(alone):
         raise _unpaired([noisy_files[name] for name in alone[0]], [clean_files[name] for name in alone[1]], keys)
     partners = [(name, noisy_files[name], clean_files[name]) for name in sorted(noisy_files)]
+    _check_sides(partners, keys)
     return [Pair(name, noisy.uri, clean.uri, noisy.bytes + clean.bytes) for name, noisy, clean in partners]
 
 
@@ -96,11 +99,12 @@ def _files(folder: str, key: str) -> list[_File]:
     return [_File(path, storage.absolute(uri), size or 0) for path, uri, size in zip(*columns, strict=True)]
 
 
-def _by_name(files: list[_File], others: tuple[str, ...], folder: str, key: str) -> dict[str, _File]:
+def _by_name(files: list[_File], others: tuple[str, ...], together: bool, folder: str, key: str) -> dict[str, _File]:
     """One side's files. Raises UserError if two have one name."""
+    own = {file.name for file in files if file.ending not in others}
     found: dict[str, list[_File]] = defaultdict(list)
     for file in files:
-        if file.ending not in others:
+        if file.ending not in others or (not together and file.name not in own):
             found[file.name].append(file)
     for name, same in sorted(found.items()):
         if len(same) > 1:
@@ -118,12 +122,21 @@ def _check_told_apart(files: list[_File], key: str) -> None:
         )
 
 
+def _check_sides(partners: list[tuple[str, _File, _File]], keys: tuple[str, str]) -> None:
+    """Raises UserError if the names of partners say that their folders are swapped."""
+    for _, noisy, clean in partners:
+        is_wrong = noisy.ending in CLEAN_ENDINGS or clean.ending in NOISY_ENDINGS
+        if is_wrong and noisy.ending != clean.ending:
+            what = f"the noisy image {noisy.path} and the clean one {clean.path} are named the other way around"
+            raise UserError(what, f"swap {' and '.join(keys)}, or rename the files", keys[0])
+
+
 def _unpaired(noisy: list[_File], clean: list[_File], keys: tuple[str, str]) -> UserError:
     endings = _either(NOISY_ENDINGS + CLEAN_ENDINGS)
     parts = [f"no clean image for {_named(noisy)}"] * bool(noisy) + [f"no noisy image for {_named(clean)}"] * bool(
         clean
     )
-    what = " and ".join(parts) or f"every image is left to the other side, because its name ends in {endings}"
+    what = " and ".join(parts)
     fix = f"name partners alike, but for the suffix and an ending ({endings}), or take these out"
     return UserError(what, fix, keys[0] if noisy or not clean else keys[1])
 

@@ -11,6 +11,7 @@ entries are rounded far coarser than a power's last bit, no product and sum can 
 
 import functools
 import io
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -29,6 +30,10 @@ _TO_SRGB = ((1.75, -0.55, -0.20), (-0.22, 1.60, -0.38), (0.02, -0.52, 1.50))
 _TO_CAMERA = tuple(tuple(row) for row in np.linalg.inv(np.array(_TO_SRGB)).round(6).tolist())
 # Entries of a tone curve's table: one for each 16-bit value.
 _STEPS = 65_535
+# Rows that are demosaiced at a time: an even number.
+_BAND = 256
+# Side of the largest JPEG, in whole blocks of 16: Pillow writes none above 65,500.
+_LONGEST = 65_488
 # BT.601, as JPEG's.
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -58,18 +63,20 @@ class Development:
     def expose(self, clean: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """The photograph of `clean` that this camera takes: float32 whole numbers, 0-255 scale, of the same shape.
 
-        `clean` is uint8, uint16 (0-65535) or float (0-255 scale, clipped here): (H, W, 3) or (H, W, 1). A grey image is
-        photographed as three equal channels, and gets the luma of the photograph.
+        `clean` is uint8 or float (0-255 scale, clipped here): (H, W, 3) or (H, W, 1). A grey image is photographed as
+        three equal channels, and gets the luma of the photograph.
         """
-        values = _sixteen_bits(clean)
+        values = np.rint(clean.clip(0, 255) * np.float32(257.0)).astype(np.int32)
         to_linear, to_tone = _curves(self.contrast)
         linear = np.broadcast_to(to_linear[values], (*clean.shape[:2], 3))
-        noise = _mixed(self._sensor_noise(linear, generator), _TO_SRGB)
-        seen = np.rint((linear + noise).clip(0.0, 1.0) * np.float32(_STEPS)).astype(np.int32)
+        seen = _mixed(self._sensor_noise(linear, generator), _TO_SRGB)
+        seen += linear
+        del linear  # of a large image each copy counts
+        seen = np.rint(seen.clip(0.0, 1.0, out=seen) * np.float32(_STEPS)).astype(np.int32)
         before = values.astype(np.float32) / np.float32(257.0)
         shift = self._smeared(to_tone[seen] - before)
         finished = np.rint((before + shift).clip(0.0, 255.0)).astype(np.uint8)
-        return self._compressed(finished if clean.shape[2] == 3 else _luma(finished))
+        return self._compressed(finished if clean.shape[2] == 3 else luma_of(finished))
 
     def _sensor_noise(self, linear: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Demosaiced noise in camera RGB after the white balance; float32 (H, W, 3), 1 is the sensor's white.
@@ -80,30 +87,35 @@ class Development:
         camera = np.pad(_mixed(linear, _TO_CAMERA) / balance, ((2, 2), (2, 2), (0, 0)), "edge")
         raw = camera[:, :, 1].copy()
         raw[::2, ::2], raw[1::2, 1::2] = camera[::2, ::2, 0], camera[1::2, 1::2, 2]
+        del camera
         electron = np.float32(self.gain / FULL_WELL)
         variance = raw.clip(0.0, 1.0) * electron
         variance += (electron * np.float32(READ_ELECTRONS)) ** 2
         noise = generator.standard_normal(raw.shape, np.float32) * np.sqrt(variance)
         # A sensor has no values beyond its white.
         noise = np.minimum(raw + noise, 1.0) - np.minimum(raw, 1.0)
-        return _demosaiced(noise) * balance
+        found = _demosaiced(noise)
+        found *= balance
+        return found
 
     def _smeared(self, noise: np.ndarray) -> np.ndarray:
         """The noise (H, W, 3) after the camera's own denoising."""
-        luma = _luma(noise)[:, :, np.newaxis]
+        luma = luma_of(noise)[:, :, np.newaxis]
         colours = noise - luma
         for time in range(math.ceil(self.smoothing)):
             luma = luma + np.float32(min(1.0, self.smoothing - time)) * (_blurred(luma) - luma)
         return luma + np.float32(1.0 - self.colour_smoothing) * colours
 
     def _compressed(self, finished: np.ndarray) -> np.ndarray:
-        """The picture after JPEG: float32, whole numbers."""
-        grey = finished.ndim == 2
-        stream = io.BytesIO()
-        layout = {} if grey else {"subsampling": self.subsampling}
-        Image.fromarray(finished).save(stream, "JPEG", quality=self.quality, **layout)
-        decoded = np.asarray(Image.open(stream), np.float32)
-        return decoded[:, :, np.newaxis] if grey else decoded
+        """The picture after JPEG: float32 (H, W, 1 or 3), whole numbers. What is too long for one JPEG is several."""
+        layout = {} if finished.ndim == 2 else {"subsampling": self.subsampling}
+        decoded = np.empty((*finished.shape[:2], 1 if finished.ndim == 2 else 3), np.float32)
+        for top, left in itertools.product(*(range(0, length, _LONGEST) for length in finished.shape[:2])):
+            part = slice(top, top + _LONGEST), slice(left, left + _LONGEST)
+            stream = io.BytesIO()
+            Image.fromarray(finished[part]).save(stream, "JPEG", quality=self.quality, **layout)
+            decoded[part] = np.asarray(Image.open(stream)).reshape(decoded[part].shape)
+        return decoded
 
 
 def draw(generator: np.random.Generator) -> Development:
@@ -120,13 +132,6 @@ def draw(generator: np.random.Generator) -> Development:
         quality=int(60 + 41 * quality),
         subsampling=("4:4:4", "4:2:2", "4:2:0")[generator.integers(3)],
     )
-
-
-def _sixteen_bits(image: np.ndarray) -> np.ndarray:
-    """The image as values of 0 to 65535, int32."""
-    if image.dtype == np.uint16:
-        return image.astype(np.int32)
-    return np.rint(image.clip(0, 255) * np.float32(257.0)).astype(np.int32)
 
 
 @functools.lru_cache(maxsize=4)
@@ -153,7 +158,16 @@ def _mixed(image: np.ndarray, matrix: tuple[tuple[float, ...], ...]) -> np.ndarr
 
 
 def _demosaiced(raw: np.ndarray) -> np.ndarray:
-    """RGB of an RGGB mosaic without its border of 2: Malvar, He, Cutler 2004, figure 2."""
+    """RGB of an RGGB mosaic without its border of 2, in bands of rows, which bounds the memory of what is added up."""
+    height, width = (length - 4 for length in raw.shape)
+    found = np.empty((height, width, 3), np.float32)
+    for top in range(0, height, _BAND):
+        found[top : top + _BAND] = _demosaiced_band(raw[top : top + _BAND + 4])
+    return found
+
+
+def _demosaiced_band(raw: np.ndarray) -> np.ndarray:
+    """Malvar, He, Cutler 2004, figure 2."""
 
     def at(down: int, right: int) -> np.ndarray:
         height, width = raw.shape
@@ -182,8 +196,8 @@ def _demosaiced(raw: np.ndarray) -> np.ndarray:
     return found
 
 
-def _luma(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) → (H, W), of the same type."""
+def luma_of(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) → (H, W), of the same type: uint8, or float32 of any range."""
     red, green, blue = (np.float32(factor) * image[:, :, i] for i, factor in enumerate(_LUMA))
     total = red + green + blue
     return np.rint(total).astype(np.uint8) if image.dtype == np.uint8 else total

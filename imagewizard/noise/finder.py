@@ -19,7 +19,7 @@ _LEAST, _MOST = -4.0, 2.0
 
 
 class CellNoise(NamedTuple):
-    """The noise of each cell: float32 (N, H / CELL, W / CELL)."""
+    """The noise of each cell: float32 (N, H / CELL, W / CELL), or of each image: (N,)."""
 
     std: Tensor
     """log(standard deviation of the noise + FLOOR)."""
@@ -28,11 +28,15 @@ class CellNoise(NamedTuple):
     doubt: Tensor
     """Logarithm of the expected error of the other two."""
 
-    def pooled(self, share: Tensor) -> tuple[Tensor, Tensor]:
-        """(std, level) of each image, as logarithms: float32 (N,). `share`: how much of each cell counts, 0 to 1."""
+    def pooled(self, share: Tensor) -> "CellNoise":
+        """The noise of each image: float32 (N,). `share`: how much of each cell counts, 0 to 1.
+
+        Means by the inverse square of the doubt. The doubt is that of a typical cell among those that count most.
+        """
         weight = share * torch.exp(-2.0 * self.doubt)
-        weight = weight / weight.sum((1, 2), keepdim=True).clamp(min=1e-6)
-        return (weight * self.std).sum((1, 2)), (weight * self.level).sum((1, 2))
+        total = weight.sum((1, 2)).clamp(min=1e-6)
+        std, level = ((weight * part).sum((1, 2)) / total for part in (self.std, self.level))
+        return CellNoise(std, level, -0.5 * torch.log(total / share.sum((1, 2)).clamp(min=1e-6)))
 
 
 class LevelFinder(nn.Module):

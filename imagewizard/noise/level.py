@@ -7,6 +7,7 @@ a denoiser takes it for noise. `finder` reads both from the image; where the noi
 
 import functools
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -29,9 +30,11 @@ TILE = 128
 LEAST_PIXELS = 256
 # Below this deviation nobody sees noise, and what is found is as likely the image's own detail or its rounding.
 LEAST_STD = 0.8
-# Noise is white if the network finds its level no higher than its deviation, within its errors, and about the
-# same deviation as the eigenvalues do. To these a page of text is noise of 50 and more.
-MOST_SMEARED, AGREE = 1.35, 2.5
+# Noise is white if the eigenvalues say about the same as the network. To them smeared noise is a tenth of what it is,
+# and a page of text is noise of 50 and more.
+LEAST_WHITE, MOST_WHITE = 1 / 3, 2.5
+# Doubt from which on the level that is told falls in proportion: there is texture, which too high a level smooths away.
+MOST_DOUBT = 0.4
 # Deviation of the brightness, in grey levels, from which on a growth of the noise with it can be measured.
 LEAST_SPREAD = 12.0
 
@@ -60,9 +63,16 @@ NOTHING = Found(None, None, "none", None)
 def find(image: np.ndarray, alpha: np.ndarray | None = None, device: torch.device | None = None) -> Found:
     """What noise there is in `image`: (H, W, 3) or (H, W, 1), uint8 or float (0-255 scale), clipped or not.
 
-    `alpha`: (H, W); where it is 0, pixels do not count. None: all do. `device`: where to compute; None: the CPU.
+    `alpha`: (H, W); where it is 0, pixels do not count. None: all do. `device`: where to compute; None: the CPU, which
+    also serves where the device is no CUDA one or has no memory left.
     """
-    device = device or torch.device("cpu")
+    if device is not None and device.type == "cuda":
+        with suppress(torch.OutOfMemoryError):
+            return _find(image, alpha, device)
+    return _find(image, alpha, torch.device("cpu"))
+
+
+def _find(image: np.ndarray, alpha: np.ndarray | None, device: torch.device) -> Found:
     tiles, opaque = (part.to(device) for part in _tiles(image, alpha))
     counted = varied(tiles) & opaque
     if int(counted.sum()) < min(LEAST_PIXELS, image.shape[0] * image.shape[1] / 2):
@@ -70,24 +80,19 @@ def find(image: np.ndarray, alpha: np.ndarray | None = None, device: torch.devic
     share = cell_share(counted)
     found = _finder(device)(tiles.expand(-1, 3, -1, -1))
     # The tiles are parts of one image.
-    whole = CellNoise(*(part.flatten(0, 1).unsqueeze(0) for part in found))
-    std, level = (
-        max(0.0, math.exp(log) - FLOOR)
-        for (log,) in (part.tolist() for part in whole.pooled(share.flatten(0, 1).unsqueeze(0)))
-    )
+    cells = CellNoise(*(part.flatten(0, 1).unsqueeze(0) for part in found))
+    whole = cells.pooled(share.flatten(0, 1).unsqueeze(0))
+    std, level = (max(0.0, math.exp(float(log)) - FLOOR) for log in (whole.std, whole.level))
     if std < LEAST_STD:
         return Found(std, 0.0, "none", None)
     gain = _gain(found.std, share * torch.exp(-2.0 * found.doubt), tiles)
-    if level <= MOST_SMEARED * std:
-        exact = white.sigma(tiles, counted)
-        if exact is not None and 1 / AGREE < exact / std < AGREE:
-            return Found(exact, exact, "white", gain)
-    return Found(std, max(std, level), "camera", gain)
-
-
-def estimate_sigma(image: np.ndarray) -> float:
-    """Standard deviation of the noise in `image`, as `find` takes it: finite, never negative, 0 if there is none."""
-    return find(image).std or 0.0
+    exact = white.sigma(tiles, counted)
+    if exact is not None and LEAST_WHITE < exact / std < MOST_WHITE:
+        return Found(exact, exact, "white", gain)
+    # The more a camera has smeared its noise, the more the network falls short, which knows synthetic cameras alone.
+    # The root and MOST_DOUBT were chosen on pairs of real photographs and on clean ones (level_finder.md).
+    smeared = math.sqrt(max(1.0, level / std))
+    return Found(std, level * smeared * min(1.0, MOST_DOUBT / math.exp(float(whole.doubt))), "camera", gain)
 
 
 @functools.cache

@@ -141,10 +141,10 @@ def sample(place: str, row: dict[str, Any], max_pixels: int, same_noise: bool = 
 
 def _pair(place: str, row: dict[str, Any], shown: list[tuple[str, np.ndarray, str]]) -> ReportSample:
     """A restored image before and after, enlarged where it changed most."""
-    difference = shown[0][1].astype(np.float32) - shown[1][1]
-    crop = _crop(np.abs(difference).mean(axis=2), PAIR_CROP_SHAPE)
+    difference = np.subtract(shown[0][1], shown[1][1], dtype=np.int16)
+    crop = _crop(np.abs(difference).mean(axis=2, dtype=np.float32), PAIR_CROP_SHAPE)
     panels = [_panel(*each, crop, PAIR_QUALITY) for each in shown]
-    return ReportSample(place, row, panels, change=float(np.sqrt(np.square(difference).mean(dtype=np.float64))))
+    return ReportSample(place, row, panels, change=float(np.sqrt(np.square(difference, dtype=np.int32).mean())))
 
 
 def _read(uri: str, shape: tuple[int, int], max_pixels: int, what: str, missing: list[str]) -> np.ndarray | None:

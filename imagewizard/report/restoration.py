@@ -20,9 +20,9 @@ AT_EACH_END = 4
 _QUANTILES = (0.25, 0.5, 0.75)
 _EXAMPLES = 3
 
-# What the network was told, whether it was found or given; null where no level could be found.
-LEVEL = f"coalesce({SIGMA_ESTIMATED}, {SIGMA} * coalesce({STRENGTH}, 1))"
-_CHANGED = f"FROM results WHERE status = 'ok' AND {LEVEL} > 0"
+# What the network was told, whether it was found or given; null where no level could be found, and for a failed image.
+LEVEL = f"CASE WHEN status = 'ok' THEN coalesce({SIGMA_ESTIMATED}, {SIGMA} * coalesce({STRENGTH}, 1)) END"
+_CHANGED = f"FROM results WHERE {LEVEL} > 0"
 _UNCHANGED = f"""
     SELECT count(*) FILTER ({LEVEL} = 0) AS clean,
            min({IMAGE_ID}, {_EXAMPLES}) FILTER ({LEVEL} = 0) AS clean_examples,

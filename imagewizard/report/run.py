@@ -29,7 +29,6 @@ from imagewizard.schema import (
     PSNR,
     SAME_NOISE_SINCE,
     SIGMA,
-    SIGMA_ESTIMATED,
     noisy,
 )
 from imagewizard.sources import addresses
@@ -40,7 +39,7 @@ SCATTER_CELLS = 120, 90  # one dot for all rows in a cell: a chart of 10^8 rows 
 READERS = 4  # pictures read at a time: their storage may be far away, and they may be large
 MAX_PIXELS = 100_000_000  # of a picture; used without a job.yaml, which has the job's own limit
 
-_MEANS = f"{AVERAGES}, avg({SIGMA_ESTIMATED}) AS {SIGMA_ESTIMATED}"
+_MEANS = f"{AVERAGES}, avg({restoration.LEVEL}) AS told"
 _TOTALS = f"""
     SELECT {_MEANS}, min({restoration.LEVEL}) IS NOT DISTINCT FROM max({restoration.LEVEL}) AS is_one_level,
            min(finished_at) AS first, max(finished_at) AS last FROM results"""
@@ -84,7 +83,7 @@ def _facts(run: str, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     finished = summary.read(run)
     totals = query_sql.records(connection, _TOTALS)[0]
     levels = sorted(query_sql.records(connection, _LEVELS), key=run_totals.in_order)
-    for level, name in zip(levels, _names(levels), strict=True):
+    for level, name in zip(levels, _names(levels, config), strict=True):
         level["name"] = name
     score = _GAIN if totals["gain"] is not None else _ONE_LEVEL if totals["is_one_level"] else _LEVEL
     is_restored = score is not _GAIN and totals["ok"] > 0
@@ -123,14 +122,11 @@ def _noise(config: dict[str, Any]) -> str:
     return synthetic.make(kind, [section])[0].describe() if kind in synthetic.KINDS else kind
 
 
-def _names(levels: list[dict[str, Any]]) -> list[str]:
+def _names(levels: list[dict[str, Any]], config: dict[str, Any]) -> list[str]:
     """A short name for each setting of the noise: `σ 25`, `a 0.5, b 4`."""
     names = synthetic.names([(level[NOISE_KIND], level[NOISE_PARAMS], level[SIGMA]) for level in levels])
-    found = [level[SIGMA_ESTIMATED] is not None for level in levels]
-    return [
-        name.replace("sigma ", "σ ", 1) or ("σ found" if is_found else "σ given")
-        for name, is_found in zip(names, found, strict=True)
-    ]
+    restored = "σ found" if config.get("denoise", {}).get("sigma", "auto") == "auto" else "σ given"
+    return [name.replace("sigma ", "σ ", 1) or restored for name in names]
 
 
 def _method(config: dict[str, Any]) -> str:

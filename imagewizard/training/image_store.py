@@ -66,7 +66,8 @@ class ImageStore:
             noisy = self._read(image.noisy_uri)
             if noisy.shape != clean.shape:
                 sizes = " and ".join(f"{each.shape[1]} x {each.shape[0]}" for each in (noisy, clean))
-                raise UnusableImageError(f"its noisy and its clean image differ in size ({sizes})")
+                self._unusable[image.noisy_uri] = f"its noisy and its clean image differ in size ({sizes})"
+                raise UnusableImageError(self._unusable[image.noisy_uri])
             found = versions.version(noisy, clean)
         self._versions[key] = found
         self._versions_room -= found.pixels.nbytes

@@ -62,7 +62,8 @@ def loss(finder: LevelFinder, noisy: Tensor, std: Tensor, level: Tensor) -> Tens
     cells = (share * likelihood).sum() / share.sum()
     # Pieces that hardly vary tell nothing.
     tells = share.sum((1, 2)) > 4.0
-    std_error, level_error = (error[tells] for error in errors.pooled(share))
+    whole = errors.pooled(share)
+    std_error, level_error = whole.std[tells], whole.level[tells]
     costs = torch.where(level_error < 0, TOO_LOW, 1.0)
     return cells + WHOLE * (std_error.square().mean() + (costs * level_error.square()).mean())
 

@@ -84,7 +84,7 @@ def _framed(piece: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """The piece as part of a page, or cut out: it ends at an edge, behind which there is one grey."""
     edge = int(generator.integers(len(piece) // 4, len(piece)))
     framed = piece.copy()
-    framed[:, edge:] = generator.choice([0, 255, generator.integers(256)])
+    framed[:, edge:] = generator.choice([0, 255, int(generator.integers(256))])
     return np.ascontiguousarray(np.rot90(framed, int(generator.integers(4))))
 
 
@@ -99,7 +99,8 @@ def _white(clean: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarra
         return noisy, clean, sigma
     if form < 0.8:
         return _rounded(noisy), clean, sigma
-    return *_compressed(generator, _rounded(noisy), clean), None
+    noisy, clean = _compressed(generator, _rounded(noisy), clean)
+    return noisy, clean, None
 
 
 def _rounded(image: np.ndarray) -> np.ndarray:

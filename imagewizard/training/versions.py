@@ -11,8 +11,6 @@ from imagewizard.noise.effective import effective_level
 
 # Photographs of a training image. More of them take memory, and a hundred images have hundreds of cameras as it is.
 PHOTOGRAPHS = 4
-# BT.601, as JPEG's.
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 class Version(NamedTuple):
@@ -38,10 +36,10 @@ def photographed(clean: np.ndarray, image_id: str, number: int, seed: int) -> Ve
     """Photograph `number` of `clean` (uint8 (H, W, 3)): a function of (seed, image id, number) alone."""
     generator = seeding.generator(seed, image_id, "camera", number)
     noisy = camera.draw(generator).expose(clean, generator)
-    return version(np.clip(np.rint(noisy), 0, 255).astype(np.uint8), clean)
+    return version(noisy.astype(np.uint8), clean)
 
 
 def version(noisy: np.ndarray, clean: np.ndarray) -> Version:
     """The version of `clean` that `noisy` is; both are uint8 (H, W, 3)."""
     noise = noisy.astype(np.float32) - clean
-    return Version(noisy, (effective_level(noise), effective_level(noise @ _LUMA[:, np.newaxis])))
+    return Version(noisy, (effective_level(noise), effective_level(camera.luma_of(noise)[:, :, np.newaxis])))

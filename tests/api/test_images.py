@@ -119,6 +119,7 @@ def test_noise_of_other_kinds_is_that_of_the_bulk_job() -> None:
     for wrong, complaint in (
         ({}, "^sigma: None is no noise level"),
         ({"kind": "salt"}, r"^noise\.kind: must be "),
+        ({"kind": "camera", "mean": 3}, r"^noise\.mean: unknown key; noise\.kind=gaussian has it"),
         ({"kind": "camera", "sigma": 25}, r"^noise\.sigma: unknown key; noise\.kind=gaussian has it"),
         ({"kind": "camera", "gain": [1, 4]}, "^noise: these are 2 settings of the noise; give one value for each"),
     ):
@@ -176,6 +177,12 @@ def test_what_is_no_image_is_refused_in_one_line(image: Any) -> None:
         with pytest.raises(iw.UserError, match=r"^image: the image is .*; give uint8") as error:
             call(image)
         assert "\n" not in str(error.value)
+
+
+def test_values_that_are_not_finite_are_refused() -> None:
+    for value in (np.nan, np.inf):
+        with pytest.raises(iw.UserError, match=r"^image: the image has values that are not finite; replace them"):
+            iw.add_noise(np.full((8, 8, 3), value), kind="camera")
 
 
 def test_wrong_levels_and_options_are_refused(tiny: "iw.Denoiser") -> None:

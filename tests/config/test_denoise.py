@@ -28,7 +28,8 @@ def test_a_restoration_level_is_a_number_or_the_name_of_a_column() -> None:
         section = config("noise=null", f"denoise.sigma={word}").denoise
         assert (section.sigma, section.level_column) == (sigma, column)
     for word in ("-1", "1001", "nan", "inf", ""):
-        with pytest.raises(UserError, match=r"^denoise\.sigma: must be "):
+        said = r"^denoise\.sigma: must be a level from 0 to 1000, auto, or the name of a column \(got "
+        with pytest.raises(UserError, match=said):
             config("noise=null", f"denoise.sigma={word}")
 
 

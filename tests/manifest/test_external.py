@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from imagewizard.errors import UserError
-from imagewizard.manifest import external, listing
+from imagewizard.manifest import external, listing, shards
 from imagewizard.manifest.tally import Tally
 from imagewizard.schema import LEVEL_FIELD, MANIFEST_SCHEMA
 from imagewizard.sources import parquet, reading, tar
@@ -98,6 +98,15 @@ def test_each_source_of_a_list_has_the_column_of_levels(tmp_path: Path) -> None:
     (tmp_path / "c.png").touch()
     with pytest.raises(UserError, match=r"^denoise\.sigma: .*c\.png is listed by no manifest, so it has no column std"):
         levels([f"{tmp_path}/a.csv", f"{tmp_path}/c.png"])
+
+
+def test_a_manifest_folder_without_the_column_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("image_id,uri\n1,/1.png\n")
+    shards.write(str(tmp_path / "run"), f"{tmp_path}/a.csv", None)
+    with pytest.raises(
+        UserError, match=r"^denoise\.sigma: .*run/manifest/.*parquet: it has no column std; name one of"
+    ):
+        levels(f"{tmp_path}/run/manifest")
 
 
 def test_what_cannot_be_listed_has_no_level_and_becomes_a_row(tmp_path: Path) -> None:

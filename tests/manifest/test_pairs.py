@@ -52,6 +52,20 @@ def test_files_that_end_like_the_other_side_are_left_to_it(tmp_path: Path) -> No
     assert matched(tmp_path / "n", tmp_path / "c") == [Pair("x", f"{tmp_path}/n/x_real.png", f"{tmp_path}/c/x.png")]
 
 
+def test_files_that_end_like_the_other_side_are_not_lost(tmp_path: Path) -> None:
+    touch(tmp_path / "n", "a_real.png", "b_mean.png")
+    touch(tmp_path / "c", "a_mean.png", "c_noisy.png")
+    said = refusal(tmp_path / "n", tmp_path / "c")
+    assert said.startswith("NOISY_DIR: no clean image for b_mean.png and no noisy image for c_noisy.png;")
+
+
+@pytest.mark.parametrize("name", ["x.png", "x_real.png", "x_clean.png"])
+def test_partners_of_one_name_are_pairs_whatever_it_ends_in(tmp_path: Path, name: str) -> None:
+    touch(tmp_path / "n", name)
+    touch(tmp_path / "c", name)
+    assert matched(tmp_path / "n", tmp_path / "c") == [Pair("x", f"{tmp_path}/n/{name}", f"{tmp_path}/c/{name}")]
+
+
 def test_an_image_without_a_partner_is_refused(tmp_path: Path) -> None:
     touch(tmp_path / "n", *(f"{letter}.png" for letter in "abcdef"))
     touch(tmp_path / "c", "a.png", "b_gt.png")
@@ -59,7 +73,7 @@ def test_an_image_without_a_partner_is_refused(tmp_path: Path) -> None:
     fix = f"; name partners alike, but for the suffix and an ending ({endings}), or take these out"
     said = refusal(tmp_path / "n", tmp_path / "c")
     assert said == f"NOISY_DIR: no clean image for c.png, d.png, e.png and 1 more{fix}"
-    assert refusal(tmp_path / "c", tmp_path / "n").startswith("CLEAN_DIR: no noisy image for b.png, c.png, d.png and 2")
+    assert refusal(tmp_path / "c", tmp_path / "n").startswith("CLEAN_DIR: no noisy image for c.png, d.png, e.png and 1")
     touch(tmp_path / "c", "C.png")
     said = refusal(tmp_path / "n", tmp_path / "c")
     assert said.startswith("NOISY_DIR: no clean image for c.png, d.png, e.png and 1 more and no noisy image for C.png;")
@@ -86,7 +100,9 @@ def test_folders_without_a_pair_are_refused(tmp_path: Path) -> None:
     touch(tmp_path / "real", "a_real.png")
     assert refusal(tmp_path / "empty", tmp_path / "mean").startswith(f"NOISY_DIR: {tmp_path}/empty holds no image")
     assert refusal(tmp_path / "real", tmp_path / "gone").startswith(f"CLEAN_DIR: {tmp_path}/gone does not exist")
-    assert refusal(tmp_path / "mean", tmp_path / "real").startswith("NOISY_DIR: every image is left to the other side")
+    assert refusal(tmp_path / "mean", tmp_path / "real").startswith(
+        "NOISY_DIR: the noisy image a_mean.png and the clean one a_real.png are named the other way around; swap "
+    )
     assert refusal(tmp_path / "mean", tmp_path / "mean").startswith("CLEAN_DIR: no noisy image for a_mean.png;")
 
 

@@ -14,11 +14,12 @@ def test_pooling_trusts_cells_without_doubt_and_ignores_those_that_do_not_count(
     std = torch.tensor([[[1.0, 3.0, 9.0]]])
     doubt = torch.tensor([[[0.0, -1.0, -2.0]]])
     share = torch.tensor([[[1.0, 1.0, 0.0]]])
-    pooled, level = CellNoise(std, 2 * std, doubt).pooled(share)
+    pooled = CellNoise(std, 2 * std, doubt).pooled(share)
     sure = torch.exp(torch.tensor(2.0))
-    assert torch.allclose(pooled, (1.0 + 3.0 * sure) / (1.0 + sure))
-    assert torch.allclose(level, 2 * pooled)
-    assert CellNoise(std, std, doubt).pooled(0 * share)[0].isfinite().all()
+    assert torch.allclose(pooled.std, (1.0 + 3.0 * sure) / (1.0 + sure))
+    assert torch.allclose(pooled.level, 2 * pooled.std)
+    assert torch.allclose(torch.exp(-2.0 * pooled.doubt), (1.0 + sure) / 2)
+    assert all(part.isfinite().all() for part in CellNoise(std, std, doubt).pooled(0 * share))
 
 
 def test_flat_pixels_do_not_vary_and_their_neighbours_do():

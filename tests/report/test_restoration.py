@@ -191,9 +191,14 @@ def test_images_restored_at_one_given_level_have_no_chart_and_no_rank(tmp_path: 
 
 
 def test_levels_given_image_by_image_are_charted(tmp_path: Path) -> None:
-    write_rows(tmp_path, [restored(f"{sigma}.png", None, sigma=sigma) for sigma in (5.0, 9.0)])
+    rows = [restored(f"{sigma}.png", None, sigma=sigma) for sigma in (5.0, 9.0)]
+    failed = restored("bad.png", None, sigma=900.0, status="error", stage="decode", error="broken")
+    write_rows(tmp_path, [*rows, failed])
+    write_job(tmp_path, 3, noise=None, denoise={"sigma": "std"})
     page = page_of(tmp_path)
     assert page.source.count("<svg") == 1 and page.rows[1][:2] == ["σ given", "2"]
+    assert "Noise level σ 7.0 mean of what the network was told" in page.text
+    assert "453" not in page.text  # the mean with the level of the image that failed
 
 
 def test_each_kind_of_noise_that_was_found_has_a_line(tmp_path: Path) -> None:

@@ -16,3 +16,9 @@ def test_drawings_are_whole_images_of_many_kinds():
 def test_a_drawing_is_a_function_of_the_generator():
     first, again = (drawings.draw(np.random.default_rng(7), 96) for _ in range(2))
     assert np.array_equal(first, again)
+
+
+def test_a_page_has_ink_on_paper():
+    pages = [drawings._page(np.random.default_rng(seed), 96) for seed in range(40)]
+    plain = [page for page in pages if (page == 255).all(2).mean() > 0.2]
+    assert len(plain) > 10 and all((page < 128).any() for page in plain)

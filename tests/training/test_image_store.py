@@ -150,6 +150,17 @@ def test_pair_is_not_used_unless_both_images_can_be_and_fit(tmp_path: Path) -> N
         assert isinstance(image_store.load(image, image.key), str)
 
 
+def test_pair_of_two_sizes_is_remembered(tmp_path: Path) -> None:
+    clean = write(tmp_path, "clean.png", 5)
+    noisy = tmp_path / "high.png"
+    Image.fromarray(photo(21, 30, 6)).save(noisy)
+    store, pair = ImageStore(), TrainImage("a", clean, str(noisy))
+    for _ in range(2):
+        with pytest.raises(UnusableImageError, match="differ in size"):
+            store.version(pair, store.load(clean), 0, 0)
+        noisy.unlink(missing_ok=True)
+
+
 @pytest.mark.parametrize("side", ["noisy", "clean"])
 def test_pair_of_the_benchmark_is_refused(tmp_path: Path, side: str) -> None:
     name, digits = next(iter(FINGERPRINTS.items()))

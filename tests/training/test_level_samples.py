@@ -51,3 +51,18 @@ def test_the_level_is_that_which_training_on_pairs_tells():
     smeared = np.pad(smeared, ((0, 0), (0, 3), (0, 0)), "wrap")
     found = level_samples.around(smeared, BLOCK, CELL)
     assert np.sqrt(np.square(found).mean()) == pytest.approx(effective_level(smeared), rel=0.1)
+
+
+def test_what_a_jpeg_does_to_the_picture_is_no_noise():
+    clean = scene(SIDE, SIDE)
+    for seed in range(20):
+        same, again = level_samples._compressed(np.random.default_rng(seed), clean, clean)
+        assert np.array_equal(same, again) and not np.array_equal(same, clean)
+
+
+def test_a_framed_piece_ends_at_an_edge():
+    piece = np.random.default_rng(0).uniform(1, 254, (64, 64, 3)).astype(np.float32)
+    for seed in range(20):
+        framed = level_samples._framed(piece, np.random.default_rng(seed))
+        share = (framed == framed.round()).all(2).mean()
+        assert 0 < share <= 0.75 and framed.shape == piece.shape
