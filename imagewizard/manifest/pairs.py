@@ -67,9 +67,9 @@ def match(noisy: str, clean: str, keys: tuple[str, str]) -> list[Pair]:
     """The pairs of two folders, local or s3://, searched recursively; sorted by name. `keys`: what the user calls them.
 
     Both may be the same folder: then endings tell the sides apart. In two folders a file that ends like the other
-    side's is left to that side if its own folder holds its partner; else its partner must be named alike. Raises UserError if an
-    image has no partner, if two have the same name, if partners' names say that the folders are swapped, or if there is
-    no pair.
+    side's is left to that side if its own folder holds its partner; else its partner must be named alike. Raises
+    UserError if an image has no partner, if two have the same name, if names say that the folders are swapped, or if
+    there is no pair.
     """
     noisy, clean = storage.absolute(noisy), storage.absolute(clean)
     together = noisy == clean

@@ -66,16 +66,21 @@ class Development:
         `clean` is uint8 or float (0-255 scale, clipped here): (H, W, 3) or (H, W, 1). A grey image is photographed as
         three equal channels, and gets the luma of the photograph.
         """
-        values = np.rint(clean.clip(0, 255) * np.float32(257.0)).astype(np.int32)
+        # Of a large image each copy counts: what is no longer needed goes at once.
         to_linear, to_tone = _curves(self.contrast)
+        values = _sixteen_bits(clean.clip(0, 255) * np.float32(257.0))
         linear = np.broadcast_to(to_linear[values], (*clean.shape[:2], 3))
         seen = _mixed(self._sensor_noise(linear, generator), _TO_SRGB)
         seen += linear
-        del linear  # of a large image each copy counts
-        seen = np.rint(seen.clip(0.0, 1.0, out=seen) * np.float32(_STEPS)).astype(np.int32)
-        before = values.astype(np.float32) / np.float32(257.0)
-        shift = self._smeared(to_tone[seen] - before)
-        finished = np.rint((before + shift).clip(0.0, 255.0)).astype(np.uint8)
+        del linear
+        noise = to_tone[_sixteen_bits(seen.clip(0.0, 1.0, out=seen) * np.float32(_STEPS))]
+        before = values.astype(np.float32)
+        before /= np.float32(257.0)
+        del values, seen
+        noise -= before
+        finished = self._smeared(noise)
+        finished += before
+        finished = np.rint(finished.clip(0.0, 255.0, out=finished)).astype(np.uint8)
         return self._compressed(finished if clean.shape[2] == 3 else luma_of(finished))
 
     def _sensor_noise(self, linear: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -84,7 +89,9 @@ class Development:
         Shot noise has the variance of a Poisson variable, signal / electrons, read noise that of a constant.
         """
         balance = np.array([self.red, 1.0, self.blue], np.float32)
-        camera = np.pad(_mixed(linear, _TO_CAMERA) / balance, ((2, 2), (2, 2), (0, 0)), "edge")
+        camera = _mixed(linear, _TO_CAMERA)
+        camera /= balance
+        camera = np.pad(camera, ((2, 2), (2, 2), (0, 0)), "edge")
         raw = camera[:, :, 1].copy()
         raw[::2, ::2], raw[1::2, 1::2] = camera[::2, ::2, 0], camera[1::2, 1::2, 2]
         del camera
@@ -104,7 +111,9 @@ class Development:
         colours = noise - luma
         for time in range(math.ceil(self.smoothing)):
             luma = luma + np.float32(min(1.0, self.smoothing - time)) * (_blurred(luma) - luma)
-        return luma + np.float32(1.0 - self.colour_smoothing) * colours
+        colours *= np.float32(1.0 - self.colour_smoothing)
+        colours += luma
+        return colours
 
     def _compressed(self, finished: np.ndarray) -> np.ndarray:
         """The picture after JPEG: float32 (H, W, 1 or 3), whole numbers. What is too long for one JPEG is several."""
@@ -132,6 +141,11 @@ def draw(generator: np.random.Generator) -> Development:
         quality=int(60 + 41 * quality),
         subsampling=("4:4:4", "4:2:2", "4:2:0")[generator.integers(3)],
     )
+
+
+def _sixteen_bits(values: np.ndarray) -> np.ndarray:
+    """Values of 0 to 65535, rounded: uint16. Overwrites `values`."""
+    return np.rint(values, out=values).astype(np.uint16)
 
 
 @functools.lru_cache(maxsize=4)
@@ -206,9 +220,8 @@ def luma_of(image: np.ndarray) -> np.ndarray:
 def _blurred(image: np.ndarray) -> np.ndarray:
     """The binomial filter 1 4 6 4 1 along both axes."""
     for axis in (0, 1):
-        length = image.shape[axis]
         around = [(2, 2) if each == axis else (0, 0) for each in range(3)]
-        padded = np.pad(image, around, "edge")
-        far2, far1, middle, near1, near2 = (np.take(padded, range(i, i + length), axis) for i in range(5))
-        image = (far2 + near2 + 4 * (far1 + near1) + 6 * middle) * np.float32(0.0625)
+        padded = np.moveaxis(np.pad(image, around, "edge"), axis, 0)
+        far2, far1, middle, near1, near2 = (padded[i : len(padded) - 4 + i] for i in range(5))
+        image = np.moveaxis((far2 + near2 + 4 * (far1 + near1) + 6 * middle) * np.float32(0.0625), 0, axis)
     return image

@@ -104,6 +104,7 @@ def _facts(run: str, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
         "kinds": restoration.kinds(connection) if is_restored else [],
         "unchanged": restoration.unchanged(connection) if is_restored else None,
         "is_restored": is_restored,
+        "crop_ratio": report_panels.PAIR_CROP_SHAPE[1] / report_panels.PAIR_CROP_SHAPE[0],
         "script": page.script("slider.js") if is_restored else None,
         "errors": query_sql.records(connection, _ERRORS),
         "notes": query_sql.records(connection, _NOTES),
