@@ -83,12 +83,14 @@ def _find(image: np.ndarray, alpha: np.ndarray | None, device: torch.device) -> 
     cells = CellNoise(*(part.flatten(0, 1).unsqueeze(0) for part in found))
     whole = cells.pooled(share.flatten(0, 1).unsqueeze(0))
     std, level = (max(0.0, math.exp(float(log)) - FLOOR) for log in (whole.std, whole.level))
+    exact = (white.sigma(tiles, counted) or 0.0) if std >= LEAST_STD else 0.0
+    is_white = LEAST_WHITE * std < exact < MOST_WHITE * std
+    std = exact if is_white else std
     if std < LEAST_STD:
         return Found(std, 0.0, "none", None)
     gain = _gain(found.std, share * torch.exp(-2.0 * found.doubt), tiles)
-    exact = white.sigma(tiles, counted)
-    if exact is not None and LEAST_WHITE < exact / std < MOST_WHITE:
-        return Found(exact, exact, "white", gain)
+    if is_white:
+        return Found(std, std, "white", gain)
     # The more a camera has smeared its noise, the more the network falls short, which knows synthetic cameras alone.
     # The root and MOST_DOUBT were chosen on pairs of real photographs and on clean ones (level_finder.md).
     smeared = math.sqrt(max(1.0, level / std))

@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -116,20 +114,6 @@ def test_a_column_of_the_manifest_gives_each_image_its_level(tmp_path: Path, tin
     assert (score["images"], score["ok"], score["errors"], score["sigma"]) == (4, 2, 2, None)
     again = run_job(*words, "retry_failed=true")
     assert (again["failed"], again["session"]["rows"]) == (2, 2)
-    # The run's own manifest has the column too, under the name sigma.
-    words = [f"input={tmp_path}/run/manifest", f"output={tmp_path}/again", *words[2:4], "denoise.sigma=sigma"]
-    whole = run_job(*words)
-    assert [row["sigma"] for row in rows(tmp_path / "again", "image_id")] == [5.0, 12.5, None, None]
-    assert whole["failed"] == 2
-
-
-@pytest.mark.usefixtures("ray_cluster")
-def test_a_column_beside_the_images_in_parquet_gives_levels_too(tmp_path: Path, tiny: str) -> None:
-    cells = write_photos(tmp_path / "in", "a.png", "b.png")
-    pq.write_table(pa.table({"image": pa.array(cells, pa.binary()), "std": [3, 7]}), tmp_path / "t.parquet")
-    words = [f"input={tmp_path}/t.parquet", f"model={tiny}", "noise=null", "denoise.sigma=std"]
-    run_job(*words, f"output={tmp_path}/run")
-    assert [row["sigma"] for row in rows(tmp_path / "run", "image_id")] == [3.0, 7.0]
 
 
 def test_a_column_that_is_not_there_ends_the_command_at_once(

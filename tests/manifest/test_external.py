@@ -100,6 +100,18 @@ def test_each_source_of_a_list_has_the_column_of_levels(tmp_path: Path) -> None:
         levels([f"{tmp_path}/a.csv", f"{tmp_path}/c.png"])
 
 
+def test_a_column_beside_the_images_in_parquet_gives_levels_too(tmp_path: Path) -> None:
+    images = pa.array([b"one", b"two"], pa.binary())
+    pq.write_table(pa.table({"image": images, "std": [3, 7]}), tmp_path / "t.parquet")
+    assert levels(f"{tmp_path}/t.parquet") == ["3", "7"]
+
+
+def test_a_runs_own_manifest_has_the_levels_too(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("image_id,uri,std\n1,/1.png,5\n2,/2.png,\n")
+    shards.write(str(tmp_path / "run"), f"{tmp_path}/a.csv", None, level_column="std")
+    assert levels(f"{tmp_path}/run/manifest", "sigma") == ["5", None]
+
+
 def test_a_manifest_folder_without_the_column_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("image_id,uri\n1,/1.png\n")
     shards.write(str(tmp_path / "run"), f"{tmp_path}/a.csv", None)
