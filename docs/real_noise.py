@@ -26,7 +26,8 @@ def main(folder: str) -> None:
     for pair in pairs.match(folder, folder, ("FOLDER", "FOLDER")):
         noisy, clean = (np.asarray(Image.open(uri).convert("RGB")) for uri in (pair.noisy, pair.clean))
         found = level.find(noisy).level or 0.0
-        blind, *others = (iw.psnr(image, clean) for image in denoiser([noisy] * (1 + len(SIGMAS)), [found, *SIGMAS]))
+        restored = [denoiser(noisy), *denoiser([noisy] * len(SIGMAS), list(SIGMAS))]
+        blind, *others = (iw.psnr(image, clean) for image in restored)
         before, best = iw.psnr(noisy, clean), int(np.argmax(others))
         values = f"{before:.2f} | {found:.1f} | {blind:.2f} | {SIGMAS[best]} | {others[best]:.2f}"
         print(f"| {pair.name} | {values} |", flush=True)

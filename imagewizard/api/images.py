@@ -176,18 +176,18 @@ class Denoiser:
 
     def _estimate(self, noisy: list[np.ndarray], sigmas: list[float | None], strength: float) -> "list[torch.Tensor]":
         """Images (H, W, 3) on the 0-255 scale → estimates, float32 (3, H, W) on the [-1, 1] scale, unclipped."""
-        from imagewizard.diffusion import pixels
+        from imagewizard.diffusion import pixels, two_scales
         from imagewizard.noise import level
 
         for sigma in sigmas:
             _check_level(sigma)
         device = getattr(self._denoiser, "device", None)
-        found = [
-            level.find(n, device=device).level if s is None else float(s) for n, s in zip(noisy, sigmas, strict=True)
-        ]
-        levels = [strength * (each or 0.0) for each in found]
+        found = [level.find(n, device=device) if s is None else None for n, s in zip(noisy, sigmas, strict=True)]
+        levels = [strength * float((s if f is None else f.level) or 0.0) for f, s in zip(found, sigmas, strict=True)]
+        smeared = [each is not None and each.kind == "camera" for each in found]
         with self._lock:
-            estimates = self._denoiser([pixels.to_tensor(each) for each in noisy], levels)
+            tensors = [pixels.to_tensor(each) for each in noisy]
+            estimates = two_scales.denoise(self._denoiser, tensors, levels, smeared)
         if not all(bool(each.isfinite().all()) for each in estimates):
             raise FloatingPointError("the model's estimate is not finite")
         return estimates
