@@ -1,15 +1,18 @@
 """What is found of the noise in drawn images: white, a camera's, or none."""
 
 import io
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from imagewizard.noise import level
 from imagewizard.noise.camera import Development
 from imagewizard.noise.effective import effective_level
+from imagewizard.noise.finder import CELL, FLOOR, CellNoise
 from imagewizard.noise.level import NOTHING, Found, find
 from tests.support.scenes import noisy, scene, to_uint8
 
@@ -43,6 +46,42 @@ def test_the_noise_of_a_camera_has_a_level_above_its_deviation(gain):
     assert found.std == pytest.approx(np.std(seen - without), rel=0.4)
     assert 0.6 < found.level / effective_level(seen - without) < 2
     assert found.level > 1.2 * found.std
+
+
+def found_where(monkeypatch, std, told, doubt, exact):
+    """What is found where the network reads (std, told, doubt) in each cell, and the eigenvalues say `exact`."""
+
+    def read(images):
+        shape = (len(images), images.shape[2] // CELL, images.shape[3] // CELL)
+        logs = math.log(std + FLOOR), math.log(told + FLOOR), math.log(doubt)
+        return CellNoise(*(torch.full(shape, log) for log in logs))
+
+    monkeypatch.setattr(level, "_finder", lambda device: read)
+    monkeypatch.setattr(level.white, "sigma", lambda tiles, counted: exact)
+    return find(noisy(scene(64, 64), 10))
+
+
+def test_the_level_rises_with_the_smear_and_falls_with_the_doubt(monkeypatch):
+    sure = found_where(monkeypatch, 4.0, 9.0, 0.3, 0.2)
+    assert (sure.kind, sure.std, sure.level) == ("camera", pytest.approx(4.0, rel=1e-4), pytest.approx(13.5, rel=1e-4))
+    assert found_where(monkeypatch, 4.0, 9.0, 0.8, 0.2).level == pytest.approx(13.5 * 0.4 / 0.8, rel=1e-4)
+    assert found_where(monkeypatch, 4.0, 4.0, 0.3, 0.2).level == pytest.approx(4.0, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("exact", "kind"), [(None, "camera"), (1.3, "camera"), (1.4, "white"), (9.9, "white"), (10.1, "camera")]
+)
+def test_noise_is_white_where_the_eigenvalues_say_about_the_same(monkeypatch, exact, kind):
+    found = found_where(monkeypatch, 4.0, 9.0, 0.3, exact)
+    assert found.kind == kind
+    assert found.std == pytest.approx(exact if kind == "white" else 4.0, rel=1e-4)
+
+
+def test_noise_that_nobody_sees_is_none(monkeypatch):
+    assert found_where(monkeypatch, 0.79, 3.0, 0.3, 0.7).kind == "none"
+    assert found_where(monkeypatch, 0.81, 3.0, 0.3, 0.1).kind == "camera"
+    weak = found_where(monkeypatch, 0.9, 3.0, 0.3, 0.5)
+    assert (weak.kind, weak.std, weak.level) == ("none", 0.5, 0.0)
 
 
 def test_more_noise_gives_a_higher_level():
