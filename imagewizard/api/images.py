@@ -184,7 +184,7 @@ class Denoiser:
         device = getattr(self._denoiser, "device", None)
         found = [level.find(n, device=device) if s is None else None for n, s in zip(noisy, sigmas, strict=True)]
         levels = [strength * float((s if f is None else f.level) or 0.0) for f, s in zip(found, sigmas, strict=True)]
-        smeared = [each is not None and each.kind == "camera" for each in found]
+        smeared = [each is not None and each.is_smeared for each in found]
         with self._lock:
             tensors = [pixels.to_tensor(each) for each in noisy]
             estimates = two_scales.denoise(self._denoiser, tensors, levels, smeared)

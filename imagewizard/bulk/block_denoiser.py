@@ -236,7 +236,7 @@ class BlockDenoiser:
         offsets = [np.float32(s.noise.offset if s.noise else 0.0) for s in samples]
         # The network sees a grey image three times over.
         noisy = [pixels.to_tensor(s.noisy - o).expand(3, -1, -1) for s, o in zip(samples, offsets, strict=True)]
-        smeared = [sample.found is not None and sample.found.kind == "camera" for sample in samples]
+        smeared = [sample.found is not None and sample.found.is_smeared for sample in samples]
         estimates = two_scales.denoise(self._denoiser, noisy, [sample.sigma for sample in samples], smeared)
         if not all(bool(estimate.isfinite().all()) for estimate in estimates):
             raise FloatingPointError("the model's estimate is not finite")

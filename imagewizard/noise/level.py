@@ -55,6 +55,11 @@ class Found:
     gain: float | None
     """How much the noise's variance grows for each grey level of brightness; None if that was not measured."""
 
+    @property
+    def is_smeared(self) -> bool:
+        """Whether neighbouring pixels share the noise, so that it is taken off at two scales."""
+        return self.kind == "camera"
+
 
 NOTHING = Found(None, None, "none", None)
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 # Patches are spread evenly over the image.
-MAX_PATCHES = 10_000
+MAX_PATCHES = 20_000
 ROUNDS = 4
 
 # A standard normal variable as 200 equally likely values.
