@@ -166,7 +166,10 @@ def _hint(model: type[BaseModel], path: list[str], known: list[str]) -> str:
     sections = _sections(_alternatives(model, ".".join(parents)))
     if kinds := [kind for section in sections if last in section.model_fields for kind in _kinds(section)]:
         owners = " and ".join(f"{'.'.join(parents)}.kind={kind}" for kind in kinds)
-        return f"{owners} has it, this kind has: {', '.join(name for name in known if name != 'kind')}"
+        has = ", ".join(name for name in known if name != "kind")
+        # The key may come from a config file, to which a word has given another kind.
+        whole = f"{'.'.join(parents)}='{{kind: …}}' replaces a config file's section"
+        return f"{owners} has it, this kind has: {has}; {whole}"
     close = difflib.get_close_matches(last, known, n=1)
     return f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
 

@@ -7,6 +7,7 @@ sqrt((1 - abar_t)/abar_t) = s.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -64,7 +65,7 @@ class NoiseSchedule:
             raise UserError(what, "correct its betas", "model")
         return cls(alphas_cumprod, _clip(config), prediction)
 
-    @property
+    @cached_property
     def max_sigma(self) -> float:
         """The highest noise level of the schedule, 0-255 scale."""
         last = self.alphas_cumprod[-1]
@@ -83,14 +84,21 @@ class NoiseSchedule:
         Raises UserError above `max_sigma`.
         """
         self.check(sigma)
-        levels = 0.5 * (np.log1p(-self.alphas_cumprod) - np.log(self.alphas_cumprod))
-        return float(np.interp(np.log(sigma_to_std(sigma)), levels, np.arange(len(levels))))
+        return float(np.interp(np.log(sigma_to_std(sigma)), self._levels, self._steps))
 
     def alpha_bar(self, timestep: float) -> float:
         """abar at a fractional timestep, the inverse of `timestep`'s interpolation."""
-        levels = 0.5 * (np.log1p(-self.alphas_cumprod) - np.log(self.alphas_cumprod))
-        level = np.interp(timestep, np.arange(len(levels)), levels)
-        return float(1.0 / (1.0 + np.exp(2.0 * level)))
+        return float(1.0 / (1.0 + np.exp(2.0 * np.interp(timestep, self._steps, self._levels))))
+
+    # Cached, because a training asks for thousands of timesteps before its first step.
+    @cached_property
+    def _levels(self) -> np.ndarray:
+        """log(noise-to-signal) of each step."""
+        return 0.5 * (np.log1p(-self.alphas_cumprod) - np.log(self.alphas_cumprod))
+
+    @cached_property
+    def _steps(self) -> np.ndarray:
+        return np.arange(len(self.alphas_cumprod), dtype=np.float64)
 
 
 _BETA_KEYS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas")
