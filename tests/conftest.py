@@ -66,6 +66,14 @@ def token_cluster(s3_server: str) -> Iterator[LocalCluster]:
 
 
 @pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a network of random weights: results mean nothing, but everything runs, in milliseconds."""
+    from tests.support.models import tiny_model  # seconds, for torch and diffusers
+
+    return str(tiny_model(tmp_path_factory.mktemp("tiny"), k=2))
+
+
+@pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """The address of a real S3 server, moto's."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

@@ -15,14 +15,17 @@ import statistics
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-# Patches are spread evenly over the image.
-MAX_PATCHES = 20_000
-ROUNDS = 4
+# Patches lie on regular grids all over the pixels that count: half of all there are, within these bounds.
+LEAST_PATCHES, MOST_PATCHES = 8_000, 20_000
+ROUNDS = 3
 
 # A standard normal variable as 200 equally likely values.
 _NORMAL = np.array([statistics.NormalDist().inv_cdf((i + 0.5) / 200) for i in range(200)])
 _NORMAL /= _NORMAL.std()
+# Means of patches, mid-grey at 0, for which the share that clipping leaves is tabled: every half grey level.
+_MEANS = np.linspace(-127.5, 127.5, 511)
 
 
 def sigma(tiles: Tensor, counted: Tensor) -> float | None:
@@ -35,38 +38,49 @@ def sigma(tiles: Tensor, counted: Tensor) -> float | None:
     channels = tiles.shape[1]
     side = 3 if channels > 1 else 8
     patches = _patches(tiles, counted, side)
-    enough = 20 * patches.shape[1]
-    if len(patches) < enough // 4:
+    size, count = patches.shape
+    enough = 20 * size
+    if count < enough // 4:
         return None
-    means = patches.view(len(patches), channels, -1).mean(2)
-    from_grey = means.abs().amax(1)
+    means = patches.view(channels, -1, count).mean(1)
+    from_grey = means.abs().amax(0)
+    patches -= patches.mean(1, keepdim=True)  # or rounding would matter in products
     texture, expected, deviation = _texture(patches, side, channels)
     clipped = bool(tiles.amin() >= 0 and tiles.amax() <= 255)
-    kept = share = torch.ones(len(patches), device=tiles.device)
+    kept = torch.ones(count, dtype=torch.bool, device=tiles.device)
+    share = torch.ones(count, device=tiles.device)
     # The level decides which patches are usable, and the patches decide the level. So it iterates a few rounds, from a
     # level that is too high.
-    found = _flat_sigma(patches)
+    found = _flat_sigma(patches, kept)
     for _ in range(ROUNDS):
-        usable = torch.ones_like(from_grey, dtype=torch.bool)
+        usable = torch.ones_like(kept)
         if clipped:
             # Keeps at least half of the patches: those nearest to mid-grey lost the least noise to clipping.
-            usable = from_grey <= torch.clamp(127.5 - 1.5 * found, min=_nth(from_grey, len(patches) // 2))
-            share = _unclipped_share(means, float(found)).mean(1)
+            usable = from_grey <= torch.clamp(127.5 - 1.5 * found, min=_nth(from_grey, count // 2))
+            share = _unclipped_share(means, float(found)).mean(0)
         level = found.square() * share[usable].mean()
         most = torch.maximum(level * (expected + 3.5 * deviation), _nth(texture[usable], enough))
         kept = usable & (texture <= most)
-        found = _flat_sigma(patches[kept]) / share[kept].mean().sqrt()
+        found = _flat_sigma(patches, kept) / share[kept].mean().sqrt()
     return float(found)
 
 
 def _patches(tiles: Tensor, counted: Tensor, side: int) -> Tensor:
-    """At most MAX_PATCHES patches of counted pixels alone, on regular grids: (M, C * side * side), mid-grey at 0."""
-    if min(tiles.shape[2:]) < side:
-        return tiles.new_empty(0, tiles.shape[1] * side * side)
-    step = max(1, math.ceil(math.sqrt(float(counted.sum()) / MAX_PATCHES)))
-    whole = counted.unfold(1, side, step).unfold(2, side, step).flatten(3).all(3)
-    windows = tiles.unfold(2, side, step).unfold(3, side, step).permute(0, 2, 3, 1, 4, 5)
-    return windows[whole].flatten(1) - 127.5
+    """Patches of counted pixels alone, (C * side * side, M), mid-grey at 0."""
+    channels, height, width = tiles.shape[1:]
+    if min(height, width) < side:
+        return tiles.new_empty(channels * side * side, 0)
+    pixels = int(counted.sum())
+    excess = max(1, math.ceil(pixels / min(max(pixels / 2, LEAST_PATCHES), MOST_PATCHES)))
+    down = math.isqrt(excess)
+    across = math.ceil(excess / down)
+    rows = [slice(i, height - side + i + 1, down) for i in range(side)]
+    columns = [slice(i, width - side + i + 1, across) for i in range(side)]
+    # One place of the patch after the other, since each is a view of the tiles.
+    places = [tiles[:, channel, row, column] for channel in range(channels) for row in rows for column in columns]
+    patches = torch.stack(places).flatten(1) - 127.5
+    whole = (F.avg_pool2d(counted.float(), side, (down, across)) > 0.999).flatten()
+    return patches if bool(whole.all()) else patches[:, whole]
 
 
 @functools.cache
@@ -83,14 +97,18 @@ def _texture(patches: Tensor, side: int, channels: int) -> tuple[Tensor, float, 
     The sum is the quadratic form of the grid's graph Laplacian L: mean tr(L), variance 2 tr(L²).
     """
     laplacian = _laplacian(side, channels)
-    energy = ((patches @ torch.from_numpy(laplacian).to(patches.device)) * patches).sum(1)
+    energy = ((torch.from_numpy(laplacian).to(patches.device) @ patches) * patches).sum(0)
     return energy, float(np.trace(laplacian)), float(np.sqrt(2 * np.square(laplacian).sum()))
 
 
-def _flat_sigma(patches: Tensor) -> Tensor:
-    """Square root of the mean of the n smallest eigenvalues, with the largest n that keeps mean <= median."""
-    centred = patches - patches.mean(0)
-    values = torch.linalg.eigvalsh((centred.T @ centred).double() / (len(patches) - 1))
+def _flat_sigma(patches: Tensor, kept: Tensor) -> Tensor:
+    """Square root of the mean of the n smallest eigenvalues, with the largest n that keeps mean <= median.
+
+    Of the covariance of the `kept` patches.
+    """
+    some, count = patches * kept, kept.sum()
+    mean = some.sum(1).double() / count
+    values = torch.linalg.eigvalsh((some @ patches.T).double() / count - mean.outer(mean))
     last = torch.arange(len(values), device=values.device)
     means = values.cumsum(0) / (last + 1)
     medians = (values[last // 2] + values[(last + 1) // 2]) / 2
@@ -101,11 +119,8 @@ def _unclipped_share(means: Tensor, level: float) -> Tensor:
     """Share of the noise variance that remains after clipping, for observed patch means (mid-grey at 0)."""
     level = max(level, 1.0)  # a lower one has the same share, but would divide by almost zero
     seen = np.clip(np.linspace(-127.5, 127.5, 64)[:, None] + level * _NORMAL, -127.5, 127.5)
-    xs = torch.from_numpy(seen.mean(1)).float().to(means.device)
-    ys = torch.from_numpy(seen.var(1) / level**2).float().to(means.device)
-    right = torch.searchsorted(xs, means.contiguous()).clamp(1, len(xs) - 1)
-    part = ((means - xs[right - 1]) / (xs[right] - xs[right - 1])).clamp(0, 1)
-    return torch.lerp(ys[right - 1], ys[right], part)
+    shares = np.interp(_MEANS, seen.mean(1), seen.var(1) / level**2)
+    return torch.from_numpy(shares).float().to(means.device)[((means + 127.5) * 2).round().long()]
 
 
 def _nth(values: Tensor, n: int) -> Tensor:

@@ -96,6 +96,7 @@ def test_a_list_is_denoised_as_its_images_are_one_by_one(tiny: "iw.Denoiser") ->
 def test_an_unknown_level_is_estimated_from_each_image() -> None:
     halver = Halver()
     noisy = iw.add_noise(photo(96, 96, 2), 30.0)
+    assert level.find(noisy).kind == "white"  # so it is told to the network as it was found
     iw.Denoiser(halver)([noisy, noisy], [None, 7.0])
     assert halver.sigmas == [level.find(noisy).level, 7.0]
     assert halver.sigmas[0] == pytest.approx(30.0, rel=0.25)

@@ -16,6 +16,7 @@ from imagewizard.errors import UserError
 from imagewizard.images.encoding import encode
 from imagewizard.images.picture import Picture
 from imagewizard.manifest.pairs import Pair
+from imagewizard.noise.level import find
 from tests.support.models import tiny_model
 from tests.support.sample_files import photo
 
@@ -70,6 +71,7 @@ def test_scores_are_of_the_image_that_a_restoration_makes(model: str, tmp_path: 
     (given,) = scores(model, pair, denoise={"sigma": 30})
     assert_compared(given, noisy, denoiser(noisy, 30), clean)
     assert (given.name, given.level, given.error) == ("a", 30.0, None)
+    assert find(noisy).kind == "white", "which is denoised once, and so does Denoiser at a given level"
     (blind,) = scores(model, pair)
     assert blind.level is not None and 5 < blind.level < 30
     assert_compared(blind, noisy, denoiser(noisy, blind.level), clean)

@@ -13,48 +13,27 @@ import ray
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from imagewizard import config
 from imagewizard.bulk import block as blocks
-from imagewizard.config.denoise import ActorConfig, DenoiseConfig, DenoiseSection
+from imagewizard.config.denoise import ActorConfig, DenoiseSection
 from imagewizard.config.noise import GaussianNoise
 from imagewizard.distributed import cluster, denoise_job, pipeline
 from imagewizard.errors import JobError, RunLockedError, UserError
 from imagewizard.noise import synthetic
-from imagewizard.query.sql import records_of
 from imagewizard.runs import job as run_folder
 from imagewizard.runs.results import ShardFile
 from imagewizard.schema import RESULT_SCHEMA
 from imagewizard.storage.lease import Lease
 from tests.support import run_folders
-from tests.support.models import tiny_model
+from tests.support.denoise_jobs import plan, rows, run_job
 from tests.support.sample_files import photo, write_broken_files, write_odd_files, write_photos
 from tests.support.stand_ins import BrokenActor, ClosingActor, StandInActor
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
-def plan(*words: str) -> denoise_job.DenoisePlan:
-    # One actor, because each imports torch first; a test that wants more says so in a later word.
-    return denoise_job.prepare(config.load(DenoiseConfig, None, ["resources.actors=1", *words]))
-
-
-def run_job(*words: str, actor: type[pipeline.DenoiseActor] = pipeline.DenoiseActor) -> dict:
-    return denoise_job.execute(plan(*words), actor=actor)
-
-
 def run_without_network(*words: str) -> dict:
     """A job with StandInActor, for a test that looks at rows and files alone."""
     return run_job(*words, actor=StandInActor)
-
-
-def rows(run: Path, sql: str = "SELECT * FROM results ORDER BY image_id, sigma") -> list[dict]:
-    return records_of(str(run), sql)
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A folder with a network of random weights: results mean nothing, but everything runs, in milliseconds."""
-    return str(tiny_model(tmp_path_factory.mktemp("tiny"), k=2))
 
 
 @pytest.fixture(scope="module")

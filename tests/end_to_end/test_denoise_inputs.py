@@ -13,36 +13,18 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from imagewizard import config
-from imagewizard.config.denoise import DenoiseConfig
-from imagewizard.distributed import denoise_job, pipeline
 from imagewizard.errors import JobError
 from imagewizard.images import icc, picture
 from imagewizard.images.encoding import encode
 from imagewizard.images.metadata import Metadata
 from imagewizard.images.picture import Picture
-from imagewizard.query.sql import records_of
 from imagewizard.sources import reading
-from tests.support.models import tiny_model
+from tests.support.denoise_jobs import rows, run_job
 from tests.support.sample_files import encoded, icc_profile, photo, write_photos
 from tests.support.sample_metadata import everything
 from tests.support.stand_ins import StandInActor
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
-
-
-def run_job(*words: str, actor: type[pipeline.DenoiseActor] = pipeline.DenoiseActor) -> dict:
-    job = config.load(DenoiseConfig, None, ["resources.actors=1", *words])
-    return denoise_job.execute(denoise_job.prepare(job), actor=actor)
-
-
-def rows(run: Path) -> list[dict]:
-    return records_of(str(run), "SELECT * FROM results ORDER BY image_id")
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tiny_model(tmp_path_factory.mktemp("tiny"), k=2))
 
 
 def write_tar(path: Path, members: list[tuple[str, bytes]], link: tuple[str, str]) -> None:

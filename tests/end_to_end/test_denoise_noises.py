@@ -6,35 +6,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from imagewizard import config
-from imagewizard.config.denoise import DenoiseConfig
-from imagewizard.distributed import denoise_job, pipeline
+from imagewizard.distributed import denoise_job
 from imagewizard.errors import UserError
 from imagewizard.manifest import shards
-from imagewizard.query.sql import records_of
 from imagewizard.report import run as run_report
 from imagewizard.runs import status
 from jobs import denoise, shell
+from tests.support.denoise_jobs import plan, rows, run_job
 from tests.support.models import tiny_model
 from tests.support.sample_files import encoded, photo
 from tests.support.stand_ins import StandInActor
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tiny_model(tmp_path_factory.mktemp("tiny"), k=2))
-
-
-def plan(*words: str) -> denoise_job.DenoisePlan:
-    return denoise_job.prepare(config.load(DenoiseConfig, None, ["resources.actors=1", *words]))
-
-
-def run_job(*words: str, actor: type[pipeline.DenoiseActor] = pipeline.DenoiseActor) -> dict:
-    return denoise_job.execute(plan(*words), actor=actor)
-
-
-def rows(run: Path, order: str = "image_id, noise_params, sigma") -> list[dict]:
-    return records_of(str(run), f"SELECT * FROM results ORDER BY {order}")
 
 
 def write_photos(folder: Path, *names: str) -> list[bytes]:

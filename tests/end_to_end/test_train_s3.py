@@ -11,7 +11,7 @@ import pytest
 from imagewizard.query.sql import records_of
 from imagewizard.storage import Folder
 from imagewizard.tracking import checkpoints, history
-from tests.support.training_jobs import train_config, write_photographs
+from tests.support.training_jobs import train_config, write_pairs, write_photographs
 
 pytestmark = pytest.mark.long
 
@@ -24,18 +24,21 @@ def run(*words: str) -> str:
 
 
 def test_train_in_s3_then_denoise_with_the_trained_model(bucket: str, tmp_path: Path) -> None:
-    photographs, client = write_photographs(tmp_path / "photographs"), boto3.client("s3")
-    for path in photographs.rglob("*.png"):
-        client.upload_file(str(path), bucket.removeprefix("s3://"), path.relative_to(photographs).as_posix())
-    config = train_config(Path("unused"), f"{bucket}/run", data={"train": f"{bucket}/train"})
+    write_photographs(tmp_path / "photographs")
+    write_pairs(tmp_path / "photographs" / "pairs")
+    for path in (tmp_path / "photographs").rglob("*.png"):
+        name = path.relative_to(tmp_path / "photographs").as_posix()
+        boto3.client("s3").upload_file(str(path), bucket.removeprefix("s3://"), name)
+    pairs = {side: f"{bucket}/pairs/{side}" for side in ("noisy", "clean")}
+    config = train_config(Path("unused"), f"{bucket}/run", data={"train": f"{bucket}/train", "pairs": pairs})
     data = config.model_dump(mode="json")
     data["data"]["validation"] = f"{bucket}/validation"
     (tmp_path / "train.yaml").write_text(json.dumps(data))  # JSON is YAML
 
     assert f"the model is in {bucket}/run/model" in run("train", str(tmp_path / "train.yaml"))
-    assert checkpoints.latest_step(f"{bucket}/run") == 7
+    assert checkpoints.latest_step(f"{bucket}/run") == 8
     steps = [row["step"] for row in history.of_kind(history.read(f"{bucket}/run"), "validation")]
-    assert steps == [0, 4, 7]
+    assert steps == [0, 4, 8]
     assert len(Folder(f"{bucket}/run").list("panels", ".png")) == 3
     assert len(Folder(f"{bucket}/run").list("tensorboard")) == 1
     assert "nothing was done" in run("train", str(tmp_path / "train.yaml"))

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import boto3
 import numpy as np
 import pytest
 from PIL import Image
@@ -68,6 +69,18 @@ def test_a_pair_that_cannot_be_scored_is_named_and_ends_in_exit_code_3(
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith("a ") and "  failed: the noisy image: not an image" in lines[1]
     assert lines[-1] == "1 of 3 pairs could not be scored"
+
+
+def test_pairs_in_a_bucket_are_scored_as_on_a_disk(
+    words: list[str], bucket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _, *keys = words
+    for path in Path(folder).rglob("*.png"):
+        side = "noisy" if path.stem.endswith("_real") else "clean"
+        name = f"{side}/{path.relative_to(folder).as_posix()}"
+        boto3.client("s3").upload_file(str(path), bucket.removeprefix("s3://"), name)
+    found = document(capsys, [f"{bucket}/noisy", f"{bucket}/clean", *keys])
+    assert found["pairs"] == document(capsys, words)["pairs"]
 
 
 def test_folders_that_do_not_match_and_wrong_keys_are_one_line(

@@ -84,6 +84,25 @@ def test_noise_that_nobody_sees_is_none(monkeypatch):
     assert (weak.kind, weak.std, weak.level) == ("none", 0.5, 0.0)
 
 
+def test_a_gpu_without_memory_leaves_the_work_to_the_cpu(monkeypatch):
+    # A stand-in for a GPU: there may be none, and none fills up at a test's wish.
+    asked, on_cpu = [], level._find
+
+    def without_memory(image, alpha, device):
+        asked.append(device.type)
+        if device.type == "cuda":
+            raise torch.OutOfMemoryError
+        return on_cpu(image, alpha, device)
+
+    image = to_uint8(noisy(scene(64, 64), 20))
+    expected = find(image)
+    monkeypatch.setattr(level, "_find", without_memory)
+    assert find(image, device=torch.device("cuda")) == expected
+    assert asked == ["cuda", "cpu"]
+    assert find(image, device=torch.device("mps")) == expected  # which lacks float64
+    assert asked[2:] == ["cpu"]
+
+
 def test_more_noise_gives_a_higher_level():
     for make in (noisy, lambda clean, sigma: to_uint8(noisy(clean, sigma))):
         levels = [find(make(scene(), sigma)).level for sigma in (0, 4, 8, 15, 25, 40, 60, 80)]
@@ -149,7 +168,7 @@ def test_small_images_have_about_the_right_level(size):
 def test_a_large_image_is_read_in_tiles_all_over_it():
     large = to_uint8(noisy(np.tile(scene(), (5, 4, 1)), 20))
     tiles, opaque = level._tiles(large, None)
-    assert tiles.shape == (16, 3, level.TILE, level.TILE) and opaque.all()
+    assert tiles.shape == (level.MOST_TILES, 3, level.TILE, level.TILE) and opaque.all()
     assert find(large).level == pytest.approx(20, rel=0.1)
     far = np.add.outer(np.arange(3000), np.arange(400))[:, :, None].astype(np.float32)
     tiles, _ = level._tiles(far, None)

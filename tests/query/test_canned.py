@@ -19,6 +19,23 @@ def test_summary_counts_and_averages_each_level(run: Path) -> None:
     assert (second["sigma"], second["images"], second["gain"], second["seconds"]) == (50.0, 1, pytest.approx(11.85), 2)
 
 
+def test_each_setting_of_the_noise_is_a_group_of_its_own(tmp_path: Path) -> None:
+    settings = ('{"a": 0.5, "b": 4.0}', '{"a": 2.0, "b": 4.0}')
+    for block, (params, psnr) in enumerate(zip(settings, (28.4, 26.3), strict=True)):
+        noise = {"noise_kind": "poisson-gaussian", "noise_params": params, "sigma": None}
+        rows = [row(name, **noise, psnr_noisy=20.0, psnr=psnr) for name in ("a.png", "b.png")]
+        write_rows(tmp_path, rows, block=block)
+    found = rows_of(tmp_path, "summary")
+    assert [(each["noise_params"], each["images"], each["psnr"]) for each in found] == [
+        (settings[0], 2, pytest.approx(28.4)), (settings[1], 2, pytest.approx(26.3)),
+    ]  # fmt: skip
+    found = rows_of(tmp_path, "histogram")
+    assert [(each["noise_params"], each["gain_from"], each["images"]) for each in found] == [
+        (settings[0], 8, 2), (settings[1], 6, 2),
+    ]  # fmt: skip
+    assert [each["noise_params"] for each in rows_of(tmp_path, "worst")] == [settings[1]] * 2 + [settings[0]] * 2
+
+
 def test_best_and_worst_are_ordered_by_gain_and_hold_twenty(run: Path) -> None:
     write_rows(run, [row(f"many/{number:03d}.png", psnr=25.0) for number in range(30)], block=2)
     worst, best = rows_of(run, "worst"), rows_of(run, "best")

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -197,6 +198,7 @@ def test_levels_given_image_by_image_are_charted(tmp_path: Path) -> None:
     write_job(tmp_path, 3, noise=None, denoise={"sigma": "std"})
     page = page_of(tmp_path)
     assert page.source.count("<svg") == 1 and page.rows[1][:2] == ["σ given", "2"]
+    assert re.findall("<title>([^<]*)</title></rect>", page.source) == ["5 to 5.1: 1", "9 to 9.1: 1"]
     assert "Noise level σ 7.0 mean of what the network was told" in page.text
     assert "453" not in page.text  # the mean with the level of the image that failed
 
@@ -214,6 +216,9 @@ def test_each_kind_of_noise_that_was_found_has_a_line(tmp_path: Path) -> None:
 def test_a_strength_is_part_of_what_the_network_was_told(tmp_path: Path) -> None:
     write_rows(tmp_path, [restored(f"{sigma}.png", None, sigma=sigma, strength=0.5) for sigma in (5.0, 9.0)])
     assert "strongest change 9.0.png σ 9, told σ 4.5" in page_of(tmp_path).text
+    write_rows(tmp_path / "old", [restored(f"{sigma}.png", None, sigma=sigma, strength=None) for sigma in (5.0, 9.0)])
+    said = page_of(tmp_path / "old").text  # rows of before there was a strength
+    assert "strongest change 9.0.png σ 9 " in said and "told σ" not in said
     write_rows(tmp_path, [restored("a.png", 0.0, strength=0.0), restored("b.png", None, sigma=5.0, strength=0.0)])
     write_job(tmp_path, 1, noise=None, denoise={"strength": 0})
     assert "2 images are as they were, because denoise.strength is 0: a.png , b.png" in page_of(tmp_path).text
