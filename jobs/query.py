@@ -12,8 +12,8 @@ from imagewizard.query import FORMATS, TABLE_ROWS
 from jobs import shell
 
 _EPILOG = """\
-The tables are `results` (the current row of each image and setting of the noise) and `attempts` (failed earlier tries too),
-with the columns of a result row and `run`. A name from --list stands for its query.
+The tables are `results` (the current row of each image and setting of the noise) and `attempts` (failed earlier tries
+too), with the columns of a result row and `run`. A name from --list stands for its query.
 
   imagewizard query runs/demo summary
   imagewizard query runs/demo "SELECT sigma, avg(psnr) FROM results GROUP BY sigma"

@@ -146,7 +146,7 @@ def of_pair(share: float, grey: float, sigma: tuple[float, float] = (20.0, 60.0)
     return crops, sampler(crops)
 
 
-def test_a_pair_is_seen_as_in_a_restoration() -> None:
+def test_a_pair_has_its_own_noise_at_its_own_level() -> None:
     crops, batch = of_pair(1.0, 0.0)
     assert crops.noisy is not None
     sigmas = 127.5 * ((1 - batch.alpha_bar) / batch.alpha_bar).sqrt().flatten()
