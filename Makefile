@@ -11,7 +11,8 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: .venv/.installed
 	$(BIN)/imagewizard demo configs/demo.yaml
 
-# In two processes, which share no file, so that fixtures of a module are made once.
+# In two processes, which share no file, so that fixtures of a module are made once; tests/conftest.py says which of
+# them has the clusters.
 test: .venv/.installed
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations=10
 

@@ -16,6 +16,8 @@ import boto3
 import pytest
 import ray
 from moto.server import ThreadedMotoServer
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from imagewizard import standard_streams
 from imagewizard.distributed import cluster
@@ -41,6 +43,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not torch.cuda.is_available():
         config.hook.pytest_deselected(items=wanting)
         items[:] = [item for item in items if item not in wanting]
+
+
+class ClustersInOneProcess(LoadFileScheduling):
+    """Gives each process of `make test` whole files, and one of them all that need a cluster: starting one takes a
+    quarter of a minute of CPU time, and each that runs takes some for itself."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "clusters" if file.startswith(("tests/distributed/", "tests/end_to_end/")) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ClustersInOneProcess:
+    return ClustersInOneProcess(config, log)
 
 
 @pytest.fixture(scope="session")

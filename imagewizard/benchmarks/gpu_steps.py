@@ -199,7 +199,7 @@ class _Training:
 
     def __init__(self, bench: Bench, config: TrainConfig, batch: int, name: str) -> None:
         self._bench, self._batch, self._name = bench, batch, name
-        size = config.data.crop if bench.gpu or name == "embedded" else 64
+        size = config.data.crop if bench.gpu else 64
         self._config = config.model_copy(
             update={
                 "data": config.data.model_copy(update={"crop": size}),

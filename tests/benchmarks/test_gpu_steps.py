@@ -75,7 +75,7 @@ def test_a_device_with_other_random_numbers_fails(bench: Bench, monkeypatch: pyt
 def test_training_steps_are_measured(bench: Bench) -> None:
     training = gpu_steps._Training(bench, gpu_steps._embedded_config(compile=False), 2, "embedded")
     found = training.measure()
-    assert found["crops"] == "2 of 96x96" and found["crops a second"] == 2 * found["steps a second"] > 0
+    assert found["crops"] == "2 of 64x64" and found["crops a second"] == 2 * found["steps a second"] > 0
     assert training.steps_a_second == found["steps a second"] and found["share of the matrix product"] > 0
 
 

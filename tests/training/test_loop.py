@@ -134,13 +134,13 @@ def test_a_run_whose_time_is_up_makes_one_step(photographs: Path, tmp_path: Path
 def test_a_run_with_a_time_limit_ends_in_time(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a clock on which a step takes two seconds and a checkpoint ten."""
+    """By a clock on which a step takes five seconds and a checkpoint ten."""
     seconds, made = [0.0], []
     monkeypatch.setattr(Worker, "clock", lambda worker: seconds[0])
     train_step = Trainer.train_step
 
     def slow_step(*args: Any) -> StepResult:
-        seconds[0] += 2.0
+        seconds[0] += 5.0
         return train_step(*args)
 
     monkeypatch.setattr(Trainer, "train_step", slow_step)
