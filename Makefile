@@ -18,7 +18,7 @@ test: .venv/.installed
 
 # What takes minutes: kills, many nodes, soaks.
 test-long: .venv/.installed
-	$(BIN)/python -m pytest -m long --timeout 1200 --durations=10
+	$(BIN)/python -m pytest -m long --timeout 1200 --numprocesses 2 --dist loadfile --durations=20
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

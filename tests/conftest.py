@@ -46,16 +46,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 class ClustersInOneProcess(LoadFileScheduling):
-    """Gives each process of `make test` whole files, and one of them all that need a cluster: starting one takes a
-    quarter of a minute of CPU time, and each that runs takes some for itself."""
+    """Gives each process whole files, and one of them all that need the session's clusters.
+
+    To start one takes a quarter of a minute of CPU time, and each that runs takes some for itself.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
         return "clusters" if file.startswith(("tests/distributed/", "tests/end_to_end/")) else file
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ClustersInOneProcess:
-    return ClustersInOneProcess(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
+    # Most of the long tests start clusters of their own.
+    schedule = LoadFileScheduling if config.option.markexpr == "long" else ClustersInOneProcess
+    return schedule(config, log)
 
 
 @pytest.fixture(scope="session")

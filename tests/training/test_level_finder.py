@@ -67,7 +67,8 @@ def test_it_writes_weights_and_goes_on_from_them(tmp_path, monkeypatch, capsys):
     assert "step 3  loss" in capsys.readouterr().out
 
 
-def test_no_photographs_are_said(tmp_path, monkeypatch):
+def test_no_photographs_are_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["level_finder", str(tmp_path), str(tmp_path / "weights.safetensors")])
     with pytest.raises(SystemExit):
         level_finder.main()
+    assert f"error: {tmp_path} holds no images; give a folder of" in capsys.readouterr().err
