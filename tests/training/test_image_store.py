@@ -144,7 +144,8 @@ def test_pair_is_not_used_unless_both_images_can_be_and_fit(tmp_path: Path) -> N
     clean = write(tmp_path, "clean.png", 5)
     (tmp_path / "broken.png").write_bytes(b"no image")
     Image.fromarray(photo(21, 30, 6)).save(tmp_path / "high.png")
-    for name, reason in (("high", r"differ in size \(30 x 21 and 30 x 20\)"), ("broken", "not an image"), ("gone", "No such file")):
+    reasons = {"high": r"differ in size \(30 x 21 and 30 x 20\)", "broken": "not an image", "gone": "No such file"}
+    for name, reason in reasons.items():
         image = TrainImage("a", clean, str(tmp_path / f"{name}.png"))
         assert re.search(reason, str(image_store.load(image, image.key)))
         assert isinstance(image_store.load(image, image.key), str)
