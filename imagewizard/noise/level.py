@@ -79,22 +79,26 @@ def find(image: np.ndarray, alpha: np.ndarray | None = None, device: torch.devic
 
 
 def _find(image: np.ndarray, alpha: np.ndarray | None, device: torch.device) -> Found:
-    tiles, opaque = (part.to(device) for part in _tiles(image, alpha))
-    counted = varied(tiles) & opaque
-    if int(counted.sum()) < min(LEAST_PIXELS, image.shape[0] * image.shape[1] / 2):
+    # Where the quarter that is read is flat, there may still be a picture on the page: more is read then.
+    for share in (SHARE, 1.0):
+        tiles, opaque = (part.to(device) for part in _tiles(image, alpha, share))
+        counted = varied(tiles) & opaque
+        if int(counted.sum()) >= min(LEAST_PIXELS, image.shape[0] * image.shape[1] / 2):
+            break
+    else:
         return NOTHING
-    share = cell_share(counted)
+    weight = cell_share(counted)
     found = _finder(device)(tiles.expand(-1, 3, -1, -1))
     # The tiles are parts of one image.
     cells = CellNoise(*(part.flatten(0, 1).unsqueeze(0) for part in found))
-    whole = cells.pooled(share.flatten(0, 1).unsqueeze(0))
+    whole = cells.pooled(weight.flatten(0, 1).unsqueeze(0))
     std, level = (max(0.0, math.exp(float(log)) - FLOOR) for log in (whole.std, whole.level))
     exact = (white.sigma(tiles, counted) or 0.0) if std >= LEAST_STD else 0.0
     is_white = LEAST_WHITE * std < exact < MOST_WHITE * std
     std = exact if is_white else std
     if std < LEAST_STD:
         return Found(std, 0.0, "none", None)
-    gain = _gain(found.std, share * torch.exp(-2.0 * found.doubt), tiles)
+    gain = _gain(found.std, weight * torch.exp(-2.0 * found.doubt), tiles)
     if is_white:
         return Found(std, std, "white", gain)
     # The more a camera has smeared its noise, the more the network falls short, which knows synthetic cameras alone.
@@ -110,15 +114,16 @@ def _finder(device: torch.device) -> LevelFinder:
     return finder.to(device)
 
 
-def _tiles(image: np.ndarray, alpha: np.ndarray | None) -> tuple[Tensor, Tensor]:
+def _tiles(image: np.ndarray, alpha: np.ndarray | None, share: float) -> tuple[Tensor, Tensor]:
     """(pixels: float32 (N, C, H, W), C = 1 if they are grey; which of them are not transparent: bool (N, H, W)).
 
-    Tiles at even distances all over the image, or a small image whole. Sides are multiples of CELL.
+    Tiles at even distances all over the image, with about `share` of its pixels, or a small image whole. Sides are
+    multiples of CELL.
     """
     opaque = np.ones(image.shape[:2], bool) if alpha is None else alpha > 0
     height, width = image.shape[:2]
     places = [(slice(None), slice(None))]
-    count = min(max(LEAST_TILES, math.ceil(SHARE * height * width / TILE**2)), MOST_TILES)
+    count = min(max(LEAST_TILES, math.ceil(share * height * width / TILE**2)), MOST_TILES)
     if height * width > count * TILE**2:
         least, most = (2 if height >= 2 * TILE else 1), (count // 2 if width >= 2 * TILE else count)
         rows = min(max(least, round(math.sqrt(count * height / width))), most)

@@ -125,6 +125,13 @@ def test_pages_borders_and_transparency_do_not_count():
     assert find(hidden).level > 30
 
 
+def test_a_small_picture_on_a_page_is_found_wherever_it_is():
+    for top, left in ((80, 80), (100, 240), (300, 410)):
+        page = np.full((512, 512, 3), 255, np.uint8)
+        page[top : top + 64, left : left + 64] = to_uint8(noisy(scene(64, 64), 20))
+        assert find(page).level == pytest.approx(20, rel=0.25)
+
+
 def test_where_too_little_varies_no_level_is_found():
     dot = np.full((200, 200, 3), 255, np.uint8)
     dot[90:97, 90:97] = np.random.default_rng(0).integers(0, 256, (7, 7, 3))
@@ -167,11 +174,11 @@ def test_small_images_have_about_the_right_level(size):
 
 def test_a_large_image_is_read_in_tiles_all_over_it():
     large = to_uint8(noisy(np.tile(scene(), (5, 4, 1)), 20))
-    tiles, opaque = level._tiles(large, None)
+    tiles, opaque = level._tiles(large, None, level.SHARE)
     assert tiles.shape == (level.MOST_TILES, 3, level.TILE, level.TILE) and opaque.all()
     assert find(large).level == pytest.approx(20, rel=0.1)
     far = np.add.outer(np.arange(3000), np.arange(400))[:, :, None].astype(np.float32)
-    tiles, _ = level._tiles(far, None)
+    tiles, _ = level._tiles(far, None, level.SHARE)
     assert tiles.min() == 0 and tiles.max() > far.max() - 2 * 8
 
 
