@@ -36,9 +36,9 @@ def test_train_in_s3_then_denoise_with_the_trained_model(bucket: str, tmp_path: 
     (tmp_path / "train.yaml").write_text(json.dumps(data))  # JSON is YAML
 
     assert f"the model is in {bucket}/run/model" in run("train", str(tmp_path / "train.yaml"))
-    assert checkpoints.latest_step(f"{bucket}/run") == 8
+    assert checkpoints.latest_step(f"{bucket}/run") == 10
     steps = [row["step"] for row in history.of_kind(history.read(f"{bucket}/run"), "validation")]
-    assert steps == [0, 4, 8]
+    assert steps == [0, 5, 10]
     assert len(Folder(f"{bucket}/run").list("panels", ".png")) == 3
     assert len(Folder(f"{bucket}/run").list("tensorboard")) == 1
     assert "nothing was done" in run("train", str(tmp_path / "train.yaml"))
