@@ -28,10 +28,12 @@ def denoise(
     of level 0 comes back as it is. Raises what `denoiser` raises.
     """
     places = [i for i, (sigma, each) in enumerate(zip(sigmas, smeared, strict=True)) if each and sigma > 0]
-    halves = [F.avg_pool2d(noisy[i], 2, ceil_mode=True, count_include_pad=False) for i in places]
+    changes = [F.avg_pool2d(noisy[i], 2, ceil_mode=True, count_include_pad=False) for i in places]
+    coarse = denoiser(changes, [COARSE * sigmas[i] for i in places])
     images, told = list(noisy), list(sigmas)
-    for i, half, coarse in zip(places, halves, denoiser(halves, [COARSE * sigmas[i] for i in places]), strict=True):
+    for i in places:  # in place and one by one, because an image may have 100 megapixels
+        change = coarse.pop(0).sub_(changes.pop(0)).unsqueeze(0)
         height, width = noisy[i].shape[1:]
-        change = F.interpolate((coarse - half).unsqueeze(0), scale_factor=2, mode="bilinear")[0, :, :height, :width]
-        images[i], told[i] = noisy[i] + change, FINE * sigmas[i]
+        change = F.interpolate(change, scale_factor=2, mode="bilinear")[0, :, :height, :width]
+        images[i], told[i] = change.add_(noisy[i]), FINE * sigmas[i]
     return denoiser(images, told)
