@@ -28,12 +28,14 @@ def denoise(
     of level 0 comes back as it is. Raises what `denoiser` raises.
     """
     places = [i for i, (sigma, each) in enumerate(zip(sigmas, smeared, strict=True)) if each and sigma > 0]
-    changes = [F.avg_pool2d(noisy[i], 2, ceil_mode=True, count_include_pad=False) for i in places]
-    coarse = denoiser(changes, [COARSE * sigmas[i] for i in places])
+    halves = [F.avg_pool2d(noisy[i], 2, ceil_mode=True, count_include_pad=False) for i in places]
+    coarse = denoiser(halves, [COARSE * sigmas[i] for i in places])
+    changes = [after - before for after, before in zip(coarse, halves, strict=True)]
+    del halves, coarse  # an image may have 100 megapixels
     images, told = list(noisy), list(sigmas)
-    for i in places:  # in place and one by one, because an image may have 100 megapixels
-        change = coarse.pop(0).sub_(changes.pop(0)).unsqueeze(0)
+    for i in places:
         height, width = noisy[i].shape[1:]
+        change = changes.pop(0).unsqueeze(0)
         change = F.interpolate(change, scale_factor=2, mode="bilinear")[0, :, :height, :width]
         images[i], told[i] = change.add_(noisy[i]), FINE * sigmas[i]
     return denoiser(images, told)

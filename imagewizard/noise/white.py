@@ -43,7 +43,7 @@ def sigma(tiles: Tensor, counted: Tensor) -> float | None:
     if count < enough // 4:
         return None
     means = patches.view(channels, -1, count).mean(1)
-    from_grey, places = means.abs().amax(0), ((means + 127.5) * 2).round().int()
+    from_grey, entries = means.abs().amax(0), ((means + 127.5) * 2).round().int()
     patches -= patches.mean(1, keepdim=True)  # or rounding would matter in products
     texture, expected, deviation = _texture(patches, side, channels)
     clipped = bool(tiles.amin() >= 0 and tiles.amax() <= 255)
@@ -57,7 +57,7 @@ def sigma(tiles: Tensor, counted: Tensor) -> float | None:
         if clipped:
             # Keeps at least half of the patches: those nearest to mid-grey lost the least noise to clipping.
             usable = from_grey <= torch.clamp(127.5 - 1.5 * found, min=_nth(from_grey, count // 2))
-            share = _unclipped_share(places, float(found)).mean(0)
+            share = _unclipped_share(entries, float(found)).mean(0)
         level = found.square() * _mean(share, usable)
         most = torch.maximum(level * (expected + 3.5 * deviation), _nth(texture[usable], enough))
         kept = usable & (texture <= most)
@@ -115,12 +115,12 @@ def _flat_sigma(patches: Tensor, kept: Tensor) -> Tensor:
     return means[means <= medians][-1].clamp(min=0).sqrt().float()
 
 
-def _unclipped_share(places: Tensor, level: float) -> Tensor:
-    """Share of the noise variance that remains after clipping, for observed patch means, given as places in _MEANS."""
+def _unclipped_share(entries: Tensor, level: float) -> Tensor:
+    """Share of the noise variance that remains after clipping, for observed patch means, given as entries of _MEANS."""
     level = max(level, 1.0)  # a lower one has the same share, but would divide by almost zero
     seen = np.clip(np.linspace(-127.5, 127.5, 64)[:, None] + level * _NORMAL, -127.5, 127.5)
     shares = np.interp(_MEANS, seen.mean(1), seen.var(1) / level**2)
-    return torch.from_numpy(shares).float().to(places.device)[places]
+    return torch.from_numpy(shares).float().to(entries.device)[entries]
 
 
 def _mean(values: Tensor, chosen: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
 """Measures the memory of a bulk job over images of 1 to 100 megapixels, next to what its plan allows.
 
-`python -m tests.support.megapixels [FOLDER]` prints both, and the peak of each kind of process.
+`python -m tests.support.megapixels FOLDER [key=value …]` prints both, and the peak of each kind of process. With
+noise=null the images are restored: they have a camera's noise, which is taken off at two scales.
 """
 
 import subprocess
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from imagewizard.noise.camera import Development
 from tests.support.kill_points.sitecustomize import command, descendants
 from tests.support.models import tiny_model
 from tests.support.sample_files import photo
@@ -25,7 +26,7 @@ SAMPLE_SECONDS = 0.2
 def write_images(folder: Path) -> None:
     """Writes images that repeat a photograph of one megapixel."""
     folder.mkdir(parents=True)
-    megapixel = photo(1000, 1000, 0)
+    megapixel = Development(gain=64).expose(photo(1000, 1000, 0), np.random.default_rng(0)).astype(np.uint8)
     for number, size in enumerate(MEGAPIXELS):
         rows = max(1, round(size**0.5))
         tiled = np.tile(megapixel, (rows, max(1, round(size / rows)), 1))
@@ -43,10 +44,10 @@ def memory(pid: int) -> tuple[int, int]:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
+    folder = Path(sys.argv[1])
     write_images(folder / "in")
     tiny_model(folder / "model", k=2)
-    words = [f"input={folder}/in", f"output={folder}/run", f"model={folder}/model", "images.format=png"]
+    words = [f"input={folder}/in", f"output={folder}/run", f"model={folder}/model", "images.format=png", *sys.argv[2:]]
     started = time.monotonic()
     job = subprocess.Popen(
         [sys.executable, "-m", "jobs", "denoise", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
