@@ -78,7 +78,7 @@ def denoise_nothing(config: ActorConfig, block: Block) -> Block:
     assert config.noise is not None, "the benchmark's job adds noise"
     noises = synthetic.make(config.noise.kind, config.noise.settings)
     rows = []
-    with block.timed("score"):
+    with block.times.timed("score"):
         for index, image in enumerate(block.images.select(blocks.WORK_SCHEMA.names).to_pylist()):
             source = blocks.picture_at(block.images, index)
             assert source is not None, "the benchmark's own images can all be decoded"

@@ -5,15 +5,13 @@ Data neither splits nor merges what it cannot see into, and reading the stream c
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from time import perf_counter
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from imagewizard.bulk.stage_times import StageTimes
 from imagewizard.images.metadata import Metadata
 from imagewizard.images.picture import Picture
 from imagewizard.images.png_chunks import Chunk
@@ -25,7 +23,7 @@ BLOCK_SCHEMA = pa.schema(
     [
         pa.field("block", pa.string()),  # its result file's name
         pa.field("images", pa.large_binary()),
-        pa.field("seconds", pa.string()),  # JSON: what each stage has spent on it
+        pa.field("times", pa.string()),  # what the stages have spent on it: StageTimes.as_json
     ]
 )
 
@@ -75,20 +73,17 @@ DECODED_SCHEMA = pa.schema(
         *PICTURE_FIELDS,
     ]
 )
-# After denoising: result rows, each with its picture or the `encoded` file where images are to be written.
-DENOISED_SCHEMA = pa.schema(
-    [*RESULT_SCHEMA, pa.field(ENCODED, pa.large_binary())]
-    + [field.with_name(f"picture_{field.name}") for field in PICTURE_FIELDS]
-)
+# After denoising: result rows, each with its `encoded` image where images are to be written.
+DENOISED_SCHEMA = pa.schema([*RESULT_SCHEMA, pa.field(ENCODED, pa.large_binary())])
 
 
 @dataclass(frozen=True)
 class Block:
-    """A block on its way: which one it is, its images at some stage, and the seconds that the stages have taken."""
+    """A block on its way: which one it is, its images at some stage, and what the stages have spent on it."""
 
     file: BlockFile
     images: pa.Table
-    seconds: dict[str, float]
+    times: StageTimes = field(default_factory=StageTimes)
 
     def pack(self) -> pa.Table:
         """The block as one row by BLOCK_SCHEMA."""
@@ -97,7 +92,7 @@ class Block:
             writer.write_table(self.images)
         offsets = (0).to_bytes(8, "little") + sink.tell().to_bytes(8, "little")
         stream = pa.Array.from_buffers(pa.large_binary(), 1, [None, pa.py_buffer(offsets), sink.getvalue()])
-        return pa.table([[self.file.name], stream, [json.dumps(self.seconds)]], schema=BLOCK_SCHEMA)
+        return pa.table([[self.file.name], stream, [json.dumps(self.times.as_json())]], schema=BLOCK_SCHEMA)
 
     @classmethod
     def unpack(cls, row: pa.Table) -> "Block":
@@ -105,21 +100,14 @@ class Block:
         file = BlockFile.parse(row["block"][0].as_py())
         assert file is not None, "written by pack"
         images = pa.ipc.open_stream(row["images"][0].as_buffer()).read_all()
-        return cls(file, images, json.loads(row["seconds"][0].as_py()))
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Adds what the context takes to a stage's seconds."""
-        started = perf_counter()
-        yield
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - started
+        return cls(file, images, StageTimes(**json.loads(row["times"][0].as_py())))
 
 
-def picture_columns(picture: Picture, prefix: str = "") -> dict[str, Any]:
+def picture_columns(picture: Picture) -> dict[str, Any]:
     """A picture as values for PICTURE_FIELDS."""
     height, width, channels = picture.pixels.shape
     metadata = picture.metadata
-    values = {
+    return {
         HEIGHT: height,
         WIDTH: width,
         "channels": channels,
@@ -135,16 +123,15 @@ def picture_columns(picture: Picture, prefix: str = "") -> dict[str, Any]:
         "texts": [chunk._asdict() for chunk in metadata.texts],
         "notes": picture.notes,
     }
-    return {f"{prefix}{name}": value for name, value in values.items()}
 
 
 def _bytes(array: np.ndarray) -> memoryview:
     return array.reshape(-1).view(np.uint8).data
 
 
-def picture_at(table: pa.Table, index: int, prefix: str = "") -> Picture | None:
+def picture_at(table: pa.Table, index: int) -> Picture | None:
     """The picture in a row, its arrays read-only views into the table; None if there is none."""
-    part = {field.name: table[f"{prefix}{field.name}"][index] for field in PICTURE_FIELDS}
+    part = {field.name: table[field.name][index] for field in PICTURE_FIELDS}
     if not part["pixels"].is_valid:
         return None
     height, width, channels = (part[name].as_py() for name in (HEIGHT, WIDTH, "channels"))

@@ -124,12 +124,10 @@ class Evaluator:
             raise ImageError(f"the noisy image has {sizes[0]} pixels, the clean one {sizes[1]}")
         image = {schema.IMAGE_ID: pair.name, schema.URI: pair.noisy, blocks.SETTINGS: [0], blocks.ATTEMPTS: [1]}
         work = pa.Table.from_pylist([image | blocks.picture_columns(noisy)], schema=blocks.DECODED_SCHEMA)
-        found = self._restore(Block(BlockFile(0, 0, 1), work, {})).images
-        row = found.select(schema.RESULT_SCHEMA.names).to_pylist()[0]
+        [row] = self._restore(Block(BlockFile(0, 0, 1), work)).images.to_pylist()
         if row[schema.STATUS] == schema.ERROR:
             raise ImageError(row[schema.REASON])
-        restored = blocks.picture_at(found, 0, "picture_")
-        assert restored is not None, "an ok row has its picture"
+        restored = picture.decode(row[blocks.ENCODED], self._max_pixels, keep=True)
         reference, scores = Reference(clean), {}
         for name, metric in METRICS.items():
             scores[schema.noisy(name)] = metric.measure(reference, decoding.rgb8(noisy.pixels))

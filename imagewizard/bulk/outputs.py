@@ -12,7 +12,7 @@ from imagewizard.bulk import block as blocks
 from imagewizard.bulk import output_names
 from imagewizard.bulk.block import Block
 from imagewizard.config.denoise import ImagesSection
-from imagewizard.images.encoding import encode
+from imagewizard.images import encoding
 from imagewizard.images.errors import ImageError
 from imagewizard.images.picture import Picture
 from imagewizard.noise.synthetic import value_text
@@ -33,24 +33,32 @@ from imagewizard.schema import (
 from imagewizard.sources import addresses, tar
 from imagewizard.storage import Folder
 
-# PUTs wait for the server; encoders leave Python's lock while they compress.
+# PUTs wait for the server.
 WRITE_THREADS = 16
+
+
+def encode(denoised: Picture, row: dict[str, Any], section: ImagesSection) -> None:
+    """Sets a row's `encoded` to its image's file, and its notes; without such a file it becomes an error row."""
+    try:
+        row[blocks.ENCODED], notes = encoding.encode(denoised, section.format, section.quality)
+        row[NOTES] = blocks.joined_notes(*filter(None, [row[NOTES]]), *notes)
+    except ImageError as error:
+        row |= {STATUS: ERROR, STAGE: "write", REASON: str(error)}
 
 
 def write(block: Block, run: str, section: ImagesSection | None) -> pa.Table:
     """The block's rows (blocks.DENOISED_SCHEMA) by RESULT_SCHEMA, with `output_uri` where an image now lies.
 
     Images lie under <run>/images, in a folder for each setting of the noise if it was added: each in a file, or all of
-    the block in one tar shard that is named after the block. An image that its format cannot hold costs its row alone;
-    a disk or server that refuses to write raises OSError: it would refuse the next image too.
+    the block in one tar shard that is named after the block. A disk or server that refuses to write raises OSError: it
+    would refuse the next image too.
     """
-    rows = block.images.select(RESULT_SCHEMA.names).to_pylist()
-    if section is not None:
-        with block.timed("encode"), ThreadPoolExecutor(WRITE_THREADS) as pool:
-            files = list(pool.map(lambda index: _encode(block.images, index, rows[index], section), range(len(rows))))
-        with block.timed("write"):
-            _store(block, run, rows, files, section)
-    return pa.Table.from_pylist(rows, schema=RESULT_SCHEMA)
+    rows = block.images.select(RESULT_SCHEMA.names)
+    if section is None:
+        return rows
+    with block.times.timed("write"):
+        uris = _store(block, run, rows.to_pylist(), section)
+    return rows.set_column(rows.schema.get_field_index(OUTPUT_URI), RESULT_SCHEMA.field(OUTPUT_URI), pa.array(uris, pa.string()))
 
 
 def discard(rows: pa.Table, committed: pa.Table, section: ImagesSection | None) -> None:
@@ -63,46 +71,29 @@ def discard(rows: pa.Table, committed: pa.Table, section: ImagesSection | None) 
         storage.delete_files(sorted(set(uris) - set(kept)))
 
 
-def _encode(table: pa.Table, index: int, row: dict[str, Any], section: ImagesSection) -> bytes | None:
-    """The image file of a row; None for an error row. A row whose image cannot be encoded becomes one."""
-    if table[blocks.ENCODED][index].is_valid:
-        return bytes(table[blocks.ENCODED][index].as_buffer())
-    denoised = blocks.picture_at(table, index, "picture_")
-    return None if denoised is None else _file_bytes(denoised, row, section)
-
-
-def encode_early(denoised: Picture, row: dict[str, Any], section: ImagesSection) -> None:
-    """Sets a row's `encoded`: for a picture that does not travel as pixels."""
-    row[blocks.ENCODED] = _file_bytes(denoised, row, section)
-
-
-def _file_bytes(denoised: Picture, row: dict[str, Any], section: ImagesSection) -> bytes | None:
-    try:
-        data, notes = encode(denoised, section.format, section.quality)
-        row[NOTES] = blocks.joined_notes(*filter(None, [row[NOTES]]), *notes)
-        return data
-    except ImageError as error:
-        row |= {STATUS: ERROR, STAGE: "write", REASON: str(error)}
-        return None
-
-
-def _store(
-    block: Block, run: str, rows: list[dict[str, Any]], files: list[bytes | None], section: ImagesSection
-) -> None:
-    written = [(row, _name(row, section), data) for row, data in zip(rows, files, strict=True) if data is not None]
+def _store(block: Block, run: str, rows: list[dict[str, Any]], section: ImagesSection) -> list[str | None]:
+    """Writes the images of the rows that have one, and returns each row's URI."""
+    files = block.images[blocks.ENCODED]
+    written = [
+        (index, _name(row, section), files[index].as_buffer())
+        for index, row in enumerate(rows)
+        if files[index].is_valid
+    ]
     folder = Folder(run).subfolder("images")
+    uris: list[str | None] = [None] * len(rows)
     if section.pack == "tar":
         if written:
-            members = [(output_names.webdataset_name(name), data) for _, name, data in written]
+            members = [(output_names.webdataset_name(name), bytes(data)) for _, name, data in written]
             shard = _shard_name(block, [member for member, _ in members])
             folder.write(shard, tar.pack(members))
-            for (row, _, _), (member, _) in zip(written, members, strict=True):
-                row[OUTPUT_URI] = addresses.join(folder.uri_of(shard), member)
-        return
-    for row, name, _ in written:
-        row[OUTPUT_URI] = folder.uri_of(name)
+            for (index, _, _), (member, _) in zip(written, members, strict=True):
+                uris[index] = addresses.join(folder.uri_of(shard), member)
+        return uris
+    for index, name, _ in written:
+        uris[index] = folder.uri_of(name)
     with ThreadPoolExecutor(WRITE_THREADS) as pool:
         list(pool.map(lambda each: folder.write(each[1], each[2]), written))
+    return uris
 
 
 def _shard_name(block: Block, members: list[str]) -> str:

@@ -5,12 +5,12 @@ result file out, whatever Ray does with rows. Pixels cross processes once, as in
 actor, so each block is written before the next one begins: a crash costs each actor one block at most.
 """
 
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from time import perf_counter
 from typing import Any
 
 import pyarrow as pa
@@ -105,7 +105,7 @@ def list_pending_blocks(block_range: dict[str, Any], work: Work) -> Iterator[dic
             work.run, BlockRange(**block_range), work.settings, work.block_rows, work.retry_failed
         )
         for file, table in blocks_left:
-            yield Block(file, table, {}).pack().to_pylist()[0]
+            yield Block(file, table).pack().to_pylist()[0]
 
 
 @cache
@@ -122,7 +122,7 @@ def read_images(row: pa.Table, work: Work) -> pa.Table:
     """Adds each image's encoded `data`, or the `stage` and `error` of the attempt."""
     _check_view(work.view)
     block = Block.unpack(row)
-    with block.timed("read"):
+    with block.times.timed("read", time.process_time):
         contents = _reader.read(block.images.to_pylist(), byte_limit(work.max_pixels))
     errors = [one_line(each) if isinstance(each, OSError) else None for each in contents]
     data = [None if isinstance(each, OSError) else each for each in contents]
@@ -137,7 +137,7 @@ def decode_images(row: pa.Table, work: Work) -> pa.Table:
     block = Block.unpack(row)
     rows = block.images.drop_columns(blocks.DATA).to_pylist()
     held = 0
-    with block.timed("decode"):
+    with block.times.timed("decode"):
         for index, image in enumerate(rows):
             data = block.images[blocks.DATA][index]
             if image[REASON] is not None:
@@ -179,11 +179,11 @@ class DenoiseActor:
     def __call__(self, row: pa.Table) -> pa.Table:
         if self._refusal is not None:
             raise self._refusal
-        started = perf_counter()
+        started = time.perf_counter()
         block = Block.unpack(row)
         with tries.counted(self._work.run, block.file.name):
             name, rows, failed = write_rows(self._denoise_block(block), self._work)
-        return pa.table([[name], [rows], [failed], [perf_counter() - started]], schema=WRITTEN_SCHEMA)
+        return pa.table([[name], [rows], [failed], [time.perf_counter() - started]], schema=WRITTEN_SCHEMA)
 
 
 # `seconds`: what the actor has spent on the block.
@@ -202,7 +202,7 @@ def write_rows(block: Block, work: Work) -> tuple[str, int, int]:
     """
     with storage_needed():
         rows = outputs.write(block, work.run, work.images)
-        data = results.encode(rows, {"stage_seconds": block.seconds})
+        data = results.encode(rows, {"stage_seconds": block.times.wall, "stage_cpu_seconds": block.times.cpu})
         if not Folder(work.run).write_new(f"results/{block.file.name}", data):
             with suppress(FileNotFoundError):  # compacted already; an image too many does no harm
                 committed, _ = results.read(work.run, block.file.name)

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from imagewizard.images import avif, colour, deep_colour, jpeg, jpeg_xl, png_chunks, png_text, rare_tiff
-from imagewizard.images.errors import ImageError
+from imagewizard.images.errors import ImageError, TooLargeError
 from imagewizard.images.exif import ICC_PROFILE, ORIENTATION, XMP, Tags
 from imagewizard.images.formats import INPUT_FORMATS
 from imagewizard.images.orientation import said_orientation, upright
@@ -176,10 +176,7 @@ def _jpeg_xl(data: bytes, max_pixels: int) -> Stored:
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
-        raise ImageError(
-            f"too many pixels: {width}x{height} = {width * height} pixels is over the limit of {max_pixels}; "
-            "raise images limit `max_pixels`"
-        )
+        raise TooLargeError(width, height, max_pixels)
 
 
 _Opened = tuple[ImageFile.ImageFile, Callable[[ImageFile.ImageFile], np.ndarray]]

@@ -19,6 +19,17 @@ class ImageError(Exception):
     """
 
 
+class TooLargeError(ImageError):
+    """An image of more pixels than are allowed. Nothing of it was decoded."""
+
+    def __init__(self, width: int, height: int, max_pixels: int) -> None:
+        self.pixels = width * height
+        super().__init__(
+            f"too many pixels: {width}x{height} = {self.pixels} pixels is over the limit of {max_pixels}; "
+            "raise images limit `max_pixels`"
+        )
+
+
 @contextmanager
 def explained(data: bytes) -> Iterator[None]:
     """Turns whatever is raised while `data` is decoded into an ImageError that says what is wrong with it."""

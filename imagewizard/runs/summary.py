@@ -35,6 +35,7 @@ def write(run: str, index: ManifestIndex, levels: int, progress: Progress) -> di
             "steady_rows_per_second": progress.steady_rate,
         },
         "stage_seconds": {stage: round(seconds, 3) for stage, seconds in found.stage_seconds.items()},
+        "stage_cpu_seconds": {stage: round(seconds, 3) for stage, seconds in found.stage_cpu_seconds.items()},
         "scores": found.means,
         "top_errors": found.errors[:TOP_ERRORS],
         "result_files": files.names,

@@ -4,11 +4,10 @@ So neither `status` nor the summary of a billion rows reads a billion rows.
 """
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -53,7 +52,9 @@ class Totals:
     errors: list[dict[str, Any]] = field(default_factory=list)
     """{stage, error, images, example}, the most frequent ones first."""
     stage_seconds: dict[str, float] = field(default_factory=dict)
-    """Time spent in each stage of the chain, summed over all workers."""
+    """Time spent in each stage of the chain, summed over all workers and their threads."""
+    stage_cpu_seconds: dict[str, float] = field(default_factory=dict)
+    """CPU time of each stage."""
     last_row: float | None = None
     """When the newest row was finished, seconds since the epoch."""
 
@@ -77,7 +78,7 @@ class Totals:
         return found
 
 
-def of_rows(table: pa.Table, stage_seconds: dict[str, float]) -> Totals:
+def of_rows(table: pa.Table) -> Totals:
     """The totals of rows by RESULT_SCHEMA, some of which may be superseded by others of them."""
     import duckdb  # a machine that trains may lack it, and never asks for totals
 
@@ -89,7 +90,7 @@ def of_rows(table: pa.Table, stage_seconds: dict[str, float]) -> Totals:
         errors = connection.sql(_ERRORS).to_arrow_table().to_pylist()
         last = connection.sql("SELECT epoch(max(finished_at)) AS last FROM rows").to_arrow_table().to_pylist()
     ok, failed = (sum(score[name] for score in scores) for name in ("ok", "errors"))
-    return Totals(ok, failed, scores, errors, stage_seconds, last[0]["last"])
+    return Totals(ok, failed, scores, errors, last_row=last[0]["last"])
 
 
 def merge(parts: Iterable[Totals]) -> Totals:
@@ -97,7 +98,6 @@ def merge(parts: Iterable[Totals]) -> Totals:
     total = Totals()
     scores: dict[tuple[Any, ...], dict[str, Any]] = {}
     errors: dict[tuple[str, str], dict[str, Any]] = {}
-    seconds: dict[str, float] = defaultdict(float)
     for each in parts:
         total.ok += each.ok
         total.failed += each.failed
@@ -111,11 +111,14 @@ def merge(parts: Iterable[Totals]) -> Totals:
         for error in each.errors:
             merged = _add(errors, (error["stage"], error["error"]), error)
             merged["example"] = min(merged["example"], error["example"])
-        for stage, spent in each.stage_seconds.items():
-            seconds[stage] += spent
+        for sums, added in (
+            (total.stage_seconds, each.stage_seconds),
+            (total.stage_cpu_seconds, each.stage_cpu_seconds),
+        ):
+            for stage, spent in added.items():
+                sums[stage] = sums.get(stage, 0.0) + spent
     total.scores = list(scores.values())
     total.errors = sorted(errors.values(), key=lambda e: (-e["images"], e["stage"], e["error"]))
-    total.stage_seconds = dict(seconds)
     return total
 
 
@@ -162,5 +165,9 @@ def read(run: str, name: str) -> Totals:
 
 def of_files(files: list[tuple[pa.Table, dict[str, Any]]]) -> Totals:
     """The totals of files, given as results.read returns them."""
-    seconds = merge(Totals(stage_seconds=notes.get("stage_seconds", {})) for _, notes in files).stage_seconds
-    return of_rows(pa.concat_tables(table for table, _ in files), seconds)
+    times = merge(
+        Totals(stage_seconds=notes.get("stage_seconds", {}), stage_cpu_seconds=notes.get("stage_cpu_seconds", {}))
+        for _, notes in files
+    )
+    found = of_rows(pa.concat_tables(table for table, _ in files))
+    return replace(found, stage_seconds=times.stage_seconds, stage_cpu_seconds=times.stage_cpu_seconds)

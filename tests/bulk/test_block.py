@@ -6,6 +6,7 @@ import pytest
 
 from imagewizard.bulk import block as blocks
 from imagewizard.bulk.block import Block
+from imagewizard.bulk.stage_times import StageTimes
 from imagewizard.images.picture import Picture
 from imagewizard.runs.results import BlockFile
 from tests.support.sample_metadata import everything
@@ -13,21 +14,12 @@ from tests.support.sample_metadata import everything
 
 def test_a_block_comes_out_of_packing_as_it_went_in() -> None:
     table = pa.table({"a": ["x", None], "data": pa.array([b"12", None], pa.large_binary())})
-    packed = Block(BlockFile(3, 14, 2), table, {"read": 0.25}).pack()
+    packed = Block(BlockFile(3, 14, 2), table, StageTimes({"read": 0.25}, {"read": 0.125})).pack()
     assert packed.num_rows == 1 and packed.schema == blocks.BLOCK_SCHEMA
     block = Block.unpack(packed)
-    assert (block.file, block.seconds) == (BlockFile(3, 14, 2), {"read": 0.25})
+    assert block.file == BlockFile(3, 14, 2)
+    assert (block.times.wall, block.times.cpu) == ({"read": 0.25}, {"read": 0.125})
     assert block.images.equals(table)
-
-
-def test_the_seconds_of_a_stage_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([10.0, 11.0, 20.0, 20.5])
-    monkeypatch.setattr(blocks, "perf_counter", lambda: next(clock))
-    block = Block(BlockFile(0, 0, 1), pa.table({}), {"read": 2.0})
-    for _ in range(2):
-        with block.timed("decode"):
-            pass
-    assert block.seconds == {"read": 2.0, "decode": 1.5}
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -37,11 +29,11 @@ def test_a_picture_comes_out_of_a_row_as_it_went_in(dtype: type, channels: int) 
     pixels = rng.integers(0, np.iinfo(dtype).max, (3, 5, channels), dtype)
     alpha = rng.integers(0, np.iinfo(dtype).max, (3, 5), dtype)
     for picture in (Picture(pixels, alpha, everything(), ("a note", "another")), Picture(pixels)):
-        rows = [{}, blocks.picture_columns(picture, "picture_")]
-        schema = pa.schema([field.with_name(f"picture_{field.name}") for field in blocks.PICTURE_FIELDS])
+        rows = [{}, blocks.picture_columns(picture)]
+        schema = pa.schema(blocks.PICTURE_FIELDS)
         table = pa.Table.from_pylist(rows, schema=schema)
-        assert blocks.picture_at(table, 0, "picture_") is None
-        found = blocks.picture_at(table, 1, "picture_")
+        assert blocks.picture_at(table, 0) is None
+        found = blocks.picture_at(table, 1)
         assert found is not None and found.pixels.dtype == dtype
         np.testing.assert_array_equal(found.pixels, pixels)
         assert (found.metadata, found.notes) == (picture.metadata, picture.notes)

@@ -133,7 +133,7 @@ def test_an_unreadable_image_has_the_level_of_its_manifest(tmp_path: Path) -> No
         | {"stage": "read", "error": "gone"}
         for number, given in enumerate(["7", "x"])
     ]
-    packed = Block(BlockFile(0, 0, 1), pa.Table.from_pylist(rows, schema=blocks.DECODED_SCHEMA), {})
+    packed = Block(BlockFile(0, 0, 1), pa.Table.from_pylist(rows, schema=blocks.DECODED_SCHEMA))
     found = rows_of(actor(tiny_model(tmp_path / "m"), noise=None, denoise={"sigma": "std"})(packed))
     assert [(row["sigma"], row["stage"], row["error"]) for row in found] == [
         (7.0, "read", "gone"), (None, "read", "gone"),

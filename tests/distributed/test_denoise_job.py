@@ -265,7 +265,7 @@ def test_large_blocks_carry_their_later_images_encoded(
     uris = [str(tmp_path / name) for name in write_photos(tmp_path, 4, 48)]
     actor = ActorConfig(tiny, find(tiny).fingerprint, GaussianNoise(), DenoiseSection(), None, 0, 10**6, 1, 1)
     work = [{"image_id": uri[-6:], "uri": uri, "settings": [0], "attempts": [1]} for uri in uris]
-    block = blocks.Block(BlockFile(0, 0, 1), pa.Table.from_pylist(work, schema=blocks.WORK_SCHEMA), {}).pack()
+    block = blocks.Block(BlockFile(0, 0, 1), pa.Table.from_pylist(work, schema=blocks.WORK_SCHEMA)).pack()
     whole = pipeline.Work("", [], [], 4, False, 10**6, None, keep=False)
     found = []
     for limit in (1, 10**9):

@@ -57,7 +57,7 @@ class SlowActor(pipeline.DenoiseActor):
     def denoise(block: Block) -> Block:
         time.sleep(0.5)
         rows = [row(image_id) for image_id in block.images["image_id"].to_pylist()]
-        return Block(block.file, pa.Table.from_pylist(rows, schema=blocks.DENOISED_SCHEMA), {})
+        return Block(block.file, pa.Table.from_pylist(rows, schema=blocks.DENOISED_SCHEMA))
 
 
 class PoisonedActor(pipeline.DenoiseActor):

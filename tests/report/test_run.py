@@ -16,7 +16,6 @@ from imagewizard.bulk import block as blocks
 from imagewizard.bulk import outputs
 from imagewizard.bulk.block import Block
 from imagewizard.config.denoise import ImagesSection
-from imagewizard.images.picture import Picture
 from imagewizard.manifest import listing
 from imagewizard.manifest.tally import Tally
 from imagewizard.noise import synthetic
@@ -105,10 +104,10 @@ def test_images_are_shown_whatever_their_folders_are_called(tmp_path: Path, odd:
     images = [image for table in listing.batches(str(photos), Tally()) for image in table.to_pylist()]
     rows = [
         row(image["image_id"], uri=reading.origin(image), width=30, height=20, psnr=20.0 + number)
-        | blocks.picture_columns(Picture(photo(20, 30, 1)), "picture_")
+        | {"encoded": encoded(Image.fromarray(photo(20, 30, 1)), "PNG")}
         for number, image in enumerate(images)
     ]
-    block = Block(BlockFile(0, 0, 1), pa.Table.from_pylist(rows, schema=blocks.DENOISED_SCHEMA), {})
+    block = Block(BlockFile(0, 0, 1), pa.Table.from_pylist(rows, schema=blocks.DENOISED_SCHEMA))
     write_rows(run, outputs.write(block, str(run), section).to_pylist())
     write_job(run, 2, images={"pack": pack})
     assert page_of(run).samples == [["clean", "noisy", "denoised"]] * 2

@@ -2,7 +2,7 @@
 
 import json
 import random
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +75,15 @@ def test_later_rows_of_a_shard_supersede_those_in_its_whole_file(tmp_path: Path)
 
 
 def test_totals_survive_json_and_add_up(tmp_path: Path) -> None:
-    parts = [totals.of_rows(as_table(some_rows(n, n + 30)), {"read": 0.5, f"s{n}": n}) for n in (0, 30, 60)]
+    parts = [
+        replace(totals.of_rows(as_table(some_rows(n, n + 30))), stage_seconds={"read": 0.5, f"s{n}": n})
+        for n in (0, 30, 60)
+    ]
     again = [Totals(**json.loads(json.dumps(asdict(part)))) for part in parts]
     assert again == parts
     merged, expected = (
         totals.merge(again),
-        totals.of_rows(as_table(some_rows(0, 30) + some_rows(30, 60) + some_rows(60, 90)), {}),
+        totals.of_rows(as_table(some_rows(0, 30) + some_rows(30, 60) + some_rows(60, 90))),
     )
     assert merged.stage_seconds == {"read": 1.5, "s0": 0, "s30": 30, "s60": 60}
     assert (merged.ok, merged.failed, merged.errors, merged.last_row) == (
@@ -94,7 +97,7 @@ def test_totals_survive_json_and_add_up(tmp_path: Path) -> None:
 
 
 def test_restored_images_have_no_scores() -> None:
-    found = totals.of_rows(as_table([restored("a", 11.0), restored("b", 12.0)]), {})
+    found = totals.of_rows(as_table([restored("a", 11.0), restored("b", 12.0)]))
     [mean] = found.means
     assert (mean["sigma"], mean["ok"], mean["psnr"], mean["gain"]) == (None, 2, None, None)
 

@@ -8,8 +8,9 @@ import pyarrow as pa
 from imagewizard.bulk import block as blocks
 from imagewizard.bulk.block import Block
 from imagewizard.bulk.block_denoiser import BlockDenoiser
+from imagewizard.bulk.stage_times import StageTimes
 from imagewizard.config.denoise import ActorConfig, DenoiseConfig
-from imagewizard.images.picture import Picture
+from imagewizard.images.picture import Picture, decode
 from imagewizard.models import files as model_files
 from imagewizard.runs.results import BlockFile
 
@@ -35,7 +36,9 @@ def pictures(*images: Picture, rows: int = 1, levels: list[str | None] | None = 
         | blocks.picture_columns(image)
         for number, image in enumerate(images)
     ]
-    return Block(BlockFile(0, 0, 1), pa.Table.from_pylist(table, schema=blocks.DECODED_SCHEMA), {"read": 1.0})
+    return Block(
+        BlockFile(0, 0, 1), pa.Table.from_pylist(table, schema=blocks.DECODED_SCHEMA), StageTimes({"read": 1.0})
+    )
 
 
 def rows_of(denoised: Block) -> list[dict]:
@@ -44,6 +47,4 @@ def rows_of(denoised: Block) -> list[dict]:
 
 
 def picture_of(denoised: Block, index: int = 0) -> Picture:
-    found = blocks.picture_at(denoised.images, index, "picture_")
-    assert found is not None
-    return found
+    return decode(rows_of(denoised)[index]["encoded"], 10**6, keep=True)

@@ -66,7 +66,7 @@ def write_shard(run: Path, rows: list[dict[str, Any]], shard: int = 0, attempt: 
     path = run / "results" / ShardFile(shard, attempt).name
     path.parent.mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pylist(rows, schema=RESULT_SCHEMA)
-    path.write_bytes(results.encode(table, asdict(totals.of_rows(table, {}))))
+    path.write_bytes(results.encode(table, asdict(totals.of_rows(table))))
     return path
 
 

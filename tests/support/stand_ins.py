@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from imagewizard import schema
 from imagewizard.bulk import block as blocks
+from imagewizard.bulk import outputs
 from imagewizard.bulk.block import Block
 from imagewizard.config.denoise import ActorConfig
 from imagewizard.distributed import pipeline
@@ -51,7 +52,7 @@ class ClosingActor(pipeline.DenoiseActor):
 
     def close_results(self, block: Block) -> Block:
         (Path(self._work.run) / "results").write_bytes(b"no folder")
-        return Block(block.file, blocks.DENOISED_SCHEMA.empty_table(), {})
+        return Block(block.file, blocks.DENOISED_SCHEMA.empty_table())
 
 
 def denoise_nothing(config: ActorConfig, block: Block) -> Block:
@@ -87,7 +88,8 @@ def _row(
     shown = noisy.clip(0, 255).round().astype(np.uint8)
     for name, metric in METRICS.items():
         known |= {schema.noisy(name): metric.measure(reference, noisy), name: metric.measure(reference, shown)}
-    if config.images is not None:
-        known |= blocks.picture_columns(replace(source, pixels=shown), "picture_")
     height, width = source.pixels.shape[:2]
-    return run_folders.row(image_id, **known, **{schema.HEIGHT: height, schema.WIDTH: width})
+    row = run_folders.row(image_id, **known, **{schema.HEIGHT: height, schema.WIDTH: width})
+    if config.images is not None:
+        outputs.encode(replace(source, pixels=shown), row, config.images)
+    return row
