@@ -152,16 +152,16 @@ def test_a_given_level_is_used_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_restored_picture_keeps_its_type_channels_and_company(tmp_path: Path, dtype: type, channels: int) -> None:
-    """eps = 0: what comes out is what went in, to the last of its bits; alpha and EXIF pass by."""
+    """eps = 0: what comes out is what went in, to the last of its bits; alpha and texts pass by."""
     top = np.iinfo(dtype).max
     pixels = np.random.default_rng(0).integers(0, top, (12, 10, channels), dtype, endpoint=True)
     alpha = np.random.default_rng(1).integers(0, top, (12, 10), dtype, endpoint=True)
     restore = actor(tiny_model(tmp_path / "zero", zero=True), noise=None, denoise={"sigma": 12})
-    found = picture_of(restore(pictures(Picture(pixels, alpha, Metadata(exif=everything().exif)))))
+    found = picture_of(restore(pictures(Picture(pixels, alpha, Metadata(texts=everything().texts)))))
     assert found.pixels.dtype == dtype and found.pixels.shape == pixels.shape
     assert np.abs(found.pixels.astype(int) - pixels).max() <= (0 if dtype == np.uint8 else 1)  # float32 has 24 bits
     np.testing.assert_array_equal(found.alpha, alpha)
-    assert found.metadata.exif == everything().exif
+    assert found.metadata.texts == everything().texts
 
 
 def test_notes_on_an_image_are_in_its_rows(tmp_path: Path) -> None:
