@@ -5,7 +5,7 @@ Data neither splits nor merges what it cannot see into, and reading the stream c
 """
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,9 +27,12 @@ BLOCK_SCHEMA = pa.schema(
     ]
 )
 
-# Decoded pictures that a block may carry; its images beyond that travel encoded, and who needs them decodes them one at
-# a time. Bounds what a block of large photographs takes in the object store.
-PIXEL_BYTES = 128 << 20
+# Decoded pictures that a block may carry; its images beyond that stay encoded until they are denoised. Bounds what a
+# block of photographs takes.
+PIXEL_BYTES = 64 << 20
+
+# A larger image goes through the steps by itself, so that the copies of all images at work stay below a gigabyte.
+LARGE_PIXELS = 2_000_000
 
 SETTINGS = "settings"
 DATA = "data"
@@ -101,6 +104,13 @@ class Block:
         assert file is not None, "written by pack"
         images = pa.ipc.open_stream(row["images"][0].as_buffer()).read_all()
         return cls(file, images, StageTimes(**json.loads(row["times"][0].as_py())))
+
+
+def with_data(block: Block, data: list[Any], stages: list[str | None], reasons: list[str | None]) -> Block:
+    """A block of work with each image's encoded `data`, or the `stage` and `error` of the attempt to read it."""
+    table = block.images.append_column(DATA, pa.array(data, pa.large_binary()))
+    table = table.append_column(STAGE, pa.array(stages, pa.string()))
+    return replace(block, images=table.append_column(REASON, pa.array(reasons, pa.string())))
 
 
 def picture_columns(picture: Picture) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class BlockDenoiser:
         """The block's groups after all steps, of which the device takes one at a time and threads the others."""
         starts = range(0, len(images), self._group_images)
         parts = [range(start, min(start + self._group_images, len(images))) for start in starts]
-        decode = partial(self._samples, block, images, max_pixels=min(groups.PIXELS, self._config.max_pixels))
+        decode = partial(self._samples, block, images, max_pixels=min(blocks.LARGE_PIXELS, self._config.max_pixels))
         found = overlap.ahead(self._pool, decode, parts, GROUPS_AHEAD)
         formed = groups.formed(chain.from_iterable(found), self._group_images)
         prepared = overlap.ahead(self._pool, partial(self._prepare, block), formed, GROUPS_AHEAD)

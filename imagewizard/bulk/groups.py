@@ -6,13 +6,12 @@ from typing import Any
 
 from torch import Tensor
 
+from imagewizard.bulk.block import LARGE_PIXELS
 from imagewizard.bulk.samples import NoisySample, Row
 
 # Fewer images would be mostly overhead, more would wait for
 # each other where a block is small.
 IMAGES = 16
-# A larger image goes through the steps by itself, so that the copies of all groups together stay below a gigabyte.
-PIXELS = 2_000_000
 
 
 @dataclass
@@ -34,7 +33,7 @@ class Group:
 def formed(found: Iterable[NoisySample | Group], images: int) -> Iterator[Group]:
     """Groups of up to `images` samples of equal shape, each as soon as it is full; a Group comes as it is, at once.
 
-    The samples that wait for others of their shape have no more than PIXELS together.
+    The samples that wait for others of their shape have no more than LARGE_PIXELS together.
     """
     waiting: dict[Any, list[NoisySample]] = {}
     size = 0
@@ -42,7 +41,7 @@ def formed(found: Iterable[NoisySample | Group], images: int) -> Iterator[Group]
         if isinstance(sample, Group):
             yield sample
             continue
-        while waiting and size + sample.size > PIXELS:
+        while waiting and size + sample.size > LARGE_PIXELS:
             oldest = waiting.pop(next(iter(waiting)))
             size -= sum(each.size for each in oldest)
             yield Group(oldest)

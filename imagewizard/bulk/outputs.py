@@ -58,7 +58,9 @@ def write(block: Block, run: str, section: ImagesSection | None) -> pa.Table:
         return rows
     with block.times.timed("write"):
         uris = _store(block, run, rows.to_pylist(), section)
-    return rows.set_column(rows.schema.get_field_index(OUTPUT_URI), RESULT_SCHEMA.field(OUTPUT_URI), pa.array(uris, pa.string()))
+    return rows.set_column(
+        rows.schema.get_field_index(OUTPUT_URI), RESULT_SCHEMA.field(OUTPUT_URI), pa.array(uris, pa.string())
+    )
 
 
 def discard(rows: pa.Table, committed: pa.Table, section: ImagesSection | None) -> None:

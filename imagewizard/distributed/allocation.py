@@ -18,10 +18,12 @@ GPUS_PER_ACTOR = "resources.gpus_per_actor"
 # A node that is lost is known to be so after this time at the latest.
 LOSS_SECONDS = 60.0
 
-# Five blocks of the largest kind for each actor: the one it works on, and four that wait for it.
-STORE_BYTES_PER_ACTOR = 5 * (BLOCK_BYTES + PIXEL_BYTES)
+# Blocks that an actor works on: one is on the device, the next one is prepared, and the last one is written.
+BLOCKS_AT_ONCE = 3
+# Blocks that an actor holds: for each of those another one, which has been read.
+BLOCKS_HELD = 2 * BLOCKS_AT_ONCE
 
-# What a block of images (64 MB encoded, 128 MB of pixels) takes, with its copies, in a process that works on it …
+# What a process takes beside blocks: libraries, the model, and the copies of the images at work …
 PROCESS_BYTES = 1_000_000_000
 # … and what a larger image takes, in bytes a pixel: 97 of a scored one (`python -m tests.support.megapixels`), a third
 # more of a restored one whose noise is taken off at two scales.
@@ -80,22 +82,20 @@ class Allocation:
     threads_per_actor: int
     cpus_per_actor: float
     gpus_per_actor: float
-    readers: int
-    """At the start; `readers` says how many later."""
-    store_bytes: int
-    """Of the nodes' shared memory, for images on their way from one process to the next, with all `most` actors."""
+    readers_per_actor: int
+    """Blocks that are read at once for an actor: by its own threads, or by tasks if it has a GPU."""
+    pixel_bytes: int
+    """Pictures of a block that may be decoded ahead."""
     shortage: str | None = None
     """What of it the cluster has no room for, until its autoscaler adds nodes."""
 
     @property
     def memory(self) -> str:
         """How many bytes of images may be in flight at the start, for the plan."""
-        processes = self.readers + self.actors
-        store = self.store_bytes * self.actors / self.most
-        total = store + processes * PROCESS_BYTES
+        readers = self.readers_per_actor if self.gpus_per_actor else 0
+        each = BLOCKS_HELD * (BLOCK_BYTES + self.pixel_bytes) + (1 + readers) * PROCESS_BYTES
         return (
-            f"at most {total / 1e9:.1f} GB in flight: {store / 1e9:.1f} GB of shared memory, and "
-            f"{PROCESS_BYTES / 1e9:.1f} GB in each of {processes} processes (more for an image of over "
+            f"at most {self.actors * each / 1e9:.1f} GB: {each / 1e9:.1f} GB for each actor (more for an image of over "
             f"{PROCESS_BYTES // IMAGE_COPIES // 1_000_000} megapixels)"
         )
 
@@ -123,15 +123,16 @@ def allocate(resources: ResourcesSection) -> Allocation:
     if shortage and not grows():
         raise shortage
     actors = max(least, min(most, room))
+    threads = _threads(cluster, rooms, room if least < most else actors)
     return Allocation(
         least=least,
         actors=actors,
         most=most,
-        threads_per_actor=_threads(cluster, rooms, room if least < most else actors),
+        threads_per_actor=threads,
         cpus_per_actor=_cpus_per_actor(cluster, rooms) if gpus_per_actor else 1.0,
         gpus_per_actor=gpus_per_actor,
-        readers=readers(cluster, gpus_per_actor),
-        store_bytes=int(most / actors * min(_store_bytes() / 2, actors * STORE_BYTES_PER_ACTOR)),
+        readers_per_actor=_readers_per_actor(cluster, gpus_per_actor, actors, threads),
+        pixel_bytes=_pixel_bytes(actors) if gpus_per_actor else PIXEL_BYTES,
         shortage=f"{shortage.key}: {shortage.what}" if shortage else None,
     )
 
@@ -166,9 +167,16 @@ def _cpus_per_actor(cluster: list[Node], rooms: list[int]) -> float:
     return math.floor(1000 * min([1.0, *shares])) / 1000  # Ray counts in thousandths and less
 
 
-def _store_bytes() -> float:
-    # The other half of the shared memory is for what Ray and its other users put there.
-    return float(ray.cluster_resources().get("object_store_memory", 0.0))
+def _readers_per_actor(cluster: list[Node], gpus_per_actor: float, actors: int, threads: int) -> int:
+    """Without GPUs an actor's own threads read; one for two cores keeps up with any model on these."""
+    return math.ceil(readers(cluster, gpus_per_actor) / actors) if gpus_per_actor else max(1, threads // 2)
+
+
+def _pixel_bytes(actors: int) -> int:
+    """Decoded pictures of a block that readers pass on to actors through the shared memory, if it has room for them."""
+    # The other half is for what Ray and its other users put there.
+    store = float(ray.cluster_resources().get("object_store_memory", 0.0)) / 2
+    return max(0, min(PIXEL_BYTES, int(store / actors / BLOCKS_HELD) - BLOCK_BYTES))
 
 
 def readers(cluster: list[Node], gpus_per_actor: float) -> int:

@@ -1,8 +1,8 @@
-"""The bulk job as one Ray Data chain: list → read → decode → [noise → denoise → score → write].
+"""The bulk job as one Ray Data chain: ranges of blocks → actors that read, decode, add noise, denoise, score and write.
 
-A row of the chain is one block of the manifest with its images inside (bulk/block.py), so one block in is one
-result file out, whatever Ray does with rows. Pixels cross processes once, as integers. The last four steps share an
-actor, so each block is written before the next one begins: a crash costs each actor one block at most.
+An actor takes a range and commits its blocks one after the other, each as one result file. It works on several ranges
+at once: while the device denoises a block, the next one is read and the last one is written. So a crash costs each
+actor three blocks at most.
 """
 
 import time
@@ -10,29 +10,27 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cache
-from typing import Any
+from itertools import chain
 
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, Dataset
 from ray.util.annotations import RayDeprecationWarning
 
-from imagewizard.bulk import block as blocks
-from imagewizard.bulk import outputs, pending
+from imagewizard.bulk import one_by_one, outputs, pending
 from imagewizard.bulk.block import Block
 from imagewizard.bulk.pending import BlockRange, Setting
+from imagewizard.bulk.shared_lock import SharedLock
 from imagewizard.config.denoise import ActorConfig, ImagesSection
-from imagewizard.distributed import cluster, readers, tries
-from imagewizard.distributed.allocation import Allocation, nodes
+from imagewizard.distributed import cluster
+from imagewizard.distributed.allocation import BLOCKS_AT_ONCE, Allocation
+from imagewizard.distributed.block_readers import Readers, Reading
 from imagewizard.distributed.nodes import View
 from imagewizard.errors import JobError, UserError, one_line
-from imagewizard.images import picture
 from imagewizard.images.decoding import quiet
-from imagewizard.images.errors import ImageError
 from imagewizard.runs import compaction, results
-from imagewizard.schema import ERROR, REASON, STAGE, STATUS
-from imagewizard.sources.reading import ImageReader, byte_limit
+from imagewizard.runs.results import BlockFile, ShardFile
+from imagewizard.schema import ERROR, STATUS
 from imagewizard.storage import Folder
 
 
@@ -60,31 +58,34 @@ def build(work: Work, actor: type["DenoiseActor"], config: ActorConfig, allocati
     """
     ranges = ray.data.from_items([asdict(each) for each in work.ranges], override_num_blocks=len(work.ranges))
     cluster.configure(ranges.context)
-    # Readers wait while this much lies between them and the actors.
-    options = ranges.context.execution_options
-    options.resource_limits = options.resource_limits.copy(object_store_memory=allocation.store_bytes)
-    by_block = {"batch_size": 1, "batch_format": "pyarrow"}
-    task = {"work": replace(work, ranges=[])}
-    readers.follow_cluster(ranges.context, allocation.gpus_per_actor)
-    reader = {**readers.options(nodes(), allocation.gpus_per_actor), "fn_kwargs": task}
+    reading = Reading(
+        work.run,
+        work.max_pixels,
+        work.keep,
+        allocation.readers_per_actor,
+        allocation.gpus_per_actor,
+        allocation.pixel_bytes,
+        work.view,
+    )
     with warnings.catch_warnings():
-        # Ray deprecates options that are no parameters of its maps; scheduling_strategy and max_task_retries are none.
+        # Ray deprecates options that are no parameters of its maps; max_task_retries is none.
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        return (
-            ranges.flat_map(list_pending_blocks, **reader)
-            .map_batches(read_images, **reader, **by_block)
-            .map_batches(decode_images, **reader, **by_block)
-            .map_batches(
-                actor,
-                fn_constructor_args=(config, task["work"]),
-                compute=ActorPoolStrategy(
-                    min_size=allocation.least, max_size=allocation.most, initial_size=allocation.actors
-                ),
-                num_cpus=allocation.cpus_per_actor,
-                num_gpus=allocation.gpus_per_actor or None,
-                max_task_retries=-1,  # `tries` counts
-                **by_block,
-            )
+        return ranges.map_batches(
+            actor,
+            fn_constructor_args=(config, replace(work, ranges=[]), reading),
+            compute=ActorPoolStrategy(
+                min_size=allocation.least,
+                max_size=allocation.most,
+                initial_size=allocation.actors,
+                max_tasks_in_flight_per_actor=BLOCKS_AT_ONCE + 1,
+                max_concurrent_calls_per_actor=BLOCKS_AT_ONCE,
+                enable_true_multi_threading=True,
+            ),
+            num_cpus=allocation.cpus_per_actor,
+            num_gpus=allocation.gpus_per_actor or None,
+            max_task_retries=-1,  # blame.py counts
+            batch_size=1,
+            batch_format="pyarrow",
         )
 
 
@@ -97,69 +98,11 @@ def storage_needed() -> Iterator[None]:
         raise JobError(one_line(f"{type(error).__name__}: {error}")) from error
 
 
-def list_pending_blocks(block_range: dict[str, Any], work: Work) -> Iterator[dict[str, Any]]:
-    """The blocks of a BlockRange (as a dict) that are still to be done."""
-    _check_view(work.view)
-    with storage_needed():
-        blocks_left = pending.pending_blocks(
-            work.run, BlockRange(**block_range), work.settings, work.block_rows, work.retry_failed
-        )
-        for file, table in blocks_left:
-            yield Block(file, table).pack().to_pylist()[0]
-
-
-@cache
-def _check_view(view: View | None) -> None:
-    """Has the first task of each process look for the job's files."""
-    if view is not None:
-        view.check(with_models=False, later=True)
-
-
-_reader = ImageReader()  # of this process, over all of its tasks
-
-
-def read_images(row: pa.Table, work: Work) -> pa.Table:
-    """Adds each image's encoded `data`, or the `stage` and `error` of the attempt."""
-    _check_view(work.view)
-    block = Block.unpack(row)
-    with block.times.timed("read", time.process_time):
-        contents = _reader.read(block.images.to_pylist(), byte_limit(work.max_pixels))
-    errors = [one_line(each) if isinstance(each, OSError) else None for each in contents]
-    data = [None if isinstance(each, OSError) else each for each in contents]
-    table = block.images.append_column(blocks.DATA, pa.array(data, pa.large_binary()))
-    table = table.append_column(STAGE, pa.array([error and "read" for error in errors], pa.string()))
-    return replace(block, images=table.append_column(REASON, pa.array(errors, pa.string()))).pack()
-
-
-def decode_images(row: pa.Table, work: Work) -> pa.Table:
-    """Decodes `data` into pictures, up to PIXEL_BYTES; later images stay encoded, and the actor decodes them."""
-    quiet()
-    block = Block.unpack(row)
-    rows = block.images.drop_columns(blocks.DATA).to_pylist()
-    held = 0
-    with block.times.timed("decode"):
-        for index, image in enumerate(rows):
-            data = block.images[blocks.DATA][index]
-            if image[REASON] is not None:
-                continue
-            if held > blocks.PIXEL_BYTES:
-                image[blocks.DATA] = memoryview(data.as_buffer())
-                continue
-            try:
-                decoded = picture.decode(data.as_buffer(), work.max_pixels, work.keep)
-            except ImageError as error:
-                image |= {STAGE: "decode", REASON: str(error)}
-                continue
-            image |= blocks.picture_columns(decoded)
-            held += decoded.nbytes
-    return replace(block, images=pa.Table.from_pylist(rows, schema=blocks.DECODED_SCHEMA)).pack()
-
-
 class DenoiseActor:
-    """Denoises and commits blocks. Imports block_denoiser, and so torch, only in its own process."""
+    """Denoises and commits ranges of blocks. Imports block_denoiser, and so torch, only in its own process."""
 
-    def __init__(self, config: ActorConfig, work: Work) -> None:
-        quiet()  # large images are decoded here
+    def __init__(self, config: ActorConfig, work: Work, reading: Reading) -> None:
+        quiet()
         self._work = work
         self._refusal: UserError | None = None
         try:
@@ -168,28 +111,70 @@ class DenoiseActor:
         except UserError as error:  # to be raised by the first call: Ray tells a constructor's errors only as text
             self._refusal = error
         else:
+            self._reading, self._readers, self._lock = reading, Readers(reading), SharedLock()
             self._denoise_block = self.load(config)
 
     def load(self, config: ActorConfig) -> Callable[[Block], Block]:
-        """A function from a decoded block (blocks.DECODED_SCHEMA) to its result rows (blocks.DENOISED_SCHEMA)."""
+        """A function from a decoded block (blocks.DECODED_SCHEMA) to its result rows (blocks.DENOISED_SCHEMA).
+
+        Several threads call it, each with a block of its own.
+        """
         from imagewizard.bulk.block_denoiser import BlockDenoiser
 
         return BlockDenoiser(config)
 
-    def __call__(self, row: pa.Table) -> pa.Table:
+    def __call__(self, row: pa.Table) -> Iterator[pa.Table]:
+        """Commits the blocks of a range (a BlockRange as a row), and reports each.
+
+        As often as Ray calls this for a range, because an actor died, it reports the same blocks in the same order:
+        Ray leaves out as many reports as it has already.
+        """
         if self._refusal is not None:
             raise self._refusal
-        started = time.perf_counter()
-        block = Block.unpack(row)
-        with tries.counted(self._work.run, block.file.name):
-            name, rows, failed = write_rows(self._denoise_block(block), self._work)
-        return pa.table([[name], [rows], [failed], [time.perf_counter() - started]], schema=WRITTEN_SCHEMA)
+        [block_range] = (BlockRange(**each) for each in row.to_pylist())
+        done, left = self._pending(block_range)
+        for name in done:
+            yield _report(name, 0, 0, 0.0)
+        for block, watch in self._readers.ahead(left, self._lock):
+            started = time.perf_counter()
+            if watch.is_careful:
+                with self._lock.alone():
+                    denoised = one_by_one.denoise(
+                        block, self._reading.reader(), self._denoise_block, watch.blamed, watch.image
+                    )
+            else:
+                with self._lock.shared():
+                    denoised = self._denoise_block(block)
+            name, rows, failed = write_rows(denoised, self._work)
+            watch.end()
+            yield _report(name, rows, failed, time.perf_counter() - started)
+
+    def _pending(self, block_range: BlockRange) -> tuple[list[str], Iterator[Block]]:
+        """The names of the range's first blocks, which another actor has committed before it died; and all others."""
+        work, done = self._work, list[str]()
+        with storage_needed():
+            left = pending.pending_blocks(work.run, block_range, work.settings, work.block_rows, work.retry_failed)
+            for file, table in left:
+                if not _is_committed(work.run, file):
+                    return done, (Block(*each) for each in chain([(file, table)], left))
+                done.append(file.name)
+        return done, iter(())
 
 
 # `seconds`: what the actor has spent on the block.
 WRITTEN_SCHEMA = pa.schema(
     [("block", pa.string()), ("rows", pa.int64()), ("failed", pa.int64()), ("seconds", pa.float64())]
 )
+
+
+def _is_committed(run: str, file: BlockFile) -> bool:
+    """Whether a block's rows are there, be it in the file of its shard."""
+    names = file.name, ShardFile(file.shard, file.attempt).name
+    return any(Folder(run).exists(f"results/{name}") for name in names)
+
+
+def _report(name: str, rows: int, failed: int, seconds: float) -> pa.Table:
+    return pa.table([[name], [rows], [failed], [seconds]], schema=WRITTEN_SCHEMA)
 
 
 def write_rows(block: Block, work: Work) -> tuple[str, int, int]:

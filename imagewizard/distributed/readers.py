@@ -26,22 +26,22 @@ def options(cluster: list[Node], gpus_per_actor: float) -> dict[str, Any]:
     Readers reserve nothing, because actors reserve all cores. So neither ever waits for the other, even where the
     actors of a lost node crowd on those that are left.
     """
-    return {
-        "compute": TaskPoolStrategy(),
-        "num_cpus": 0,
-        "scheduling_strategy": "SPREAD",
-        **_where(cluster, gpus_per_actor),
-    }
+    return {"compute": TaskPoolStrategy(), **placement(cluster, gpus_per_actor)}
 
 
-def _where(cluster: list[Node], gpus_per_actor: float) -> dict[str, Any]:
-    """On nodes without GPUs, if models have GPUs; on all if there are no others. Never on a head without a CPU."""
+def placement(cluster: list[Node], gpus_per_actor: float) -> dict[str, Any]:
+    """Options of Ray's tasks: they read on nodes without GPUs, if models have GPUs; on all if there are no others.
+
+    Never on a head without a CPU.
+    """
     coordinators = [node.id for node in cluster if not node.cpus]
     models = [node.id for node in cluster if node.cpus and node.gpus and gpus_per_actor]
     if len(coordinators) + len(models) == len(cluster):
         models = []
     # Should the nodes of the first selector be lost, tasks that wait for them go by the second one.
     return {
+        "num_cpus": 0,
+        "scheduling_strategy": "SPREAD",
         "label_selector": _none_of(coordinators + models),
         "fallback_strategy": [{"label_selector": _none_of(coordinators)}],
     }
@@ -75,4 +75,4 @@ class ReaderPolicy(BackpressurePolicy):
         self._readers = allocation.readers(cluster, gpus_per_actor)
         for op in self._topology:
             if isinstance(op, TaskPoolMapOperator):
-                op._ray_remote_args.update(_where(cluster, gpus_per_actor))  # the operator copies them for each task
+                op._ray_remote_args.update(placement(cluster, gpus_per_actor))  # the operator copies them for each task

@@ -1,7 +1,6 @@
 """The bytes of images: files of their own, members of tar shards or rows of Parquet files."""
 
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
@@ -9,9 +8,6 @@ from imagewizard import storage
 from imagewizard.errors import UserError
 from imagewizard.schema import BYTES, IMAGE_ID, MEMBER, OFFSET, ROW, URI
 from imagewizard.sources import addresses, parquet, tar
-
-# Reads wait for disks and servers, not for the CPU.
-READ_THREADS = 16
 
 # No image within the pixel limit needs more than this a pixel on disk (16-bit RGBA, uncompressed) …
 MAX_BYTES_PER_PIXEL = 8
@@ -28,6 +24,8 @@ class ImageReader:
     def read(self, images: list[dict[str, Any]], max_bytes: int) -> list[bytes | OSError]:
         """The encoded contents of images (rows by MANIFEST_SCHEMA), in order; why not, where one cannot be read.
 
+        One after the other; several threads may call it at once.
+
         Files and members of more than `max_bytes` are not read. The size of a row is not known before: such a row is
         read and given up.
         """
@@ -42,10 +40,8 @@ class ImageReader:
                 tables[image[URI]].append(index)
             else:
                 files.append(index)
-        with ThreadPoolExecutor(READ_THREADS) as pool:
-            contents = pool.map(lambda index: _read_file(images[index][URI], max_bytes), files)
-            for index, content in zip(files, contents, strict=True):
-                found[index] = content
+        for index in files:
+            found[index] = _read_file(images[index][URI], max_bytes)
         for uri, wanted in tars.items():
             ranges = [(images[index][OFFSET], images[index][BYTES]) for index in wanted]
             for index, content in zip(wanted, tar.read(uri, ranges), strict=True):

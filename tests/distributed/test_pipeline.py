@@ -42,8 +42,8 @@ ALLOCATION = Allocation(
     threads_per_actor=1,
     cpus_per_actor=1.0,
     gpus_per_actor=0.0,
-    readers=1,
-    store_bytes=STORE_MEGABYTES << 20,
+    readers_per_actor=1,
+    pixel_bytes=64 << 20,
 )
 
 
