@@ -27,7 +27,7 @@ class GpuUsage:
 
 
 def read() -> GpuUsage | None:
-    """That of torch's current device; None without a GPU, without NVML, or if NVML does not answer. Takes about a ms.
+    """That of torch's current device; None without a GPU, without NVML, or if NVML does not answer.
 
     It imports torch and starts CUDA in this process, so it is for a process that uses the GPU.
     """

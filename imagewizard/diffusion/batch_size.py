@@ -29,7 +29,7 @@ class Trial(NamedTuple):
 def found(unet: UNet2DModel, tile: torch.Size) -> int:
     """Tiles of shape (3, H, W) at once, for a network on its own device; on a CPU CPU_BATCH_SIZE, without measuring.
 
-    It takes a second or two on a GPU. Raises torch.OutOfMemoryError if not even one tile fits.
+    Each size tried costs some forward passes. Raises torch.OutOfMemoryError if not even one tile fits.
     """
     device = unet.device
     if device.type != "cuda":

@@ -170,7 +170,7 @@ def _matched(estimate: Tensor, noisy: Tensor) -> Tensor:
     shift = noisy.mean((1, 2), keepdim=True) - estimate.mean((1, 2), keepdim=True)
     shift = torch.where(is_grey, shift[:1], shift)  # sums of equal planes may be rounded differently
     at_ends = torch.count_nonzero(noisy == -1.0) + torch.count_nonzero(noisy == 1.0)
-    return estimate.add_(torch.where(at_ends <= CLIPPED * noisy.numel(), shift, 0.0))
+    return estimate.add_(shift.masked_fill_(at_ends > CLIPPED * noisy.numel(), 0.0))
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -1,10 +1,10 @@
 """A network's forward pass without the cost of its launches: as a CUDA graph, and compiled where that pays.
 
-A forward of the embedded model is 200 small kernels. Python launches them slower than a large GPU runs them; a graph
-launches all of them at once. torch.compile fuses GroupNorm, SiLU and additions, which only move memory, into one kernel
-each. No kernel of our own does that: the compiler's does, and fits each network. Mode: the default. `reduce-overhead`
-adds graphs that belong to one thread, and here one kind of graph serves both the compiled and the eager network;
-`max-autotune` takes minutes to replace the convolutions of cuDNN, which are not what costs here.
+A forward of the embedded model is some 200 operations, each a kernel or more. Python launches them slower than a large
+GPU runs them; a graph launches all of them at once. torch.compile fuses GroupNorm, SiLU and additions, which only move
+memory, into few kernels. No kernel of our own does that: the compiler's fit each network. Its mode is the default.
+`reduce-overhead` adds graphs that belong to one thread, and here one kind of graph serves both the compiled and the
+eager network; `max-autotune` takes minutes to replace the convolutions of cuDNN, which are not what costs here.
 
 A graph runs on inputs of one shape, in memory of its own. So only shapes that come again and again get one, and all
 graphs share one pool for what lies between input and output: they never run at the same time.
@@ -29,15 +29,17 @@ MOST_STATIC = 4
 """How many shapes are captured: tiles upright and across, and one more of each. The one unused for longest goes."""
 MOST_SHAPES = 1000
 """How many shapes are counted; then all counts begin anew. They are some bytes each, but images have any size."""
-COMPILE_AFTER = 60.0
-"""Seconds that a shape's forwards have taken before it is compiled. To compile takes about as long (80 s for the
-embedded model on an H100), so it never more than doubles a job's time, and a job of a dozen images never waits for it.
+COMPILE_AFTER = 120.0
+"""Seconds that a shape's forwards have taken before it is compiled.
+
+To compile took 80 s for the embedded model on an H100, with an empty cache. If it halves what follows, 160 s win that
+back. So a job of less than two minutes never waits for it, and one that ends right after it takes two thirds longer.
 """
 MOST_COMPILED = 4
 """How many shapes are compiled: torch takes no more than 8 of one network."""
 
 RUNS = 4
-"""Runs that are timed to learn what one takes: their means differ by a percent or so from one another."""
+"""Runs that are timed to learn what one takes."""
 
 
 class FastForward:

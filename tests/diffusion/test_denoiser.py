@@ -227,9 +227,9 @@ class Measured:
         return self.best
 
     def estimate(self, noisy: Tensor, sigmas: list[float]) -> Tensor:
+        self.batches.append((noisy.shape[0], noisy.shape[3]))
         if noisy.shape[0] * noisy.shape[3] > self.memory * 32:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        self.batches.append((noisy.shape[0], noisy.shape[3]))
         return noisy + 0.0
 
 
@@ -249,7 +249,7 @@ def test_a_measured_batch_that_does_not_fit_is_halved_and_the_size_remembered() 
     measuring([torch.zeros(3, 32, 32)] * 8, [25.0] * 8)
     measuring([torch.zeros(3, 32, 32)] * 8, [25.0] * 8)
     measuring([torch.zeros(3, 32, 16)] * 8, [25.0] * 8)
-    assert restorer.batches == [(4, 32)] * 4 + [(8, 16)]
+    assert restorer.batches == [(8, 32), *[(4, 32)] * 4, (8, 16)]
 
 
 def test_bfloat16_costs_less_than_a_tenth_of_a_decibel(embedded) -> None:

@@ -1,27 +1,34 @@
 """A fast forward gives the network's own results, and captures and compiles only what comes often.
 
-Without a GPU all but the capture itself is the same: inputs in buffers of one shape, padded batches, the compiler.
+Without a GPU all but the capture itself is the same: inputs in buffers of one shape, padded batches, the compiler. A
+stand-in does what a captured graph does.
 """
 
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
 from imagewizard.diffusion import compile_cache, fast_forward
-from imagewizard.diffusion.fast_forward import EAGER_CALLS, MOST_STATIC, FastForward, StaticForward, capture_memory
+from imagewizard.diffusion.fast_forward import (
+    EAGER_CALLS,
+    MOST_STATIC,
+    CaptureMemory,
+    FastForward,
+    StaticForward,
+    capture_memory,
+)
 from imagewizard.diffusion.sampling import predict
 from imagewizard.diffusion.unet import UNet2DModel
 from tests.support.models import tiny_unet
 
-ONE_BLOCK = {
-    "block_out_channels": [8],
-    "down_block_types": ["DownBlock2D"],
-    "up_block_types": ["UpBlock2D"],
-}
+ONE_BLOCK = {"block_out_channels": [8], "down_block_types": ["DownBlock2D"], "up_block_types": ["UpBlock2D"]}
 """Less to compile: seconds."""
 
 
@@ -186,6 +193,68 @@ def test_a_compiler_that_fails_costs_one_warning(monkeypatch: pytest.MonkeyPatch
     assert "torch.compile failed" in line and "\n" not in line
 
 
+class StandInGraphs:
+    """Stands in for CUDA's graphs on a CPU: a replay runs the network on the buffers that it was captured with, and
+    writes into the output that it had then.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, network: UNet2DModel) -> None:
+        self.network, self.captured, self.replays = network, [], 0
+        self.config, self.dtype, self.device, self.fails = network.config, network.dtype, network.device, False
+        self._capturing: list[tuple[Tensor, ...]] | None = None
+        monkeypatch.setattr(fast_forward, "capture_memory", lambda device: CaptureMemory("pool", self))
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: self)
+        monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=None))
+        monkeypatch.setattr(torch.cuda, "graph", self._capture)
+
+    def wait_stream(self, stream: object) -> None: ...
+
+    def __call__(self, x: Tensor, timesteps: Tensor, return_dict: bool) -> tuple[Tensor]:
+        output = self.network(x, timesteps, return_dict=return_dict)
+        if self._capturing is not None:
+            self._capturing.append((x, timesteps, *output))
+        return output
+
+    @contextmanager
+    def _capture(self, graph: SimpleNamespace, pool: str, stream: object, capture_error_mode: str) -> Iterator[None]:
+        self._capturing = []
+        yield
+        ((x, timesteps, output),), self._capturing = self._capturing, None
+        if self.fails:
+            raise RuntimeError("CUDA error: operation not permitted\nwhen stream is capturing")
+        self.captured.append(tuple(x.shape))
+
+        def replay() -> None:
+            self.replays += 1
+            output.copy_(self.network(x, timesteps, return_dict=False)[0])
+
+        graph.replay = replay
+
+
+def test_a_graph_gives_each_call_its_own_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    unet = tiny_unet()
+    graphs = StandInGraphs(monkeypatch, unet)
+    fast = FastForward(graphs)
+    settled(fast, 4)
+    calls, before = [(4, 1), (3, 2), (4, 3), (3, 4)], graphs.replays
+    results = [fast(*images(count, seed=seed))[0] for count, seed in calls]
+    assert graphs.captured == [(4, 3, 16, 16)] and graphs.replays == before + 4
+    for result, (count, seed) in zip(results, calls, strict=True):
+        assert_close(result, unet(*images(count, seed=seed), return_dict=False)[0])
+
+
+def test_a_graph_that_cannot_be_captured_costs_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    unet = tiny_unet()
+    graphs = StandInGraphs(monkeypatch, unet)
+    graphs.fails = True
+    fast = FastForward(graphs)
+    with pytest.warns(UserWarning, match=r"without a CUDA graph \(CUDA error: operation not permitted when stream is"):
+        settled(fast, 4)
+    assert_close(fast(*images(4, seed=7))[0], unet(*images(4, seed=7), return_dict=False)[0])
+    assert graphs.replays == 0
+
+
 @pytest.mark.long
 def test_compiled_results_are_the_networks_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(compile_cache.VARIABLE, str(tmp_path))
@@ -202,10 +271,13 @@ def test_graphs_of_a_gpu_give_the_networks_own_results() -> None:
     device = torch.device("cuda")
     unet = tiny_unet(k=2).to(device)
     fast = FastForward(unet)
-    for count, width in ((4, 16), (8, 16), (4, 32), (4, 16), (3, 16)):
-        for seed in range(EAGER_CALLS + 2):
-            inputs = [each.to(device) for each in images(count, width=width, seed=seed)]
-            torch.testing.assert_close(predict(fast, *inputs), predict(unet, *inputs), rtol=0, atol=1e-3)
+    calls = [
+        (seed, count, width) for count, width in ((4, 16), (8, 16), (4, 32), (4, 16), (3, 16)) for seed in range(10)
+    ]
+    inputs = [[each.to(device) for each in images(count, width=width, seed=seed)] for seed, count, width in calls]
+    results = [predict(fast, *each) for each in inputs]
+    for result, each in zip(results, inputs, strict=True):  # at the end: no call may overwrite an earlier one's result
+        torch.testing.assert_close(result, predict(unet, *each), rtol=0, atol=1e-3)
     assert {tuple(shape) for shape in fast._static} == {(4, 12, 8, 8), (8, 12, 8, 8), (4, 12, 8, 16)}
     assert all(static._graph is not None for static in fast._static.values())
 
@@ -219,6 +291,7 @@ def test_graphs_of_the_compiled_network_give_its_results(monkeypatch: pytest.Mon
     with torch.inference_mode():
         compiled = StaticForward(torch.compile(unet, dynamic=False), *inputs, capture_memory(device))
         assert compiled._graph is not None
-        x, timesteps = (each.to(device) for each in images(3, seed=1))
-        expected = unet(x, timesteps, return_dict=False)[0]
-        torch.testing.assert_close(compiled(x, timesteps), expected, rtol=0, atol=1e-3)
+        several = [[each.to(device) for each in images(3, seed=seed)] for seed in range(3)]
+        results = [compiled(*each) for each in several]  # none may be overwritten by the next
+        for result, each in zip(results, several, strict=True):
+            torch.testing.assert_close(result, unet(*each, return_dict=False)[0], rtol=0, atol=1e-3)
