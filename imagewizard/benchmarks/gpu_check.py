@@ -3,8 +3,8 @@
 It needs torch, diffusers, numpy, Pillow, pyarrow, safetensors, pydantic and PyYAML; the recipe also torchvision.
 Options:
 
---minutes M     total time, imports included (default 4; the recipe needs 7 on an H100); steps that do not fit are shown
-                as `not run`
+--minutes M     total time, imports included (default 4; on an H100 the recipe needs 7, the compiled networks 9); steps
+                that do not fit are shown as `not run`
 --bsds500 DIR   BSDS500's images in train/, val/ and test/, for the published fine-tuning recipe
 --vgg19 FILE    weights of torchvision's vgg19 up to relu3_1, for the recipe's perceptual loss
 --out FILE      a JSON file, rewritten after each step

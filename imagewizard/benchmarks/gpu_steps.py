@@ -11,15 +11,14 @@ import numpy as np
 import torch
 
 from imagewizard import seeding
-from imagewizard.benchmarks import celebahq
+from imagewizard.benchmarks import celebahq, gpu_forward
+from imagewizard.benchmarks.bench import Bench
 from imagewizard.benchmarks.step import Step
 from imagewizard.config.denoise import DenoiseSection
 from imagewizard.config.train import TrainConfig
 from imagewizard.diffusion import pixels
-from imagewizard.diffusion.denoiser import Denoiser, default_device, default_dtype
-from imagewizard.diffusion.sampling import predict
+from imagewizard.diffusion.denoiser import Denoiser
 from imagewizard.diffusion.schedule import NoiseSchedule
-from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.metrics import Reference
 from imagewizard.models import files as model_files
 from imagewizard.models import network, restorers
@@ -32,37 +31,6 @@ from imagewizard.training.trainer import Trainer
 
 # Forward and backward pass together cost three times the forward pass, because each product has two gradients.
 BACKWARD = 3
-
-
-class Bench:
-    """State that the steps share: the device, problem sizes, and rates measured so far."""
-
-    def __init__(self) -> None:
-        self.device = default_device()
-        self.dtype = default_dtype(self.device)
-        self.gpu = self.device.type == "cuda"
-        self.side = 256 if self.gpu else 64
-        self.matrix_rate = 0.0
-        """Floating-point operations per second of a large bfloat16 matrix product."""
-
-    def rate(self, work: Callable[[], object], seconds: float) -> float:
-        """Calls per second, measured for `seconds` after a warm-up; without a GPU for an eighth of that."""
-        seconds = seconds if self.gpu else seconds / 8
-        for _ in range(2):
-            work()
-        self.wait()
-        started, calls = time.perf_counter(), 0
-        while (spent := time.perf_counter() - started) < seconds:
-            for _ in range(4 if self.gpu else 1):
-                work()
-                calls += 1
-            self.wait()
-        return calls / spent if spent else 0.0
-
-    def wait(self) -> None:
-        """Waits until the device has finished its queue."""
-        if self.gpu:
-            torch.cuda.synchronize()
 
 
 def steps(bsds500: Path | None, vgg19: str | None) -> list[Step]:
@@ -81,17 +49,26 @@ def steps(bsds500: Path | None, vgg19: str | None) -> list[Step]:
         rate = celebahq_training.steps_a_second
         return recipe.seconds(rate) if rate else "how long it takes is not known: train celebahq-256 was not run"
 
+    def compiling(seconds: float) -> Callable[[], float | str]:
+        return lambda: seconds if bench.gpu else "without a GPU it takes minutes"
+
     return [
         Step("device", lambda: _device(bench), lambda: 5),
         Step("generator", lambda: _generator(bench), lambda: 5),
         Step("bfloat16", lambda: _bfloat16(bench), lambda: 5),
-        Step("embedded", lambda: _forward(bench, _embedded(), 64 if bench.gpu else 2), lambda: 8),
-        Step("celebahq-256", lambda: _forward(bench, celebahq.unet(), 32 if bench.gpu else 1), lambda: 10),
+        Step(
+            "embedded", lambda: gpu_forward.measure(bench, gpu_forward.embedded(), 64 if bench.gpu else 2), lambda: 15
+        ),
+        Step("celebahq-256", lambda: gpu_forward.measure(bench, celebahq.unet(), 32 if bench.gpu else 1), lambda: 20),
         Step("train embedded", embedded_training.measure, lambda: 10),
         Step("train celebahq-256", celebahq_training.measure, lambda: 15),
         Step("loop", lambda: _loop(bench), lambda: 20 if bench.gpu else 8),
         Step("recipe", recipe.run if recipe else dict, recipe_seconds),
         Step("train compiled", compiled_training.measure, lambda: 90),
+        Step(
+            "embedded compiled", lambda: gpu_forward.measure_compiled(bench, gpu_forward.embedded(), 64), compiling(120)
+        ),
+        Step("celebahq-256 compiled", lambda: gpu_forward.measure_compiled(bench, celebahq.unet(), 32), compiling(180)),
     ]
 
 
@@ -129,26 +106,6 @@ def _generator(bench: Bench) -> dict[str, Any]:
         rate = bench.rate(lambda: function(*sent, counters), 1.0)  # noqa: B023 (called at once)
         found[f"{name}, normals a second"] = rate * expected.size
     return found
-
-
-def _embedded() -> UNet2DModel:
-    return network.load(model_files.find("embedded"))[0]
-
-
-def _forward(bench: Bench, unet: UNet2DModel, batch: int) -> dict[str, Any]:
-    """Images per second of the bare network in a bulk job's precision, and its share of the matrix product rate."""
-    flop = network.gflop_per_megapixel(unet) * 1e9 * bench.side**2 / 1e6
-    torch.nn.Module.to(unet, bench.device, bench.dtype)
-    unet.to(memory_format=torch.channels_last).eval().requires_grad_(False)
-    x = torch.randn(batch, 3, bench.side, bench.side, device=bench.device)
-    timesteps = torch.full((batch,), 50.0, device=bench.device)
-    with torch.inference_mode():
-        rate = bench.rate(lambda: predict(unet, x, timesteps), 3.0) * batch
-    return {
-        f"images a second, {bench.side}x{bench.side}": rate,
-        "TFLOP/s": rate * flop / 1e12,
-        "share of the matrix product": rate * flop / bench.matrix_rate,
-    }
 
 
 def _bfloat16(bench: Bench) -> dict[str, Any]:

@@ -49,6 +49,9 @@ class Restorer(Protocol):
         `sigmas`: the level of each image, > 0, 0-255 scale. Raises UserError for a level above `max_sigma`.
         """
 
+    def best_batch(self, tile: torch.Size) -> int:
+        """How many tiles of shape (3, H, W) to estimate at once where it is; measured. Raises what `estimate` does."""
+
     def timestep(self, sigma: float) -> float | None:
         """The timestep of a level in a DDPM's schedule (0-based, fractional); None for level 0 or other restorers."""
 
@@ -57,25 +60,30 @@ class Denoiser:
     """A restorer with the options of the `denoise` section, loaded on one device, for images of any size.
 
     Call it with noisy images (float32, (3, H, W), [-1, 1] scale, unclipped, any size from 1x1) and their noise levels
-    (0-255 scale). It returns estimates of the clean images, with the same shapes, unclamped, on the CPU. An image with
-    sigma 0 is returned unchanged. The estimate of a grey image, with three equal planes, is grey. An estimate has the
-    noisy image's mean colour, unless its noise was clipped. Not thread-safe.
+    (0-255 scale). It returns estimates of the clean images, with the same shapes, unclamped, on the device that the
+    images are on. If that is the restorer's own, nothing waits for it. An image with sigma 0 is returned unchanged. The
+    estimate of a grey image, with three equal planes, is grey. An estimate has the noisy image's mean colour, unless
+    its noise was clipped. Not thread-safe.
     """
 
     def __init__(
         self,
         restorer: Restorer,
         options: DenoiseSection,
-        batch_size: int,
+        batch_size: int | None,
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        """`batch_size`: images or tiles at once; None: as many as the restorer measures to be best."""
         self.restorer = restorer
         self.device = device or default_device()
         self.dtype = dtype or default_dtype(self.device)
         self.restorer.to(self.device, self.dtype)
         self.options = options
         self.batch_size = batch_size
+        self._batch_pixels: int | None = None
+        """Pixels of a batch whose size was measured. Work and memory grow with them, so one measurement serves tiles of
+        all shapes."""
 
     @torch.inference_mode()
     def __call__(self, noisy: Sequence[Tensor], sigmas: Sequence[float]) -> list[Tensor]:
@@ -103,25 +111,38 @@ class Denoiser:
             if sigmas[image] > 0:
                 for tile, part in enumerate(parts):
                     by_shape[part.shape].append((image, tile))
-        for members in by_shape.values():
-            for start in range(0, len(members), self.batch_size):
-                yield members[start : start + self.batch_size]
+        for shape, members in by_shape.items():
+            size = self._size_of(shape)
+            for start in range(0, len(members), size):
+                yield members[start : start + size]
+
+    def _size_of(self, tile: torch.Size) -> int:
+        """How many tiles of shape (3, H, W) make a batch."""
+        if self.batch_size is not None:
+            return self.batch_size
+        pixels = tile[1] * tile[2]
+        if self._batch_pixels is None:
+            self._batch_pixels = self.restorer.best_batch(tile) * pixels
+        return max(1, self._batch_pixels // pixels)
 
     def _within_memory(self, noisy: Tensor, sigmas: list[float]) -> Tensor:
         """Denoises a batch. If it does not fit into memory, denoises its halves and keeps the smaller batch size."""
         try:
-            return self._denoise(noisy.to(self.device), sigmas).cpu()
+            return self._denoise(noisy.to(self.device), sigmas).to(noisy.device)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
+        height, width = noisy.shape[2:]
         if len(sigmas) == 1:
-            height, width = noisy.shape[2:]
             raise MemoryError(f"a tile of {width}x{height} does not fit into the {self.device.type}'s memory")
         # Outside of `except`: its traceback would keep the failed attempt's tensors alive.
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         half = (len(sigmas) + 1) // 2
-        self.batch_size = min(self.batch_size, half)
+        if self.batch_size is None:
+            self._batch_pixels = half * height * width
+        else:
+            self.batch_size = min(self.batch_size, half)
         return torch.cat([self._within_memory(noisy[s], sigmas[s]) for s in (slice(half), slice(half, None))])
 
     def _denoise(self, noisy: Tensor, sigmas: list[float]) -> Tensor:
@@ -138,18 +159,18 @@ class Denoiser:
 
 
 def _matched(estimate: Tensor, noisy: Tensor) -> Tensor:
-    """The estimate, grey if `noisy` is grey, and with its mean colour; both (3, H, W).
+    """The estimate, grey if `noisy` is grey, and with its mean colour; both (3, H, W). It is changed in place.
 
     White noise has no mean, so the mean over a noisy image is the best estimate of the clean one's. A network's own is
-    some tenths of a grey level beside it. Noise that was clipped has a mean, and the estimate keeps its own.
+    some tenths of a grey level beside it. Noise that was clipped has a mean, and the estimate keeps its own. The
+    choices are made on the tensors' device, so that Python does not wait for it.
     """
-    is_grey = torch.equal(noisy[0], noisy[1]) and torch.equal(noisy[0], noisy[2])
-    if is_grey:
-        noisy, estimate = noisy[:1], estimate.mean(0, keepdim=True)
+    is_grey = (noisy[1:] == noisy[:1]).all()
+    torch.where(is_grey, estimate.mean(0, keepdim=True), estimate, out=estimate)
+    shift = noisy.mean((1, 2), keepdim=True) - estimate.mean((1, 2), keepdim=True)
+    shift = torch.where(is_grey, shift[:1], shift)  # sums of equal planes may be rounded differently
     at_ends = torch.count_nonzero(noisy == -1.0) + torch.count_nonzero(noisy == 1.0)
-    if at_ends <= CLIPPED * noisy.numel():
-        estimate += noisy.mean((1, 2), keepdim=True) - estimate.mean((1, 2), keepdim=True)
-    return estimate.expand(3, -1, -1)
+    return estimate.add_(shift.masked_fill_(at_ends > CLIPPED * noisy.numel(), 0.0))
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -3,6 +3,8 @@
 All images are (N, 3, H, W) float32 on the [-1, 1] scale; H and W are multiples of architecture.size_multiple.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -16,17 +18,21 @@ LEAST_NOISE = 1e-4
 """Least sqrt(1 - abar) that divides: that of level 0.013."""
 
 
+def network_inputs(unet: UNet2DModel, x_t: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as the network takes them. `x_t` becomes (N, 3*k*k, H/k, W/k), of the network's type, channels last."""
+    if not takes_fractional_timesteps(unet.config):
+        timesteps = timesteps.round().long()
+    x = F.pixel_unshuffle(x_t, unshuffle_factor(unet.config))
+    return x.to(unet.dtype, memory_format=torch.channels_last), timesteps
+
+
 def predict(unet: UNet2DModel, x_t: Tensor, timesteps: Tensor) -> Tensor:
     """What the network predicts of `x_t` (eps, x0 or v), float32, same shape. `timesteps`: float32, shape (N,).
 
     Timesteps are a tensor, because UNet2DModel.forward turns a Python float into a long.
     """
-    k = unshuffle_factor(unet.config)
-    if not takes_fractional_timesteps(unet.config):
-        timesteps = timesteps.round().long()
-    x = F.pixel_unshuffle(x_t, k).to(unet.dtype, memory_format=torch.channels_last)
-    predicted = unet(x, timesteps, return_dict=False)[0].float()
-    return F.pixel_shuffle(predicted, k)
+    predicted = unet(*network_inputs(unet, x_t, timesteps), return_dict=False)[0].float()
+    return F.pixel_shuffle(predicted, unshuffle_factor(unet.config))
 
 
 def solve(kind: Prediction, predicted: Tensor, x_t: Tensor, alpha_bar: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,15 +59,17 @@ def ddim_step(x0: Tensor, eps: Tensor, alpha_bar_next: Tensor) -> Tensor:
     return alpha_bar_next.sqrt() * x0 + (1.0 - alpha_bar_next).sqrt() * eps
 
 
-def _per_image(values: list[float], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32, device=like.device).view(-1, 1, 1, 1)
+def _sent(values: Sequence[float] | np.ndarray, device: torch.device) -> Tensor:
+    """`values` as float32 on the device; a GPU's queue goes on meanwhile."""
+    tensor = torch.tensor(values, dtype=torch.float32)
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def posterior_mean(unet: UNet2DModel, schedule: NoiseSchedule, noisy: Tensor, sigmas: list[float]) -> Tensor:
     """E[x0 | noisy] in one forward pass, unclamped. `noisy` = x0 + s*n; `sigmas`: level of each image, > 0, 0-255."""
-    alpha_bar = _per_image([alpha_bar_of_sigma(s) for s in sigmas], noisy)
+    alpha_bar = _sent([alpha_bar_of_sigma(s) for s in sigmas], noisy.device).view(-1, 1, 1, 1)
     x_t = alpha_bar.sqrt() * noisy
-    timesteps = torch.tensor([schedule.timestep(s) for s in sigmas], dtype=torch.float32, device=noisy.device)
+    timesteps = _sent([schedule.timestep(s) for s in sigmas], noisy.device)
     return solve(schedule.prediction, predict(unet, x_t, timesteps), x_t, alpha_bar)[0]
 
 
@@ -77,14 +85,13 @@ def ddim(unet: UNet2DModel, schedule: NoiseSchedule, noisy: Tensor, sigmas: list
     # The first level is exactly the image's own. The schedule's lowest may be above it, but no step may add noise.
     alpha_bars = np.maximum(np.vectorize(schedule.alpha_bar)(grids), own[:, None])
     alpha_bars[:, 0] = own
-    alpha_bar = _per_image(list(alpha_bars[:, 0]), noisy)
-    x_t = alpha_bar.sqrt() * noisy
+    timesteps = _sent(grids.T, noisy.device)
+    levels = _sent(alpha_bars.T, noisy.device).view(steps, -1, 1, 1, 1)
+    x_t = levels[0].sqrt() * noisy
     for step in range(steps):
-        timesteps = torch.tensor(grids[:, step], dtype=torch.float32, device=noisy.device)
-        x0, eps = solve(schedule.prediction, predict(unet, x_t, timesteps), x_t, alpha_bar)
+        x0, eps = solve(schedule.prediction, predict(unet, x_t, timesteps[step]), x_t, levels[step])
         if schedule.clip is not None:
             x0 = x0.clamp(-schedule.clip, schedule.clip)
         if step + 1 < steps:
-            alpha_bar = _per_image(list(alpha_bars[:, step + 1]), noisy)
-            x_t = ddim_step(x0, eps, alpha_bar)
+            x_t = ddim_step(x0, eps, levels[step + 1])
     return x0

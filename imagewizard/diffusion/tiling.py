@@ -66,12 +66,12 @@ def join(tiles: list[Tensor], layout: Layout) -> Tensor:
     shape = (layout.tops[-1] + layout.tile_height, layout.lefts[-1] + layout.tile_width)
     total = torch.zeros(tiles[0].shape[0], *shape, device=tiles[0].device)
     weight = torch.zeros(shape, device=tiles[0].device)
-    row_weights = _feather(layout.tile_height, layout.tops)
-    column_weights = _feather(layout.tile_width, layout.lefts)
+    row_weights = _feather(layout.tile_height, layout.tops, total.device)
+    column_weights = _feather(layout.tile_width, layout.lefts, total.device)
     remaining = iter(tiles)
     for top, rows in zip(layout.tops, row_weights, strict=True):
         for left, columns in zip(layout.lefts, column_weights, strict=True):
-            window = torch.outer(rows, columns).to(total.device)
+            window = torch.outer(rows, columns)
             area = (slice(top, top + layout.tile_height), slice(left, left + layout.tile_width))
             total[:, *area] += next(remaining) * window
             weight[area] += window
@@ -87,16 +87,16 @@ def _reflected(length: int, padded: int, device: torch.device) -> Tensor:
     return torch.minimum(index, period - index)
 
 
-def _feather(size: int, starts: tuple[int, ...]) -> list[Tensor]:
+def _feather(size: int, starts: tuple[int, ...], device: torch.device) -> list[Tensor]:
     """One weight profile per tile: 1 inside, and a linear ramp across each overlap; the two ramps there sum to 1."""
     profiles = []
     for index, start in enumerate(starts):
-        profile = torch.ones(size)
+        profile = torch.ones(size, device=device)
         if index > 0:
             shared = starts[index - 1] + size - start
-            profile[:shared] = (torch.arange(shared) + 0.5) / shared
+            profile[:shared] = (torch.arange(shared, device=device) + 0.5) / shared
         if index + 1 < len(starts):
             shared = start + size - starts[index + 1]
-            profile[size - shared :] *= 1.0 - (torch.arange(shared) + 0.5) / shared
+            profile[size - shared :] *= 1.0 - (torch.arange(shared, device=device) + 0.5) / shared
         profiles.append(profile)
     return profiles

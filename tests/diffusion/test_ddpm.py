@@ -39,3 +39,16 @@ def test_what_the_network_predicts_changes_no_result_in_tiles_and_ensembles(mode
     found = denoiser((Reparametrised(unet, kind, schedules[1]), schedules[1]), **options)([noisy], [40.0])[0]
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
     assert (expected - noisy).abs().max() > 0.1
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_shapes_that_recur_become_graphs() -> None:
+    ddpm = DDPM(tiny_unet(2), NoiseSchedule.from_config(LINEAR), DenoiseSection())
+    ddpm.to(torch.device("cuda"), torch.bfloat16)
+    noisy = torch.randn(4, 3, 16, 16, device="cuda")
+    with torch.inference_mode():
+        for _ in range(10):
+            found = ddpm.estimate(noisy, [25.0] * 4)
+        expected = posterior_mean(ddpm.unet, ddpm.schedule, noisy, [25.0] * 4)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.05)
+    assert len(ddpm._network._static) == 1 and ddpm.best_batch(torch.Size((3, 16, 16))) > 1

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from imagewizard.config.denoise import DenoiseSection
-from imagewizard.diffusion import pixels, tiling
+from imagewizard.diffusion import pixels, tiling, two_scales
 from imagewizard.diffusion.ddpm import DDPM
 from imagewizard.diffusion.denoiser import Denoiser
 from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.models import files as model_files
 from imagewizard.models import network
-from tests.support.models import tiny_model
+from tests.support.models import LINEAR, tiny_model, tiny_unet
 from tests.support.sample_files import photo
 
 
@@ -173,6 +173,83 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_size_remembered(tmp_path: P
     small.limit = 0
     with pytest.raises(MemoryError, match="16x16"):
         halving(noisy, [25.0] * 7)
+
+
+@pytest.mark.parametrize("mode", ["mmse", "ddim", "blend"])
+def test_nothing_of_images_on_a_device_is_read_there(mode: str) -> None:
+    """A meta device knows shapes and no values: whoever asks it for one, as .item() and .cpu() do, gets an error."""
+    options = {"mode": mode, "steps": 2, "tile": 64, "overlap": 16, "ensemble": True}
+    section = DenoiseSection.model_validate(options)
+    ddpm = DDPM(tiny_unet(2), NoiseSchedule.from_config(LINEAR), section)
+    on_meta = Denoiser(ddpm, section, 3, torch.device("meta"), torch.bfloat16)
+    noisy = [torch.empty(3, *size, device="meta") for size in ((40, 40), (40, 40), (90, 150), (1, 1))]
+    results = two_scales.denoise(on_meta, noisy, [25.0, 25.0, 50.0, 0.0], [True, False, True, False])
+    assert [(each.device.type, each.shape) for each in results] == [("meta", each.shape) for each in noisy]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mode", ["mmse", "ddim", "blend"])
+def test_images_on_a_gpu_stay_there_and_nothing_waits_for_it(mode: str) -> None:
+    section = DenoiseSection.model_validate({"mode": mode, "steps": 2, "tile": 64, "overlap": 16})
+    schedule, device = NoiseSchedule.from_config(LINEAR), torch.device("cuda")
+    noisy = [noisy_photo(*size, 25, seed)[1] for seed, size in enumerate([(40, 40), (40, 40), (90, 150)])]
+    noisy.append(noisy[0][:1].expand(3, -1, -1))
+    levels, smeared = [25.0, 25.0, 50.0, 25.0], [True, False, True, False]
+    on_gpu = Denoiser(DDPM(tiny_unet(2), schedule, section), section, 3, device, torch.float32)
+    there = [each.to(device) for each in noisy]
+    for _ in range(10):  # until all batches run as graphs
+        two_scales.denoise(on_gpu, there, levels, smeared)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        results = two_scales.denoise(on_gpu, there, levels, smeared)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    on_cpu = Denoiser(DDPM(tiny_unet(2), schedule, section), section, 3, torch.device("cpu"), torch.float32)
+    for result, expected in zip(results, two_scales.denoise(on_cpu, noisy, levels, smeared), strict=True):
+        assert result.is_cuda
+        torch.testing.assert_close(result.cpu(), expected, rtol=0, atol=2e-3)
+
+
+class Measured:
+    """A restorer that measured that so many tiles of 32x32 are best, and has memory for so many of them."""
+
+    multiple, max_sigma = 8, 100.0
+
+    def __init__(self, best: int, memory: int = 10**6) -> None:
+        self.best, self.memory = best, memory
+        self.measurements: list[tuple[int, ...]] = []
+        self.batches: list[tuple[int, int]] = []
+
+    def to(self, *_: object) -> None: ...
+
+    def best_batch(self, tile: torch.Size) -> int:
+        self.measurements.append(tuple(tile))
+        return self.best
+
+    def estimate(self, noisy: Tensor, sigmas: list[float]) -> Tensor:
+        self.batches.append((noisy.shape[0], noisy.shape[3]))
+        if noisy.shape[0] * noisy.shape[3] > self.memory * 32:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return noisy + 0.0
+
+
+def test_a_batch_size_that_is_not_given_is_measured_once_and_holds_for_all_shapes() -> None:
+    restorer = Measured(best=4)
+    measuring = Denoiser(restorer, DenoiseSection(), None, torch.device("cpu"), torch.float32)
+    for width, count, batches in ((32, 9, [4, 4, 1]), (16, 9, [8, 1]), (64, 3, [2, 1]), (256, 2, [1, 1])):
+        restorer.batches.clear()
+        measuring([torch.zeros(3, 32, width)] * count, [25.0] * count)
+        assert restorer.batches == [(size, width) for size in batches]
+    assert restorer.measurements == [(3, 32, 32)]
+
+
+def test_a_measured_batch_that_does_not_fit_is_halved_and_the_size_remembered() -> None:
+    restorer = Measured(best=8, memory=5)
+    measuring = Denoiser(restorer, DenoiseSection(), None, torch.device("cpu"), torch.float32)
+    measuring([torch.zeros(3, 32, 32)] * 8, [25.0] * 8)
+    measuring([torch.zeros(3, 32, 32)] * 8, [25.0] * 8)
+    measuring([torch.zeros(3, 32, 16)] * 8, [25.0] * 8)
+    assert restorer.batches == [(8, 32), *[(4, 32)] * 4, (8, 16)]
 
 
 def test_bfloat16_costs_less_than_a_tenth_of_a_decibel(embedded) -> None:
