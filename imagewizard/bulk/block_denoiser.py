@@ -180,9 +180,10 @@ class BlockDenoiser:
         group.seconds += perf_counter() - started
 
     def _prepare(self, block: Block, group: Group) -> Group:
-        with self._step(block, group, "noise"):
-            for sample in group.samples:
-                self.add_noise(sample)
+        if group.samples:
+            with self._step(block, group, "noise"):
+                for sample in group.samples:
+                    self.add_noise(sample)
         return group
 
     def _denoise(self, block: Block, number: int, group: Group) -> Group:

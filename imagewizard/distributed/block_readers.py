@@ -63,19 +63,19 @@ class Readers:
         read = self._elsewhere if self._reading.gpus_per_actor else partial(_here, self._reading.reader(), lock)
         return overlap.ahead(self._pool, partial(self._watched, read), blocks, 1)
 
-    def _watched(self, read: Callable[[Block], Block], block: Block) -> tuple[Block, Watch]:
+    def _watched(self, read: Callable[[Block, Watch], Block], block: Block) -> tuple[Block, Watch]:
         watch = Watch(self._reading.run, block.file.name)
         if watch.is_careful:
             return block, watch
         try:
-            return read(block), watch
+            return read(block, watch), watch
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
         except ray.exceptions.RayError:  # the reader's process has ended, and Ray's second try as well
             watch.is_careful = True
             return block, watch
 
-    def _elsewhere(self, block: Block) -> Block:
+    def _elsewhere(self, block: Block, watch: Watch) -> Block:
         """A block, read by a task."""
         if time.monotonic() - self._looked_at > readers.FRESH_SECONDS:
             self._looked_at = time.monotonic()
@@ -83,8 +83,8 @@ class Readers:
         return Block.unpack(ray.get(_read_block.options(**self._where).remote(self._reading, block.pack())))
 
 
-def _here(reader: BlockReader, lock: SharedLock, block: Block) -> Block:
-    with lock.shared():
+def _here(reader: BlockReader, lock: SharedLock, block: Block, watch: Watch) -> Block:
+    with lock.shared(), watch.at_work():
         return reader(block)
 
 

@@ -138,12 +138,12 @@ class DenoiseActor:
         for block, watch in self._readers.ahead(left, self._lock):
             started = time.perf_counter()
             if watch.is_careful:
-                with self._lock.alone():
+                with self._lock.alone(), watch.at_work():
                     denoised = one_by_one.denoise(
                         block, self._reading.reader(), self._denoise_block, watch.blamed, watch.image
                     )
             else:
-                with self._lock.shared():
+                with self._lock.shared(), watch.at_work():
                     denoised = self._denoise_block(block)
             name, rows, failed = write_rows(denoised, self._work)
             watch.end()

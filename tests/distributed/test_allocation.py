@@ -5,11 +5,13 @@ from collections.abc import Callable
 import pytest
 import ray
 
+from imagewizard.bulk.block import PIXEL_BYTES
 from imagewizard.config.denoise import ResourcesSection
 from imagewizard.config.train import TrainResourcesSection
 from imagewizard.distributed import allocation, cluster
 from imagewizard.distributed.allocation import Node
 from imagewizard.errors import UserError
+from imagewizard.manifest.shards import BLOCK_BYTES
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -35,17 +37,21 @@ def test_without_gpus_there_is_an_actor_a_core() -> None:
     auto, one = allocate(), allocate(actors=1)
     assert (auto.actors, auto.threads_per_actor, auto.cpus_per_actor, auto.gpus_per_actor) == (cpus, 1, 1.0, 0.0)
     assert (one.actors, one.threads_per_actor, one.cpus_per_actor, one.gpus_per_actor) == (1, cpus, 1.0, 0.0)
-    assert auto.readers == one.readers == max(1, cpus // 2)
+    assert (auto.readers_per_actor, one.readers_per_actor) == (1, max(1, cpus // 2))
 
 
-def test_bytes_in_flight_follow_from_the_machine(nodes: Callable[..., None]) -> None:
-    store = int(ray.cluster_resources()["object_store_memory"])
-    assert allocate(actors=1).store_bytes == min(store // 2, allocation.STORE_BYTES_PER_ACTOR)
+def test_memory_follows_from_the_machine(nodes: Callable[..., None]) -> None:
+    """Readers elsewhere pass pictures on through the shared memory: half of it, for all blocks of all actors."""
     nodes((4, 0), store=1e9)
-    assert allocate().store_bytes == 500_000_000
-    assert allocate().memory.startswith("at most 6.5 GB in flight: 0.5 GB of shared memory, and 1.0 GB in each of 6")
+    assert allocate().pixel_bytes == PIXEL_BYTES, "an actor that reads for itself needs none"
+    assert allocate().memory.startswith("at most 7.2 GB: 1.8 GB for each actor (more for an image of over 7 megapixels")
     nodes((64, 8))
-    assert allocate().store_bytes == 8 * allocation.STORE_BYTES_PER_ACTOR
+    assert allocate().pixel_bytes == PIXEL_BYTES
+    assert allocate().memory.startswith("at most 46.4 GB: 5.8 GB for each actor")
+    nodes((64, 8), store=8e9)
+    assert allocate().pixel_bytes == int(4e9 / 8 / 6) - BLOCK_BYTES
+    nodes((64, 8), store=1e9)
+    assert allocate().pixel_bytes == 0
 
 
 def test_an_actor_uses_the_cores_of_one_node(nodes: Callable[..., None]) -> None:
@@ -69,16 +75,15 @@ def test_an_actor_uses_the_gpus_of_one_node(nodes: Callable[..., None]) -> None:
 
 def test_nodes_without_gpus_read_for_those_with_gpus(nodes: Callable[..., None]) -> None:
     nodes((8, 1), (8, 1))
-    assert (allocate().actors, allocate().readers) == (2, 7)  # one for every two cores that the actors leave
+    assert (allocate().actors, allocate().readers_per_actor) == (2, 4)  # 7: one for two cores that the actors leave
     nodes((8, 1), (8, 1), (16, 0))
-    assert (allocate().actors, allocate().readers) == (2, 16)
+    assert (allocate().actors, allocate().readers_per_actor) == (2, 8)
 
 
 def test_a_range_takes_what_there_is_and_grows(nodes: Callable[..., None]) -> None:
     nodes((1, 0), (1, 0))
     found = allocate(actors=[1, 64])
     assert (found.least, found.actors, found.most) == (1, 2, 64)
-    assert found.store_bytes == 32 * allocate(actors=2).store_bytes
     assert found.memory == allocate(actors=2).memory
     assert str(found) == "2 actors of 1 thread (1 to 64 as the cluster changes)"
     with pytest.raises(UserError, match=r"resources\.actors: 3 asked for, but the cluster has room for 2"):

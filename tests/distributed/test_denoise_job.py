@@ -14,9 +14,10 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from imagewizard.bulk import block as blocks
+from imagewizard.bulk.block_reader import BlockReader
 from imagewizard.config.denoise import ActorConfig, DenoiseSection
 from imagewizard.config.noise import GaussianNoise
-from imagewizard.distributed import cluster, denoise_job, pipeline
+from imagewizard.distributed import cluster, denoise_job
 from imagewizard.errors import JobError, RunLockedError, UserError
 from imagewizard.noise import synthetic
 from imagewizard.runs import job as run_folder
@@ -254,10 +255,10 @@ def test_a_worker_that_cannot_write_ends_the_job_with_one_line(tmp_path: Path, t
     assert type(error.value) is JobError and "\n" not in str(error.value)
 
 
-def test_large_blocks_carry_their_later_images_encoded(
+def test_the_rows_do_not_depend_on_what_the_actor_decodes(
     tmp_path: Path, tiny: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beyond the limit on decoded pixels the actor decodes; the rows are the same."""
+    """Beyond the limit on decoded pixels, and for large images, the actor decodes; the rows are the same."""
     from imagewizard.bulk import block_denoiser
     from imagewizard.models.files import find
     from imagewizard.runs.results import BlockFile
@@ -265,15 +266,13 @@ def test_large_blocks_carry_their_later_images_encoded(
     uris = [str(tmp_path / name) for name in write_photos(tmp_path, 4, 48)]
     actor = ActorConfig(tiny, find(tiny).fingerprint, GaussianNoise(), DenoiseSection(), None, 0, 10**6, 1, 1)
     work = [{"image_id": uri[-6:], "uri": uri, "settings": [0], "attempts": [1]} for uri in uris]
-    block = blocks.Block(BlockFile(0, 0, 1), pa.Table.from_pylist(work, schema=blocks.WORK_SCHEMA)).pack()
-    whole = pipeline.Work("", [], [], 4, False, 10**6, None, keep=False)
+    block = blocks.Block(BlockFile(0, 0, 1), pa.Table.from_pylist(work, schema=blocks.WORK_SCHEMA))
     found = []
-    for limit in (1, 10**9):
-        monkeypatch.setattr(blocks, "PIXEL_BYTES", limit)
-        decoded = pipeline.decode_images(pipeline.read_images(block, whole), whole)
-        unpacked = blocks.Block.unpack(decoded)
-        assert unpacked.images["pixels"].null_count == (3 if limit == 1 else 0)
-        result = block_denoiser.BlockDenoiser(actor)(unpacked).images
+    for pixel_bytes, large, encoded in ((1, 10**6, 3), (10**9, 10**6, 0), (10**9, 1000, 4)):
+        monkeypatch.setattr(blocks, "LARGE_PIXELS", large)
+        decoded = BlockReader(10**6, keep=False, pixel_bytes=pixel_bytes)(block)
+        assert decoded.images["pixels"].null_count == encoded
+        result = block_denoiser.BlockDenoiser(actor)(decoded).images
         found.append(result.drop_columns(["seconds", "finished_at"]).to_pylist())
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
     assert [row["status"] for row in found[0]] == ["ok"] * 4

@@ -14,7 +14,7 @@ HEAD, CPU, GPU = Node("a", 0, 0), Node("b", 8, 0), Node("c", 8, 1)
 
 def places(cluster: list[Node], gpus_per_actor: float) -> tuple[Any, Any]:
     """What readers ask of a node, and what they are content with."""
-    found = readers.options(cluster, gpus_per_actor)
+    found = readers.placement(cluster, gpus_per_actor)
     assert found["num_cpus"] == 0, "or readers and actors would wait for each other"
     (fallback,) = found["fallback_strategy"]
     return found["label_selector"].get("ray.io/node-id"), fallback["label_selector"].get("ray.io/node-id")
