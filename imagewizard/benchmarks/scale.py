@@ -3,6 +3,7 @@
 It runs a bulk job over tiny images without the network; all other parts, from manifest to summary, are real.
 """
 
+import functools
 import os
 import threading
 import time
@@ -22,6 +23,7 @@ from imagewizard import schema, storage
 from imagewizard.bulk import block as blocks
 from imagewizard.bulk import pending
 from imagewizard.bulk.block import Block
+from imagewizard.bulk.pending import ShardBlocks
 from imagewizard.config.denoise import ActorConfig, DenoiseConfig
 from imagewizard.distributed import cluster, denoise_job, pipeline
 from imagewizard.manifest import shards
@@ -175,10 +177,11 @@ def _resume(config: DenoiseConfig, index: shards.ManifestIndex) -> float:
     assert not compaction.is_finished(shard, index.blocks[shard], files)
     ranges = pending.block_ranges(index.blocks, files, set())
     settings = [each.setting for each in denoise_job.noises(config)]
+    read = functools.lru_cache(maxsize=2)(functools.partial(ShardBlocks.read, run, index.block_rows))
     left = sum(
         table.num_rows
         for each in ranges
-        for _, table in pending.pending_blocks(run, each, settings, index.block_rows, retry_failed=False)
+        for _, table in pending.pending_blocks(run, each, read(each.shard), settings, retry_failed=False)
     )
     seconds = time.perf_counter() - started
     assert 0 < left <= 2 * LEFT * index.images + index.block_rows

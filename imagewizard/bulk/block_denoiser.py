@@ -24,6 +24,7 @@ from imagewizard.bulk import block as blocks
 from imagewizard.bulk import groups, outputs, overlap, samples
 from imagewizard.bulk.block import Block
 from imagewizard.bulk.groups import Group
+from imagewizard.bulk.memory import Memory, machine_bytes
 from imagewizard.bulk.samples import NoisySample, Row
 from imagewizard.bulk.turns import Turns
 from imagewizard.config.denoise import ActorConfig
@@ -64,6 +65,7 @@ class BlockDenoiser:
         self._noises = [] if config.noise is None else synthetic.make(config.noise.kind, config.noise.settings)
         self._device = default_device()
         self._turns = Turns()
+        self._memory = Memory(machine_bytes())
         # One thread of torch in each: the device, where it is the CPU, has its own.
         self._pool = ThreadPoolExecutor(config.threads, "stage", initializer=partial(torch.set_num_threads, 1))
         self._config = config
@@ -80,15 +82,13 @@ class BlockDenoiser:
     def __call__(self, block: Block) -> Block:
         """A block of decoded images (blocks.DECODED_SCHEMA) → its rows (blocks.DENOISED_SCHEMA)."""
         images = block.images.select(_ABOUT_IMAGE).to_pylist()
-        number, rows, large = self._turns.number(), list[Row](), list[int]()
+        number, rows, large = self._turns.number(), list[Row](), list[Group]()
         for group in self._overlapped(block, images, number):
             if group.large is not None:
-                large.append(group.large)
+                large.append(group)
             rows += self._rows(block, number, group)
-        for index in large:
-            for found in self._samples(block, images, [index], self._config.max_pixels):
-                group = found if isinstance(found, Group) else self._steps(block, number, Group([found]))
-                rows += self._rows(block, number, group)
+        for group in large:
+            rows += self._large_rows(block, images, number, group)
         places = {image[schema.IMAGE_ID]: place for place, image in enumerate(images)}
         rows.sort(key=lambda row: places[row[schema.IMAGE_ID]])
         constant = self._constant | {schema.FINISHED_AT: datetime.now(UTC)}
@@ -127,10 +127,9 @@ class BlockDenoiser:
                     raise given
             except ImageError as error:
                 if isinstance(error, TooLargeError) and error.pixels <= self._config.max_pixels:
-                    found.append(Group([], large=index))
+                    found.append(Group([], large=index, pixels=error.pixels))
                 else:
-                    rows = [samples.about(image, *each) for each in self._tries(image, level)]
-                    found.append(Group([], [row | samples.failure(stage, error) for row in rows]))
+                    found.append(Group([], self._failures(image, stage, error)))
                 continue
             reference = Reference(source.pixels) if self._noises else None
             found += [NoisySample(image, source, reference, *each) for each in self._tries(image, level)]
@@ -142,6 +141,27 @@ class BlockDenoiser:
         if not self._noises:
             return [(None, level, attempt) for _, attempt in tries]
         return [(self._noises[i], self._noises[i].sigma, attempt) for i, attempt in tries]
+
+    def _failures(self, image: dict[str, Any], stage: str, error: Exception) -> list[Row]:
+        """The rows of an image that came to nothing."""
+        given = samples.given_level(image[schema.LEVEL_FIELD.name], self._config.denoise)
+        level = None if isinstance(given, ImageError) else given
+        return [samples.about(image, *each) | samples.failure(stage, error) for each in self._tries(image, level)]
+
+    def _large_rows(self, block: Block, images: list[dict[str, Any]], number: int, group: Group) -> list[Row]:
+        """The rows of an image that goes through the steps alone, as soon as the machine has room for it."""
+        assert group.large is not None, "an image that is too large for others"
+        rows: list[Row] = []
+        try:
+            with self._memory.room(group.pixels):
+                found = self._samples(block, images, [group.large], self._config.max_pixels)
+                while found:  # not a loop over it, which would keep each sample's arrays
+                    each = found.pop(0)
+                    done = each if isinstance(each, Group) else self._steps(block, number, Group([each]))
+                    rows += self._rows(block, number, done)
+        except ImageError as error:
+            return self._failures(images[group.large], "decode", error)
+        return rows
 
     def _picture(self, block: Block, index: int, reason: str | None, max_pixels: int) -> Picture:
         """An image of the block. Raises ImageError, also for the `reason` that it came without."""

@@ -22,7 +22,8 @@ class Group:
     rows: list[Row] = field(default_factory=list)
     """In the end, and of an image that came to nothing."""
     large: int | None = None
-    """The number of an image in the block that is too large to go with others."""
+    """The number of an image in the block that is too large to go with others; `pixels` says how large."""
+    pixels: int = 0
     estimates: list[Tensor] = field(default_factory=list)
     failure: Row | None = None
     """What a step has raised; none was tried after it."""

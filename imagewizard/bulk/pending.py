@@ -17,8 +17,10 @@ from imagewizard.schema import ATTEMPT, ERROR, IMAGE_ID, KEY, NOISE_PARAMS, SIGM
 # What tells the rows of an image apart: their noise_params and sigma.
 Setting = tuple[str, float | None]
 
-# A thousand tasks keep any cluster busy; a task of a large job takes several blocks, one after the other.
+# A thousand tasks keep any cluster busy; a task of a large job takes several blocks, one after the other. The tasks of
+# its last tenth are smaller, so that all actors end at about the same time.
 MAX_RANGES = 1000
+LAST, SMALLER = 0.1, 8
 
 
 @dataclass(frozen=True)
@@ -34,46 +36,62 @@ class BlockRange:
 def block_ranges(block_counts: list[int], files: ResultFiles, retried: set[int]) -> list[BlockRange]:
     """The ranges that are not done yet, given each shard's block count; all ranges of the shards to be `retried`.
 
-    At most MAX_RANGES, and one more a shard, so that what the driver holds does not grow with the job.
+    Some 2 MAX_RANGES at most, and one more a shard, so that what the driver holds does not grow with the job.
     """
-    size = max(1, math.ceil(sum(block_counts) / MAX_RANGES))
+    total = sum(block_counts)
+    size = max(1, math.ceil(total / MAX_RANGES))
+    before = 0
     found = []
     for shard, count in enumerate(block_counts):
+        before += count
+        step = size if before <= (1 - LAST) * total else max(1, size // SMALLER)
         if shard in files.shards and shard not in retried:
             continue
         whole = [files.shards[shard].name] if shard in files.shards else []
         done: dict[int, list[BlockFile]] = {}
         for file in files.blocks.get(shard, []):
-            done.setdefault(file.block // size, []).append(file)
-        for first in range(0, count, size):
-            last = min(first + size, count)
-            there = done.get(first // size, [])
+            done.setdefault(file.block // step, []).append(file)
+        for first in range(0, count, step):
+            last = min(first + step, count)
+            there = done.get(first // step, [])
             if shard in retried or len({file.block for file in there}) < last - first:
                 found.append(BlockRange(shard, first, last, whole + [file.name for file in there]))
     return found
 
 
+@dataclass(frozen=True)
+class ShardBlocks:
+    """A shard of the manifest, and where its blocks begin and end."""
+
+    rows: pa.Table
+    edges: list[tuple[int, int]]
+
+    @classmethod
+    def read(cls, run: str, block_rows: int, shard: int) -> "ShardBlocks":
+        """Raises OSError."""
+        rows = shards.read_shard(run, shard)
+        return cls(rows, shards.blocks(rows, block_rows))
+
+
 def pending_blocks(
-    run: str, block_range: BlockRange, settings: list[Setting], block_rows: int, retry_failed: bool
+    run: str, block_range: BlockRange, shard: ShardBlocks, settings: list[Setting], retry_failed: bool
 ) -> Iterator[tuple[BlockFile, pa.Table]]:
     """What is left of a range: blocks, each with its images by WORK_SCHEMA.
 
-    `settings`: those of the noises that are added; none in a restoration, in which an image has one row. A block
-    without rows is to be done. A block with rows is done, unless failed rows are to be retried: then its next attempt
-    are the images and settings whose current row is an error.
+    `shard`: the range's. `settings`: those of the noises that are added; none in a restoration, in which an image has
+    one row. A block without rows is to be done. A block with rows is done, unless failed rows are to be retried: then
+    its next attempt are the images and settings whose current row is an error.
     """
-    rows = shards.read_shard(run, block_range.shard)
-    whole = [shard for name in block_range.files if (shard := ShardFile.parse(name))]
+    whole = [each for name in block_range.files if (each := ShardFile.parse(name))]
     done: dict[int, list[BlockFile]] = {}
     for name in block_range.files:
         if (block := BlockFile.parse(name)) is not None:
             done.setdefault(block.block, []).append(block)
     every = list(range(len(settings) or 1))
     failed = _failed(run, block_range.files, settings) if retry_failed and block_range.files else {}
-    edges = shards.blocks(rows, block_rows)
     for number in range(block_range.first, block_range.last):
-        first, last = edges[number]
-        images = rows.slice(first, last - first)
+        first, last = shard.edges[number]
+        images = shard.rows.slice(first, last - first)
         earlier: list[ShardFile | BlockFile] = [*whole, *done.get(number, [])]
         if not earlier:
             work = [image | {SETTINGS: every, ATTEMPTS: [1] * len(every)} for image in images.to_pylist()]

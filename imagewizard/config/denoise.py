@@ -57,6 +57,12 @@ class DenoiseSection(Section):
         return level
 
     @property
+    def forward_passes(self) -> int:
+        """Forward passes of the network for each estimate."""
+        passes = {"mmse": 1, "ddim": self.steps, "blend": 1 + self.steps}[self.mode]
+        return passes * (8 if self.ensemble else 1)
+
+    @property
     def level_column(self) -> str | None:
         """The column of the manifest that holds each image's level; None without one."""
         return self.sigma if isinstance(self.sigma, str) and self.sigma != "auto" else None

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import ray
 
 from imagewizard.bulk.block import PIXEL_BYTES
+from imagewizard.bulk.memory import IMAGE_COPIES
 from imagewizard.config.denoise import ResourcesSection
 from imagewizard.config.train import TrainResourcesSection
 from imagewizard.distributed.cluster import only_on
 from imagewizard.errors import UserError
-from imagewizard.manifest.shards import BLOCK_BYTES
+from imagewizard.manifest.shards import BLOCK_BYTES, BlockSize
 
 GPUS_PER_ACTOR = "resources.gpus_per_actor"
 
@@ -23,11 +24,14 @@ BLOCKS_AT_ONCE = 3
 # Blocks that an actor holds: for each of those another one, which has been read.
 BLOCKS_HELD = 2 * BLOCKS_AT_ONCE
 
-# What a process takes beside blocks: libraries, the model, and the copies of the images at work …
+# A minute of work for a GPU that denoises 70 images a second, and as many JPEGs of 256 x 256 as BLOCK_BYTES may hold.
+# That is why it is less for a faster one.
+GPU_BLOCK_ROWS = 4096
+# A job of few images has so many blocks for each actor, if it has the images.
+BLOCKS_AN_ACTOR = 4
+
+# What a process takes beside blocks: libraries, the model, and the copies of the images at work.
 PROCESS_BYTES = 1_000_000_000
-# … and what a larger image takes, in bytes a pixel: 97 of a scored one (`python -m tests.support.megapixels`), a third
-# more of a restored one whose noise is taken off at two scales.
-IMAGE_COPIES = 130
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,11 @@ class Allocation:
             f"at most {self.actors * each / 1e9:.1f} GB: {each / 1e9:.1f} GB for each actor (more for an image of over "
             f"{PROCESS_BYTES // IMAGE_COPIES // 1_000_000} megapixels)"
         )
+
+    def block_size(self, passes: int) -> BlockSize:
+        """How large blocks are to be. `passes`: forward passes of the network for an image, of all its rows."""
+        most = max(1, (GPU_BLOCK_ROWS if self.gpus_per_actor else BlockSize.most_rows) // passes)
+        return BlockSize(most, max(BlockSize.least_blocks, BLOCKS_AN_ACTOR * self.actors))
 
     def __str__(self) -> str:
         gpus = f", {self.gpus_per_actor:g} GPU each" if self.gpus_per_actor else ""

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
 from itertools import chain
 
 import pyarrow as pa
@@ -19,7 +20,7 @@ from ray.util.annotations import RayDeprecationWarning
 
 from imagewizard.bulk import one_by_one, outputs, pending
 from imagewizard.bulk.block import Block
-from imagewizard.bulk.pending import BlockRange, Setting
+from imagewizard.bulk.pending import BlockRange, Setting, ShardBlocks
 from imagewizard.bulk.shared_lock import SharedLock
 from imagewizard.config.denoise import ActorConfig, ImagesSection
 from imagewizard.distributed import cluster
@@ -104,6 +105,8 @@ class DenoiseActor:
     def __init__(self, config: ActorConfig, work: Work, reading: Reading) -> None:
         quiet()
         self._work = work
+        # Ranges that follow each other have the same shard.
+        self._shard = lru_cache(maxsize=2)(partial(ShardBlocks.read, work.run, work.block_rows))
         self._refusal: UserError | None = None
         try:
             if work.view is not None:
@@ -153,7 +156,8 @@ class DenoiseActor:
         """The names of the range's first blocks, which another actor has committed before it died; and all others."""
         work, done = self._work, list[str]()
         with storage_needed():
-            left = pending.pending_blocks(work.run, block_range, work.settings, work.block_rows, work.retry_failed)
+            shard = self._shard(block_range.shard)
+            left = pending.pending_blocks(work.run, block_range, shard, work.settings, work.retry_failed)
             for file, table in left:
                 if not _is_committed(work.run, file):
                     return done, (Block(*each) for each in chain([(file, table)], left))

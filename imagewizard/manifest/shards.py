@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +31,19 @@ BLOCK_BYTES = 64 << 20
 # Taken for the size of an image whose size is unknown: 64 of them make a full block.
 UNKNOWN_BYTES = 1 << 20
 
-# Half a minute of work for an actor on one CPU core, at two images a second.
-BLOCK_ROWS = 64
-# A job of few images is cut into at least this many blocks.
-SMALL_JOB_BLOCKS = 16
+
+@dataclass(frozen=True)
+class BlockSize:
+    """How many rows a block gets that no config gives them to."""
+
+    most_rows: int = 64
+    """By default half a minute of work for an actor on one CPU core, at two images a second."""
+    least_blocks: int = 16
+    """A job of few images is cut into at least so many."""
+
+    def rows(self, images: int) -> int:
+        """Rows of a block, given the number of images in the first shard."""
+        return max(1, min(self.most_rows, images // self.least_blocks))
 
 
 def read_index(run: str) -> ManifestIndex | None:
@@ -81,15 +91,17 @@ class ShardWriter:
     def __init__(
         self,
         folder: Folder,
-        block_rows: int | None = BLOCK_ROWS,
+        block_rows: int | None = BlockSize.most_rows,
         generation: int = 0,
         check: Callable[[], None] = lambda: None,
+        size: BlockSize = BlockSize(),
     ) -> None:
-        """`block_rows` None: BLOCK_ROWS, or fewer if the first shard is small, so that every actor gets some blocks.
+        """`block_rows` None: as `size` says, by the first shard.
 
         `generation` is part of the shards' names. `check` is called before each write, and raises what forbids it.
         """
         self._folder, self._block_rows, self._generation, self._check = folder, block_rows, generation, check
+        self._size = size
         self._held: list[pa.Table] = []
         self._held_rows = self._images = self._bytes = 0
         self._blocks: list[int] = []
@@ -117,7 +129,7 @@ class ShardWriter:
         index = ManifestIndex(
             images=self._images,
             skipped=tally.skipped,
-            block_rows=self._block_rows or BLOCK_ROWS,
+            block_rows=self._block_rows or self._size.most_rows,
             blocks=self._blocks,
             bytes=self._bytes,
             filtered=tally.filtered,
@@ -137,7 +149,7 @@ class ShardWriter:
 
     def _write(self, shard: pa.Table) -> None:
         if self._block_rows is None:
-            self._block_rows = max(1, min(BLOCK_ROWS, shard.num_rows // SMALL_JOB_BLOCKS))
+            self._block_rows = self._size.rows(shard.num_rows)
         sink = pa.BufferOutputStream()
         pq.write_table(shard, sink)
         self._check()
@@ -155,14 +167,16 @@ def write(
     report: Reporter = silent,
     limit: int | None = None,
     level_column: str | None = None,
+    size: BlockSize = BlockSize(),
 ) -> ManifestIndex:
     """Lists `source`, or its first `limit` images, into the run's manifest.
 
-    `block_rows` and `check` are those of ShardWriter, `level_column` is that of listing.batches. `report` gets a line
-    now and then, and in the end one for each kind of files that are left out. Raises UserError as listing.batches does.
+    `block_rows`, `check` and `size` are those of ShardWriter, `level_column` is that of listing.batches. `report` gets
+    a line now and then, and in the end one for each kind of files that are left out. Raises UserError as
+    listing.batches does.
     """
     tally, filters, listed_at = Tally(), Filters(limit=limit), now()
-    writer = ShardWriter(Folder(run).subfolder("manifest"), block_rows, check=check)
+    writer = ShardWriter(Folder(run).subfolder("manifest"), block_rows, check=check, size=size)
     found = listing.batches(source, tally, in_order=limit is not None, level_column=level_column)
     with ListingProgress(tally, report), closing(found) as tables:
         for table in filters.keep(tables, tally):

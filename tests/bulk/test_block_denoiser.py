@@ -7,13 +7,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from skimage.metrics import peak_signal_noise_ratio
 
 from imagewizard.bulk import block as blocks
+from imagewizard.bulk import block_denoiser, memory
 from imagewizard.bulk.block import Block
 from imagewizard.bulk.block_denoiser import BlockDenoiser
+from imagewizard.bulk.block_reader import BlockReader
 from imagewizard.config.denoise import ActorConfig, DenoiseConfig
+from imagewizard.images import picture
 from imagewizard.images.metadata import Metadata
 from imagewizard.images.picture import Picture
 from imagewizard.models import files as model_files
@@ -221,3 +225,25 @@ def test_a_known_mean_is_taken_off() -> None:
     (row,) = rows_of(actor("embedded", noise={"sigma": 15, "mean": 40})(block(photo(96, 96, 0))))
     assert row["psnr_noisy"] < 16.5  # 40 grey levels off
     assert row["psnr"] > 25.0  # more than the noisy image has without the mean
+
+
+def test_an_image_that_the_machine_has_no_room_for_is_an_error_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large one that has room goes through the steps alone, with the others' rows."""
+    monkeypatch.setattr(blocks, "LARGE_PIXELS", 200)
+    monkeypatch.setattr(memory, "IMAGE_COPIES", memory.PART_BYTES // 500)  # bytes a pixel: 500 pixels fill a part
+    names = ["0.png", "1.png", "2.png"]
+    for name, side in zip(names, (10, 20, 40), strict=True):
+        Image.fromarray(photo(side, side, 0)).save(tmp_path / name)
+    work = [{"image_id": n, "uri": f"{tmp_path}/{n}", "settings": [0, 1], "attempts": [1, 1]} for n in names]
+    monkeypatch.setattr(block_denoiser, "machine_bytes", lambda: int(2.5 * memory.PART_BYTES))  # two parts
+    denoise = actor(tiny_model(tmp_path / "m", k=2), noise={"sigma": [15, 25]})
+    read = BlockReader(10**6, keep=False)(
+        Block(BlockFile(0, 0, 1), pa.Table.from_pylist(work, schema=blocks.WORK_SCHEMA))
+    )
+    decode = picture.decode
+    monkeypatch.setattr(picture, "decode", lambda data, most, keep: decode(data, min(most, 1000), keep))
+    found = [(row["image_id"], row["sigma"], row["status"], row["stage"]) for row in rows_of(denoise(read))]
+    ok = [(name, sigma, "ok", None) for name in names[:2] for sigma in (15.0, 25.0)]
+    assert found == [*ok, *(("2.png", sigma, "error", "decode") for sigma in (15.0, 25.0))]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from imagewizard.bulk import pending
-from imagewizard.bulk.pending import BlockRange, Setting, block_ranges
+from imagewizard.bulk.pending import BlockRange, Setting, ShardBlocks, block_ranges
 from imagewizard.manifest import shards
 from imagewizard.noise.synthetic import Camera
 from imagewizard.runs.results import BlockFile, ResultFiles, ShardFile
@@ -27,7 +27,7 @@ TWO = [(MEAN, 15.0), (MEAN, 25.0)]
 
 
 def left(run: str, *files: str, retry: bool = False, settings: list[Setting] = TWO[1:]) -> dict[str, list[tuple]]:
-    found = pending.pending_blocks(run, BlockRange(0, 0, 3, list(files)), settings, 4, retry)
+    found = pending.pending_blocks(run, BlockRange(0, 0, 3, list(files)), ShardBlocks.read(run, 4, 0), settings, retry)
     return {b.name: [(row["image_id"], row["settings"]) for row in table.to_pylist()] for b, table in found}
 
 
@@ -87,10 +87,8 @@ def test_a_retry_counts_the_attempts_of_a_key_and_not_those_of_its_block(run: st
     row, error_row = run_folders.row, run_folders.error_row
     first = run_folders.write_rows(Path(run), [row("0.png"), error_row("1.png", "read", "x")])
     second = run_folders.write_rows(Path(run), [error_row("1.png", "read", "x", attempt=2)], attempt=4)
-    [(file, table)] = [
-        (file, table)
-        for file, table in pending.pending_blocks(run, BlockRange(0, 0, 1, [first.name, second.name]), TWO[1:], 4, True)
-    ]
+    block_range, shard = BlockRange(0, 0, 1, [first.name, second.name]), ShardBlocks.read(run, 4, 0)
+    [(file, table)] = pending.pending_blocks(run, block_range, shard, TWO[1:], True)
     assert file == BlockFile(0, 0, 5)
     assert [(image["image_id"], image["attempts"]) for image in table.to_pylist()] == [("1.png", [3])]
 
@@ -118,7 +116,8 @@ def test_an_image_to_be_restored_has_one_row_and_can_be_retried(run: str, sigma:
 def test_the_level_that_a_manifest_gives_travels_with_its_image(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("image_id,uri,std\na,/a.png,12.5\nb,/b.png,\n")
     shards.write(str(tmp_path / "run"), str(tmp_path / "m.csv"), 4, level_column="std")
-    [(_, table)] = pending.pending_blocks(str(tmp_path / "run"), BlockRange(0, 0, 1, []), [], 4, False)
+    shard = ShardBlocks.read(str(tmp_path / "run"), 4, 0)
+    [(_, table)] = pending.pending_blocks(str(tmp_path / "run"), BlockRange(0, 0, 1, []), shard, [], False)
     assert table["sigma"].to_pylist() == ["12.5", None]
 
 
@@ -144,7 +143,9 @@ def test_a_shard_with_a_whole_file_is_left_alone_unless_it_is_retried() -> None:
 def test_ranges_of_a_large_job_hold_several_blocks() -> None:
     counts = [1024] * 15
     found = block_ranges(counts, ResultFiles([BlockFile(3, 17, 1).name]), set())
-    assert len(found) <= pending.MAX_RANGES + len(counts)
+    assert len(found) <= 2 * pending.MAX_RANGES + len(counts)
+    sizes = [each.last - each.first for each in found]
+    assert max(sizes) == 16 and set(sizes[-100:]) == {2}, "the last tenth is for all actors to end together"
     covered = [(each.shard, block) for each in found for block in range(each.first, each.last)]
     assert covered == [(shard, block) for shard in range(15) for block in range(1024)]
     assert [each.files for each in found if each.shard == 3 and each.first <= 17 < each.last] == [

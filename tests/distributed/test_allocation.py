@@ -136,3 +136,18 @@ def test_training_takes_all_gpus_but_no_more_than_there_are_micro_batches(nodes:
     assert allocate_training(workers=[2, 12]) == allocation.TrainingAllocation(2, 12, 8, 1.0, 1.0)
     with pytest.raises(UserError, match=r"resources\.workers: 9 asked for, but the cluster's 8 GPUs have room for 8"):
         allocate_training(workers=9)
+
+
+def test_a_block_is_about_a_minutes_work(nodes: Callable[..., None]) -> None:
+    nodes((2, 0))
+    assert [allocate().block_size(passes).most_rows for passes in (1, 3, 100)] == [64, 21, 1]
+    nodes((64, 8))
+    assert [allocate().block_size(passes).most_rows for passes in (1, 50)] == [4096, 81]
+
+
+def test_a_small_job_has_blocks_for_all_actors(nodes: Callable[..., None]) -> None:
+    nodes((2, 0))
+    assert allocate().block_size(1).rows(160) == 10
+    nodes((64, 8))
+    assert allocate().block_size(1).rows(160) == 5, "four for each of eight actors"
+    assert allocate().block_size(1).rows(10**6) == 4096
