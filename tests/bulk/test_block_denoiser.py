@@ -17,7 +17,6 @@ from imagewizard.bulk.block import Block
 from imagewizard.bulk.block_denoiser import BlockDenoiser
 from imagewizard.bulk.block_reader import BlockReader
 from imagewizard.config.denoise import ActorConfig, DenoiseConfig
-from imagewizard.images import picture
 from imagewizard.images.metadata import Metadata
 from imagewizard.images.picture import Picture
 from imagewizard.models import files as model_files
@@ -239,11 +238,8 @@ def test_an_image_that_the_machine_has_no_room_for_is_an_error_row(
     work = [{"image_id": n, "uri": f"{tmp_path}/{n}", "settings": [0, 1], "attempts": [1, 1]} for n in names]
     monkeypatch.setattr(block_denoiser, "machine_bytes", lambda: int(2.5 * memory.PART_BYTES))  # two parts
     denoise = actor(tiny_model(tmp_path / "m", k=2), noise={"sigma": [15, 25]})
-    read = BlockReader(10**6, keep=False)(
-        Block(BlockFile(0, 0, 1), pa.Table.from_pylist(work, schema=blocks.WORK_SCHEMA))
-    )
-    decode = picture.decode
-    monkeypatch.setattr(picture, "decode", lambda data, most, keep: decode(data, min(most, 1000), keep))
+    block = Block(BlockFile(0, 0, 1), pa.Table.from_pylist(work, schema=blocks.WORK_SCHEMA))
+    read = BlockReader(10**6, keep=False)(block)
     found = [(row["image_id"], row["sigma"], row["status"], row["stage"]) for row in rows_of(denoise(read))]
     ok = [(name, sigma, "ok", None) for name in names[:2] for sigma in (15.0, 25.0)]
     assert found == [*ok, *(("2.png", sigma, "error", "decode") for sigma in (15.0, 25.0))]
