@@ -21,6 +21,7 @@ MISSING = (
     "duckdb",
     "imagecodecs",
     "matplotlib",
+    "numba",
     "tensorboardX",
     "markupsafe",
     "torchvision",
