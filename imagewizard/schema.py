@@ -8,9 +8,10 @@ SCHEMA_VERSION = 1
 # 3: CMYK images are converted by their ICC profile, LAB ones from the white that a TIFF names; signed integers count as
 # they are; YCbCr TIFFs without compression have their colours; images are turned by every form of XMP.
 # 4: the level of a restored image is found in other ways.
-RESULTS_VERSION = 4
-# Since this version each kind of noise that there was has the same bits.
-SAME_NOISE_SINCE = 2
+# 5: Gaussian and Poisson-Gaussian noise is drawn otherwise, so that a GPU can draw it too.
+RESULTS_VERSION = 5
+# By kind of noise (noise.synthetic.KINDS): the version since which it has the same bits.
+SAME_NOISE_SINCE = {"gaussian": 5, "poisson-gaussian": 5, "camera": 2}
 
 # Manifest: what a run sets out to do, one row an image. An image is a file of its own, or packed: a member of a tar
 # shard (`member`, `offset`) or a row of a Parquet file with an image column (`row`).

@@ -1,5 +1,7 @@
 """Draws the random numbers of `seeding.words` and `normal.standard_normal` with torch on any device, bit for bit."""
 
+import functools
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,6 +13,8 @@ _LOW = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
 _INCREMENTS = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
 _ROUNDS = 10
+# Blocks of eight normal values that `add` draws at a time: its int64 numbers take about 500 bytes a block.
+BLOCKS = 1 << 19
 
 
 def key_tensor(keys: list[int]) -> Tensor:
@@ -78,3 +82,40 @@ def standard_normal(words: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
     fraction = tail & ((1 << normal.FRACTION_BITS) - 1)
     fixed = values[index] + ((differences[index] * fraction) >> normal.FRACTION_BITS)
     return torch.where(bits >> 31 == 1, -fixed, fixed).float() * 2.0**-normal.SCALE_BITS
+
+
+def add(clean: Tensor, keys: list[int], deviations: np.ndarray, mean: float) -> Tensor:
+    """A batch with independent normal noise: float32 (N, H, W, C) for uint8 (N, H, W, C), on its device.
+
+    Image i gets the values of `keys[i]`, times `deviations` (float32, one for each of the 256 sample values), plus
+    `mean`. An image whose channels are equal gets one plane of noise, which is found without waiting for the device.
+    """
+    count, height, width, _ = clean.shape
+    values = _drawn(_sent(key_tensor(keys), clean.device), clean[:1].numel())
+    plane = values[:, : height * width].view(count, height, width, 1)
+    is_grey = (clean == clean[..., :1]).all(-1).all(-1).all(-1)
+    noise = torch.where(is_grey[:, None, None, None], plane, values.view(clean.shape))
+    # Each step rounds by itself, as numpy's do.
+    noise *= _sent(torch.tensor(deviations), clean.device)[clean.int()]
+    noise += float(np.float32(mean))
+    noise += clean
+    return noise
+
+
+def _drawn(keys: Tensor, size: int) -> Tensor:
+    """The first `size` standard normal values of each key: float32 (N, size)."""
+    places, epochs = counters(-(-size // 2), keys.device), torch.zeros_like(keys[:, 0])
+    entries = _kept_table(keys.device)
+    at_once = max(1, BLOCKS // len(keys))
+    parts = [standard_normal(words(keys, epochs, 0, part), entries) for part in places.split(at_once)]
+    return torch.cat(parts, dim=1)[:, :size]
+
+
+@functools.lru_cache(maxsize=16)
+def _kept_table(device: torch.device) -> tuple[Tensor, Tensor]:
+    return table(device)
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """On the device; from pinned memory, so that the CPU does not wait for what the device does before."""
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)

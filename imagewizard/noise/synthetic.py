@@ -4,12 +4,16 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from imagewizard import seeding
+from imagewizard.noise import draws
 from imagewizard.noise.camera import Development
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Noise(ABC):
@@ -23,8 +27,8 @@ class Noise(ABC):
         """Returns `clean` (uint8 or float, 0-255 scale) with the noise: float32, 0-255 scale.
 
         `clean` is (H, W, 3), (H, W, 1) or (H, W). A grey image, of one channel or of three equal ones, gets one plane
-        of noise. Whether the result is clipped and rounded is a matter of the kind. numpy draws the noise on the CPU,
-        so that all devices denoise the same bits.
+        of noise. Whether the result is clipped and rounded is a matter of the kind. All machines and devices draw
+        the same bits.
         """
 
     sigma: float | None = None
@@ -59,9 +63,45 @@ def noise_shape(clean: np.ndarray) -> tuple[int, ...]:
     return clean.shape
 
 
+class Independent(Noise):
+    """Normally distributed noise, independent in each sample; the image is neither clipped nor rounded.
+
+    Only kinds of this class have `add_batch`: a caller asks isinstance(noise, Independent).
+    """
+
+    @abstractmethod
+    def key(self, image_id: str, seed: int) -> int:
+        """Of the random numbers for an image (seeding.key)."""
+
+    @abstractmethod
+    def deviation(self, clean: np.ndarray) -> np.ndarray | np.float32:
+        """Standard deviation of the noise on samples `clean`, 0-255 scale: float32, for each or one for all."""
+
+    def add(self, clean: np.ndarray, image_id: str, seed: int) -> np.ndarray:
+        shape = noise_shape(clean)
+        seen = clean[:, :, :1] if shape != clean.shape else clean
+        noise = draws.standard_normal(self.key(image_id, seed), seen.size).reshape(shape)
+        noise *= self.deviation(seen)
+        if self.offset:
+            noise += np.float32(self.offset)
+        return np.add(noise, clean, out=noise if shape == clean.shape else None, dtype=np.float32)
+
+    def add_batch(self, clean: "Tensor", image_ids: Sequence[str], seed: int) -> "Tensor":
+        """`add` for a batch on any device, bit for bit: float32 (N, H, W, C), 0-255 scale, for uint8 (N, H, W, C).
+
+        Nothing waits for the device. Call it outside of torch.compile, which may fuse a product and a sum into one
+        rounding.
+        """
+        from imagewizard.noise import device  # torch, which adding noise to an array does without
+
+        keys = [self.key(image_id, seed) for image_id in image_ids]
+        deviations = np.broadcast_to(self.deviation(np.arange(256, dtype=np.uint8)), 256)
+        return device.add(clean, keys, deviations, self.offset)
+
+
 @dataclass(frozen=True)
-class Gaussian(Noise):
-    """White noise, independent in each channel of a colour image; the image is neither clipped nor rounded."""
+class Gaussian(Independent):
+    """White noise, of the same level in each channel."""
 
     kind = "gaussian"
     named = ("sigma",)
@@ -69,12 +109,11 @@ class Gaussian(Noise):
     """Standard deviation, 0-255 scale."""
     mean: float = 0.0
 
-    def add(self, clean: np.ndarray, image_id: str, seed: int) -> np.ndarray:
-        rng = seeding.generator(seed, image_id, self.kind, self.sigma)
-        noise = rng.standard_normal(noise_shape(clean), dtype=np.float32)
-        noise *= np.float32(self.sigma)
-        noise += np.float32(self.mean)
-        return np.add(noise, clean, out=noise if noise.shape == clean.shape else None, dtype=np.float32)
+    def key(self, image_id: str, seed: int) -> int:
+        return seeding.key(seed, image_id, self.kind, self.sigma)
+
+    def deviation(self, clean: np.ndarray) -> np.float32:
+        return np.float32(self.sigma)
 
     @property
     def offset(self) -> float:
@@ -85,11 +124,11 @@ class Gaussian(Noise):
 
 
 @dataclass(frozen=True)
-class PoissonGaussian(Noise):
-    """Noise of a sensor: Gaussian with the variance a x + b for the clean value x, independent in each channel.
+class PoissonGaussian(Independent):
+    """Noise of a sensor: Gaussian with the variance a x + b for the clean value x.
 
     The heteroscedastic approximation of Foi, Trimeche, Katkovnik, Egiazarian, "Practical Poissonian-Gaussian noise
-    modeling and fitting for single-image raw-data" (TIP 2008), equation 9. The image is neither clipped nor rounded.
+    modeling and fitting for single-image raw-data" (TIP 2008), equation 9.
     """
 
     kind = "poisson-gaussian"
@@ -97,14 +136,13 @@ class PoissonGaussian(Noise):
     a: float
     b: float
 
-    def add(self, clean: np.ndarray, image_id: str, seed: int) -> np.ndarray:
-        rng = seeding.generator(seed, image_id, self.kind, self.a, self.b)
-        shape = noise_shape(clean)
-        seen = clean[:, :, :1] if shape != clean.shape else clean
-        variance = np.float32(self.a) * seen.astype(np.float32) + np.float32(self.b)
-        noise = rng.standard_normal(shape, dtype=np.float32)
-        noise *= np.sqrt(np.maximum(variance, 0.0, out=variance))  # a float image may hold negative values
-        return np.add(noise, clean, out=noise if noise.shape == clean.shape else None, dtype=np.float32)
+    def key(self, image_id: str, seed: int) -> int:
+        return seeding.key(seed, image_id, self.kind, self.a, self.b)
+
+    def deviation(self, clean: np.ndarray) -> np.ndarray:
+        variance = np.float32(self.a) * clean.astype(np.float32) + np.float32(self.b)
+        # A float image may hold negative values.
+        return np.sqrt(np.maximum(variance, np.float32(0.0), out=variance), out=variance)
 
     def describe(self) -> str:
         return "Poisson-Gaussian"

@@ -24,6 +24,8 @@ from imagewizard.schema import (
     NOISE_PARAMS,
     NOISE_STD,
     OUTPUT_URI,
+    RESULTS_VERSION,
+    SAME_NOISE_SINCE,
     SCORES,
     SEED,
     SIGMA,
@@ -111,10 +113,10 @@ def _literal(value: float | str) -> str:
     return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else f"CAST('{value!r}' AS DOUBLE)"
 
 
-def sample(place: str, row: dict[str, Any], max_pixels: int, same_noise: bool = True) -> ReportSample:
-    """Panels of the images that still exist: input, noisy (made again from the row) and denoised.
+def sample(place: str, row: dict[str, Any], max_pixels: int, results_version: int = RESULTS_VERSION) -> ReportSample:
+    """Panels of the images that still exist: input, noisy and denoised.
 
-    `same_noise`: whether this version draws the noise that the run's version drew.
+    The noisy one is made again from the row, if this version draws the noise that the run's `results_version` drew.
     """
     missing: list[str] = []
     shown: list[tuple[str, np.ndarray, str]] = []
@@ -123,7 +125,7 @@ def sample(place: str, row: dict[str, Any], max_pixels: int, same_noise: bool = 
     if clean is not None:
         size = f"{row[WIDTH]} × {row[HEIGHT]} px"
         shown.append(("input" if row[NOISE_KIND] is None else "clean", clean, size))
-        if row[NOISE_KIND] in synthetic.KINDS and not same_noise:
+        if row[NOISE_KIND] in synthetic.KINDS and results_version < SAME_NOISE_SINCE[row[NOISE_KIND]]:
             missing.append("the noisy image cannot be shown: this version of Image Wizard draws other noise")
         elif row[NOISE_KIND] in synthetic.KINDS:
             shown.append(("noisy", _noisy(clean, row), _scores({name: row[noisy(name)] for name in METRICS})))

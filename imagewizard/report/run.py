@@ -27,7 +27,6 @@ from imagewizard.schema import (
     NOISE_PARAMS,
     OUTPUT_URI,
     PSNR,
-    SAME_NOISE_SINCE,
     SIGMA,
     noisy,
 )
@@ -214,7 +213,6 @@ def _samples(
 ) -> list[ReportSample]:
     """Samples over the whole range of the gain, or of how much restored images changed. `made`: what job.yaml holds."""
     config = made.get("config", {})
-    same_noise = job.results_version(made) >= SAME_NOISE_SINCE
     output = f"{config.get('output', run).rstrip('/')}/"
 
     def sample(chosen: tuple[str, dict[str, Any]]) -> ReportSample:
@@ -222,7 +220,7 @@ def _samples(
         row["name"] = settings[row[NOISE_PARAMS], None if row[NOISE_KIND] is None else row[SIGMA]]
         if row[OUTPUT_URI]:
             row[OUTPUT_URI] = _moved(row[OUTPUT_URI], output, run)
-        return report_panels.sample(place, row, config.get("max_pixels", MAX_PIXELS), same_noise)
+        return report_panels.sample(place, row, config.get("max_pixels", MAX_PIXELS), job.results_version(made))
 
     with ThreadPoolExecutor(READERS) as pool:
         if is_restored:

@@ -6,7 +6,10 @@ import torch
 
 from imagewizard import seeding
 from imagewizard.noise import device, normal
+from imagewizard.noise.synthetic import Gaussian, Independent, PoissonGaussian
 
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+INDEPENDENT = [Gaussian(25.0), Gaussian(12.3, 40.7), PoissonGaussian(0.37, 4.1), PoissonGaussian(0.0, 0.0)]
 KEYS = [seeding.key(1, "a", i) for i in range(5)] + [0, 1, 2**64, 2**127 + 5, 2**128 - 1]
 EPOCHS = [0, 1, 2, 3, 7, 0, 100_000, 5, 2**40, 1]
 
@@ -53,3 +56,43 @@ def test_a_gpu_draws_the_same() -> None:
     expected = device.standard_normal(device.words(keys, epochs, 1, counters), device.table(counters.device))
     found = device.standard_normal(device.words(keys.to(gpu), epochs.to(gpu), 1, counters.to(gpu)), device.table(gpu))
     assert torch.equal(found.cpu(), expected)
+
+
+def pictures() -> np.ndarray:
+    """Two of colour, one of them in its last pixel alone, and two grey ones."""
+    images = np.random.default_rng(0).integers(0, 256, (4, 7, 9, 3), dtype=np.uint8)
+    images[1:] = images[1:, :, :, :1]
+    images[1, -1, -1, 2] ^= 1
+    return images
+
+
+@pytest.mark.parametrize("where", DEVICES)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("noise", INDEPENDENT, ids=str)
+def test_a_batch_gets_the_noise_of_its_images(noise: Independent, channels: int, where: str) -> None:
+    images, ids = pictures()[..., :channels], ["a", "b/c.png", "d", "e"]
+    clean = torch.from_numpy(np.ascontiguousarray(images)).to(where)
+    found = noise.add_batch(clean, ids, 3)
+    assert found.dtype == torch.float32 and found.device.type == where and clean.dtype == torch.uint8
+    expected = np.stack([noise.add(image, name, 3) for image, name in zip(images, ids, strict=True)])
+    assert found.cpu().numpy().tobytes() == expected.tobytes()
+
+
+def test_values_that_are_drawn_in_parts_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    clean, ids = torch.from_numpy(pictures()), ["a", "b", "c", "d"]
+    whole = Gaussian(25.0).add_batch(clean, ids, 0)
+    for blocks in (1, 8, 50):
+        monkeypatch.setattr(device, "BLOCKS", blocks)
+        assert torch.equal(Gaussian(25.0).add_batch(clean, ids, 0), whole)
+
+
+@pytest.mark.gpu
+def test_adding_noise_does_not_wait_for_the_gpu() -> None:
+    clean = torch.from_numpy(pictures()).to("cuda")
+    Gaussian(25.0).add_batch(clean, ["a", "b", "c", "d"], 0)  # the table is sent once
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for noise in INDEPENDENT:
+            noise.add_batch(clean, ["a", "b", "c", "d"], 0)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagewizard.noise.synthetic import Camera, Noise, PoissonGaussian
+from imagewizard.noise.synthetic import Camera, Gaussian, Noise, PoissonGaussian
 from imagewizard.query import sql
 from imagewizard.report import panels as report_panels
+from imagewizard.schema import SAME_NOISE_SINCE
 from tests.support.pages import page_of, pixels
 from tests.support.run_folders import error_row, row, write_rows
 from tests.support.sample_files import photo
@@ -66,9 +67,13 @@ def test_noise_of_each_kind_is_made_again_from_its_row(tmp_path: Path, noise: No
 def test_noise_that_this_version_draws_otherwise_is_not_shown(tmp_path: Path) -> None:
     source = tmp_path / "a.png"
     Image.new("RGB", (20, 10), (200, 100, 50)).save(source)
-    made = report_panels.sample("", row("a", uri=str(source), width=20, height=10), 10**6, same_noise=False)
-    assert [panel.name for panel in made.panels] == ["clean"]
-    assert made.missing == ["the noisy image cannot be shown: this version of Image Wizard draws other noise"]
+    for noise in (Gaussian(25.0), PoissonGaussian(0.5, 4.0), Camera()):
+        since, columns = SAME_NOISE_SINCE[noise.kind], {"noise_params": noise.params(), "sigma": noise.sigma}
+        stored = row("a", uri=str(source), width=20, height=10, noise_kind=noise.kind, **columns)
+        made = report_panels.sample("", stored, 10**6, since - 1)
+        assert [panel.name for panel in made.panels] == ["clean"]
+        assert made.missing == ["the noisy image cannot be shown: this version of Image Wizard draws other noise"]
+        assert len(report_panels.sample("", stored, 10**6, since).panels) == 2
 
 
 def test_large_images_are_scaled_down_and_tiny_ones_shown_by_pixels(tmp_path: Path) -> None:

@@ -1,0 +1,77 @@
+"""normal.standard_normal of seeding.words in one go, compiled for the CPU: the same bits in a fifth of numpy's time."""
+
+import numpy as np
+
+from imagewizard.compiling import compiled
+from imagewizard.noise import normal
+
+_U32, _U64, _I32, _F32 = np.uint32, np.uint64, np.int32, np.float32
+# Multipliers and key increments of Philox 4×64 (Salmon et al. 2011, table 2).
+_M0, _M1 = _U64(0xD2E7470EE14C6C93), _U64(0xCA5A826395121157)
+_K0, _K1 = _U64(0x9E3779B97F4A7C15), _U64(0xBB67AE8584CAA73B)
+_ROUNDS = 10
+_LOW, _HALF = _U64(0xFFFFFFFF), _U64(32)
+_TAIL, _ONE = _U32(0x7FFFFFFF), _U32(1)
+_FRACTION_BITS, _FRACTION = _U32(normal.FRACTION_BITS), _U32((1 << normal.FRACTION_BITS) - 1)
+_FIRST = _U32(normal.FIRST)
+_UNIT = _F32(2.0**-normal.SCALE_BITS)
+# Blocks of four words that are drawn at a time: their words and tails, 64 kB, stay in the processor's cache.
+_BLOCKS = 1024
+_PER_BLOCK = 8
+
+
+def standard_normal(key: int, count: int) -> np.ndarray:
+    """The first `count` values of the key's stream 0, epoch 0: float32."""
+    blocks = -(-count // _PER_BLOCK)
+    values = np.empty(_PER_BLOCK * blocks, np.float32)
+    _draw(_U64(key & (2**64 - 1)), _U64(key >> 64), *normal.table(), values)
+    return values[:count]
+
+
+@compiled
+def _draw(low: np.uint64, high: np.uint64, table: np.ndarray, differences: np.ndarray, values: np.ndarray) -> None:
+    words, tails = np.empty(4 * _BLOCKS, np.uint64), np.empty(_PER_BLOCK * _BLOCKS, np.float32)
+    for start in range(0, len(values), len(tails)):
+        part = values[start : start + len(tails)]
+        _draw_words(low, high, start // _PER_BLOCK + 1, words[: len(part) // 2])
+        bits = words.view(np.uint32)[: len(part)]
+        _find_tails(bits, tails)
+        _look_up(bits, tails.view(np.uint32), table, differences, part)
+
+
+@compiled
+def _draw_words(low: np.uint64, high: np.uint64, counter: int, words: np.ndarray) -> None:
+    """Philox 4×64-10 of whole blocks with the counters (counter, 0, 0, 0) and on."""
+    for block in range(len(words) // 4):
+        c0, c1, c2, c3 = _U64(counter + block), _U64(0), _U64(0), _U64(0)
+        k0, k1 = low, high
+        for _ in range(_ROUNDS):
+            c0, c1, c2, c3 = _high(c2, _M1) ^ c1 ^ k0, c2 * _M1, _high(c0, _M0) ^ c3 ^ k1, c0 * _M0
+            k0, k1 = k0 + _K0, k1 + _K1
+        words[4 * block], words[4 * block + 1], words[4 * block + 2], words[4 * block + 3] = c0, c1, c2, c3
+
+
+@compiled
+def _high(a: np.uint64, b: np.uint64) -> np.uint64:
+    """The upper 64 of the 128 bits of a * b, by products of 32-bit halves."""
+    a0, a1, b0, b1 = a & _LOW, a >> _HALF, b & _LOW, b >> _HALF
+    middle = a1 * b0 + (a0 * b0 >> _HALF)
+    other = a0 * b1 + (middle & _LOW)
+    return a1 * b1 + (middle >> _HALF) + (other >> _HALF)
+
+
+@compiled
+def _find_tails(bits: np.ndarray, tails: np.ndarray) -> None:
+    for i in range(len(bits)):
+        tails[i] = _F32((bits[i] & _TAIL) << _ONE | _ONE)
+
+
+@compiled
+def _look_up(bits: np.ndarray, tails: np.ndarray, table: np.ndarray, differences: np.ndarray, out: np.ndarray) -> None:
+    """normal.standard_normal's interpolation and sign. Unsigned indices spare a test for negative ones."""
+    for i in range(len(bits)):
+        tail = tails[i]
+        index = (tail >> _FRACTION_BITS) - _FIRST
+        step = _I32(differences[index] * _I32(tail & _FRACTION)) >> _I32(normal.FRACTION_BITS)
+        sign = _I32(bits[i]) >> _I32(31)  # all bits set: x ^ sign - sign is -x
+        out[i] = _F32(_I32(_I32(table[index] + step) ^ sign) - sign) * _UNIT
