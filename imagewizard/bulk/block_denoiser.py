@@ -14,7 +14,6 @@ from itertools import chain
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
@@ -23,18 +22,18 @@ from imagewizard import schema
 from imagewizard.bulk import block as blocks
 from imagewizard.bulk import groups, outputs, overlap, samples
 from imagewizard.bulk.block import Block
+from imagewizard.bulk.group_steps import GroupSteps
 from imagewizard.bulk.groups import Group
 from imagewizard.bulk.memory import Memory, machine_bytes
 from imagewizard.bulk.samples import NoisySample, Row
 from imagewizard.bulk.turns import Turns
 from imagewizard.config.denoise import ActorConfig
-from imagewizard.diffusion import pixels, two_scales
+from imagewizard.diffusion import two_scales
 from imagewizard.diffusion.denoiser import Denoiser, default_device
 from imagewizard.errors import UserError
 from imagewizard.images import picture
 from imagewizard.images.errors import ImageError, TooLargeError
 from imagewizard.images.picture import Picture
-from imagewizard.metrics import METRICS, Reference
 from imagewizard.models import files as model_files
 from imagewizard.models import restorers
 from imagewizard.noise import synthetic
@@ -64,6 +63,7 @@ class BlockDenoiser:
         self._denoiser = denoiser or Denoiser(self._restorer, config.denoise, config.batch_size)
         self._noises = [] if config.noise is None else synthetic.make(config.noise.kind, config.noise.settings)
         self._device = default_device()
+        self._group_steps = GroupSteps(self._device, config.seed)
         self._turns = Turns()
         self._memory = Memory(machine_bytes())
         # One thread of torch in each: the device, where it is the CPU, has its own.
@@ -131,8 +131,7 @@ class BlockDenoiser:
                 else:
                     found.append(Group([], self._failures(image, stage, error)))
                 continue
-            reference = Reference(source.pixels) if self._noises else None
-            found += [NoisySample(image, source, reference, *each) for each in self._tries(image, level)]
+            found += [NoisySample(image, source, *each) for each in self._tries(image, level)]
         return found
 
     def _tries(self, image: dict[str, Any], level: float | None) -> list[tuple[Noise | None, float | None, int]]:
@@ -202,80 +201,66 @@ class BlockDenoiser:
     def _prepare(self, block: Block, group: Group) -> Group:
         if group.samples:
             with self._step(block, group, "noise"):
-                for sample in group.samples:
-                    self.add_noise(sample)
+                self._group_steps.prepare(group)
+                self.find_levels(group)
         return group
 
     def _denoise(self, block: Block, number: int, group: Group) -> Group:
         if group.samples and group.failure is None:
             with self._turns.turn(number), self._step(block, group, "denoise"):
-                group.estimates = self.denoise(group.samples)
+                group.estimates = self.denoise(group)
         return group
 
     def _finish(self, block: Block, group: Group) -> Group:
         if not group.samples or group.failure is not None:
             return group
-        denoised: list[np.ndarray] = []
+        rows = [self.row(sample) for sample in group.samples]
         with self._step(block, group, "denoise"):
-            denoised = [self.pixels(*each) for each in zip(group.samples, group.estimates, strict=True)]
-        group.estimates = []
-        if group.failure is None:
+            self._group_steps.set_pixels(group)
+        if group.failure is None and self._noises:
             with self._step(block, group, "score"):
-                group.rows = [self.score(*each) for each in zip(group.samples, denoised, strict=True)]
+                self.score(group, rows)
         if group.failure is not None:
             return group
         if self._config.images is not None:
             with block.times.timed("encode"):
-                for row, sample, image in zip(group.rows, group.samples, denoised, strict=True):
+                for row, sample, image in zip(rows, group.samples, self._group_steps.images(group), strict=True):
                     outputs.encode(replace(sample.picture, pixels=image), row, self._config.images)
         total = sum(sample.size for sample in group.samples)
-        for row, sample in zip(group.rows, group.samples, strict=True):
+        for row, sample in zip(rows, group.samples, strict=True):
             row[schema.SECONDS] = group.seconds * sample.size / total
-        return group
+        return Group(group.samples, rows)  # without the tensors
 
-    def add_noise(self, sample: NoisySample) -> None:
-        """Sets `noisy`, the image with its noise or in restoration mode itself; `sigma`, `found` and `inputs`."""
-        source, level = sample.picture.pixels, sample.level
-        if sample.noise is not None:
-            sample.noisy = sample.noise.add(source, sample.image[schema.IMAGE_ID], self._config.seed)
-        else:
-            scale = np.float32(pixels.WHITE[source.dtype] / 255)
-            sample.noisy = (source / scale).astype(np.float32, copy=False)
-        if level is None:
-            sample.found = find(sample.noisy, sample.picture.alpha, self._device)
-            level = sample.found.level or 0.0
-        sample.sigma = level * self._config.denoise.strength
-        offset = np.float32(sample.noise.offset if sample.noise else 0.0)
-        # The network sees a grey image three times over.
-        sample.inputs = pixels.to_tensor(sample.noisy - offset if offset else sample.noisy).expand(3, -1, -1)
+    def find_levels(self, group: Group) -> None:
+        """Sets each sample's `sigma`, and `found` where its level is not known."""
+        noisy = self._group_steps.noisy(group) if any(sample.level is None for sample in group.samples) else []
+        for index, sample in enumerate(group.samples):
+            level = sample.level
+            if level is None:
+                sample.found = find(noisy[index], sample.picture.alpha, self._device)
+                level = sample.found.level or 0.0
+            sample.sigma = level * self._config.denoise.strength
 
-    def denoise(self, group: Sequence[NoisySample]) -> list[Tensor]:
-        """Estimates of the clean images, as the Denoiser returns them; the noise's known mean is taken off first.
-
-        Raises MemoryError for one that does not fit.
-        """
+    def denoise(self, group: Group) -> list[Tensor]:
+        """Estimates of the clean images, as the Denoiser returns them. Raises MemoryError for one that does not fit."""
         torch.set_num_threads(self._config.threads)  # each thread has a setting of its own
-        smeared = [sample.found is not None and sample.found.is_smeared for sample in group]
-        inputs, sigmas = [sample.inputs for sample in group], [sample.sigma for sample in group]
-        return two_scales.denoise(self._denoiser, inputs, sigmas, smeared)
+        self._group_steps.begin(group)
+        smeared = [sample.found is not None and sample.found.is_smeared for sample in group.samples]
+        # The network sees a grey image three times over.
+        inputs = list(group.inputs.expand(-1, 3, -1, -1))
+        found = two_scales.denoise(self._denoiser, inputs, [sample.sigma for sample in group.samples], smeared)
+        self._group_steps.end(group)
+        return found
 
-    def pixels(self, sample: NoisySample, estimate: Tensor) -> np.ndarray:
-        """An estimate of the picture's type and channels. Raises FloatingPointError if it is not finite."""
-        if not bool(estimate.isfinite().all()):
-            raise FloatingPointError("the model's estimate is not finite")
-        source = sample.picture.pixels
-        return pixels.to_pixels(estimate[: source.shape[2]], source.dtype)
+    def row(self, sample: NoisySample) -> Row:
+        """The sample's ok row, but for its scores, time and output."""
+        known = {schema.STATUS: schema.OK, schema.TIMESTEP: self._restorer.timestep(sample.sigma)}
+        return sample.row() | sample.findings() | known
 
-    def score(self, sample: NoisySample, denoised: np.ndarray) -> Row:
-        """The sample's ok row, but for its time and output. Without synthetic noise nothing to score against."""
-        row = sample.row() | sample.findings()
-        row |= {schema.STATUS: schema.OK, schema.TIMESTEP: self._restorer.timestep(sample.sigma)}
-        if sample.reference is None:
-            return row
-        for name, metric in METRICS.items():
-            row[schema.noisy(name)] = metric.measure(sample.reference, sample.noisy)
-            row[name] = metric.measure(sample.reference, denoised)
-        return row
+    def score(self, group: Group, rows: list[Row]) -> None:
+        """Sets the scores of the rows."""
+        for row, (noisy, denoised) in zip(rows, self._group_steps.scores(group), strict=True):
+            row |= {schema.noisy(name): value for name, value in noisy.items()} | denoised
 
 
 # What a row of a block holds beside pictures and their bytes.

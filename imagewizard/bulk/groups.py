@@ -4,19 +4,26 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from imagewizard.bulk.block import LARGE_PIXELS
 from imagewizard.bulk.samples import NoisySample, Row
 
-# Fewer images would be mostly overhead, more would wait for
-# each other where a block is small.
+# Fewer images would be mostly overhead, more would wait for each other where a block is small.
 IMAGES = 16
+
+
+def _nothing() -> Tensor:
+    return torch.empty(0)
 
 
 @dataclass
 class Group:
-    """Samples of one shape, which go through the steps together; or what takes no part in them."""
+    """Samples of one shape and one noise, which go through the steps together; or what takes no part in them.
+
+    The tensors are on the model's device, of N samples.
+    """
 
     samples: list[NoisySample]
     rows: list[Row] = field(default_factory=list)
@@ -24,7 +31,18 @@ class Group:
     large: int | None = None
     """The number of an image in the block that is too large to go with others; `pixels` says how large."""
     pixels: int = 0
+    clean: Tensor = field(default_factory=_nothing)
+    """The pictures' samples: uint8 or uint16, (N, H, W, 1 or 3)."""
+    noisy: Tensor = field(default_factory=_nothing)
+    """float32, (N, H, W, 1 or 3), 0-255 scale, unclipped."""
+    inputs: Tensor = field(default_factory=_nothing)
+    """`noisy` for the model, without the noise's known mean: float32, (N, 1 or 3, H, W), [-1, 1] scale."""
     estimates: list[Tensor] = field(default_factory=list)
+    """What the model makes of it, (3, H, W) each."""
+    denoised: Tensor = field(default_factory=_nothing)
+    """The estimates as `clean` is."""
+    ready: torch.cuda.Event | None = None
+    """On a GPU the end of the work on the tensors."""
     failure: Row | None = None
     """What a step has raised; none was tried after it."""
     seconds: float = 0.0
@@ -32,9 +50,9 @@ class Group:
 
 
 def formed(found: Iterable[NoisySample | Group], images: int) -> Iterator[Group]:
-    """Groups of up to `images` samples of equal shape, each as soon as it is full; a Group comes as it is, at once.
+    """Groups of up to `images` samples of one shape and noise, each as soon as it is full; a Group comes at once.
 
-    The samples that wait for others of their shape have no more than LARGE_PIXELS together.
+    The samples that wait for others of their kind have no more than LARGE_PIXELS together.
     """
     waiting: dict[Any, list[NoisySample]] = {}
     size = 0
@@ -46,11 +64,10 @@ def formed(found: Iterable[NoisySample | Group], images: int) -> Iterator[Group]
             oldest = waiting.pop(next(iter(waiting)))
             size -= sum(each.size for each in oldest)
             yield Group(oldest)
-        shape = sample.picture.pixels.shape, sample.picture.pixels.dtype
-        waiting.setdefault(shape, []).append(sample)
+        waiting.setdefault(sample.kind, []).append(sample)
         size += sample.size
-        if len(waiting[shape]) >= images:
-            full = waiting.pop(shape)
+        if len(waiting[sample.kind]) >= images:
+            full = waiting.pop(sample.kind)
             size -= sum(each.size for each in full)
             yield Group(full)
     yield from map(Group, waiting.values())

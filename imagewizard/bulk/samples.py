@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from imagewizard import schema
 from imagewizard.bulk import block as blocks
@@ -14,7 +12,6 @@ from imagewizard.config.denoise import DenoiseSection
 from imagewizard.config.noise import MOST_SIGMA
 from imagewizard.images.errors import ImageError
 from imagewizard.images.picture import Picture
-from imagewizard.metrics import Reference
 from imagewizard.noise.level import Found
 from imagewizard.noise.synthetic import Noise
 from imagewizard.sources import reading
@@ -32,8 +29,6 @@ class NoisySample:
     image: dict[str, Any]
     picture: Picture
     """The image as it was decoded: clean, or in restoration mode the noisy one."""
-    reference: Reference | None
-    """The clean image with what scoring against it needs, shared by the image's rows; None in restoration mode."""
     noise: Noise | None
     """What is added; None in restoration mode."""
     level: float | None
@@ -43,10 +38,27 @@ class NoisySample:
     """The level that the model is told: `denoise.strength` times the one that is known or found."""
     found: Found | None = None
     """What was found of the noise; None where nobody looked, because the level is known."""
-    noisy: np.ndarray = field(default_factory=lambda: np.empty(0))
-    """float32, (H, W, 1 or 3), 0-255 scale, unclipped."""
-    inputs: Tensor = field(default_factory=lambda: torch.empty(0))
-    """`noisy` for the denoiser, without the noise's known mean: float32, (3, H, W), [-1, 1] scale."""
+    is_grey: bool = field(init=False)
+    """Whether the picture's planes are all equal: then it is denoised and scored as one."""
+
+    def __post_init__(self) -> None:
+        pixels = self.picture.pixels
+        self.is_grey = all(np.array_equal(pixels[:, :, 0], pixels[:, :, i]) for i in range(1, pixels.shape[2]))
+
+    @property
+    def image_id(self) -> str:
+        return str(self.image[schema.IMAGE_ID])
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What samples have in common that go through the steps together."""
+        pixels = self.picture.pixels
+        return pixels.shape, pixels.dtype, self.is_grey, self.noise
+
+    @property
+    def planes(self) -> np.ndarray:
+        """The picture's pixels, (H, W, 1 or 3): one plane where it is grey."""
+        return self.picture.pixels[:, :, :1] if self.is_grey else self.picture.pixels
 
     @property
     def size(self) -> int:

@@ -18,6 +18,11 @@ def to_tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(image.astype(np.float32, order="C")).mul_(2.0 / 255.0).sub_(1.0).movedim(-1, -3)
 
 
+def to_network(images: Tensor) -> Tensor:
+    """float32 (H, W, C), 0-255 scale, unclipped → float32 (C, H, W), 0 ↦ -1 and 255 ↦ 1, on its device."""
+    return images.mul(2.0 / 255.0).sub_(1.0).movedim(-1, -3)
+
+
 def from_bytes(image: Tensor) -> Tensor:
     """uint8 tensor (H, W, C) → float32 (C, H, W), 0 ↦ -1 and 255 ↦ 1, on its device.
 
@@ -38,6 +43,11 @@ def to_uint8(tensor: Tensor) -> np.ndarray:
 
 def to_pixels(tensor: Tensor, dtype: np.dtype) -> np.ndarray:
     """float (C, H, W), clamped to [-1, 1] and rounded → uint8 or uint16 (H, W, C), 1 ↦ 255 or 65535. NaN becomes 0."""
+    return to_levels(tensor, dtype).cpu().numpy()
+
+
+def to_levels(tensor: Tensor, dtype: np.dtype) -> Tensor:
+    """As `to_pixels`, but a tensor on the device of the first one."""
     white = WHITE[dtype]
     scaled = tensor.float().add(1.0).mul_(white / 2).nan_to_num_(0.0).clamp_(0.0, white).round_()
-    return scaled.to(_TYPES[dtype]).movedim(-3, -1).contiguous().cpu().numpy()
+    return scaled.to(_TYPES[dtype]).movedim(-3, -1).contiguous()

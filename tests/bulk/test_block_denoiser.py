@@ -16,6 +16,7 @@ from imagewizard.bulk import block_denoiser, memory
 from imagewizard.bulk.block import Block
 from imagewizard.bulk.block_denoiser import BlockDenoiser
 from imagewizard.bulk.block_reader import BlockReader
+from imagewizard.bulk.groups import Group
 from imagewizard.config.denoise import ActorConfig, DenoiseConfig
 from imagewizard.images.metadata import Metadata
 from imagewizard.images.picture import Picture
@@ -111,14 +112,13 @@ def test_an_error_row_names_the_step_that_failed_and_costs_only_its_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     denoiser = actor(tiny_model(tmp_path / "m"), images={"format": "png"})
-    name = {"noise": "add_noise"}.get(stage, stage)
+    name = {"noise": "find_levels"}.get(stage, stage)
     real = getattr(denoiser, name)
 
-    def short_of_memory(samples: Any, *rest: Any) -> Any:
-        for sample in samples if isinstance(samples, list) else [samples]:
-            if sample.image["image_id"] == "1":
-                raise MemoryError("no room")
-        return real(samples, *rest)
+    def short_of_memory(group: Group, *rest: Any) -> Any:
+        if any(sample.image_id == "1" for sample in group.samples):
+            raise MemoryError("no room")
+        return real(group, *rest)
 
     monkeypatch.setattr(denoiser, name, short_of_memory)
     found = rows_of(denoiser(block(photo(8, 8, 0), photo(8, 8, 1), photo(8, 8, 2))))

@@ -12,9 +12,10 @@ def test_the_times_of_a_stage_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([10.0, 11.0, 20.0, 20.5])
     monkeypatch.setattr(stage_times.time, "perf_counter", lambda: next(clock))
     cpu = iter([1.0, 1.25, 3.0, 3.5])
+    monkeypatch.setattr(stage_times.time, "thread_time", lambda: next(cpu))
     times = StageTimes({"read": 2.0})
     for _ in range(2):
-        with times.timed("decode", lambda: next(cpu)):
+        with times.timed("decode"):
             pass
     assert times.as_json() == {"wall": {"read": 2.0, "decode": 1.5}, "cpu": {"decode": 0.75}}
     assert StageTimes(**times.as_json()).as_json() == times.as_json()
@@ -35,3 +36,13 @@ def test_a_threads_cpu_is_its_own() -> None:
     stop.set()
     busy.join()
     assert times.wall["wait"] >= 0.3 and times.cpu["wait"] < 0.1
+
+
+def test_each_stage_is_told_before_it_begins() -> None:
+    said: list[str] = []
+    times = StageTimes(on_stage=said.append)
+    with times.timed("read"):
+        assert said == ["read"]
+    whole = StageTimes({"read": 1.0})
+    whole.add(times)
+    assert whole.wall["read"] > 1.0 and whole.cpu.keys() == {"read"} and said == ["read"]

@@ -94,10 +94,10 @@ def _deadly(function: Callable[..., Any], when: str, target: str, nth: int, fold
 
 def _logged(function: Callable[..., Any], folder: Path) -> Callable[..., Any]:
     @functools.wraps(function)
-    def wrapper(self: Any, samples: Any) -> Any:
-        result = function(self, samples)
+    def wrapper(self: Any, group: Any) -> Any:
+        result = function(self, group)
         with (folder / "denoised").open("a") as log:
-            log.write("".join(f"{sample.image['image_id']}\n" for sample in samples))
+            log.write("".join(f"{sample.image_id}\n" for sample in group.samples))
         return result
 
     return wrapper

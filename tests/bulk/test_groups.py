@@ -1,0 +1,50 @@
+"""Groups hold samples of one kind, as many as they may, and nothing waits that has none to wait for."""
+
+import numpy as np
+import pytest
+
+from imagewizard.bulk import groups
+from imagewizard.bulk.groups import Group
+from imagewizard.bulk.samples import NoisySample
+from imagewizard.images.picture import Picture
+from imagewizard.noise.synthetic import Gaussian, Noise
+
+
+def sample(image_id: str, height: int = 4, noise: Noise = Gaussian(25.0), grey: bool = False) -> NoisySample:  # noqa: B008
+    pixels = np.zeros((height, 5, 3), np.uint8)
+    if not grey:
+        pixels[0, 0, 1] = 1
+    return NoisySample({"image_id": image_id}, Picture(pixels), noise, noise.sigma, 1)
+
+
+def ids(found: list[Group]) -> list[str]:
+    return ["".join(each.image_id for each in group.samples) for group in found]
+
+
+def test_a_group_has_one_shape_noise_and_colour() -> None:
+    mixed = [sample("a"), sample("b", 6), sample("c"), sample("d", noise=Gaussian(50.0)), sample("e", grey=True)]
+    assert ids(list(groups.formed([*mixed, sample("f", 6)], 16))) == ["ac", "bf", "d", "e"]
+
+
+def test_a_full_group_goes_on_at_once() -> None:
+    taken: list[str] = []
+
+    def samples():  # type: ignore[no-untyped-def]
+        for name in "abcde":
+            taken.append(name)
+            yield sample(name)
+
+    found = groups.formed(samples(), 2)
+    assert (ids([next(found)]), taken) == (["ab"], ["a", "b"])
+    assert ids(list(found)) == ["cd", "e"]
+
+
+def test_what_is_no_sample_goes_on_at_once() -> None:
+    done = Group([], rows=[{"image_id": "x"}])
+    assert next(groups.formed([sample("a"), done, sample("b")], 2)) is done
+
+
+def test_few_pixels_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "LARGE_PIXELS", 70)  # a sample of height 4 has 20, one of height 6 has 30
+    found = groups.formed([sample("a"), sample("b", 6), sample("c"), sample("d"), sample("e", 6)], 16)
+    assert ids(list(found)) == ["ac", "b", "d", "e"]
