@@ -1,128 +1,159 @@
-"""Images per second of the bulk pipeline, compared with the bare model on the same cores and with a plain loop."""
+"""Images a second of a whole bulk job, beside those of what it is compared with."""
 
-import multiprocessing
-import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from PIL import Image
 
-from imagewizard.config.denoise import DenoiseConfig, DenoiseSection, ResourcesSection
-from imagewizard.diffusion import pixels
-from imagewizard.diffusion.denoiser import Denoiser, default_device
-from imagewizard.distributed import cluster, denoise_job
+from imagewizard.benchmarks import bulk_run, crops, stand_in
+from imagewizard.benchmarks.rates import Compared, Request, Throughput
+from imagewizard.config import loading
+from imagewizard.config.denoise import DenoiseConfig
+from imagewizard.distributed import cluster
+from imagewizard.distributed.allocation import Allocation, allocate
 from imagewizard.errors import UserError
 from imagewizard.images import formats
 from imagewizard.images.picture import decode_rgb
+from imagewizard.metrics import METRICS, Reference
 from imagewizard.models import files as model_files
 from imagewizard.models import restorers
 from imagewizard.noise import synthetic
 from imagewizard.progress import Reporter
 
-SEED = 0
+if TYPE_CHECKING:  # torch, which takes seconds and is not needed beside a stand-in
+    from imagewizard.benchmarks.comparison import Comparison
+
+COUNT = 2000
+LIMIT_SECONDS = 300.0
+# Of them, what the bulk job leaves to other parts, on two slow cores.
+COMPARISON_SECONDS = 75.0
+ACTOR_START_SECONDS, END_SECONDS = 30.0, 10.0
+CAUTION = 0.6  # the least that the bulk job's rate may be of the expected one, where others use the machine too
+SAMPLE = 8  # images on which the work beside the model is timed
 
 
-@dataclass(frozen=True)
-class Rates:
-    """Images per second of the same work, done in three ways."""
+def measure(request: Request, scratch: Path, started: float, start: cluster.Start, report: Reporter) -> Throughput:
+    """Measures with the empty folder `scratch`, in LIMIT_SECONDS from `started` (of time.monotonic) on.
 
-    pipeline: float
-    """A bulk job, from its first committed block on; the whole job if it has only one block."""
-    pipeline_with_start: float
-    """The same, including the start of the actors, and of Ray if it does not run yet."""
-    bare: float
-    """The loaded model in a hot loop on tensors in memory, with one process per core (or one for a GPU)."""
-    plain: float
-    """One process that reads, adds noise, denoises, and scores with scikit-image, image by image."""
-
-
-def measure(
-    folder: str, sigma: float, model_name: str, report: Reporter, start: cluster.Start = cluster.start
-) -> Rates:
-    """Denoises the image files of a local `folder` at level `sigma` in all three ways, one after the other.
-
-    `report` receives a line before each way. `start` joins or starts Ray. Raises UserError if the model or the folder
-    cannot be used.
+    If the model is too slow for that, the crops are smaller, or the images fewer. `start` joins or starts Ray. `report`
+    is told what is being done. Raises UserError if the model or the folder cannot be used, JobError if an image fails.
     """
-    paths = sorted(path for path in Path(folder).iterdir() if formats.is_image_name(path.name))
+    restorers.check(model_files.find(request.model), max_sigma=request.sigma)
+    paths = [] if request.folder is None else _images_in(request.folder)[: request.count]
+    config = _config(request, scratch)
+    report("Ray starts")
+    start(None, report)
+    share = allocate(config.resources)
+    model = None if request.device_ms else _comparison(request, share)
+    on_cpu = model is not None and not share.gpus_per_actor
+    size, notes = request.size or crops.SIZES[0], list[str]()
     if not paths:
-        raise UserError(f"{folder} holds no image", "give a folder with images directly in it", "--images")
-    report(f"{len(paths)} images; the bare model …")
-    bare = _bare_rate(paths, sigma, model_name)
-    report(f"{bare:.2f} images/s; the plain loop …")
-    plain = _plain_rate(paths, sigma, model_name)
-    report(f"{plain:.2f} images/s; the pipeline …")
-    with tempfile.TemporaryDirectory() as scratch:
-        job = DenoiseConfig.model_validate(
-            {"input": folder, "output": f"{scratch}/run", "model": model_name, "noise": {"sigma": sigma}}
-        )
-        session = denoise_job.execute(denoise_job.prepare(job), start=start)["session"]
-    with_start = session["rows_per_second"]
-    return Rates(session["steady_rows_per_second"] or with_start, with_start, bare, plain)
+        count = request.count or COUNT
+        if model is not None and request.size is None:
+            size = _fitting_size(model, request.sigma, on_cpu, count, _seconds_left(started) - COMPARISON_SECONDS)
+            if size < crops.SIZES[0]:
+                notes.append(f"smaller crops: {count:,} of {crops.SIZES[0]}x{crops.SIZES[0]} would take over 5 minutes")
+        paths = crops.write(scratch / "images", count, size)
+    compared = _compare(request, model, paths, share, report)
+    expected = _expected_rate([_decode(path) for path in paths[:SAMPLE]], request.sigma, compared.bare, on_cpu)
+    fitting = max(1, int(CAUTION * expected * _seconds_left(started)))
+    if fitting < len(paths):
+        notes.append(f"only {fitting:,} of {len(paths):,} images, to end in 5 minutes")
+        config = config.model_copy(update={"limit": fitting})
+    report("bulk job")
+    run = bulk_run.measure(config, request.device_ms, start, report)
+    images = f"{run.rows:,} {f'images of {request.folder}' if request.folder else f'JPEG crops of {size}x{size}'}"
+    return Throughput(
+        request=request,
+        images=images,
+        notes=notes,
+        machine_cores=cluster.available_cpus(),
+        actors=share.actors,
+        threads=share.threads_per_actor,
+        on_cpu=on_cpu,
+        compared=compared,
+        run=run,
+    )
 
 
-def _load(model_name: str, batch_size: int) -> Denoiser:
-    options = DenoiseSection()
-    return Denoiser(restorers.load(model_files.find(model_name), options), options, batch_size)
+def _images_in(folder: str) -> list[Path]:
+    paths = sorted(path for path in Path(folder).rglob("*") if formats.is_image_name(path.name) and path.is_file())
+    if not paths:
+        raise UserError(f"{folder} holds no image", "give a local folder of images", "input")
+    return paths
 
 
-def _bare_rate(paths: list[Path], sigma: float, model_name: str) -> float:
-    """Runs one process per core, like the pipeline's one actor per core; each denoises a share of the images."""
-    processes = 1 if default_device().type == "cuda" else cluster.available_cpus()
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(processes)
-    spans = context.Queue()
-    workers = [
-        context.Process(target=_bare_loop, args=(paths[i::processes], sigma, model_name, barrier, spans))
-        for i in range(processes)
-    ]
-    for worker in workers:
-        worker.start()
-    found = [spans.get() for _ in workers]
-    for worker in workers:
-        worker.join()
-    return len(paths) / (max(end for _, end in found) - min(start for start, _ in found))
+def _config(request: Request, scratch: Path) -> DenoiseConfig:
+    # A stand-in needs no GPU.
+    resources = {"actors": request.actors or 1, "gpus_per_actor": 0} if request.device_ms else {}
+    if request.actors is not None:
+        resources["actors"] = request.actors
+    return loading.check(
+        DenoiseConfig,
+        {
+            "input": request.folder or str(scratch / "images"),
+            "limit": request.count,
+            "output": str(scratch / "run"),
+            "model": request.model,
+            "noise": {"sigma": request.sigma},
+            "resources": resources,
+        },
+    )
 
 
-def _bare_loop(paths: list[Path], sigma: float, model_name: str, barrier, spans) -> None:  # type: ignore[no-untyped-def]
-    gpu = default_device().type == "cuda"
-    if not gpu:
-        torch.set_num_threads(1)
-    batch = ResourcesSection().images_a_forward(on_gpu=gpu)
-    denoiser = _load(model_name, batch)
-    noisy = [pixels.to_tensor(_noisy(_read(path), path, sigma)) for path in paths]
-    denoiser(noisy[:2], [sigma] * len(noisy[:2]))
-    barrier.wait()
-    started = time.time()  # one clock for all processes
-    for first in range(0, len(noisy), batch):
-        part = noisy[first : first + batch]
-        denoiser(part, [sigma] * len(part))
-    spans.put((started, time.time()))
+def _comparison(request: Request, share: Allocation) -> "Comparison":
+    from imagewizard.benchmarks.comparison import Comparison
+
+    return Comparison(request.model, request.sigma, share.actors, share.threads_per_actor)
 
 
-def _plain_rate(paths: list[Path], sigma: float, model_name: str) -> float:
-    """Works like a simple script: Pillow, the model image by image, scikit-image. The model uses all cores."""
-    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-
-    denoiser = _load(model_name, 1)
-    denoiser([pixels.to_tensor(_read(paths[0]))], [sigma])
-    started = time.perf_counter()
-    for path in paths:
-        clean = np.asarray(Image.open(path).convert("RGB"))
-        noisy = _noisy(clean, path, sigma)
-        denoised = pixels.to_uint8(denoiser([pixels.to_tensor(noisy)], [sigma])[0])
-        for image in (noisy, denoised):
-            peak_signal_noise_ratio(clean, image, data_range=255)
-            structural_similarity(clean, image, channel_axis=-1, data_range=255)
-    return len(paths) / (time.perf_counter() - started)
+def _compare(
+    request: Request, model: "Comparison | None", paths: list[Path], share: Allocation, report: Reporter
+) -> Compared:
+    if model is not None:
+        return model.measure(paths, report)
+    assert request.device_ms is not None
+    return Compared(stand_in.bare_rate(request.device_ms, share.actors))
 
 
-def _read(path: Path) -> np.ndarray:
+def _seconds_left(started: float) -> float:
+    """For the bulk job's images."""
+    return LIMIT_SECONDS - (time.monotonic() - started) - ACTOR_START_SECONDS - END_SECONDS
+
+
+def _fitting_size(model: "Comparison", sigma: float, on_cpu: bool, count: int, seconds: float) -> int:
+    """Side of the largest crops of which a bulk job does so many in the seconds."""
+
+    def rate(side: int) -> float:
+        image = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+        return _expected_rate([image], sigma, model.quick_rate(side), on_cpu)
+
+    return crops.largest(rate, count, CAUTION * seconds)
+
+
+def _expected_rate(images: list[np.ndarray], sigma: float, bare: float, on_cpu: bool) -> float:
+    """Images a second of a bulk job over images like these, if nothing waited and the system cost nothing.
+
+    `images`: uint8 (H, W, 3). `bare`: the model's rate. `on_cpu`: it shares the cores with the rest of the work; else
+    both go on at the same time.
+    """
+    noise = synthetic.Gaussian(sigma)
+    _add_and_score(images[0], noise)  # some of it is compiled by the first call
+    began = time.process_time()
+    for image in images:
+        _add_and_score(image, noise)
+    rest = cluster.available_cpus() * len(images) / max(time.process_time() - began, 1e-6)
+    return 1 / (1 / bare + 1 / rest) if on_cpu else min(bare, rest)
+
+
+def _add_and_score(clean: np.ndarray, noise: synthetic.Gaussian) -> None:
+    """Most of a bulk job's work with an image beside the model."""
+    before, reference = noise.add(clean, "", 0), Reference(clean)
+    for metric in METRICS.values():
+        metric.measure(reference, before)
+        metric.measure(reference, clean)
+
+
+def _decode(path: Path) -> np.ndarray:
     return decode_rgb(path.read_bytes(), 10**9)
-
-
-def _noisy(clean: np.ndarray, path: Path, sigma: float) -> np.ndarray:
-    return synthetic.Gaussian(sigma).add(clean, path.name, SEED)
