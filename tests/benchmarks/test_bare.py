@@ -4,6 +4,7 @@ import queue
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -31,6 +32,8 @@ def denoised(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(bare.plain, "load", counting)
     monkeypatch.setattr(bare.torch, "set_num_threads", lambda threads: None)  # this process keeps it
+    pairs = SimpleNamespace(images_a_forward=lambda on_gpu: 2)
+    monkeypatch.setattr(bare, "ResourcesSection", lambda: pairs)
     return calls
 
 
@@ -46,7 +49,7 @@ def test_a_loop_denoises_between_its_reported_times(photos: list[Path], tiny: st
 def test_a_loop_without_time_denoises_one_batch(photos: list[Path], tiny: str, denoised: list[int]) -> None:
     spans: queue.Queue = queue.Queue()
     bare._loop(photos, 25.0, tiny, 0, 1, 0.0, threading.Barrier(1), spans)
-    assert spans.get_nowait()[2] == denoised[1] and len(denoised) == 2
+    assert denoised == [2, 2] and spans.get_nowait()[2] == 2
 
 
 def test_no_more_images_are_held_than_memory_is_given(photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
