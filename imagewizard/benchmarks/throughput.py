@@ -30,6 +30,7 @@ LIMIT_SECONDS = 300.0
 COMPARISON_SECONDS = 75.0
 ACTOR_START_SECONDS, END_SECONDS = 30.0, 10.0
 CAUTION = 0.6  # the least that the bulk job's rate may be of the expected one, where others use the machine too
+CROPS_SHARE = 0.6  # of the bulk job's time, for crops of a size that is chosen: the machine may get slower meanwhile
 SAMPLE = 8  # images on which the work beside the model is timed
 
 
@@ -129,7 +130,7 @@ def _fitting_size(model: "Comparison", sigma: float, on_cpu: bool, count: int, s
         image = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
         return _expected_rate([image], sigma, model.quick_rate(side), on_cpu)
 
-    return crops.largest(rate, count, CAUTION * seconds)
+    return crops.largest(rate, count, CROPS_SHARE * CAUTION * seconds)
 
 
 def _expected_rate(images: list[np.ndarray], sigma: float, bare: float, on_cpu: bool) -> float:

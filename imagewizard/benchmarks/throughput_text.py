@@ -69,7 +69,7 @@ def _rates(found: Throughput) -> Iterator[str]:
     yield f"{'':<26}{'images/s':>9}  pipeline is"
     if limit is not None:
         each = f"{limit.flop_per_image / 1e9:.2f} GFLOP an image"
-        yield line("roofline", limit.images_per_second, f"{each}, {limit.flop_per_second / 1e9:,.1f} a second")
+        yield line("roofline", limit.images_per_second, f"{each}, {limit.flop_per_second / 1e9:,.1f} GFLOP/s")
         yield line("bare model", compared.bare, f"{compared.bare / limit.images_per_second:.3f}x the roofline")
     if ms is not None:
         yield line("device, by definition", 1000 * found.actors / ms)

@@ -28,7 +28,7 @@ def test_a_model_is_compared_with_all() -> None:
     table = throughput_text.table(MODEL, 1.8)
     found = lines(table)
     assert "model embedded, 2 actors of 1 thread" in table and MODEL.notes[0] in table
-    assert " ".join(found["roofline"]) == "50.00 0.640x 4.00 GFLOP an image, 200.0 a second"
+    assert " ".join(found["roofline"]) == "50.00 0.640x 4.00 GFLOP an image, 200.0 GFLOP/s"
     assert " ".join(found["bare"]) == "model 40.00 0.800x 0.800x the roofline"
     assert "plain loop, one step          16.00       2.000x" in table
     assert "plain loop, 50 DDIM steps      0.50      64.000x  timed on 4 images" in table
