@@ -20,9 +20,8 @@ from torch import Tensor
 
 from imagewizard import schema
 from imagewizard.bulk import block as blocks
-from imagewizard.bulk import groups, outputs, overlap, samples
+from imagewizard.bulk import group_steps, groups, outputs, overlap, samples
 from imagewizard.bulk.block import Block
-from imagewizard.bulk.group_steps import GroupSteps
 from imagewizard.bulk.groups import Group
 from imagewizard.bulk.memory import Memory, machine_bytes
 from imagewizard.bulk.samples import NoisySample, Row
@@ -63,7 +62,7 @@ class BlockDenoiser:
         self._denoiser = denoiser or Denoiser(self._restorer, config.denoise, config.batch_size)
         self._noises = [] if config.noise is None else synthetic.make(config.noise.kind, config.noise.settings)
         self._device = default_device()
-        self._group_steps = GroupSteps(self._device, config.seed)
+        self._group_steps = group_steps.of(self._device, config.seed)
         self._turns = Turns()
         self._memory = Memory(machine_bytes())
         # One thread of torch in each: the device, where it is the CPU, has its own.
@@ -247,7 +246,7 @@ class BlockDenoiser:
         self._group_steps.begin(group)
         smeared = [sample.found is not None and sample.found.is_smeared for sample in group.samples]
         # The network sees a grey image three times over.
-        inputs = list(group.inputs.expand(-1, 3, -1, -1))
+        inputs = [each.expand(3, -1, -1) for each in group.inputs]
         found = two_scales.denoise(self._denoiser, inputs, [sample.sigma for sample in group.samples], smeared)
         self._group_steps.end(group)
         return found

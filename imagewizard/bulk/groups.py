@@ -14,15 +14,12 @@ from imagewizard.bulk.samples import NoisySample, Row
 IMAGES = 16
 
 
-def _nothing() -> Tensor:
-    return torch.empty(0)
-
-
 @dataclass
 class Group:
     """Samples of one shape and one noise, which go through the steps together; or what takes no part in them.
 
-    The tensors are on the model's device, of N samples.
+    What a step has made is where the steps of the device (GroupSteps) want it: on a GPU tensors of all N samples, on a
+    CPU lists of arrays.
     """
 
     samples: list[NoisySample]
@@ -31,16 +28,16 @@ class Group:
     large: int | None = None
     """The number of an image in the block that is too large to go with others; `pixels` says how large."""
     pixels: int = 0
-    clean: Tensor = field(default_factory=_nothing)
-    """The pictures' samples: uint8 or uint16, (N, H, W, 1 or 3)."""
-    noisy: Tensor = field(default_factory=_nothing)
-    """float32, (N, H, W, 1 or 3), 0-255 scale, unclipped."""
-    inputs: Tensor = field(default_factory=_nothing)
-    """`noisy` for the model, without the noise's known mean: float32, (N, 1 or 3, H, W), [-1, 1] scale."""
+    clean: Any = None
+    """The pictures' samples on a GPU: uint8 or uint16, (H, W, 1 or 3) each."""
+    noisy: Any = None
+    """float32, (H, W, 1 or 3) each, 0-255 scale, unclipped."""
+    inputs: list[Tensor] = field(default_factory=list)
+    """`noisy` for the model, without the noise's known mean: float32, (1 or 3, H, W), [-1, 1] scale."""
     estimates: list[Tensor] = field(default_factory=list)
-    """What the model makes of it, (3, H, W) each."""
-    denoised: Tensor = field(default_factory=_nothing)
-    """The estimates as `clean` is."""
+    """What the model makes of them: (3, H, W)."""
+    denoised: Any = None
+    """The estimates as the pictures' samples are."""
     ready: torch.cuda.Event | None = None
     """On a GPU the end of the work on the tensors."""
     failure: Row | None = None

@@ -60,6 +60,11 @@ class NoisySample:
         """The picture's pixels, (H, W, 1 or 3): one plane where it is grey."""
         return self.picture.pixels[:, :, :1] if self.is_grey else self.picture.pixels
 
+    def with_its_channels(self, planes: np.ndarray) -> np.ndarray:
+        """An image like `planes`, with as many channels as the picture has."""
+        channels = self.picture.pixels.shape[2]
+        return planes if planes.shape[2] == channels else planes.repeat(channels, axis=2)
+
     @property
     def size(self) -> int:
         """In pixels."""

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from imagewizard.bulk import group_steps
+from imagewizard.bulk.cpu_steps import CpuSteps
+from imagewizard.bulk.gpu_steps import GpuSteps
 from imagewizard.bulk.group_steps import GroupSteps
 from imagewizard.bulk.groups import Group
 from imagewizard.bulk.samples import NoisySample
@@ -43,7 +46,7 @@ def through(steps: GroupSteps, work: Group) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", IMAGES)
 @pytest.mark.parametrize("noise", NOISES, ids=lambda noise: (noise and noise.describe()) or "restored")
 def test_each_image_is_what_its_noise_and_its_scores_say(kind: str, noise: Noise | None) -> None:
-    found = through(GroupSteps(torch.device("cpu"), 7), group(IMAGES[kind], noise))
+    found = through(CpuSteps(7), group(IMAGES[kind], noise))
     for index, clean in enumerate(IMAGES[kind]):
         noisy = clean.astype(np.float32) if noise is None else noise.add(clean, str(index), 7)
         np.testing.assert_array_equal(found["noisy"][index], noisy[:, :, : found["noisy"][index].shape[2]])
@@ -58,7 +61,7 @@ def test_each_image_is_what_its_noise_and_its_scores_say(kind: str, noise: Noise
 
 def check_device(steps: GroupSteps, kind: str, noise: Noise | None) -> None:
     work, same = group(IMAGES[kind], noise), group(IMAGES[kind], noise)
-    found, expected = through(steps, work), through(GroupSteps(torch.device("cpu"), 7), same)
+    found, expected = through(steps, work), through(CpuSteps(7), same)
     np.testing.assert_array_equal(found["noisy"], expected["noisy"])
     np.testing.assert_array_equal(found["images"], expected["images"])
     for pair in zip(found["scores"], expected["scores"], strict=True):
@@ -70,21 +73,29 @@ def check_device(steps: GroupSteps, kind: str, noise: Noise | None) -> None:
 @pytest.mark.parametrize("noise", NOISES, ids=lambda noise: (noise and noise.describe()) or "restored")
 def test_what_a_gpu_computes_is_what_a_cpu_does(kind: str, noise: Noise | None) -> None:
     """The operations that a GPU gets, on the CPU."""
-    steps = GroupSteps(torch.device("cpu"), 7)
-    steps._by_numba = False
-    check_device(steps, kind, noise)
+    check_device(GpuSteps(torch.device("cpu"), 7), kind, noise)
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", IMAGES)
 @pytest.mark.parametrize("noise", NOISES, ids=lambda noise: (noise and noise.describe()) or "restored")
 def test_a_gpu_does(kind: str, noise: Noise | None) -> None:
-    check_device(GroupSteps(torch.device("cuda"), 7), kind, noise)
+    check_device(GpuSteps(torch.device("cuda"), 7), kind, noise)
 
 
-def test_sixteen_bits_keep_their_range() -> None:
+@pytest.fixture(params=["cpu", "gpu"])
+def steps(request: pytest.FixtureRequest) -> GroupSteps:
+    return CpuSteps(0) if request.param == "cpu" else GpuSteps(torch.device("cpu"), 0)
+
+
+def test_each_device_has_its_steps() -> None:
+    assert isinstance(group_steps.of(torch.device("cpu"), 0), CpuSteps)
+    assert isinstance(group_steps.of(torch.device("meta"), 0), GpuSteps)
+
+
+def test_sixteen_bits_keep_their_range(steps: GroupSteps) -> None:
     images = [image.astype(np.uint16) * 257 for image in COLOUR]
-    steps, work = GroupSteps(torch.device("cpu"), 0), group(images, None)
+    work = group(images, None)
     steps.prepare(work)
     np.testing.assert_allclose(steps.noisy(work), np.stack(COLOUR), rtol=1e-6)
     work.estimates = list(work.inputs)
@@ -92,8 +103,8 @@ def test_sixteen_bits_keep_their_range() -> None:
     np.testing.assert_allclose(np.stack(steps.images(work)), np.stack(images), atol=1)
 
 
-def test_an_estimate_that_is_not_finite_is_told() -> None:
-    steps, work = GroupSteps(torch.device("cpu"), 0), group(COLOUR, NOISES[0])
+def test_an_estimate_that_is_not_finite_is_told(steps: GroupSteps) -> None:
+    work = group(COLOUR, NOISES[0])
     steps.prepare(work)
     work.estimates = list(work.inputs)
     work.estimates[1] = work.estimates[1] * float("nan")
