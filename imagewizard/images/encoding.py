@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from imagewizard.images import decoding, deep_colour, iptc, png_text, resolution
+from imagewizard.images import decoding, deep_colour, iptc, png_pixels, png_text, resolution
 from imagewizard.images.errors import ImageError
 from imagewizard.images.exif import BYTE, ICC_PROFILE, IPTC, LONG, SHORT, UNDEFINED, XMP, Tag, Tags
 from imagewizard.images.fitting import fitted
@@ -20,11 +20,8 @@ from imagewizard.images.picture import Picture
 from imagewizard.images.png_chunks import Chunk
 
 _JPEG_QUALITY = 95
-# CPU time and size of a 512x512 photo: level 1 20 ms, 407 kB; 4 36 ms, 373 kB; 6 (Pillow's own) 69 ms, 368 kB;
-# 9 201 ms, 364 kB; WebP lossless with method 0 31 ms, 323 kB, with 4 (Pillow's own) 150 ms, 290 kB. Means over 8 photos
-# of the CID22 set, time.process_time around Image.save, the least of 3 runs, Pillow 13 with zlib-ng. A tenth more
-# bytes is the smaller price: an actor that denoises 50 images a second would keep 3.5 cores busy with level 6.
-_PNG_LEVEL = 1
+# CPU time and size of a 512x512 photo: method 0 31 ms, 323 kB; 4 (Pillow's own) 150 ms, 290 kB. Means over 8 photos of
+# the CID22 set, time.process_time around Image.save, the least of 3 runs.
 _WEBP_LOSSLESS_METHOD = 0
 _TIFF_LEVEL = 1
 _STRIP_BYTES = 1 << 18
@@ -121,8 +118,7 @@ _PNG_HEADER_BYTES = 8 + 25  # signature and IHDR
 
 def _png(picture: Picture, metadata: Metadata, quality: int | None) -> bytes:
     samples = _samples(picture)
-    is_deep = samples.dtype == np.uint16
-    data = deep_colour.write_png(samples) if is_deep else _saved(samples, "PNG", compress_level=_PNG_LEVEL)
+    data = deep_colour.write_png(samples) if samples.dtype == np.uint16 else png_pixels.write(samples)
     chunks = b"".join(png_text.written(_chunks(metadata)))
     return data[:_PNG_HEADER_BYTES] + chunks + data[_PNG_HEADER_BYTES:]
 
