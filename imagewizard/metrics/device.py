@@ -1,5 +1,6 @@
 """PSNR and SSIM of batches of tensors on any device, in float64. Nothing waits for the device."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,7 +22,7 @@ def scores(clean: Tensor, images: Tensor) -> dict[str, Tensor]:
     """
     squared_error, similarity = sums(clean, images)
     _, height, width, channels = images.shape
-    psnr = 10 * (np.log10(255**2 * height * width * channels) - squared_error.log10())
+    psnr = 10 * (math.log10(255**2 * height * width * channels) - squared_error.log10())
     windows = max(0, height - MARGIN) * max(0, width - MARGIN) * channels
     return {"psnr": psnr.clamp(max=PSNR_CAP), "ssim": similarity / windows}  # 0 / 0 is NaN
 

@@ -113,7 +113,8 @@ def _drawn(keys: Tensor, size: int) -> Tensor:
 
 @functools.lru_cache(maxsize=16)
 def _kept_table(device: torch.device) -> tuple[Tensor, Tensor]:
-    return table(device)
+    values, differences = (_sent(part, device) for part in table(torch.device("cpu")))
+    return values, differences
 
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:

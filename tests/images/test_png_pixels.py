@@ -43,10 +43,12 @@ def test_a_view_is_written_as_it_looks() -> None:
 
 
 def test_long_pixel_data_is_cut_into_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(png_pixels, "_MOST", 1000)
     samples = RANDOM.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    whole = png_pixels.write(samples)
+    monkeypatch.setattr(png_pixels, "_MOST", 1000)
     data = png_pixels.write(samples)
-    assert data.count(b"IDAT") == 7 and Chunks.read(data).pixels == data
+    assert data.count(b"IDAT") == 7 and len(data) == len(whole) + 6 * 12  # length, kind and checksum
+    assert Chunks.read(data).pixels == data
     assert all(np.array_equal(found, samples) for found in read(data))
 
 
