@@ -7,6 +7,9 @@ ROOT = Path(__file__).resolve().parents[1]
 ELSEWHERE = {
     "cluster/local_nodes.py": "of cluster/local.py: tests/cluster/test_local.py",
     "cluster/local_processes.py": "of cluster/local.py: tests/cluster/test_local.py",
+    "imagewizard/bulk/cpu_steps.py": "tests/bulk/test_group_steps.py, beside gpu_steps.py",
+    "imagewizard/bulk/gpu_steps.py": "tests/bulk/test_group_steps.py, beside cpu_steps.py",
+    "imagewizard/bulk/samples.py": "tests/bulk/test_block_denoiser.py, tests/bulk/test_block_denoiser_noise.py",
     "imagewizard/benchmarks/step.py": "a dataclass without methods; tests/benchmarks/test_gpu_check.py runs it",
     "imagewizard/storage/refusal.py": "an error: tests/storage/test_local.py, tests/storage/test_s3.py",
     "imagewizard/training/__main__.py": "runs as a process of its own: tests/training/test_run.py",

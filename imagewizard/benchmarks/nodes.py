@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,13 +43,14 @@ def sleeping(seconds: float) -> type[pipeline.DenoiseActor]:
 
     class SleepingActor(pipeline.DenoiseActor):
         def load(self, config: ActorConfig) -> Callable[[Block], Block]:
-            return partial(_sleep, config, seconds)
+            return partial(_sleep, config, seconds, threading.Lock())
 
     return SleepingActor
 
 
-def _sleep(config: ActorConfig, seconds: float, block: Block) -> Block:
-    time.sleep(seconds * block.images.num_rows)
+def _sleep(config: ActorConfig, seconds: float, device: threading.Lock, block: Block) -> Block:
+    with device:  # one for all blocks of the actor
+        time.sleep(seconds * len(block.images))
     return scale.denoise_nothing(config, block)
 
 

@@ -27,7 +27,7 @@ from imagewizard.bulk.pending import ShardBlocks
 from imagewizard.config.denoise import ActorConfig, DenoiseConfig
 from imagewizard.distributed import cluster, denoise_job, pipeline
 from imagewizard.manifest import shards
-from imagewizard.metrics import METRICS, Reference
+from imagewizard.metrics import Reference
 from imagewizard.noise import synthetic
 from imagewizard.runs import compaction, results, totals
 from imagewizard.runs.results import BlockFile
@@ -76,13 +76,13 @@ class StandInActor(pipeline.DenoiseActor):
 
 
 def denoise_nothing(config: ActorConfig, block: Block) -> Block:
-    """A block of decoded images → its rows, as BlockDenoiser makes them. Adds noise and scores it twice."""
+    """A block after reading → its rows, as BlockDenoiser makes them. Adds noise and scores it twice."""
     assert config.noise is not None, "the benchmark's job adds noise"
     noises = synthetic.make(config.noise.kind, config.noise.settings)
     rows = []
     with block.times.timed("score"):
-        for index, image in enumerate(block.images.select(blocks.WORK_SCHEMA.names).to_pylist()):
-            source = blocks.picture_at(block.images, index)
+        for image in block.images:
+            source = image[blocks.PICTURE]
             assert source is not None, "the benchmark's own images can all be decoded"
             reference = Reference(source.pixels)
             for setting, attempt in zip(image[blocks.SETTINGS], image[blocks.ATTEMPTS], strict=True):
@@ -90,11 +90,9 @@ def denoise_nothing(config: ActorConfig, block: Block) -> Block:
                 noisy = noise.add(source.pixels, image[IMAGE_ID], config.seed)
                 shown = noisy.clip(0, 255).round().astype(np.uint8)
                 row = _row(config, image, noise) | {schema.ATTEMPT: attempt}
-                for name, metric in METRICS.items():
-                    row[schema.noisy(name)] = metric.measure(reference, noisy)
-                    row[name] = metric.measure(reference, shown)
-                rows.append(row)
-    return replace(block, images=pa.Table.from_pylist(rows, schema=blocks.DENOISED_SCHEMA))
+                row |= {schema.noisy(name): score for name, score in reference.scores(noisy).items()}
+                rows.append(row | reference.scores(shown))
+    return replace(block, images=rows)
 
 
 def _row(config: ActorConfig, image: dict[str, Any], noise: synthetic.Noise) -> dict[str, Any]:

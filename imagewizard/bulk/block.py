@@ -1,11 +1,7 @@
-"""Blocks of work: a few dozen images of one manifest shard that travel, and commit, together.
-
-Between stages a block is one row of two columns: its result file's name, and its images as an Arrow IPC stream. Ray
-Data neither splits nor merges what it cannot see into, and reading the stream copies nothing.
-"""
+"""Blocks of work: some dozens or thousands of images of one manifest shard that are denoised, and commit, together."""
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,38 +15,78 @@ from imagewizard.images.resolution import Resolution
 from imagewizard.runs.results import BlockFile
 from imagewizard.schema import HEIGHT, LEVEL_FIELD, MANIFEST_SCHEMA, REASON, RESULT_SCHEMA, STAGE, WIDTH
 
-BLOCK_SCHEMA = pa.schema(
-    [
-        pa.field("block", pa.string()),  # its result file's name
-        pa.field("images", pa.large_binary()),
-        pa.field("times", pa.string()),  # what the stages have spent on it: StageTimes.as_json
-    ]
-)
-
-# Decoded pictures that a block may carry; its images beyond that stay encoded until they are denoised. Bounds what a
-# block of photographs takes.
+# Bytes of decoded pictures that a block may carry; its images beyond that stay encoded until they are denoised. Bounds
+# what a block of photographs takes.
 PIXEL_BYTES = 64 << 20
 
 # A larger image goes through the steps by itself, so that the copies of all images at work stay below a gigabyte.
 LARGE_PIXELS = 2_000_000
 
+# An image of a block has the columns of WORK_SCHEMA. Read, it has `data`, or the `stage` and `error` of the attempt;
+# decoded, it has a `picture` in the place of `data`.
 SETTINGS = "settings"
-DATA = "data"
-ENCODED = "encoded"
 ATTEMPTS = "attempts"
+DATA = "data"
+PICTURE = "picture"
 WORK_SCHEMA = pa.schema(
     [
         *(field.with_nullable(True) for field in [*MANIFEST_SCHEMA, LEVEL_FIELD]),
-        pa.field(
-            SETTINGS, pa.list_(pa.int32())
-        ),  # what is still to do: indices into the job's noises; restoration: [0]
+        # What is still to do: indices into the job's noises; in a restoration [0].
+        pa.field(SETTINGS, pa.list_(pa.int32())),
         pa.field(ATTEMPTS, pa.list_(pa.int32())),  # how often each of them will have been tried
     ]
 )
+# A row of a denoised block has the columns of RESULT_SCHEMA, and its image's file where images are to be written.
+ENCODED = "encoded"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block on its way: which one it is, its images or rows at some stage, and what the stages have spent on it."""
+
+    file: BlockFile
+    images: list[dict[str, Any]]
+    times: StageTimes = field(default_factory=StageTimes)
+
+    def pack(self) -> pa.Table:
+        """The block after reading as one row, for another process, which copies nothing when it unpacks it."""
+        images = [image | _columns(image.get(PICTURE)) for image in self.images]
+        table = pa.Table.from_pylist(images, schema=_READ_SCHEMA)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        offsets = (0).to_bytes(8, "little") + sink.tell().to_bytes(8, "little")
+        stream = pa.Array.from_buffers(pa.large_binary(), 1, [None, pa.py_buffer(offsets), sink.getvalue()])
+        return pa.table({"block": [self.file.name], "images": stream, "times": [json.dumps(self.times.as_json())]})
+
+    @classmethod
+    def unpack(cls, row: pa.Table) -> "Block":
+        """The inverse of `pack`; the arrays of pictures are read-only views into the row's buffer."""
+        file = BlockFile.parse(row["block"][0].as_py())
+        assert file is not None, "written by pack"
+        table = pa.ipc.open_stream(row["images"][0].as_buffer()).read_all()
+        images = table.select([*WORK_SCHEMA.names, STAGE, REASON]).to_pylist()
+        for index, image in enumerate(images):
+            data = table[DATA][index]
+            image |= {DATA: memoryview(data.as_buffer()) if data.is_valid else None, PICTURE: _picture(table, index)}
+        return cls(file, images, StageTimes(**json.loads(row["times"][0].as_py())))
+
+
+def rows_table(block: Block) -> pa.Table:
+    """The rows of a denoised block by RESULT_SCHEMA."""
+    return pa.Table.from_pylist(block.images, schema=RESULT_SCHEMA)
+
+
+def joined_notes(*notes: str) -> str | None:
+    """As a row has them; None if there are none."""
+    return "; ".join(notes) or None
+
+
+# ------------------------------------------------------------------------------------------------- pictures as columns
 
 _CHUNKS = pa.list_(pa.struct([("kind", pa.binary()), ("body", pa.large_binary())]))
 # A picture's parts (picture.Picture); all null where there is none.
-PICTURE_FIELDS = [
+_PICTURE_FIELDS = [
     pa.field(HEIGHT, pa.int32()),
     pa.field(WIDTH, pa.int32()),
     pa.field("channels", pa.int8()),
@@ -66,55 +102,21 @@ PICTURE_FIELDS = [
     pa.field("texts", _CHUNKS),
     pa.field("notes", pa.list_(pa.string())),
 ]
-# After reading and decoding: either a picture, or `data` still encoded, or `stage` and `error`.
-DECODED_SCHEMA = pa.schema(
+_READ_SCHEMA = pa.schema(
     [
         *WORK_SCHEMA,
         pa.field(DATA, pa.large_binary()),
         pa.field(STAGE, pa.string()),
         pa.field(REASON, pa.string()),
-        *PICTURE_FIELDS,
+        *_PICTURE_FIELDS,
     ]
 )
-# After denoising: result rows, each with its `encoded` image where images are to be written.
-DENOISED_SCHEMA = pa.schema([*RESULT_SCHEMA, pa.field(ENCODED, pa.large_binary())])
 
 
-@dataclass(frozen=True)
-class Block:
-    """A block on its way: which one it is, its images at some stage, and what the stages have spent on it."""
-
-    file: BlockFile
-    images: pa.Table
-    times: StageTimes = field(default_factory=StageTimes)
-
-    def pack(self) -> pa.Table:
-        """The block as one row by BLOCK_SCHEMA."""
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, self.images.schema) as writer:
-            writer.write_table(self.images)
-        offsets = (0).to_bytes(8, "little") + sink.tell().to_bytes(8, "little")
-        stream = pa.Array.from_buffers(pa.large_binary(), 1, [None, pa.py_buffer(offsets), sink.getvalue()])
-        return pa.table([[self.file.name], stream, [json.dumps(self.times.as_json())]], schema=BLOCK_SCHEMA)
-
-    @classmethod
-    def unpack(cls, row: pa.Table) -> "Block":
-        """The inverse of `pack`; the images' buffers are views into the row's."""
-        file = BlockFile.parse(row["block"][0].as_py())
-        assert file is not None, "written by pack"
-        images = pa.ipc.open_stream(row["images"][0].as_buffer()).read_all()
-        return cls(file, images, StageTimes(**json.loads(row["times"][0].as_py())))
-
-
-def with_data(block: Block, data: list[Any], stages: list[str | None], reasons: list[str | None]) -> Block:
-    """A block of work with each image's encoded `data`, or the `stage` and `error` of the attempt to read it."""
-    table = block.images.append_column(DATA, pa.array(data, pa.large_binary()))
-    table = table.append_column(STAGE, pa.array(stages, pa.string()))
-    return replace(block, images=table.append_column(REASON, pa.array(reasons, pa.string())))
-
-
-def picture_columns(picture: Picture) -> dict[str, Any]:
-    """A picture as values for PICTURE_FIELDS."""
+def _columns(picture: Picture | None) -> dict[str, Any]:
+    """A picture as values for _PICTURE_FIELDS."""
+    if picture is None:
+        return {}
     height, width, channels = picture.pixels.shape
     metadata = picture.metadata
     return {
@@ -139,9 +141,9 @@ def _bytes(array: np.ndarray) -> memoryview:
     return array.reshape(-1).view(np.uint8).data
 
 
-def picture_at(table: pa.Table, index: int) -> Picture | None:
+def _picture(table: pa.Table, index: int) -> Picture | None:
     """The picture in a row, its arrays read-only views into the table; None if there is none."""
-    part = {field.name: table[field.name][index] for field in PICTURE_FIELDS}
+    part = {field.name: table[field.name][index] for field in _PICTURE_FIELDS}
     if not part["pixels"].is_valid:
         return None
     height, width, channels = (part[name].as_py() for name in (HEIGHT, WIDTH, "channels"))
@@ -153,8 +155,3 @@ def picture_at(table: pa.Table, index: int) -> Picture | None:
         found["resolution"] = Resolution(**resolution)
     found |= {name: tuple(Chunk(**each) for each in part[name].as_py()) for name in ("colour", "texts")}
     return Picture(pixels, alpha, Metadata(**found), tuple(part["notes"].as_py()))
-
-
-def joined_notes(*notes: str) -> str | None:
-    """As a row has them; None if there are none."""
-    return "; ".join(notes) or None

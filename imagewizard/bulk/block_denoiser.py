@@ -14,7 +14,6 @@ from itertools import chain
 from time import perf_counter
 from typing import Any
 
-import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -79,35 +78,31 @@ class BlockDenoiser:
         }
 
     def __call__(self, block: Block) -> Block:
-        """A block of decoded images (blocks.DECODED_SCHEMA) → its rows (blocks.DENOISED_SCHEMA)."""
-        images = block.images.select(_ABOUT_IMAGE).to_pylist()
+        """A block after reading → its rows, which have their images' files if these are to be written."""
         number, rows, large = self._turns.number(), list[Row](), list[Group]()
-        for group in self._overlapped(block, images, number):
+        for group in self._overlapped(block, number):
             if group.large is not None:
                 large.append(group)
             rows += self._rows(block, number, group)
         for group in large:
-            rows += self._large_rows(block, images, number, group)
-        places = {image[schema.IMAGE_ID]: place for place, image in enumerate(images)}
+            rows += self._large_rows(block, number, group)
+        places = {image[schema.IMAGE_ID]: place for place, image in enumerate(block.images)}
         rows.sort(key=lambda row: places[row[schema.IMAGE_ID]])
         constant = self._constant | {schema.FINISHED_AT: datetime.now(UTC)}
-        table = pa.Table.from_pylist([row | constant for row in rows], schema=blocks.DENOISED_SCHEMA)
-        return replace(block, images=table)
+        return replace(block, images=[row | constant for row in rows])
 
-    def _overlapped(self, block: Block, images: list[dict[str, Any]], number: int) -> Iterator[Group]:
+    def _overlapped(self, block: Block, number: int) -> Iterator[Group]:
         """The block's groups after all steps, of which the device takes one at a time and threads the others."""
-        starts = range(0, len(images), self._group_images)
-        parts = [range(start, min(start + self._group_images, len(images))) for start in starts]
-        decode = partial(self._samples, block, images, max_pixels=min(blocks.LARGE_PIXELS, self._config.max_pixels))
+        count, size = len(block.images), self._group_images
+        parts = [range(start, min(start + size, count)) for start in range(0, count, size)]
+        decode = partial(self._samples, block, max_pixels=min(blocks.LARGE_PIXELS, self._config.max_pixels))
         found = overlap.ahead(self._pool, decode, parts, GROUPS_AHEAD)
         formed = groups.formed(chain.from_iterable(found), self._group_images)
         prepared = overlap.ahead(self._pool, partial(self._prepare, block), formed, GROUPS_AHEAD)
         denoised = map(partial(self._denoise, block, number), prepared)
         return overlap.ahead(self._pool, partial(self._finish, block), denoised, GROUPS_AHEAD)
 
-    def _samples(
-        self, block: Block, images: list[dict[str, Any]], part: Sequence[int], max_pixels: int
-    ) -> list[NoisySample | Group]:
+    def _samples(self, block: Block, part: Sequence[int], max_pixels: int) -> list[NoisySample | Group]:
         """What the rows of some images are to be made of.
 
         Groups for images that cannot be read, decoded or restored, and for those of over `max_pixels`, if the job's
@@ -115,12 +110,12 @@ class BlockDenoiser:
         """
         found: list[NoisySample | Group] = []
         for index in part:
-            image = images[index]
+            image = block.images[index]
             given = samples.given_level(image[schema.LEVEL_FIELD.name], self._config.denoise)
             level = None if isinstance(given, ImageError) else given
             stage = image[schema.STAGE] or "decode"
             try:
-                source = self._picture(block, index, image[schema.REASON], max_pixels)
+                source = self._picture(block, image, max_pixels)
                 if isinstance(given, ImageError):
                     stage = "noise"
                     raise given
@@ -146,31 +141,30 @@ class BlockDenoiser:
         level = None if isinstance(given, ImageError) else given
         return [samples.about(image, *each) | samples.failure(stage, error) for each in self._tries(image, level)]
 
-    def _large_rows(self, block: Block, images: list[dict[str, Any]], number: int, group: Group) -> list[Row]:
+    def _large_rows(self, block: Block, number: int, group: Group) -> list[Row]:
         """The rows of an image that goes through the steps alone, as soon as the machine has room for it."""
         assert group.large is not None, "an image that is too large for others"
         rows: list[Row] = []
         try:
             with self._memory.room(group.pixels):
-                found = self._samples(block, images, [group.large], self._config.max_pixels)
+                found = self._samples(block, [group.large], self._config.max_pixels)
                 while found:  # not a loop over it, which would keep each sample's arrays
                     each = found.pop(0)
                     done = each if isinstance(each, Group) else self._steps(block, number, Group([each]))
                     rows += self._rows(block, number, done)
         except ImageError as error:
-            return self._failures(images[group.large], "decode", error)
+            return self._failures(block.images[group.large], "decode", error)
         return rows
 
-    def _picture(self, block: Block, index: int, reason: str | None, max_pixels: int) -> Picture:
-        """An image of the block. Raises ImageError, also for the `reason` that it came without."""
-        if reason is not None:
-            raise ImageError(reason)
-        source = blocks.picture_at(block.images, index)
-        if source is None:  # beyond what the decoding stage may hold
+    def _picture(self, block: Block, image: dict[str, Any], max_pixels: int) -> Picture:
+        """The picture of an image. Raises ImageError, also for the reason that it came without."""
+        if image[schema.REASON] is not None:
+            raise ImageError(image[schema.REASON])
+        found: Picture | None = image[blocks.PICTURE]
+        if found is None:  # beyond what the decoding stage may hold
             with block.times.timed("decode"):
-                data = block.images[blocks.DATA][index].as_buffer()
-                source = picture.decode(data, max_pixels, keep=not self._noises)
-        return source
+                found = picture.decode(image[blocks.DATA], max_pixels, keep=not self._noises)
+        return found
 
     def _steps(self, block: Block, number: int, group: Group) -> Group:
         """The group after all steps, one after the other."""
@@ -260,7 +254,3 @@ class BlockDenoiser:
         """Sets the scores of the rows."""
         for row, (noisy, denoised) in zip(rows, self._group_steps.scores(group), strict=True):
             row |= {schema.noisy(name): value for name, value in noisy.items()} | denoised
-
-
-# What a row of a block holds beside pictures and their bytes.
-_ABOUT_IMAGE = [*blocks.WORK_SCHEMA.names, schema.STAGE, schema.REASON]

@@ -7,10 +7,8 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-import pyarrow as pa
-
 from imagewizard.bulk import block as blocks
-from imagewizard.bulk.block import Block
+from imagewizard.bulk.block import DATA, PICTURE, Block
 from imagewizard.errors import one_line
 from imagewizard.images import picture
 from imagewizard.images.errors import ImageError, TooLargeError
@@ -35,20 +33,24 @@ class BlockReader:
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(READ_THREADS, "read"))
 
     def __call__(self, block: Block) -> Block:
-        """A block of work (blocks.WORK_SCHEMA) → the same with its pictures (blocks.DECODED_SCHEMA)."""
+        """A block of work → the same, read and decoded."""
         return self.decode(self.read(block))
 
     def read(self, block: Block) -> Block:
         """Adds each image's encoded `data`, or the `stage` and `error` of the attempt."""
-        images = block.images.to_pylist()
         # A packed file is read from its beginning to its end, which several threads could not do better.
-        packed = any(image[MEMBER] is not None or image[ROW] is not None for image in images)
-        size = max(1, len(images) if packed else math.ceil(len(images) / READ_THREADS))
-        parts = [images[first : first + size] for first in range(0, len(images), size)]
-        contents = list(chain.from_iterable(self._pool.map(partial(self._read_part, block), parts)))
-        errors = [one_line(each) if isinstance(each, OSError) else None for each in contents]
-        data = [None if isinstance(each, OSError) else each for each in contents]
-        return blocks.with_data(block, data, [error and "read" for error in errors], errors)
+        packed = any(image[MEMBER] is not None or image[ROW] is not None for image in block.images)
+        count = len(block.images)
+        size = max(1, count if packed else math.ceil(count / READ_THREADS))
+        parts = [block.images[first : first + size] for first in range(0, count, size)]
+        contents = chain.from_iterable(self._pool.map(partial(self._read_part, block), parts))
+        images = [
+            image | {DATA: None, STAGE: "read", REASON: one_line(content)}
+            if isinstance(content, OSError)
+            else image | {DATA: content, STAGE: None, REASON: None}
+            for image, content in zip(block.images, contents, strict=True)
+        ]
+        return replace(block, images=images)
 
     def _read_part(self, block: Block, images: list[dict[str, Any]]) -> list[bytes | OSError]:
         with block.times.timed("read"):
@@ -56,24 +58,21 @@ class BlockReader:
 
     def decode(self, block: Block) -> Block:
         """Decodes `data` into pictures, up to `pixel_bytes`; later images and large ones stay encoded."""
-        rows = block.images.drop_columns(blocks.DATA).to_pylist()
-        held = 0
+        held, images = 0, []
         with block.times.timed("decode"):
-            for index, image in enumerate(rows):
-                if image[REASON] is not None:
-                    continue
-                data = block.images[blocks.DATA][index].as_buffer()
-                if held > self.pixel_bytes:
-                    image[blocks.DATA] = memoryview(data)
-                    continue
-                try:
-                    decoded = picture.decode(data, min(blocks.LARGE_PIXELS, self.max_pixels), self.keep)
-                except ImageError as error:
-                    if isinstance(error, TooLargeError) and error.pixels <= self.max_pixels:
-                        image[blocks.DATA] = memoryview(data)
-                    else:
-                        image |= {STAGE: "decode", REASON: str(error)}
-                    continue
-                image |= blocks.picture_columns(decoded)
-                held += decoded.nbytes
-        return replace(block, images=pa.Table.from_pylist(rows, schema=blocks.DECODED_SCHEMA))
+            for image in block.images:
+                decoded = {} if image[REASON] is not None or held > self.pixel_bytes else self._decoded(image[DATA])
+                if (found := decoded.get(PICTURE)) is not None:
+                    held += found.nbytes
+                images.append(image | {PICTURE: None} | decoded)
+        return replace(block, images=images)
+
+    def _decoded(self, data: bytes) -> dict[str, Any]:
+        """What changes of an image: it has a picture, an error, or nothing where the image is large."""
+        try:
+            found = picture.decode(data, min(blocks.LARGE_PIXELS, self.max_pixels), self.keep)
+        except ImageError as error:
+            if isinstance(error, TooLargeError) and error.pixels <= self.max_pixels:
+                return {}
+            return {DATA: None, STAGE: "decode", REASON: str(error)}
+        return {DATA: None, PICTURE: found}

@@ -11,7 +11,6 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from imagewizard import schema
@@ -123,8 +122,9 @@ class Evaluator:
         if sizes[0] != sizes[1]:
             raise ImageError(f"the noisy image has {sizes[0]} pixels, the clean one {sizes[1]}")
         image = {schema.IMAGE_ID: pair.name, schema.URI: pair.noisy, blocks.SETTINGS: [0], blocks.ATTEMPTS: [1]}
-        work = pa.Table.from_pylist([image | blocks.picture_columns(noisy)], schema=blocks.DECODED_SCHEMA)
-        [row] = self._restore(Block(BlockFile(0, 0, 1), work)).images.to_pylist()
+        read = {blocks.PICTURE: noisy, schema.STAGE: None, schema.REASON: None}
+        work = dict.fromkeys(blocks.WORK_SCHEMA.names) | image | read
+        [row] = self._restore(Block(BlockFile(0, 0, 1), [work])).images
         if row[schema.STATUS] == schema.ERROR:
             raise ImageError(row[schema.REASON])
         restored = picture.decode(row[blocks.ENCODED], self._max_pixels, keep=True)

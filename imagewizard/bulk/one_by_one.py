@@ -3,14 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
-import pyarrow as pa
-
-from imagewizard.bulk import block as blocks
-from imagewizard.bulk.block import Block
+from imagewizard.bulk.block import DATA, Block
 from imagewizard.bulk.block_reader import BlockReader
 from imagewizard.bulk.stage_times import StageTimes
-from imagewizard.schema import IMAGE_ID
+from imagewizard.schema import IMAGE_ID, REASON, STAGE
 
 ENDED = "it has ended the process that worked on it, more than once: it may need too much memory, or break a codec"
 
@@ -22,17 +20,19 @@ def denoise(
     blamed: Mapping[str, str],
     say: Callable[[str, str], None],
 ) -> Block:
-    """A block of work (blocks.WORK_SCHEMA) → its rows (blocks.DENOISED_SCHEMA).
+    """A block of work → its rows.
 
     `blamed`: {image_id: stage} of images that get an error row. `say` is called with the image and the stage before
     each stage.
     """
-    done = []
-    for index, image_id in enumerate(block.images[IMAGE_ID].to_pylist()):
-        times = StageTimes(on_stage=partial(say, image_id))
-        one = replace(block, images=block.images.slice(index, 1), times=times)
-        stage = blamed.get(image_id)
-        read = reader.read(one) if stage is None else blocks.with_data(one, [None], [stage], [ENDED])
-        done.append(denoise_block(reader.decode(read)).images)
+    done: list[dict[str, Any]] = []
+    for image in block.images:
+        times = StageTimes(on_stage=partial(say, image[IMAGE_ID]))
+        one = replace(block, images=[dict(image)], times=times)
+        if (stage := blamed.get(image[IMAGE_ID])) is None:
+            one = reader.read(one)
+        else:
+            one.images[0] |= {DATA: None, STAGE: stage, REASON: ENDED}
+        done += denoise_block(reader.decode(one)).images
         block.times.add(times)
-    return replace(block, images=pa.concat_tables(done))
+    return replace(block, images=done)

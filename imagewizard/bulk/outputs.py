@@ -24,7 +24,6 @@ from imagewizard.schema import (
     NOTES,
     OUTPUT_URI,
     REASON,
-    RESULT_SCHEMA,
     SIGMA,
     STAGE,
     STATUS,
@@ -47,20 +46,16 @@ def encode(denoised: Picture, row: dict[str, Any], section: ImagesSection) -> No
 
 
 def write(block: Block, run: str, section: ImagesSection | None) -> pa.Table:
-    """The block's rows (blocks.DENOISED_SCHEMA) by RESULT_SCHEMA, with `output_uri` where an image now lies.
+    """The rows of a denoised block by RESULT_SCHEMA, with `output_uri` where an image now lies.
 
     Images lie under <run>/images, in a folder for each setting of the noise if it was added: each in a file, or all of
     the block in one tar shard that is named after the block. A disk or server that refuses to write raises OSError: it
     would refuse the next image too.
     """
-    rows = block.images.select(RESULT_SCHEMA.names)
-    if section is None:
-        return rows
-    with block.times.timed("write"):
-        uris = _store(block, run, rows.to_pylist(), section)
-    return rows.set_column(
-        rows.schema.get_field_index(OUTPUT_URI), RESULT_SCHEMA.field(OUTPUT_URI), pa.array(uris, pa.string())
-    )
+    if section is not None:
+        with block.times.timed("write"):
+            _store(block, run, section)
+    return blocks.rows_table(block)
 
 
 def discard(rows: pa.Table, committed: pa.Table, section: ImagesSection | None) -> None:
@@ -73,29 +68,22 @@ def discard(rows: pa.Table, committed: pa.Table, section: ImagesSection | None) 
         storage.delete_files(sorted(set(uris) - set(kept)))
 
 
-def _store(block: Block, run: str, rows: list[dict[str, Any]], section: ImagesSection) -> list[str | None]:
-    """Writes the images of the rows that have one, and returns each row's URI."""
-    files = block.images[blocks.ENCODED]
-    written = [
-        (index, _name(row, section), files[index].as_buffer())
-        for index, row in enumerate(rows)
-        if files[index].is_valid
-    ]
+def _store(block: Block, run: str, section: ImagesSection) -> None:
+    """Writes the images of the rows that have one, and sets their `output_uri`."""
+    written = [(row, _name(row, section), row[blocks.ENCODED]) for row in block.images if row.get(blocks.ENCODED)]
     folder = Folder(run).subfolder("images")
-    uris: list[str | None] = [None] * len(rows)
     if section.pack == "tar":
         if written:
-            members = [(output_names.webdataset_name(name), bytes(data)) for _, name, data in written]
+            members = [(output_names.webdataset_name(name), data) for _, name, data in written]
             shard = _shard_name(block, [member for member, _ in members])
             folder.write(shard, tar.pack(members))
-            for (index, _, _), (member, _) in zip(written, members, strict=True):
-                uris[index] = addresses.join(folder.uri_of(shard), member)
-        return uris
-    for index, name, _ in written:
-        uris[index] = folder.uri_of(name)
+            for (row, _, _), (member, _) in zip(written, members, strict=True):
+                row[OUTPUT_URI] = addresses.join(folder.uri_of(shard), member)
+        return
+    for row, name, _ in written:
+        row[OUTPUT_URI] = folder.uri_of(name)
     with ThreadPoolExecutor(WRITE_THREADS) as pool:
         list(pool.map(lambda each: folder.write(each[1], each[2]), written))
-    return uris
 
 
 def _shard_name(block: Block, members: list[str]) -> str:

@@ -118,7 +118,7 @@ class DenoiseActor:
             self._denoise_block = self.load(config)
 
     def load(self, config: ActorConfig) -> Callable[[Block], Block]:
-        """A function from a decoded block (blocks.DECODED_SCHEMA) to its result rows (blocks.DENOISED_SCHEMA).
+        """A function that makes the rows of a block after reading.
 
         Several threads call it, each with a block of its own.
         """
@@ -136,8 +136,7 @@ class DenoiseActor:
             raise self._refusal
         [block_range] = (BlockRange(**each) for each in row.to_pylist())
         done, left = self._pending(block_range)
-        for name in done:
-            yield _report(name, 0, 0, 0.0)
+        yield from done
         for block, watch in self._readers.ahead(left, self._lock):
             started = time.perf_counter()
             if watch.is_careful:
@@ -152,16 +151,17 @@ class DenoiseActor:
             watch.end()
             yield _report(name, rows, failed, time.perf_counter() - started)
 
-    def _pending(self, block_range: BlockRange) -> tuple[list[str], Iterator[Block]]:
-        """The names of the range's first blocks, which another actor has committed before it died; and all others."""
-        work, done = self._work, list[str]()
+    def _pending(self, block_range: BlockRange) -> tuple[list[pa.Table], Iterator[Block]]:
+        """Reports on the range's first blocks, which another actor has committed before it died; and all others."""
+        work, done = self._work, list[pa.Table]()
         with storage_needed():
             shard = self._shard(block_range.shard)
             left = pending.pending_blocks(work.run, block_range, shard, work.settings, work.retry_failed)
             for file, table in left:
-                if not _is_committed(work.run, file):
-                    return done, (Block(*each) for each in chain([(file, table)], left))
-                done.append(file.name)
+                if (report := _committed(work.run, file)) is None:
+                    rest = chain([(file, table)], left)
+                    return done, (Block(file, table.to_pylist()) for file, table in rest)
+                done.append(report)
         return done, iter(())
 
 
@@ -171,10 +171,15 @@ WRITTEN_SCHEMA = pa.schema(
 )
 
 
-def _is_committed(run: str, file: BlockFile) -> bool:
-    """Whether a block's rows are there, be it in the file of its shard."""
-    names = file.name, ShardFile(file.shard, file.attempt).name
-    return any(Folder(run).exists(f"results/{name}") for name in names)
+def _committed(run: str, file: BlockFile) -> pa.Table | None:
+    """The report on a block whose rows are there already; None if they are not."""
+    try:
+        states = results.read_columns(run, file.name, [STATUS])[STATUS].to_pylist()
+    except FileNotFoundError:
+        if not Folder(run).exists(f"results/{ShardFile(file.shard, file.attempt).name}"):
+            return None
+        states = []  # compacted, so it has been reported before
+    return _report(file.name, len(states), states.count(ERROR), 0.0)
 
 
 def _report(name: str, rows: int, failed: int, seconds: float) -> pa.Table:

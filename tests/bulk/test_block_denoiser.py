@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
@@ -206,14 +205,13 @@ def test_the_time_of_each_step_is_told(tmp_path: Path) -> None:
 
 def test_a_row_has_the_attempt_of_its_key_and_tells_where_its_image_is(tmp_path: Path) -> None:
     denoise = actor(tiny_model(tmp_path / "m"), noise={"sigma": [15, 25]})
-    image = {"uri": "/in/a.tar", "settings": [0, 1]}
-    good = blocks.picture_columns(Picture(photo(8, 8, 0)))
+    image = dict.fromkeys(blocks.WORK_SCHEMA.names) | {"uri": "/in/a.tar", "settings": [0, 1]}
+    good = {"picture": Picture(photo(8, 8, 0)), "stage": None, "error": None}
     rows = [
         image | {"image_id": "a.tar#x.png", "member": "x.png", "attempts": [1, 3]} | good,
         image | {"image_id": "b.parquet#7", "row": 7, "attempts": [2, 2], "stage": "read", "error": "gone"},
     ]  # fmt: skip
-    packed = Block(BlockFile(0, 0, 4), pa.Table.from_pylist(rows, schema=blocks.DECODED_SCHEMA))
-    found = [(row["uri"], row["status"], row["attempt"]) for row in rows_of(denoise(packed))]
+    found = [(row["uri"], row["status"], row["attempt"]) for row in rows_of(denoise(Block(BlockFile(0, 0, 4), rows)))]
     assert sorted(found) == [
         ("/in/a.tar#7", "error", 2), ("/in/a.tar#7", "error", 2),
         ("/in/a.tar#x.png", "ok", 1), ("/in/a.tar#x.png", "ok", 3),
@@ -235,10 +233,11 @@ def test_an_image_that_the_machine_has_no_room_for_is_an_error_row(
     names = ["0.png", "1.png", "2.png"]
     for name, side in zip(names, (10, 20, 40), strict=True):
         Image.fromarray(photo(side, side, 0)).save(tmp_path / name)
-    work = [{"image_id": n, "uri": f"{tmp_path}/{n}", "settings": [0, 1], "attempts": [1, 1]} for n in names]
+    empty = dict.fromkeys(blocks.WORK_SCHEMA.names) | {"settings": [0, 1], "attempts": [1, 1]}
+    work = [empty | {"image_id": name, "uri": f"{tmp_path}/{name}"} for name in names]
     monkeypatch.setattr(block_denoiser, "machine_bytes", lambda: int(2.5 * memory.PART_BYTES))  # two parts
     denoise = actor(tiny_model(tmp_path / "m", k=2), noise={"sigma": [15, 25]})
-    block = Block(BlockFile(0, 0, 1), pa.Table.from_pylist(work, schema=blocks.WORK_SCHEMA))
+    block = Block(BlockFile(0, 0, 1), work)
     read = BlockReader(10**6, keep=False)(block)
     found = [(row["image_id"], row["sigma"], row["status"], row["stage"]) for row in rows_of(denoise(read))]
     ok = [(name, sigma, "ok", None) for name in names[:2] for sigma in (15.0, 25.0)]

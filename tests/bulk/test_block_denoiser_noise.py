@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio
@@ -80,7 +79,7 @@ def test_strength_multiplies_what_the_model_is_told(tmp_path: Path, noise: dict 
         assert half["sigma_estimated"] == 0.5 * row["sigma_estimated"] and none["sigma_estimated"] == 0.0
     assert none["timestep"] is None
     if noise is None:
-        np.testing.assert_array_equal(picture_of(denoised).pixels, blocks.picture_at(image.images, 0).pixels)
+        np.testing.assert_array_equal(picture_of(denoised).pixels, image.images[0]["picture"].pixels)
 
 
 def test_an_image_without_a_level_to_be_found_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,12 +128,13 @@ def test_each_image_is_told_the_level_that_its_manifest_gives(tmp_path: Path) ->
 def test_an_unreadable_image_has_the_level_of_its_manifest(tmp_path: Path) -> None:
     """So that its row has the same key when a retry succeeds."""
     rows = [
-        {"image_id": str(number), "uri": "/x", "sigma": given, "settings": [0], "attempts": [1]}
+        dict.fromkeys(blocks.WORK_SCHEMA.names)
+        | {"image_id": str(number), "uri": "/x", "sigma": given, "settings": [0], "attempts": [1]}
         | {"stage": "read", "error": "gone"}
         for number, given in enumerate(["7", "x"])
     ]
-    packed = Block(BlockFile(0, 0, 1), pa.Table.from_pylist(rows, schema=blocks.DECODED_SCHEMA))
-    found = rows_of(actor(tiny_model(tmp_path / "m"), noise=None, denoise={"sigma": "std"})(packed))
+    read = Block(BlockFile(0, 0, 1), rows)
+    found = rows_of(actor(tiny_model(tmp_path / "m"), noise=None, denoise={"sigma": "std"})(read))
     assert [(row["sigma"], row["stage"], row["error"]) for row in found] == [
         (7.0, "read", "gone"), (None, "read", "gone"),
     ]  # fmt: skip

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -19,8 +18,8 @@ from tests.support.sample_files import photo, write_photos
 
 
 def block(*images: dict) -> Block:
-    work = [image | {"settings": [0], "attempts": [1]} for image in images]
-    return Block(BlockFile(0, 0, 1), pa.Table.from_pylist(work, schema=blocks.WORK_SCHEMA))
+    empty = dict.fromkeys(blocks.WORK_SCHEMA.names)
+    return Block(BlockFile(0, 0, 1), [empty | image | {"settings": [0], "attempts": [1]} for image in images])
 
 
 def files(folder: Path, count: int) -> Block:
@@ -30,28 +29,27 @@ def files(folder: Path, count: int) -> Block:
 def test_each_image_is_read_and_decoded_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(block_reader, "READ_THREADS", 3)
     found = BlockReader(10**6, keep=False)(files(tmp_path, 7))
-    assert found.images.schema.equals(blocks.DECODED_SCHEMA)
-    for index in range(7):
-        picture = blocks.picture_at(found.images, index)
-        assert picture is not None
-        np.testing.assert_array_equal(picture.pixels, photo(16, 16, index))
+    for index, image in enumerate(found.images):
+        np.testing.assert_array_equal(image["picture"].pixels, photo(16, 16, index))
+        assert image["data"] is image["stage"] is image["error"] is None
     assert all(times[stage] > 0 for times in (found.times.wall, found.times.cpu) for stage in ("read", "decode"))
 
 
 def test_a_bad_image_costs_its_row(tmp_path: Path) -> None:
     work = files(tmp_path, 3)
-    (tmp_path / work.images["image_id"][0].as_py()).unlink()
-    (tmp_path / work.images["image_id"][1].as_py()).write_bytes(b"no image")
+    (tmp_path / work.images[0]["image_id"]).unlink()
+    (tmp_path / work.images[1]["image_id"]).write_bytes(b"no image")
     found = BlockReader(10**6, keep=False)(work).images
-    assert found["stage"].to_pylist() == ["read", "decode", None]
-    assert found["error"][0].as_py().startswith("no such file") and found["error"][2].as_py() is None
-    assert [blocks.picture_at(found, index) is None for index in range(3)] == [True, True, False]
+    assert [image["stage"] for image in found] == ["read", "decode", None]
+    assert found[0]["error"].startswith("no such file") and found[2]["error"] is None
+    assert [image["picture"] is None for image in found] == [True, True, False]
+    assert [image["data"] for image in found] == [None] * 3
 
 
 def test_what_is_beyond_the_limit_stays_encoded(tmp_path: Path) -> None:
     found = BlockReader(10**6, keep=False, pixel_bytes=16 * 16 * 3)(files(tmp_path, 4)).images
-    assert found["pixels"].is_valid().to_pylist() == [True, True, False, False]
-    assert found["data"].is_valid().to_pylist() == [False, False, True, True]
+    assert [image["picture"] is None for image in found] == [False, False, True, True]
+    assert [image["data"] is None for image in found] == [True, True, False, False]
 
 
 def test_a_large_image_stays_encoded_and_one_beyond_the_jobs_limit_is_an_error(
@@ -59,10 +57,10 @@ def test_a_large_image_stays_encoded_and_one_beyond_the_jobs_limit_is_an_error(
 ) -> None:
     monkeypatch.setattr(blocks, "LARGE_PIXELS", 200)
     Image.new("RGB", (40, 40)).save(tmp_path / "huge.png")
-    work = block(*files(tmp_path, 1).images.to_pylist(), {"image_id": "huge", "uri": f"{tmp_path}/huge.png"})
+    work = block(*files(tmp_path, 1).images, {"image_id": "huge", "uri": f"{tmp_path}/huge.png"})
     found = BlockReader(1000, keep=False)(work).images
-    assert found["data"].is_valid().to_pylist() == [True, False]
-    assert found["error"][1].as_py().startswith("too many pixels: 40x40")
+    assert [image["data"] is None for image in found] == [False, True]
+    assert found[1]["error"].startswith("too many pixels: 40x40")
 
 
 def test_a_packed_file_is_read_by_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,4 +71,4 @@ def test_a_packed_file_is_read_by_one_thread(tmp_path: Path, monkeypatch: pytest
     read, uses = tar.read, list[int]()
     monkeypatch.setattr(tar, "read", lambda uri, ranges: (uses.append(len(ranges)), read(uri, ranges))[1])
     found = BlockReader(10**6, keep=False)(block(*listed)).images
-    assert uses == [4] and found["pixels"].null_count == 0
+    assert uses == [4] and all(image["picture"] for image in found)

@@ -3,8 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
-
 from imagewizard.bulk import block as blocks
 from imagewizard.bulk import one_by_one
 from imagewizard.bulk.block import Block
@@ -19,8 +17,8 @@ CHANGING = ("seconds", "finished_at")
 
 def test_the_rows_are_those_of_the_whole_block_but_for_those_to_blame(tmp_path: Path) -> None:
     names = write_photos(tmp_path / "in", 3, 16)
-    work = [{"image_id": n, "uri": f"{tmp_path}/in/{n}", "settings": [0, 1], "attempts": [1, 1]} for n in names]
-    block = Block(BlockFile(0, 0, 1), pa.Table.from_pylist(work, schema=blocks.WORK_SCHEMA))
+    empty = dict.fromkeys(blocks.WORK_SCHEMA.names) | {"settings": [0, 1], "attempts": [1, 1]}
+    block = Block(BlockFile(0, 0, 1), [empty | {"image_id": n, "uri": f"{tmp_path}/in/{n}"} for n in names])
     denoise = actor(tiny_model(tmp_path / "m", k=2), noise={"sigma": [15, 25]}, images={})
     reader, said = BlockReader(10**6, keep=False), list[tuple[str, str]]()
     whole = rows_of(denoise(reader(replace(block))))

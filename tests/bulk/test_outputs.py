@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from PIL import Image
 
-from imagewizard.bulk import block as blocks
 from imagewizard.bulk import outputs
 from imagewizard.bulk.block import Block
 from imagewizard.config.denoise import ImagesSection
@@ -29,7 +27,7 @@ NOTES = {"a": None, "b": "a note"}
 
 
 def block(*rows: dict) -> Block:
-    return Block(BlockFile(0, 3, 2), pa.Table.from_pylist(list(rows), schema=blocks.DENOISED_SCHEMA))
+    return Block(BlockFile(0, 3, 2), list(rows))
 
 
 def denoised(image_id: str, seed: int = 0, side: int = 8, **changes: object) -> dict:

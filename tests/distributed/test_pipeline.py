@@ -14,7 +14,6 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from imagewizard.bulk import block as blocks
 from imagewizard.bulk import one_by_one
 from imagewizard.bulk.block import Block
 from imagewizard.bulk.pending import block_ranges
@@ -53,8 +52,8 @@ class SlowActor(pipeline.DenoiseActor):
     @staticmethod
     def denoise(block: Block) -> Block:
         time.sleep(0.05)
-        rows = [row(image_id) for image_id in block.images["image_id"].to_pylist()]
-        return Block(block.file, pa.Table.from_pylist(rows, schema=blocks.DENOISED_SCHEMA))
+        rows = [row(image["image_id"]) for image in block.images]
+        return Block(block.file, rows)
 
 
 class PoisonedActor(pipeline.DenoiseActor):
@@ -65,12 +64,16 @@ class PoisonedActor(pipeline.DenoiseActor):
 
     @staticmethod
     def denoise(block: Block) -> Block:
-        images = block.images.select(["image_id", "stage", "error"]).to_pylist()
         with block.times.timed("score"):
-            if any(image["image_id"] in ("7.png", "13.png") and image["error"] is None for image in images):
+            if any(image["image_id"] in ("7.png", "13.png") and image["error"] is None for image in block.images):
                 os.kill(os.getpid(), signal.SIGKILL)
-        rows = [row(image["image_id"]) if image["error"] is None else error_row(*image.values()) for image in images]
-        return replace(block, images=pa.Table.from_pylist(rows, schema=blocks.DENOISED_SCHEMA))
+        rows = [
+            row(image["image_id"])
+            if image["error"] is None
+            else error_row(image["image_id"], image["stage"], image["error"])
+            for image in block.images
+        ]
+        return replace(block, images=rows)
 
 
 def all_work(folder: Path, images: int, side: int) -> pipeline.Work:
@@ -117,7 +120,7 @@ def test_a_range_that_an_actor_has_begun_is_gone_on_with(tmp_path: Path) -> None
     assert [each["block"] for each in again] == results.result_files(work.run)
     assert [each["block"] for each in again[:2]] == [each["block"] for each in begun] == names
     assert {name: (Path(work.run) / "results" / name).stat().st_mtime_ns for name in names} == written
-    assert [each["rows"] for each in again] == [0, 0, 4, 4]
+    assert [each["rows"] for each in again] == [4] * 4
 
 
 IMPORTS = """

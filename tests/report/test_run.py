@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from PIL import Image
 
-from imagewizard.bulk import block as blocks
 from imagewizard.bulk import outputs
 from imagewizard.bulk.block import Block
 from imagewizard.config.denoise import ImagesSection
@@ -107,7 +105,7 @@ def test_images_are_shown_whatever_their_folders_are_called(tmp_path: Path, odd:
         | {"encoded": encoded(Image.fromarray(photo(20, 30, 1)), "PNG")}
         for number, image in enumerate(images)
     ]
-    block = Block(BlockFile(0, 0, 1), pa.Table.from_pylist(rows, schema=blocks.DENOISED_SCHEMA))
+    block = Block(BlockFile(0, 0, 1), rows)
     write_rows(run, outputs.write(block, str(run), section).to_pylist())
     write_job(run, 2, images={"pack": pack})
     assert page_of(run).samples == [["clean", "noisy", "denoised"]] * 2

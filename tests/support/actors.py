@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from imagewizard.bulk import block as blocks
 from imagewizard.bulk.block import Block
@@ -29,21 +28,20 @@ def block(*images: np.ndarray, rows: int = 1) -> Block:
 
 def pictures(*images: Picture, rows: int = 1, levels: list[str | None] | None = None) -> Block:
     """A block with `rows` rows of each image to be made; `levels`: what a manifest holds of each image."""
-    work = {"settings": list(range(rows)), "attempts": [1] * rows}
-    table = [
-        {"image_id": str(number), "uri": f"/{number}", "sigma": levels and levels[number]}
-        | work
-        | blocks.picture_columns(image)
+    work = dict.fromkeys(blocks.WORK_SCHEMA.names) | {"settings": list(range(rows)), "attempts": [1] * rows}
+    read = [
+        work
+        | {"image_id": str(number), "uri": f"/{number}", "sigma": levels and levels[number]}
+        | {"stage": None, "error": None, "picture": image}
         for number, image in enumerate(images)
     ]
-    return Block(
-        BlockFile(0, 0, 1), pa.Table.from_pylist(table, schema=blocks.DECODED_SCHEMA), StageTimes({"read": 1.0})
-    )
+    return Block(BlockFile(0, 0, 1), read, StageTimes({"read": 1.0}))
 
 
 def rows_of(denoised: Block) -> list[dict]:
-    assert denoised.images.schema.equals(blocks.DENOISED_SCHEMA)
-    return denoised.images.to_pylist()
+    """By RESULT_SCHEMA, with each image's file."""
+    rows = blocks.rows_table(denoised).to_pylist()
+    return [row | {"encoded": image.get("encoded")} for row, image in zip(rows, denoised.images, strict=True)]
 
 
 def picture_of(denoised: Block, index: int = 0) -> Picture:

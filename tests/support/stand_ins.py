@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from imagewizard import schema
 from imagewizard.bulk import block as blocks
@@ -52,17 +51,16 @@ class ClosingActor(pipeline.DenoiseActor):
 
     def close_results(self, block: Block) -> Block:
         (Path(self._work.run) / "results").write_bytes(b"no folder")
-        return Block(block.file, blocks.DENOISED_SCHEMA.empty_table())
+        return Block(block.file, [])
 
 
 def denoise_nothing(config: ActorConfig, block: Block) -> Block:
-    """A block of decoded images (blocks.DECODED_SCHEMA) → its rows (blocks.DENOISED_SCHEMA)."""
+    """A block after reading → its rows."""
     assert config.noise is not None, "a stand-in has nothing to restore with"
     noises = synthetic.make(config.noise.kind, config.noise.settings)
     rows = []
-    about = [*blocks.WORK_SCHEMA.names, schema.STAGE, schema.REASON]
-    for index, image in enumerate(block.images.select(about).to_pylist()):
-        picture = blocks.picture_at(block.images, index)
+    for image in block.images:
+        picture = image[blocks.PICTURE]
         assert (picture is None) == (image[schema.REASON] is not None), "a small block is decoded whole"
         for setting, attempt in zip(image[blocks.SETTINGS], image[blocks.ATTEMPTS], strict=True):
             noise = noises[setting]
@@ -75,7 +73,7 @@ def denoise_nothing(config: ActorConfig, block: Block) -> Block:
                 schema.MODEL: config.fingerprint,
             }
             rows.append(_row(config, image, picture, noise, known))
-    return replace(block, images=pa.Table.from_pylist(rows, schema=blocks.DENOISED_SCHEMA))
+    return replace(block, images=rows)
 
 
 def _row(
