@@ -51,9 +51,10 @@ def _loop(  # type: ignore[no-untyped-def]
         torch.cuda.set_device(number)
     else:
         torch.set_num_threads(threads)
-    batch = ResourcesSection().images_a_forward(on_gpu=gpu)
-    denoiser = plain.load(model_name, DenoiseSection(), batch)
-    noisy = list(_noisy(paths, sigma))
+    size = ResourcesSection().images_a_forward(on_gpu=gpu)
+    denoiser = plain.load(model_name, DenoiseSection(), size)
+    noisy = [image.cuda() if gpu else image for image in _noisy(paths, sigma)]
+    batch = size or denoiser.images_at_once(*noisy[0].shape[1:])
     batches = [noisy[first : first + batch] for first in range(0, len(noisy), batch)]
     denoiser(batches[0], [sigma] * len(batches[0]))
     barrier.wait()

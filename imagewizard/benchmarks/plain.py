@@ -16,7 +16,7 @@ from imagewizard.noise import synthetic
 SEED = 0
 
 
-def load(model_name: str, options: DenoiseSection, batch_size: int = 1) -> Denoiser:
+def load(model_name: str, options: DenoiseSection, batch_size: int | None = 1) -> Denoiser:
     """A model on the device of a bulk job. Raises UserError if it cannot be used."""
     return Denoiser(restorers.load(model_files.find(model_name), options), options, batch_size)
 

@@ -38,6 +38,8 @@ from imagewizard.noise import synthetic
 from imagewizard.noise.level import find
 from imagewizard.noise.synthetic import Noise
 
+# Of the images on which the best size of a batch is measured.
+USUAL_SIDE = 256
 # Groups of one block that are begun before the device wants them, and that are scored after it had them.
 GROUPS_AHEAD = 2
 
@@ -59,6 +61,10 @@ class BlockDenoiser:
             raise RuntimeError(f"model {config.model} is not the same on this node as where the job was started")
         self._restorer = restorers.load(files, config.denoise)
         self._denoiser = denoiser or Denoiser(self._restorer, config.denoise, config.batch_size)
+        self._at_once: Callable[[int, int], int] = lambda height, width: config.batch_size or 1
+        if isinstance(self._denoiser, Denoiser):
+            self._at_once = self._denoiser.images_at_once
+            self._at_once(USUAL_SIDE, USUAL_SIDE)  # which measures, now that nothing else uses the device
         self._noises = [] if config.noise is None else synthetic.make(config.noise.kind, config.noise.settings)
         self._device = default_device()
         self._group_steps = group_steps.of(self._device, config.seed)
@@ -67,7 +73,6 @@ class BlockDenoiser:
         # One thread of torch in each: the device, where it is the CPU, has its own.
         self._pool = ThreadPoolExecutor(config.threads, "stage", initializer=partial(torch.set_num_threads, 1))
         self._config = config
-        self._group_images = max(groups.IMAGES, config.batch_size)
         self._constant: Row = {
             schema.SCHEMA: schema.SCHEMA_VERSION,
             schema.SEED: config.seed,
@@ -93,11 +98,11 @@ class BlockDenoiser:
 
     def _overlapped(self, block: Block, number: int) -> Iterator[Group]:
         """The block's groups after all steps, of which the device takes one at a time and threads the others."""
-        count, size = len(block.images), self._group_images
+        count, size = len(block.images), groups.IMAGES
         parts = [range(start, min(start + size, count)) for start in range(0, count, size)]
         decode = partial(self._samples, block, max_pixels=min(blocks.LARGE_PIXELS, self._config.max_pixels))
         found = overlap.ahead(self._pool, decode, parts, GROUPS_AHEAD)
-        formed = groups.formed(chain.from_iterable(found), self._group_images)
+        formed = groups.formed(chain.from_iterable(found), self._at_once)
         prepared = overlap.ahead(self._pool, partial(self._prepare, block), formed, GROUPS_AHEAD)
         denoised = map(partial(self._denoise, block, number), prepared)
         return overlap.ahead(self._pool, partial(self._finish, block), denoised, GROUPS_AHEAD)

@@ -1,6 +1,7 @@
 """Groups of images: what a thread, or the device, works on at a time."""
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,10 +47,11 @@ class Group:
     """Of all steps."""
 
 
-def formed(found: Iterable[NoisySample | Group], images: int) -> Iterator[Group]:
-    """Groups of up to `images` samples of one shape and noise, each as soon as it is full; a Group comes at once.
+def formed(found: Iterable[NoisySample | Group], at_once: Callable[[int, int], int]) -> Iterator[Group]:
+    """Groups of samples of one shape and noise, each as soon as it is full; a Group comes at once.
 
-    The samples that wait for others of their kind have no more than LARGE_PIXELS together.
+    `at_once`: how many images of a height and width fill a batch; a group has as many whole batches as IMAGES need. The
+    samples that wait for others of their kind have no more pixels together than LARGE_PIXELS or than a group.
     """
     waiting: dict[Any, list[NoisySample]] = {}
     size = 0
@@ -57,7 +59,9 @@ def formed(found: Iterable[NoisySample | Group], images: int) -> Iterator[Group]
         if isinstance(sample, Group):
             yield sample
             continue
-        while waiting and size + sample.size > LARGE_PIXELS:
+        batch = at_once(*sample.picture.pixels.shape[:2])
+        images = batch * math.ceil(IMAGES / batch)
+        while waiting and size + sample.size > max(LARGE_PIXELS, images * sample.size):
             oldest = waiting.pop(next(iter(waiting)))
             size -= sum(each.size for each in oldest)
             yield Group(oldest)

@@ -12,8 +12,7 @@ from imagewizard.config.submit import SubmitSection
 
 Auto = Literal["auto"]
 
-# Images per forward pass. A GPU needs many to be busy; on a CPU core a larger batch only falls out of the cache.
-GPU_BATCH_SIZE = 32
+# Images per forward pass on a CPU core, where a larger batch only falls out of the cache. A GPU needs many to be busy.
 CPU_BATCH_SIZE = 1
 
 # These keys change results. A rerun with another value is refused, so that all rows of a run are comparable.
@@ -89,7 +88,8 @@ class ResourcesSection(Section):
     gpus_per_actor: Annotated[float, Field(ge=0)] | Auto = "auto"
     """auto: 1 if the cluster has GPUs, else 0. A fraction lets actors share a GPU."""
     batch_size: Annotated[int, Field(ge=1)] | Auto = "auto"
-    """Images (or tiles) per forward pass."""
+    """Images (or tiles) per forward pass. auto: 1 on a CPU; on a GPU as many as it is fastest with, which each actor
+    measures when it starts."""
     block_rows: Annotated[int, Field(ge=1, le=100_000)] | Auto = "auto"
     """Images that are committed together; an actor's crash loses at most this many. Fixed once a run has begun."""
     keep_manifest: bool = False
@@ -104,10 +104,10 @@ class ResourcesSection(Section):
             raise ValueError(f"must be a number or [least, greatest] with 1 <= least <= greatest (got {list(actors)})")
         return actors
 
-    def images_a_forward(self, on_gpu: bool) -> int:
-        """`batch_size`, with auto resolved."""
+    def images_a_forward(self, on_gpu: bool) -> int | None:
+        """`batch_size`, with auto resolved; None: each actor measures which is best."""
         if self.batch_size == "auto":
-            return GPU_BATCH_SIZE if on_gpu else CPU_BATCH_SIZE
+            return None if on_gpu else CPU_BATCH_SIZE
         return self.batch_size
 
 
@@ -170,5 +170,6 @@ class ActorConfig:
     images: ImagesSection | None
     seed: int
     max_pixels: int
-    batch_size: int
+    batch_size: int | None
+    """None: to be measured."""
     threads: int

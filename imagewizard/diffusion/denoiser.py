@@ -116,6 +116,13 @@ class Denoiser:
             for start in range(0, len(members), size):
                 yield members[start : start + size]
 
+    def images_at_once(self, height: int, width: int) -> int:
+        """How many images of this size fill a batch; 1 if one has more tiles than a batch. May measure that first."""
+        options = self.options
+        layout = tiling.plan(height, width, self.restorer.multiple, options.tile, options.overlap)
+        tiles = len(layout.tops) * len(layout.lefts)
+        return max(1, self._size_of(torch.Size((3, layout.tile_height, layout.tile_width))) // tiles)
+
     def _size_of(self, tile: torch.Size) -> int:
         """How many tiles of shape (3, H, W) make a batch."""
         if self.batch_size is not None:

@@ -238,7 +238,7 @@ def _run_chain(
     config = plan.config
     allocation = allocate(config.resources)
     batch = config.resources.images_a_forward(on_gpu=allocation.gpus_per_actor > 0)
-    report(f"ray      {allocation}, batches of {batch}")
+    report(f"ray      {allocation}, batches {'as large as is fastest' if batch is None else f'of {batch}'}")
     report(f"memory   {allocation.memory}")
     if allocation.shortage:
         report(f"waits    for nodes of the cluster's autoscaler; {allocation.shortage}")

@@ -259,3 +259,9 @@ def test_bfloat16_costs_less_than_a_tenth_of_a_decibel(embedded) -> None:
     half = Denoiser(DDPM(unet, schedule, DenoiseSection()), DenoiseSection(), 1, torch.device("cpu"), torch.bfloat16)
     (result,) = half([noisy], [25.0])
     assert abs(psnr(result, clean) - psnr(exact, clean)) < 0.1
+
+
+def test_images_at_once_are_those_whose_tiles_fill_a_batch(embedded) -> None:
+    """Tiles of at most 64 pixels a side, 12 in a batch: an image of 100 x 100 has four of them."""
+    found = denoiser(embedded, batch_size=12, tile=64, overlap=0)
+    assert [found.images_at_once(side, side) for side in (32, 100, 300)] == [12, 3, 1]
