@@ -53,6 +53,31 @@ def read() -> GpuUsage | None:
     return GpuUsage(found.name, found.used, found.total, busy)
 
 
+class GpuUsages:
+    """What is known of a job's GPUs from time to time."""
+
+    def __init__(self) -> None:
+        self.latest: GpuUsage | None = None
+        self._names: set[str] = set()
+        self._most_used = 0
+        self._busy: list[float] = []
+
+    def add(self, usage: GpuUsage) -> None:
+        """Takes a look at one of the GPUs into account."""
+        self.latest = usage
+        self._names.add(usage.name)
+        self._most_used = max(self._most_used, usage.used)
+        if usage.busy is not None:
+            self._busy.append(usage.busy)
+
+    def summary(self) -> dict[str, Any] | None:
+        """For summary.json: the names, the most memory that was taken of one, and how busy they were on average."""
+        if self.latest is None:
+            return None
+        busy = round(sum(self._busy) / len(self._busy), 3) if self._busy else None
+        return {"names": sorted(self._names), "most_memory_gb": round(self._most_used / 1e9, 2), "busy": busy}
+
+
 @functools.cache
 def _device(uuid: str) -> Any:
     """NVML's device of that UUID; NVML stays loaded. Raises pynvml.NVMLError if there is none."""

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from imagewizard.gpu_usage import GpuUsages
+
 LOG_SECONDS = 5.0
 TERMINAL_SECONDS = 0.5
 # The rate that is shown, and the time to go, are those of the last minute.
@@ -75,6 +77,8 @@ class Progress:
 
     def __init__(self, total: int, done: int, failed: int, report: Reporter = silent) -> None:
         self.rows = 0
+        self.gpus = GpuUsages()
+        """What is known of the job's GPUs; the line shows one of them."""
         self._total, self._done_before, self._failed = total, done, failed
         self._started = self._began = self._first = self._last = time.monotonic()
         self._first_rows = 0
@@ -141,14 +145,18 @@ class Progress:
             self._recent.popleft()
 
     def line(self) -> str:
-        """`12/250 images  3 failed  2.4 images/s  ETA 1:39`; at the end `took 2:01, 0:17 of it start-up`."""
+        """`12/250 images  3 failed  2.4 images/s  ETA 1:39`; at the end `took 2:01, 0:17 of it start-up`.
+
+        While the job goes on one of its GPUs follows: `NVIDIA H100  61.2/85.5 GB  97 %`.
+        """
         done = self._done_before + self.rows
         line = f"{done}/{self._total} images  {self._failed} failed"
         if not self.rows:
             return f"{line}  workers are starting, {clock(time.monotonic() - self._started)}"
         if self.pending > 0:
             rate = self.recent_rate
-            return f"{line}  {rate:.1f} images/s  ETA {clock(self.pending / rate)}" if rate else line
+            shown = f"{line}  {rate:.1f} images/s  ETA {clock(self.pending / rate)}" if rate else line
+            return f"{shown}  {self.gpus.latest}" if self.gpus.latest else shown
         start_up = self._began - self._started
         took = f"took {clock(self.seconds)}" + (f", {clock(start_up)} of it start-up" if start_up >= 1.0 else "")
         seconds = self._last - self._began

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from imagewizard import gpu_usage
-from imagewizard.gpu_usage import GpuUsage
+from imagewizard.gpu_usage import GpuUsage, GpuUsages
 
 GB = 10**9
 
@@ -115,3 +115,16 @@ def test_the_memory_that_torch_takes_is_used() -> None:
     found = gpu_usage.read()
     assert found is not None and found.name == torch.cuda.get_device_name()
     assert taken.nbytes < found.used <= found.total
+
+
+def test_usages_are_summed_up() -> None:
+    found = GpuUsages()
+    assert found.latest is None and found.summary() is None
+    for usage in (
+        GpuUsage("A", 3 * GB, 16 * GB, 0.5),
+        GpuUsage("B", 2 * GB, 16 * GB, 1.0),
+        GpuUsage("A", GB, GB, None),
+    ):
+        found.add(usage)
+    assert found.latest == usage
+    assert found.summary() == {"names": ["A", "B"], "most_memory_gb": 3.0, "busy": 0.75}

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from imagewizard import progress
+from imagewizard.gpu_usage import GpuUsage
 from imagewizard.progress import Printer, Progress, Repeater, clock
 
 
@@ -134,3 +135,12 @@ def test_a_session_that_did_nothing_has_no_rate() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (99.4, "1:39"), (3599.6, "1:00:00"), (7384, "2:03:04")])
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+def test_a_gpu_is_shown_while_the_job_goes_on() -> None:
+    with Progress(4, 0, 0) as progress:
+        progress.gpus.add(GpuUsage("NVIDIA H100", 61_200_000_000, 85_500_000_000, 0.97))
+        progress.add(2, 0, 1.0)
+        assert progress.line().endswith("  NVIDIA H100  61.2/85.5 GB  97 %")
+        progress.add(2, 0, 1.0)
+        assert "H100" not in progress.line()

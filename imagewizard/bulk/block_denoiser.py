@@ -19,8 +19,9 @@ from torch import Tensor
 
 from imagewizard import schema
 from imagewizard.bulk import block as blocks
-from imagewizard.bulk import group_steps, groups, outputs, overlap, samples
+from imagewizard.bulk import groups, outputs, overlap, samples
 from imagewizard.bulk.block import Block
+from imagewizard.bulk.group_steps import GroupSteps
 from imagewizard.bulk.groups import Group
 from imagewizard.bulk.memory import Memory, machine_bytes
 from imagewizard.bulk.samples import NoisySample, Row
@@ -67,7 +68,7 @@ class BlockDenoiser:
             self._at_once(USUAL_SIDE, USUAL_SIDE)  # which measures, now that nothing else uses the device
         self._noises = [] if config.noise is None else synthetic.make(config.noise.kind, config.noise.settings)
         self._device = default_device()
-        self._group_steps = group_steps.of(self._device, config.seed)
+        self._group_steps = _steps_of(self._device, config.seed)
         self._turns = Turns()
         self._memory = Memory(machine_bytes())
         # One thread of torch in each: the device, where it is the CPU, has its own.
@@ -259,3 +260,13 @@ class BlockDenoiser:
         """Sets the scores of the rows."""
         for row, (noisy, denoised) in zip(rows, self._group_steps.scores(group), strict=True):
             row |= {schema.noisy(name): value for name, value in noisy.items()} | denoised
+
+
+def _steps_of(device: torch.device, seed: int) -> GroupSteps:
+    if device.type == "cpu":
+        from imagewizard.bulk.cpu_steps import CpuSteps  # numba, of which a GPU has no need
+
+        return CpuSteps(seed)
+    from imagewizard.bulk.gpu_steps import GpuSteps
+
+    return GpuSteps(device, seed)

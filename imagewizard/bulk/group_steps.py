@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-import torch
 
 from imagewizard.bulk.groups import Group
 
@@ -35,14 +34,3 @@ class GroupSteps(Protocol):
 
     def images(self, group: Group) -> list[np.ndarray]:
         """The denoised images, of the type and channels of their pictures."""
-
-
-def of(device: torch.device, seed: int) -> GroupSteps:
-    """Those for a device. `seed`: of the run."""
-    if device.type == "cpu":
-        from imagewizard.bulk.cpu_steps import CpuSteps  # numba, of which a GPU has no need
-
-        return CpuSteps(seed)
-    from imagewizard.bulk.gpu_steps import GpuSteps
-
-    return GpuSteps(device, seed)

@@ -18,6 +18,7 @@ from imagewizard.distributed.allocation import Allocation, allocate
 from imagewizard.distributed.nodes import Needed, View
 from imagewizard.distributed.telemetry import Telemetry
 from imagewizard.errors import JobError, UserError, keyed
+from imagewizard.gpu_usage import GpuUsage
 from imagewizard.manifest import shards
 from imagewizard.manifest.shards import ManifestIndex
 from imagewizard.models import files as model_files
@@ -257,6 +258,8 @@ def _run_chain(
         telemetry.set(pending_rows=progress.pending)
         for block in _reports(chain(actor_config, allocation)):
             commits.add(block["block"])
+            if block["gpu"] is not None:
+                progress.gpus.add(GpuUsage(**block["gpu"]))
             progress.add(block["rows"], block["failed"], block["seconds"])
             telemetry.count(rows=block["rows"], failed_rows=block["failed"])
             telemetry.set(pending_rows=progress.pending, images_per_second=progress.recent_rate)

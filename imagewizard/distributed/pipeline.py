@@ -18,6 +18,7 @@ import ray
 from ray.data import ActorPoolStrategy, Dataset
 from ray.util.annotations import RayDeprecationWarning
 
+from imagewizard import gpu_usage
 from imagewizard.bulk import one_by_one, outputs, pending
 from imagewizard.bulk.block import Block
 from imagewizard.bulk.pending import BlockRange, Setting, ShardBlocks
@@ -28,6 +29,7 @@ from imagewizard.distributed.allocation import BLOCKS_AT_ONCE, Allocation
 from imagewizard.distributed.block_readers import Readers, Reading
 from imagewizard.distributed.nodes import View
 from imagewizard.errors import JobError, UserError, one_line
+from imagewizard.gpu_usage import GpuUsage
 from imagewizard.images.decoding import quiet
 from imagewizard.runs import compaction, results
 from imagewizard.runs.results import BlockFile, ShardFile
@@ -149,7 +151,11 @@ class DenoiseActor:
                     denoised = self._denoise_block(block)
             name, rows, failed = write_rows(denoised, self._work)
             watch.end()
-            yield _report(name, rows, failed, time.perf_counter() - started)
+            yield _report(name, rows, failed, time.perf_counter() - started, self._gpu_usage())
+
+    def _gpu_usage(self) -> GpuUsage | None:
+        """That of the actor's GPU. Reading it imports torch, which an actor without a GPU may do without."""
+        return gpu_usage.read() if self._reading.gpus_per_actor else None
 
     def _pending(self, block_range: BlockRange) -> tuple[list[pa.Table], Iterator[Block]]:
         """Reports on the range's first blocks, which another actor has committed before it died; and all others."""
@@ -165,9 +171,10 @@ class DenoiseActor:
         return done, iter(())
 
 
-# `seconds`: what the actor has spent on the block.
+_GPU = pa.struct([("name", pa.string()), ("used", pa.int64()), ("total", pa.int64()), ("busy", pa.float64())])
+# `seconds`: what the actor has spent on the block. `gpu`: its GpuUsage then; null without one.
 WRITTEN_SCHEMA = pa.schema(
-    [("block", pa.string()), ("rows", pa.int64()), ("failed", pa.int64()), ("seconds", pa.float64())]
+    [("block", pa.string()), ("rows", pa.int64()), ("failed", pa.int64()), ("seconds", pa.float64()), ("gpu", _GPU)]
 )
 
 
@@ -182,8 +189,8 @@ def _committed(run: str, file: BlockFile) -> pa.Table | None:
     return _report(file.name, len(states), states.count(ERROR), 0.0)
 
 
-def _report(name: str, rows: int, failed: int, seconds: float) -> pa.Table:
-    return pa.table([[name], [rows], [failed], [seconds]], schema=WRITTEN_SCHEMA)
+def _report(name: str, rows: int, failed: int, seconds: float, gpu: GpuUsage | None = None) -> pa.Table:
+    return pa.table([[name], [rows], [failed], [seconds], [gpu and asdict(gpu)]], schema=WRITTEN_SCHEMA)
 
 
 def write_rows(block: Block, work: Work) -> tuple[str, int, int]:

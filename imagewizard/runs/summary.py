@@ -33,6 +33,7 @@ def write(run: str, index: ManifestIndex, levels: int, progress: Progress) -> di
             "seconds": round(progress.seconds, 1),
             "rows_per_second": round(progress.rate, 3),
             "steady_rows_per_second": progress.steady_rate,
+            "gpus": progress.gpus.summary(),
         },
         "stage_seconds": {stage: round(seconds, 3) for stage, seconds in found.stage_seconds.items()},
         "stage_cpu_seconds": {stage: round(seconds, 3) for stage, seconds in found.stage_cpu_seconds.items()},

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from imagewizard.bulk import group_steps
 from imagewizard.bulk.cpu_steps import CpuSteps
 from imagewizard.bulk.gpu_steps import GpuSteps
 from imagewizard.bulk.group_steps import GroupSteps
@@ -86,11 +85,6 @@ def test_a_gpu_does(kind: str, noise: Noise | None) -> None:
 @pytest.fixture(params=["cpu", "gpu"])
 def steps(request: pytest.FixtureRequest) -> GroupSteps:
     return CpuSteps(0) if request.param == "cpu" else GpuSteps(torch.device("cpu"), 0)
-
-
-def test_each_device_has_its_steps() -> None:
-    assert isinstance(group_steps.of(torch.device("cpu"), 0), CpuSteps)
-    assert isinstance(group_steps.of(torch.device("meta"), 0), GpuSteps)
 
 
 def test_sixteen_bits_keep_their_range(steps: GroupSteps) -> None:
