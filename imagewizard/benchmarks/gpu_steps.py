@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from imagewizard import seeding
-from imagewizard.benchmarks import celebahq, gpu_forward
+from imagewizard.benchmarks import celebahq, gpu_bulk, gpu_forward
 from imagewizard.benchmarks.bench import Bench
 from imagewizard.benchmarks.step import Step
 from imagewizard.config.denoise import DenoiseSection
@@ -55,11 +55,16 @@ def steps(bsds500: Path | None, vgg19: str | None) -> list[Step]:
     return [
         Step("device", lambda: _device(bench), lambda: 5),
         Step("generator", lambda: _generator(bench), lambda: 5),
+        Step("bulk job's steps", lambda: gpu_bulk.check_steps(bench), lambda: 5),
         Step("bfloat16", lambda: _bfloat16(bench), lambda: 5),
         Step(
             "embedded", lambda: gpu_forward.measure(bench, gpu_forward.embedded(), 64 if bench.gpu else 2), lambda: 15
         ),
         Step("celebahq-256", lambda: gpu_forward.measure(bench, celebahq.unet(), 32 if bench.gpu else 1), lambda: 20),
+        Step("pipeline embedded", lambda: gpu_bulk.pipeline(bench, "embedded"), lambda: 25 if bench.gpu else 8),
+        Step(
+            "pipeline celebahq-256", lambda: gpu_bulk.pipeline(bench, "celebahq-256"), lambda: 40 if bench.gpu else 30
+        ),
         Step("train embedded", embedded_training.measure, lambda: 10),
         Step("train celebahq-256", celebahq_training.measure, lambda: 15),
         Step("loop", lambda: _loop(bench), lambda: 20 if bench.gpu else 8),
