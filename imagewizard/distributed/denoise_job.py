@@ -256,7 +256,7 @@ def _run_chain(
     )
     with progress, cluster.quiet_data(), Telemetry(config.output, "denoise") as telemetry:
         telemetry.set(pending_rows=progress.pending)
-        for block in _reports(chain(actor_config, allocation)):
+        for block in reports(chain(actor_config, allocation)):
             commits.add(block["block"])
             if block["gpu"] is not None:
                 progress.gpus.add(GpuUsage(**block["gpu"]))
@@ -267,7 +267,7 @@ def _run_chain(
         commits.wait()
 
 
-def _reports(chain: Dataset) -> Iterator[dict[str, Any]]:
+def reports(chain: Dataset) -> Iterator[dict[str, Any]]:
     """What the actors report of each block, as soon as they do.
 
     Dataset.iter_rows would do the same with three threads, statistics and 15 ms of CPU a block.

@@ -151,7 +151,7 @@ class DenoiseActor:
                     denoised = self._denoise_block(block)
             name, rows, failed = write_rows(denoised, self._work)
             watch.end()
-            yield _report(name, rows, failed, time.perf_counter() - started, self._gpu_usage())
+            yield report(name, rows, failed, time.perf_counter() - started, self._gpu_usage())
 
     def _gpu_usage(self) -> GpuUsage | None:
         """That of the actor's GPU. Reading it imports torch, which an actor without a GPU may do without."""
@@ -164,10 +164,10 @@ class DenoiseActor:
             shard = self._shard(block_range.shard)
             left = pending.pending_blocks(work.run, block_range, shard, work.settings, work.retry_failed)
             for file, table in left:
-                if (report := _committed(work.run, file)) is None:
+                if (there := _committed(work.run, file)) is None:
                     rest = chain([(file, table)], left)
                     return done, (Block(file, table.to_pylist()) for file, table in rest)
-                done.append(report)
+                done.append(there)
         return done, iter(())
 
 
@@ -186,10 +186,11 @@ def _committed(run: str, file: BlockFile) -> pa.Table | None:
         if not Folder(run).exists(f"results/{ShardFile(file.shard, file.attempt).name}"):
             return None
         states = []  # compacted, so it has been reported before
-    return _report(file.name, len(states), states.count(ERROR), 0.0)
+    return report(file.name, len(states), states.count(ERROR), 0.0)
 
 
-def _report(name: str, rows: int, failed: int, seconds: float, gpu: GpuUsage | None = None) -> pa.Table:
+def report(name: str, rows: int, failed: int, seconds: float, gpu: GpuUsage | None = None) -> pa.Table:
+    """A row by WRITTEN_SCHEMA: what an actor reports of a block."""
     return pa.table([[name], [rows], [failed], [seconds], [gpu and asdict(gpu)]], schema=WRITTEN_SCHEMA)
 
 

@@ -87,7 +87,8 @@ def test_small_form_without_a_gpu(tmp_path: Path) -> None:
     found = json.loads(out.read_text())
     assert list(found) == [
         "device", "generator", "bulk job's steps", "bfloat16", "embedded", "celebahq-256", "pipeline embedded",
-        "pipeline celebahq-256", "train embedded", "train celebahq-256", "loop", "recipe", "train compiled", "embedded compiled", "celebahq-256 compiled",
+        "pipeline celebahq-256", "train embedded", "train celebahq-256", "loop", "recipe", "train compiled",
+        "embedded compiled", "celebahq-256 compiled",
     ]  # fmt: skip
     assert found["recipe"] == {"not run": "give --bsds500 and --vgg19"}
     assert found["device"]["matrix product, TFLOP/s"] > 0
