@@ -60,7 +60,7 @@ def build(work: Work, actor: type["DenoiseActor"], config: ActorConfig, allocati
     `actor`: DenoiseActor or a stand-in, made with `config`. Disk and server errors in the chain are JobErrors.
     """
     ranges = ray.data.from_items([asdict(each) for each in work.ranges], override_num_blocks=len(work.ranges))
-    cluster.configure(ranges.context)
+    cluster.configure(ranges.context, cluster.SlowPace)
     reading = Reading(
         work.run,
         work.max_pixels,
