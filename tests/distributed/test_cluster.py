@@ -157,7 +157,7 @@ def test_a_configured_chain(pauses: list[float]) -> None:
     cluster.configure(dataset.context)
     rows = dataset.map(lambda row: row).take_all()
     assert sorted(row["id"] for row in rows) == [0, 1, 2]
-    assert set(pauses) == {cluster.PAUSE_SECONDS}
+    assert set(pauses) == {cluster.Pace.pause}
 
 
 def test_other_chains_of_the_process_are_left_as_they_were(pauses: list[float]) -> None:
