@@ -18,8 +18,8 @@ from typing import Any
 
 # stage: (module, function, whether the kill comes before it, or after)
 STAGES = {
-    "listing": ("imagewizard.distributed.pipeline", "list_pending_blocks", "before"),
-    "reading": ("imagewizard.distributed.pipeline", "read_images", "before"),
+    "listing": ("imagewizard.bulk.pending", "pending_blocks", "before"),
+    "reading": ("imagewizard.bulk.block_reader", "BlockReader.read", "before"),
     "decoding": ("imagewizard.images.picture", "decode", "before"),
     "denoising": ("imagewizard.bulk.block_denoiser", "BlockDenoiser.denoise", "before"),
     "before-write": ("imagewizard.distributed.pipeline", "write_rows", "before"),
