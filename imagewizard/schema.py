@@ -72,6 +72,11 @@ def noisy(metric: str) -> str:
     return f"{metric}_noisy"
 
 
+def score_columns(noisy_scores: dict[str, float | None], scores: dict[str, float | None]) -> dict[str, float | None]:
+    """The scores of a noisy image and of its denoised one, by metric (Reference.scores), as columns of one row."""
+    return {noisy(metric): value for metric, value in noisy_scores.items()} | scores
+
+
 # Values of STATUS.
 OK = "ok"
 ERROR = "error"

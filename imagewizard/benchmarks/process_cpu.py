@@ -49,17 +49,24 @@ class CpuMeter:
 
 def cpu_seconds() -> dict[int, float]:
     """{process: its CPU seconds so far} of this process and its descendants. Linux only; else empty."""
-    parents, spent = {}, {}
+    ticks = os.sysconf("SC_CLK_TCK")
+    return {pid: (int(fields[11]) + int(fields[12])) / ticks for pid, fields in family().items()}
+
+
+def family() -> dict[int, list[str]]:
+    """{process: its fields in /proc/PID/stat behind the name} of this process, its children, and theirs.
+
+    Linux only; else empty.
+    """
+    every = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            fields = stat.read_text().rpartition(")")[2].split()
+            every[int(stat.parent.name)] = stat.read_text().rpartition(")")[2].split()
         except OSError:  # the process has ended
             continue
-        parents[int(stat.parent.name)] = int(fields[1])
-        spent[int(stat.parent.name)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    found: dict[int, float] = {}
-    generation = {os.getpid()} & spent.keys()
+    found: dict[int, list[str]] = {}
+    generation = {os.getpid()} & every.keys()
     while generation:
-        found |= {pid: spent[pid] for pid in generation}
-        generation = {pid for pid, parent in parents.items() if parent in generation}
+        found |= {pid: every[pid] for pid in generation}
+        generation = {pid for pid, fields in every.items() if int(fields[1]) in generation}
     return found

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from imagewizard import schema, storage
+from imagewizard.benchmarks import process_cpu
 from imagewizard.bulk import block as blocks
 from imagewizard.bulk import pending
 from imagewizard.bulk.block import Block
@@ -90,8 +91,7 @@ def denoise_nothing(config: ActorConfig, block: Block) -> Block:
                 noisy = noise.add(source.pixels, image[IMAGE_ID], config.seed)
                 shown = noisy.clip(0, 255).round().astype(np.uint8)
                 row = _row(config, image, noise) | {schema.ATTEMPT: attempt}
-                row |= {schema.noisy(name): score for name, score in reference.scores(noisy).items()}
-                rows.append(row | reference.scores(shown))
+                rows.append(row | schema.score_columns(reference.scores(noisy), reference.scores(shown)))
     return replace(block, images=rows)
 
 
@@ -211,25 +211,9 @@ class _Sampler:
 
     def _sample(self) -> None:
         self.driver = max(self.driver, _resident(os.getpid()))
-        self.workers = max(self.workers, sum(_resident(pid) for pid in _descendants()))
+        self.workers = max(self.workers, sum(_resident(pid) for pid in process_cpu.family() if pid != os.getpid()))
         if self._folder.is_dir():
             self.files = max(self.files, sum(1 for _ in self._folder.iterdir()))
-
-
-def _descendants() -> list[int]:
-    """All child processes of this one, and their children; these are Ray's processes. Linux only."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rsplit(")", 1)[1].split()[1])
-        except OSError:  # the process has ended
-            continue
-    found: list[int] = []
-    generation = {os.getpid()}
-    while generation:
-        generation = {pid for pid, parent in parents.items() if parent in generation}
-        found += generation
-    return found
 
 
 def _resident(pid: int) -> int:

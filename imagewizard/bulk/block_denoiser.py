@@ -117,8 +117,7 @@ class BlockDenoiser:
         found: list[NoisySample | Group] = []
         for index in part:
             image = block.images[index]
-            given = samples.given_level(image[schema.LEVEL_FIELD.name], self._config.denoise)
-            level = None if isinstance(given, ImageError) else given
+            given = self._given_level(image)
             stage = image[schema.STAGE] or "decode"
             try:
                 source = self._picture(block, image, max_pixels)
@@ -131,21 +130,23 @@ class BlockDenoiser:
                 else:
                     found.append(Group([], self._failures(image, stage, error)))
                 continue
-            found += [NoisySample(image, source, *each) for each in self._tries(image, level)]
+            found += [NoisySample(image, source, *each) for each in self._tries(image)]
         return found
 
-    def _tries(self, image: dict[str, Any], level: float | None) -> list[tuple[Noise | None, float | None, int]]:
+    def _given_level(self, image: dict[str, Any]) -> float | ImageError | None:
+        return samples.given_level(image[schema.LEVEL_FIELD.name], self._config.denoise)
+
+    def _tries(self, image: dict[str, Any]) -> list[tuple[Noise | None, float | None, int]]:
         """For each row that is to be made of an image: the noise, the level as far as it is known, and the attempt."""
         tries = zip(image[blocks.SETTINGS], image[blocks.ATTEMPTS], strict=True)
         if not self._noises:
-            return [(None, level, attempt) for _, attempt in tries]
+            given = self._given_level(image)
+            return [(None, None if isinstance(given, ImageError) else given, attempt) for _, attempt in tries]
         return [(self._noises[i], self._noises[i].sigma, attempt) for i, attempt in tries]
 
     def _failures(self, image: dict[str, Any], stage: str, error: Exception) -> list[Row]:
         """The rows of an image that came to nothing."""
-        given = samples.given_level(image[schema.LEVEL_FIELD.name], self._config.denoise)
-        level = None if isinstance(given, ImageError) else given
-        return [samples.about(image, *each) | samples.failure(stage, error) for each in self._tries(image, level)]
+        return [samples.about(image, *each) | samples.failure(stage, error) for each in self._tries(image)]
 
     def _large_rows(self, block: Block, number: int, group: Group) -> list[Row]:
         """The rows of an image that goes through the steps alone, as soon as the machine has room for it."""
@@ -258,8 +259,8 @@ class BlockDenoiser:
 
     def score(self, group: Group, rows: list[Row]) -> None:
         """Sets the scores of the rows."""
-        for row, (noisy, denoised) in zip(rows, self._group_steps.scores(group), strict=True):
-            row |= {schema.noisy(name): value for name, value in noisy.items()} | denoised
+        for row, scores in zip(rows, self._group_steps.scores(group), strict=True):
+            row |= schema.score_columns(*scores)
 
 
 def _steps_of(device: torch.device, seed: int) -> GroupSteps:

@@ -25,7 +25,7 @@ from imagewizard.images import decoding, picture
 from imagewizard.images.errors import ImageError
 from imagewizard.images.picture import Picture
 from imagewizard.manifest.pairs import Pair
-from imagewizard.metrics import METRICS, Reference
+from imagewizard.metrics import Reference
 from imagewizard.models import files as model_files
 from imagewizard.models import restorers
 from imagewizard.runs.results import BlockFile
@@ -128,10 +128,8 @@ class Evaluator:
         if row[schema.STATUS] == schema.ERROR:
             raise ImageError(row[schema.REASON])
         restored = picture.decode(row[blocks.ENCODED], self._max_pixels, keep=True)
-        reference, scores = Reference(clean), {}
-        for name, metric in METRICS.items():
-            scores[schema.noisy(name)] = metric.measure(reference, decoding.rgb8(noisy.pixels))
-            scores[name] = metric.measure(reference, decoding.rgb8(restored.pixels))
+        reference = Reference(clean)
+        scores = schema.score_columns(*(reference.scores(decoding.rgb8(each.pixels)) for each in (noisy, restored)))
         level = row[schema.SIGMA_ESTIMATED] if self._level is None else self._level
         return PairScores(pair.name, level=level, scores=scores)
 

@@ -13,9 +13,9 @@ from imagewizard.diffusion.ddpm import DDPM
 from imagewizard.diffusion.denoiser import Denoiser
 from imagewizard.diffusion.schedule import NoiseSchedule
 from imagewizard.diffusion.unet import UNet2DModel
-from imagewizard.metrics import METRICS, Reference
+from imagewizard.metrics import Reference
 from imagewizard.noise import synthetic
-from imagewizard.schema import PSNR, SCORES, level_text
+from imagewizard.schema import PSNR, SCORES, level_text, score_columns
 from imagewizard.schema import noisy as noisy_column
 from imagewizard.tracking.history import PAIRS
 from imagewizard.tracking.panels import ValidationPanel
@@ -70,8 +70,7 @@ def score(
             levels, sigmas, noisy = range(of_pairs, of_pairs + 1), [told], [real.astype(np.float32)]
         restored = [pixels.to_uint8(x) for x in denoiser([pixels.to_tensor(y) for y in noisy], sigmas)]
         for level, sigma, y, x in zip(levels, sigmas, noisy, restored, strict=True):
-            row = {name: metric.measure(reference, x) for name, metric in METRICS.items()}
-            row |= {noisy_column(name): metric.measure(reference, y) for name, metric in METRICS.items()}
+            row = score_columns(reference.scores(y), reference.scores(x))
             scores.sums[level] += [row[column] or 0.0 for column in SCORES]
             scores.counts[level] += [row[column] is not None for column in SCORES]
             if level in shown_levels and len(scores.panels) < options.panels:

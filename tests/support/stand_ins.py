@@ -19,7 +19,7 @@ from imagewizard.bulk.block import Block
 from imagewizard.config.denoise import ActorConfig
 from imagewizard.distributed import pipeline
 from imagewizard.images.picture import Picture
-from imagewizard.metrics import METRICS, Reference
+from imagewizard.metrics import Reference
 from imagewizard.noise import synthetic
 from imagewizard.sources import reading
 from tests.support import run_folders
@@ -84,8 +84,7 @@ def _row(
         return run_folders.error_row(image_id, image[schema.STAGE], image[schema.REASON], **known)
     noisy, reference = noise.add(source.pixels, image_id, config.seed), Reference(source.pixels)
     shown = noisy.clip(0, 255).round().astype(np.uint8)
-    for name, metric in METRICS.items():
-        known |= {schema.noisy(name): metric.measure(reference, noisy), name: metric.measure(reference, shown)}
+    known |= schema.score_columns(reference.scores(noisy), reference.scores(shown))
     height, width = source.pixels.shape[:2]
     row = run_folders.row(image_id, **known, **{schema.HEIGHT: height, schema.WIDTH: width})
     if config.images is not None:
