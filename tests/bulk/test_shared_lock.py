@@ -23,8 +23,11 @@ def test_several_share_it_and_one_has_it_alone() -> None:
     with lock.shared(), lock.shared():
         first = threading.Thread(target=want_alone)
         first.start()
-        while not lock._waiting:
+        for _ in range(5000):
+            if lock._waiting:
+                break
             time.sleep(0.001)
+        assert lock._waiting, "it waits for those that share the lock"
         later = threading.Thread(target=want_shared)
         later.start()
         assert not alone.wait(0.05) and events == []

@@ -59,5 +59,8 @@ def take(turns: Turns, number: int, order: list[int]) -> None:
 
 def waiting(turns: Turns, count: int) -> None:
     """Returns when so many threads wait for a turn."""
-    while len(turns._waiting) < count:
+    for _ in range(5000):
+        if len(turns._waiting) >= count:
+            return
         time.sleep(0.001)
+    raise AssertionError(f"no {count} threads wait")
