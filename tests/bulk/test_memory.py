@@ -84,8 +84,8 @@ def test_a_process_that_is_killed_gives_its_part_back(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(30)  # or it would wait for room for ever
 def test_what_the_machine_has_no_room_for_is_refused_at_once(tmp_path: Path) -> None:
-    text = r"^out of memory: 30769231 pixels take some 4 GB, .* a machine with 4 GB"
-    with pytest.raises(ImageError, match=text), of_parts(3, tmp_path).room(4 * PART + 3):
+    text = r"^out of memory: 23076924 pixels take some 3 GB, .* a machine with 4 GB"
+    with pytest.raises(ImageError, match=text), of_parts(3, tmp_path).room(3 * PART + 3):
         pytest.fail("there is no room")
     with of_parts(3, tmp_path).room(3 * PART):
         pass
