@@ -61,6 +61,8 @@ def build(work: Work, actor: type["DenoiseActor"], config: ActorConfig, allocati
     """
     ranges = ray.data.from_items([asdict(each) for each in work.ranges], override_num_blocks=len(work.ranges))
     cluster.configure(ranges.context, cluster.SlowPace)
+    # A pool that may grow does so where each actor works on as much as it can.
+    ranges.context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
     reading = Reading(
         work.run,
         work.max_pixels,

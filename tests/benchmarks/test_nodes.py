@@ -12,7 +12,7 @@ from tests.support.local_cluster import LocalCluster
 
 @pytest.mark.long
 def test_a_cluster_is_measured(token_cluster: LocalCluster, tmp_path: Path) -> None:
-    words = ["1", "--images=30", "--seconds=0.02", f"--address={token_cluster.gcs_address}"]
+    words = ["1", "--images=300", "--seconds=0.02", f"--address={token_cluster.gcs_address}"]
     measuring = submitting.start(
         words, tmp_path, token_cluster.environment, module="imagewizard.benchmarks.nodes", stderr=subprocess.DEVNULL
     )

@@ -106,7 +106,7 @@ def test_models_run_on_gpus_and_decoding_beside_them(
     deadline = time.monotonic() + 30
     while len(read) < 8 and time.monotonic() < deadline:  # Ray hears of a task's end a second later
         time.sleep(0.5)
-        read = [task for task in listed(cluster, "tasks", state="FINISHED") if "read_images" in task["name"]]
+        read = [task for task in listed(cluster, "tasks", state="FINISHED") if "read_block" in task["name"]]
     assert len(read) == 8 and {task["node_id"] for task in read} == {cpu}
     # By the driver, and for all actors: here both nodes have one cache, in which the second waits for the first.
     weights = f"{model.uri.removeprefix('s3://')}/{WEIGHTS}"

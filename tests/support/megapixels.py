@@ -19,7 +19,7 @@ from tests.support.models import tiny_model
 from tests.support.sample_files import photo
 
 MEGAPIXELS = (1, 2, 5, 10, 20, 50, 100, 1, 1, 3, 8, 100, 12, 24, 1, 1, 1, 40)
-KINDS = ("read_images", "DenoiseActor", "raylet/raylet", "jobs denoise")
+KINDS = ("read_block", "DenoiseActor", "raylet/raylet", "jobs denoise")
 SAMPLE_SECONDS = 0.2
 
 

@@ -21,7 +21,7 @@ from tests.support.sample_files import write_photos
 
 PAUSE_SECONDS = (20, 60)
 # Names in the command lines of Ray's processes, and how often each is chosen.
-TARGETS = {"driver": 1, "raylet/raylet": 1, "DenoiseActor": 2, "read_images": 2, "ray::": 2}
+TARGETS = {"driver": 1, "raylet/raylet": 1, "DenoiseActor": 3, "ray::": 2}
 
 
 class Killer:
