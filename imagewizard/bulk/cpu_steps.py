@@ -10,6 +10,8 @@ from imagewizard.bulk.group_steps import Scores
 from imagewizard.bulk.groups import Group
 from imagewizard.diffusion import pixels
 from imagewizard.metrics import Reference
+from imagewizard.noise import kernel
+from imagewizard.noise.synthetic import Independent
 
 
 class CpuSteps:
@@ -24,12 +26,17 @@ class CpuSteps:
         for sample in group.samples:
             if sample.noise is None:
                 scale = np.float32(pixels.WHITE[sample.planes.dtype] / 255)
-                noisy, offset = (sample.planes / scale).astype(np.float32, copy=False), np.float32(0)
+                noisy = (sample.planes / scale).astype(np.float32, copy=False)
+                network = pixels.to_network(torch.from_numpy(noisy))
+            elif isinstance(sample.noise, Independent):
+                key, deviation = sample.noise.key(sample.image_id, self._seed), sample.noise.deviation(sample.planes)
+                noisy, samples = kernel.add(sample.planes, key, deviation, sample.noise.offset)
+                network = torch.from_numpy(samples).movedim(-1, -3)
             else:
                 noisy = sample.noise.add(sample.planes, sample.image_id, self._seed)
-                offset = np.float32(sample.noise.offset)
+                network = pixels.to_network(torch.from_numpy(noisy - np.float32(sample.noise.offset)))
             group.noisy.append(noisy)
-            group.inputs.append(pixels.to_network(torch.from_numpy(noisy - offset if offset else noisy)))
+            group.inputs.append(network)
 
     def noisy(self, group: Group) -> Sequence[np.ndarray]:
         return group.noisy

@@ -20,6 +20,7 @@ from ray.util.annotations import RayDeprecationWarning
 
 from imagewizard import gpu_usage
 from imagewizard.bulk import one_by_one, outputs, pending
+from imagewizard.bulk.allocator import keep_freed_memory
 from imagewizard.bulk.block import Block
 from imagewizard.bulk.pending import BlockRange, Setting, ShardBlocks
 from imagewizard.bulk.shared_lock import SharedLock
@@ -108,6 +109,7 @@ class DenoiseActor:
 
     def __init__(self, config: ActorConfig, work: Work, reading: Reading) -> None:
         quiet()
+        keep_freed_memory()
         self._work = work
         # Ranges that follow each other have the same shard.
         self._shard = lru_cache(maxsize=2)(partial(ShardBlocks.read, work.run, work.block_rows))

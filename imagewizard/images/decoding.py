@@ -51,7 +51,7 @@ class Stored:
     """What a file stores of its first image."""
 
     samples: np.ndarray
-    """uint8 or uint16, (H, W, 1-4), upright, C-contiguous and writable: grey, grey + alpha, RGB or RGB + alpha."""
+    """uint8 or uint16, (H, W, 1-4), upright, C-contiguous: grey, grey + alpha, RGB or RGB + alpha."""
     tags: bytes | None
     """The structure that holds its EXIF, for exif.Tags.read; it still has the orientation, which is applied here."""
     orientation: int = 1
@@ -278,5 +278,5 @@ def _samples(image: ImageFile.ImageFile) -> np.ndarray:
     mode = _MODES.get(image.mode, "RGB")
     if "transparency" in image.info:
         mode = {"L": "LA", "RGB": "RGBA"}.get(mode, mode)
-    samples = np.array(image if image.mode == mode else image.convert(mode))
+    samples = np.asarray(image if image.mode == mode else image.convert(mode))
     return samples if samples.ndim == 3 else samples[:, :, None]

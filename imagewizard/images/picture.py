@@ -14,7 +14,7 @@ class Picture:
     """An image to denoise, and what goes past the denoiser into the file that is written."""
 
     pixels: np.ndarray
-    """uint8 or uint16, (H, W, 1 or 3), grey or RGB, upright, C-contiguous."""
+    """uint8 or uint16, (H, W, 1 or 3), grey or RGB, upright, C-contiguous; perhaps not writable."""
     alpha: np.ndarray | None = None
     """(H, W), of the type of `pixels`."""
     metadata: Metadata = field(default_factory=Metadata)
@@ -53,4 +53,4 @@ def decode_rgb(data: bytes, max_pixels: int) -> np.ndarray:
     """
     data = bytes(data)
     with explained(data):
-        return decoding.rgb8(decoding.stored(data, max_pixels).samples)
+        return np.require(decoding.rgb8(decoding.stored(data, max_pixels).samples), requirements="W")

@@ -1,4 +1,7 @@
-"""normal.standard_normal of seeding.words in one go, compiled for the CPU: the same bits in a fifth of numpy's time."""
+"""normal.standard_normal of seeding.words in one go, compiled for the CPU: the same bits in a fifth of numpy's time.
+
+Or noise for an image in one go, which spares the time to write each step's array and to read it.
+"""
 
 import numpy as np
 
@@ -15,6 +18,7 @@ _TAIL, _ONE = _U32(0x7FFFFFFF), _U32(1)
 _FRACTION_BITS, _FRACTION = _U32(normal.FRACTION_BITS), _U32((1 << normal.FRACTION_BITS) - 1)
 _FIRST = _U32(normal.FIRST)
 _UNIT = _F32(2.0**-normal.SCALE_BITS)
+_TO_NETWORK = _F32(2.0 / 255.0)
 # Blocks of four words that are drawn at a time: their words and tails, 64 kB, stay in the processor's cache.
 _BLOCKS = 1024
 _PER_BLOCK = 8
@@ -26,6 +30,46 @@ def standard_normal(key: int, count: int) -> np.ndarray:
     values = np.empty(_PER_BLOCK * blocks, np.float32)
     _draw(_U64(key & (2**64 - 1)), _U64(key >> 64), *normal.table(), values)
     return values[:count]
+
+
+def add(
+    clean: np.ndarray, key: int, deviation: np.ndarray | np.float32, offset: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """An image with noise, and the same for the network, without the offset: float32, 0-255 and [-1, 1] scale.
+
+    `clean` is uint8, of any shape; so are both. Noise: `deviation`, of each sample or of all, times the key's values,
+    plus `offset`. Bit for bit what Independent.add and pixels.to_network make of it.
+    """
+    noisy, network = np.empty(clean.shape, np.float32), np.empty(clean.shape, np.float32)
+    halves = _U64(key & (2**64 - 1)), _U64(key >> 64)
+    flat = np.ascontiguousarray(clean).reshape(-1).view()
+    flat.flags.writeable = False  # as some are: numba compiles for each kind
+    _add(*halves, *normal.table(), flat, np.ravel(deviation), _F32(offset), noisy.reshape(-1), network.reshape(-1))
+    return noisy, network
+
+
+@compiled
+def _add(low, high, table, differences, clean, deviation, offset, noisy, network):  # type: ignore[no-untyped-def]
+    values = np.empty(_PER_BLOCK * _BLOCKS, np.float32)
+    words, tails = np.empty(4 * _BLOCKS, np.uint64), np.empty(len(values), np.float32)
+    same = np.full(len(values), deviation[0] if len(deviation) else _F32(0))
+    for start in range(0, len(clean), len(values)):
+        count = min(len(values), len(clean) - start)
+        blocks = -(-count // _PER_BLOCK)
+        _draw_words(low, high, start // _PER_BLOCK + 1, words[: 4 * blocks])
+        bits, part = words.view(np.uint32)[:count], slice(start, start + count)
+        _find_tails(bits, tails)
+        _look_up(bits, tails.view(np.uint32), table, differences, values)
+        scales = same if len(deviation) == 1 else deviation[part]
+        _finish(values, scales, clean[part], offset, noisy[part], network[part])
+
+
+@compiled
+def _finish(values, scales, clean, offset, noisy, network):  # type: ignore[no-untyped-def]  # all but offset are arrays
+    for i in range(len(clean)):
+        sample = values[i] * scales[i] + offset + _F32(clean[i])
+        noisy[i] = sample
+        network[i] = (sample - offset) * _TO_NETWORK - _F32(1)
 
 
 @compiled
