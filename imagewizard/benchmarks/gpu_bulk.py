@@ -20,6 +20,7 @@ from imagewizard.bulk.block_reader import BlockReader
 from imagewizard.bulk.gpu_steps import GpuSteps
 from imagewizard.bulk.groups import Group
 from imagewizard.bulk.samples import NoisySample
+from imagewizard.bulk.stage_times import StageTimes
 from imagewizard.config.denoise import CPU_BATCH_SIZE, ActorConfig, DenoiseConfig
 from imagewizard.images.picture import Picture
 from imagewizard.models import files as model_files
@@ -57,7 +58,7 @@ def check_steps(bench: Bench) -> dict[str, Any]:
     images, noise = _photos(8 if bench.gpu else 2, bench.side), Gaussian(SIGMA)
     group = Group([NoisySample({"image_id": str(i)}, Picture(each), noise, SIGMA, 1) for i, each in enumerate(images)])
     steps = GpuSteps(bench.device, SEED)
-    steps.prepare(group)
+    steps.prepare(group, StageTimes())
     noisy = steps.noisy(group)
     for index, image in enumerate(images):
         drawn = normal.standard_normal(seeding.words(noise.key(str(index), SEED), image.size // 2))

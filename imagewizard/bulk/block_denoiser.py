@@ -201,7 +201,7 @@ class BlockDenoiser:
     def _prepare(self, block: Block, group: Group) -> Group:
         if group.samples:
             with self._step(block, group, "noise"):
-                self._group_steps.prepare(group)
+                self._group_steps.prepare(group, block.times)
                 self.find_levels(group)
         return group
 

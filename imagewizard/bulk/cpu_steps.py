@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from imagewizard.bulk import levels_kernel
-from imagewizard.bulk.group_steps import Scores
-from imagewizard.bulk.groups import Group
+from imagewizard.bulk.groups import Group, Scores
+from imagewizard.bulk.samples import NoisySample
+from imagewizard.bulk.stage_times import StageTimes
 from imagewizard.diffusion import pixels
 from imagewizard.metrics import Reference
 from imagewizard.noise import kernel
@@ -21,22 +23,30 @@ class CpuSteps:
         """`seed`: of the run."""
         self._seed = seed
 
-    def prepare(self, group: Group) -> None:
-        group.noisy, group.inputs = [], []
+    def prepare(self, group: Group, times: StageTimes) -> None:
+        group.noisy, group.noisy_scores, group.inputs = [], [], []
         for sample in group.samples:
-            if sample.noise is None:
-                scale = np.float32(pixels.WHITE[sample.planes.dtype] / 255)
-                noisy = (sample.planes / scale).astype(np.float32, copy=False)
-                network = pixels.to_network(torch.from_numpy(noisy))
-            elif isinstance(sample.noise, Independent):
-                key, deviation = sample.noise.key(sample.image_id, self._seed), sample.noise.deviation(sample.planes)
-                noisy, samples = kernel.add(sample.planes, key, deviation, sample.noise.offset)
-                network = torch.from_numpy(samples).movedim(-1, -3)
-            else:
-                noisy = sample.noise.add(sample.planes, sample.image_id, self._seed)
-                network = pixels.to_network(torch.from_numpy(noisy - np.float32(sample.noise.offset)))
-            group.noisy.append(noisy)
+            noisy, network = self._noisy(sample)
             group.inputs.append(network)
+            if sample.level is None:  # as that of the whole group
+                group.noisy.append(noisy)
+            if sample.noise is not None:
+                with times.timed("score"):
+                    group.noisy_scores.append(Reference(sample.planes).scores(noisy))
+
+    def _noisy(self, sample: NoisySample) -> tuple[np.ndarray, Tensor]:
+        """With its noise: (H, W, 1 or 3), and the network's input."""
+        if sample.noise is None:
+            scale = np.float32(pixels.WHITE[sample.planes.dtype] / 255)
+            noisy, offset = (sample.planes / scale).astype(np.float32, copy=False), np.float32(0)
+        elif isinstance(sample.noise, Independent):
+            key, deviation = sample.noise.key(sample.image_id, self._seed), sample.noise.deviation(sample.planes)
+            noisy, network = kernel.add(sample.planes, key, deviation, sample.noise.offset)
+            return noisy, torch.from_numpy(network).movedim(-1, -3)
+        else:
+            noisy = sample.noise.add(sample.planes, sample.image_id, self._seed)
+            offset = np.float32(sample.noise.offset)
+        return noisy, pixels.to_network(torch.from_numpy(noisy - offset))
 
     def noisy(self, group: Group) -> Sequence[np.ndarray]:
         return group.noisy
@@ -57,11 +67,9 @@ class CpuSteps:
             group.denoised.append(denoised)
 
     def scores(self, group: Group) -> list[tuple[Scores, Scores]]:
-        found = []
-        for sample, noisy, denoised in zip(group.samples, group.noisy, group.denoised, strict=True):
-            reference = Reference(sample.planes)
-            found.append((reference.scores(noisy), reference.scores(denoised)))
-        return found
+        images = zip(group.samples, group.denoised, strict=True)
+        denoised = [Reference(sample.planes).scores(image) for sample, image in images]
+        return list(zip(group.noisy_scores, denoised, strict=True))
 
     def images(self, group: Group) -> list[np.ndarray]:
         pairs = zip(group.samples, group.denoised, strict=True)

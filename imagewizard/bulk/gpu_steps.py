@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from imagewizard.bulk.group_steps import Scores
-from imagewizard.bulk.groups import Group
+from imagewizard.bulk.groups import Group, Scores
 from imagewizard.bulk.lanes import Lanes
+from imagewizard.bulk.stage_times import StageTimes
 from imagewizard.diffusion import pixels
 from imagewizard.metrics import METRICS
 from imagewizard.metrics import device as device_metrics
@@ -26,7 +26,7 @@ class GpuSteps:
         self._device, self._seed = device, seed
         self._lanes = Lanes(device, ("before", "after"))
 
-    def prepare(self, group: Group) -> None:
+    def prepare(self, group: Group, times: StageTimes) -> None:
         noise = group.samples[0].noise
         with self._lanes.lane("before"):
             group.clean = self._lanes.sent(_stack([sample.planes for sample in group.samples]), self._device)

@@ -5,20 +5,24 @@ from typing import Protocol
 
 import numpy as np
 
-from imagewizard.bulk.groups import Group
-
-Scores = dict[str, float | None]
-"""Of one image, by the names of METRICS."""
+from imagewizard.bulk.groups import Group, Scores
+from imagewizard.bulk.stage_times import StageTimes
 
 
 class GroupSteps(Protocol):
     """Steps for groups whose images have one shape and one noise, in this order. Thread-safe."""
 
-    def prepare(self, group: Group) -> None:
-        """Adds the noise, and sets the group's `inputs`, without the noise's known mean."""
+    def prepare(self, group: Group, times: StageTimes) -> None:
+        """Adds the noise, and sets the group's `inputs`, without the noise's known mean.
+
+        `times`: of the block. What it does of another stage counts there.
+        """
 
     def noisy(self, group: Group) -> Sequence[np.ndarray]:
-        """The images with their noise, or in restoration mode themselves: float32 (H, W, 1 or 3), 0-255 scale."""
+        """The images with their noise, or in restoration mode themselves: float32 (H, W, 1 or 3), 0-255 scale.
+
+        To find their level: where it is known there may be none.
+        """
 
     def begin(self, group: Group) -> None:
         """Before the model gets the group's `inputs`, in the same thread."""

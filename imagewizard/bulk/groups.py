@@ -14,6 +14,9 @@ from imagewizard.bulk.samples import NoisySample, Row
 # Fewer images would be mostly overhead, more would wait for each other where a block is small.
 IMAGES = 16
 
+Scores = dict[str, float | None]
+"""Of one image, by the names of METRICS."""
+
 
 @dataclass
 class Group:
@@ -33,6 +36,8 @@ class Group:
     """The pictures' samples on a GPU: uint8 or uint16, (H, W, 1 or 3) each."""
     noisy: Any = None
     """float32, (H, W, 1 or 3) each, 0-255 scale, unclipped."""
+    noisy_scores: list[Scores] = field(default_factory=list)
+    """On a CPU, which compares a noisy image with the clean one while it is in the cache."""
     inputs: list[Tensor] = field(default_factory=list)
     """`noisy` for the model, without the noise's known mean: float32, (1 or 3, H, W), [-1, 1] scale."""
     estimates: list[Tensor] = field(default_factory=list)

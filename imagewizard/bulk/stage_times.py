@@ -22,6 +22,7 @@ class StageTimes:
         """Seconds of CPU."""
         self._on_stage = on_stage
         self._lock = threading.Lock()
+        self._inner = threading.local()  # seconds of the stages within this thread's stage
 
     def as_json(self) -> dict[str, dict[str, float]]:
         """The arguments that make these times again."""
@@ -29,11 +30,20 @@ class StageTimes:
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Adds what the context takes to a stage; of CPU, what this thread takes."""
+        """Adds what the context takes to a stage; of CPU, what this thread takes.
+
+        A stage within another one counts for itself alone.
+        """
         self._on_stage(stage)
+        self.add(StageTimes({stage: 0.0}, {stage: 0.0}))  # so that stages have the order in which they begin
         wall, cpu = time.perf_counter(), time.thread_time()
+        before = getattr(self._inner, "seconds", (0.0, 0.0))
+        self._inner.seconds = (0.0, 0.0)
         yield
-        self.add(StageTimes({stage: time.perf_counter() - wall}, {stage: time.thread_time() - cpu}))
+        wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
+        inner_wall, inner_cpu = self._inner.seconds
+        self._inner.seconds = before[0] + wall, before[1] + cpu
+        self.add(StageTimes({stage: wall - inner_wall}, {stage: cpu - inner_cpu}))
 
     def add(self, other: "StageTimes") -> None:
         """Adds the times of `other`."""

@@ -26,8 +26,13 @@ def files(folder: Path, count: int) -> Block:
     return block(*({"image_id": name, "uri": f"{folder}/{name}"} for name in write_photos(folder, count, 16)))
 
 
-def test_each_image_is_read_and_decoded_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("quick", [0.0, 60.0])
+def test_each_image_is_read_and_decoded_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: float
+) -> None:
+    """From a slow disk, by threads, and from a quick one."""
     monkeypatch.setattr(block_reader, "READ_THREADS", 3)
+    monkeypatch.setattr(block_reader, "QUICK_SECONDS", quick)
     found = BlockReader(10**6, keep=False)(files(tmp_path, 7))
     for index, image in enumerate(found.images):
         np.testing.assert_array_equal(image["picture"].pixels, photo(16, 16, index))

@@ -21,6 +21,20 @@ def test_the_times_of_a_stage_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert StageTimes(**times.as_json()).as_json() == times.as_json()
 
 
+def test_a_stage_within_another_counts_for_itself_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 1.0, 1.5, 3.0, 3.25, 10.0, 20.0, 21.0])
+    monkeypatch.setattr(stage_times.time, "perf_counter", lambda: next(clock))
+    times = StageTimes()
+    with times.timed("noise"):
+        for _ in range(2):
+            with times.timed("score"):
+                pass
+    with times.timed("score"):
+        pass
+    assert times.wall == {"noise": 10.0 - 0.5 - 0.25, "score": 0.5 + 0.25 + 1.0}
+    assert list(times.wall) == list(times.cpu) == ["noise", "score"], "as they began"
+
+
 def test_a_threads_cpu_is_its_own() -> None:
     """A thread that waits while another one works has used no CPU, but its time."""
     times, stop = StageTimes(), threading.Event()
