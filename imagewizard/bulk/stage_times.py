@@ -35,7 +35,7 @@ class StageTimes:
         A stage within another one counts for itself alone.
         """
         self._on_stage(stage)
-        self.add(StageTimes({stage: 0.0}, {stage: 0.0}))  # so that stages have the order in which they begin
+        self._add(stage, 0.0, 0.0)  # so that stages have the order in which they begin
         wall, cpu = time.perf_counter(), time.thread_time()
         before = getattr(self._inner, "seconds", (0.0, 0.0))
         self._inner.seconds = (0.0, 0.0)
@@ -43,11 +43,14 @@ class StageTimes:
         wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
         inner_wall, inner_cpu = self._inner.seconds
         self._inner.seconds = before[0] + wall, before[1] + cpu
-        self.add(StageTimes({stage: wall - inner_wall}, {stage: cpu - inner_cpu}))
+        self._add(stage, wall - inner_wall, cpu - inner_cpu)
 
     def add(self, other: "StageTimes") -> None:
         """Adds the times of `other`."""
+        for stage, wall in other.wall.items():
+            self._add(stage, wall, other.cpu.get(stage, 0.0))
+
+    def _add(self, stage: str, wall: float, cpu: float) -> None:
         with self._lock:
-            for sums, added in ((self.wall, other.wall), (self.cpu, other.cpu)):
-                for stage, seconds in added.items():
-                    sums[stage] = sums.get(stage, 0.0) + seconds
+            self.wall[stage] = self.wall.get(stage, 0.0) + wall
+            self.cpu[stage] = self.cpu.get(stage, 0.0) + cpu
