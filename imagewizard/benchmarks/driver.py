@@ -17,9 +17,10 @@ import pyarrow as pa
 
 from imagewizard.bulk import pending
 from imagewizard.bulk.pending import BlockRange
-from imagewizard.distributed import cluster, denoise_job, pipeline
+from imagewizard.distributed import cluster, pipeline
 from imagewizard.distributed.allocation import Allocation
 from imagewizard.distributed.block_readers import Reading
+from imagewizard.distributed.block_report import BlockReport, reports
 from imagewizard.progress import Progress
 from imagewizard.runs.results import BlockFile, ResultFiles
 
@@ -61,7 +62,7 @@ class WaitingActor(pipeline.DenoiseActor):
         for number in range(block_range.first, block_range.last):
             time.sleep(pipeline.BLOCKS_AT_ONCE * self._load.seconds_per_block)
             name = BlockFile(block_range.shard, number, 1).name
-            yield pipeline.report(name, self._load.block_rows, 0, self._load.seconds_per_block)
+            yield BlockReport(name, self._load.block_rows, 0, self._load.seconds_per_block).packed()
 
 
 def measure(load: Load) -> DriverCost:
@@ -73,8 +74,8 @@ def measure(load: Load) -> DriverCost:
     warm = pipeline.BLOCKS_AT_ONCE * load.actors
     done, began = 0, (0.0, 0.0)
     with cluster.quiet_data(), Progress(load.blocks * load.block_rows, 0, 0) as progress:
-        for block in denoise_job.reports(chain):
-            progress.add(block["rows"], block["failed"], block["seconds"])
+        for block in reports(chain):
+            progress.add(block.rows, block.failed, block.seconds)
             done += 1
             if done == warm:
                 began = time.perf_counter(), time.process_time()

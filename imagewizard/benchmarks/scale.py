@@ -53,7 +53,7 @@ class Cost:
     milliseconds_per_image: float
     """In steady state, from the first committed block on; wall-clock time with all cores."""
     driver_milliseconds_per_block: float
-    """CPU time of the driver, including its start. It limits the rate of the whole cluster."""
+    """CPU time of the driver, including its start, without the benchmark's own. It limits the cluster's rate."""
     driver_megabytes: float
     """Peak resident memory of the driver."""
     workers_megabytes: float
@@ -125,7 +125,7 @@ def measure(images: int, scratch: Path, start: cluster.Start = cluster.start) ->
     spent = time.process_time()
     with sampler:
         session = denoise_job.execute(denoise_job.prepare(config), start=start, actor=StandInActor)["session"]
-    spent = time.process_time() - spent
+    spent = time.process_time() - spent - sampler.seconds
     started = time.perf_counter()
     denoise_job.execute(denoise_job.prepare(config), start=start, actor=StandInActor)
     again = time.perf_counter() - started
@@ -192,6 +192,8 @@ class _Sampler:
     def __init__(self, run: str) -> None:
         self.driver = self.workers = self.files = 0
         """Peaks: bytes of resident memory of the driver and of the workers, number of result files."""
+        self.seconds = 0.0
+        """CPU time of its thread."""
         self._folder = Path(run) / "results"
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample_often, name="sampler", daemon=True)
@@ -208,6 +210,7 @@ class _Sampler:
     def _sample_often(self) -> None:
         while not self._stop.wait(SAMPLE_SECONDS):
             self._sample()
+        self.seconds = time.thread_time()
 
     def _sample(self) -> None:
         self.driver = max(self.driver, _resident(os.getpid()))

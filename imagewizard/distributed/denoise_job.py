@@ -15,10 +15,10 @@ from imagewizard.bulk import pending
 from imagewizard.config.denoise import RESULT_KEYS, ActorConfig, DenoiseConfig
 from imagewizard.distributed import cluster, nodes, pipeline
 from imagewizard.distributed.allocation import Allocation, allocate
+from imagewizard.distributed.block_report import reports
 from imagewizard.distributed.nodes import Needed, View
 from imagewizard.distributed.telemetry import Telemetry
 from imagewizard.errors import JobError, UserError, keyed
-from imagewizard.gpu_usage import GpuUsage
 from imagewizard.manifest import shards
 from imagewizard.manifest.shards import ManifestIndex
 from imagewizard.models import files as model_files
@@ -257,24 +257,14 @@ def _run_chain(
     with progress, cluster.quiet_data(), Telemetry(config.output, "denoise") as telemetry:
         telemetry.set(pending_rows=progress.pending)
         for block in reports(chain(actor_config, allocation)):
-            commits.add(block["block"])
-            if block["gpu"] is not None:
-                progress.gpus.add(GpuUsage(**block["gpu"]))
-            progress.add(block["rows"], block["failed"], block["seconds"])
-            telemetry.count(rows=block["rows"], failed_rows=block["failed"])
+            commits.add(block.block)
+            if block.gpu is not None:
+                progress.gpus.add(block.gpu)
+            progress.add(block.rows, block.failed, block.seconds)
+            telemetry.count(rows=block.rows, failed_rows=block.failed)
             telemetry.set(pending_rows=progress.pending, images_per_second=progress.recent_rate)
             lease.check()
         commits.wait()
-
-
-def reports(chain: Dataset) -> Iterator[dict[str, Any]]:
-    """What the actors report of each block, as soon as they do.
-
-    Dataset.iter_rows would do the same with three threads, statistics and 15 ms of CPU a block.
-    """
-    for bundle in chain.iter_internal_ref_bundles():
-        for table in ray.get(list(bundle.block_refs)):
-            yield from table.to_pylist()
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from imagewizard.config.denoise import ActorConfig, ImagesSection
 from imagewizard.distributed import cluster
 from imagewizard.distributed.allocation import BLOCKS_AT_ONCE, Allocation
 from imagewizard.distributed.block_readers import Readers, Reading
+from imagewizard.distributed.block_report import BlockReport
 from imagewizard.distributed.nodes import View
 from imagewizard.errors import JobError, UserError, one_line
 from imagewizard.gpu_usage import GpuUsage
@@ -56,7 +57,7 @@ class Work:
 
 
 def build(work: Work, actor: type["DenoiseActor"], config: ActorConfig, allocation: Allocation) -> Dataset:
-    """The chain over all that is left of a run. Its rows, by WRITTEN_SCHEMA, report each block as it is committed.
+    """The chain over all that is left of a run. Each BlockReport comes as its block is committed.
 
     `actor`: DenoiseActor or a stand-in, made with `config`. Disk and server errors in the chain are JobErrors.
     """
@@ -155,7 +156,8 @@ class DenoiseActor:
                     denoised = self._denoise_block(block)
             name, rows, failed = write_rows(denoised, self._work)
             watch.end()
-            yield report(name, rows, failed, time.perf_counter() - started, self._gpu_usage())
+            spent = time.perf_counter() - started
+            yield BlockReport(name, rows, failed, spent, self._gpu_usage()).packed()
 
     def _gpu_usage(self) -> GpuUsage | None:
         """That of the actor's GPU. Reading it imports torch, which an actor without a GPU may do without."""
@@ -175,13 +177,6 @@ class DenoiseActor:
         return done, iter(())
 
 
-_GPU = pa.struct([("name", pa.string()), ("used", pa.int64()), ("total", pa.int64()), ("busy", pa.float64())])
-# `seconds`: what the actor has spent on the block. `gpu`: its GpuUsage then; null without one.
-WRITTEN_SCHEMA = pa.schema(
-    [("block", pa.string()), ("rows", pa.int64()), ("failed", pa.int64()), ("seconds", pa.float64()), ("gpu", _GPU)]
-)
-
-
 def _committed(run: str, file: BlockFile) -> pa.Table | None:
     """The report on a block whose rows are there already; None if they are not."""
     try:
@@ -190,12 +185,7 @@ def _committed(run: str, file: BlockFile) -> pa.Table | None:
         if not Folder(run).exists(f"results/{ShardFile(file.shard, file.attempt).name}"):
             return None
         states = []  # compacted, so it has been reported before
-    return report(file.name, len(states), states.count(ERROR), 0.0)
-
-
-def report(name: str, rows: int, failed: int, seconds: float, gpu: GpuUsage | None = None) -> pa.Table:
-    """A row by WRITTEN_SCHEMA: what an actor reports of a block."""
-    return pa.table([[name], [rows], [failed], [seconds], [gpu and asdict(gpu)]], schema=WRITTEN_SCHEMA)
+    return BlockReport(file.name, len(states), states.count(ERROR), 0.0).packed()
 
 
 def write_rows(block: Block, work: Work) -> tuple[str, int, int]:

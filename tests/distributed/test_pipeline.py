@@ -18,9 +18,10 @@ from imagewizard.bulk import one_by_one
 from imagewizard.bulk.block import Block
 from imagewizard.bulk.pending import block_ranges
 from imagewizard.config.denoise import ActorConfig
-from imagewizard.distributed import pipeline
+from imagewizard.distributed import block_report, pipeline
 from imagewizard.distributed.allocation import Allocation
 from imagewizard.distributed.block_readers import Reading
+from imagewizard.distributed.block_report import BlockReport
 from imagewizard.distributed.nodes import Needed, View
 from imagewizard.errors import UserError
 from imagewizard.manifest import shards
@@ -90,11 +91,11 @@ def all_work(folder: Path, images: int, side: int) -> pipeline.Work:
 
 def test_an_image_that_kills_its_actor_is_an_error_row_and_costs_no_other(tmp_path: Path) -> None:
     work = all_work(tmp_path, 16, 8)
-    reports = list(pipeline.build(work, PoisonedActor, None, ALLOCATION).iter_rows())  # type: ignore[arg-type]
-    assert sum(each["rows"] for each in reports) == 16 and sum(each["failed"] for each in reports) == 2
-    found = [each for name in results.result_files(work.run) for each in results.read(work.run, name)[0].to_pylist()]
-    assert len({each["image_id"] for each in found}) == len(found) == 16
-    errors = {each["image_id"]: (each["stage"], each["error"]) for each in found if each["status"] == "error"}
+    found = list(block_report.reports(pipeline.build(work, PoisonedActor, None, ALLOCATION)))  # type: ignore[arg-type]
+    assert sum(each.rows for each in found) == 16 and sum(each.failed for each in found) == 2
+    rows = [each for name in results.result_files(work.run) for each in results.read(work.run, name)[0].to_pylist()]
+    assert len({each["image_id"] for each in rows}) == len(rows) == 16
+    errors = {each["image_id"]: (each["stage"], each["error"]) for each in rows if each["status"] == "error"}
     assert errors == dict.fromkeys(["7.png", "13.png"], ("score", one_by_one.ENDED))
 
 
@@ -113,14 +114,14 @@ def test_a_range_that_an_actor_has_begun_is_gone_on_with(tmp_path: Path) -> None
     work = all_work(tmp_path, 16, 8)
     block_range = pa.Table.from_pylist([{"shard": 0, "first": 0, "last": 4, "files": []}])
     reports = SlowActor(None, work, READING)(block_range)  # type: ignore[arg-type]
-    begun = [next(reports).to_pylist()[0] for _ in range(2)]
+    begun = [BlockReport.unpack(next(reports)) for _ in range(2)]
     names = results.result_files(work.run)
     written = {name: (Path(work.run) / "results" / name).stat().st_mtime_ns for name in names}
-    again = [table.to_pylist()[0] for table in SlowActor(None, work, READING)(block_range)]  # type: ignore[arg-type]
-    assert [each["block"] for each in again] == results.result_files(work.run)
-    assert [each["block"] for each in again[:2]] == [each["block"] for each in begun] == names
+    again = list(map(BlockReport.unpack, SlowActor(None, work, READING)(block_range)))  # type: ignore[arg-type]
+    assert [each.block for each in again] == results.result_files(work.run)
+    assert [each.block for each in again[:2]] == [each.block for each in begun] == names
     assert {name: (Path(work.run) / "results" / name).stat().st_mtime_ns for name in names} == written
-    assert [each["rows"] for each in again] == [4] * 4
+    assert [each.rows for each in again] == [4] * 4
 
 
 IMPORTS = """
