@@ -30,7 +30,7 @@ LIMIT_SECONDS = 300.0
 COMPARISON_SECONDS = 75.0
 ACTOR_START_SECONDS, END_SECONDS = 30.0, 10.0
 CAUTION = 0.6  # the least that the bulk job's rate may be of the expected one, where others use the machine too
-CROPS_SHARE = 0.6  # of the bulk job's time, for crops of a size that is chosen: the machine may get slower meanwhile
+CROPS_SHARE = 0.9  # of the bulk job's time, for crops of a size that is chosen: the machine may get slower meanwhile
 SAMPLE = 8  # images on which the work beside the model is timed
 
 

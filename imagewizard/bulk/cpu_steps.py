@@ -22,6 +22,15 @@ class CpuSteps:
     def __init__(self, seed: int) -> None:
         """`seed`: of the run."""
         self._seed = seed
+        self._load_kernels()
+
+    def _load_kernels(self) -> None:
+        """Has numba load all that it has compiled, or compile it, before the first block wants it."""
+        clean = np.zeros((8, 8, 3), np.uint8)
+        noisy, network = kernel.add(clean, 0, np.float32(1), 0.0)
+        levels_kernel.write(network.transpose(2, 0, 1), 255, clean.copy())
+        for image in (noisy, clean):
+            Reference(clean).scores(image)
 
     def prepare(self, group: Group, times: StageTimes) -> None:
         group.noisy, group.noisy_scores, group.inputs = [], [], []

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -148,7 +149,9 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that are made in this process."""
     made: list[float] = []
     sleep = cluster.time.sleep
-    monkeypatch.setattr(cluster, "time", type("Clock", (), {"sleep": lambda s: (made.append(s), sleep(s))}))
+    monkeypatch.setattr(
+        cluster, "time", type("Clock", (), {"sleep": lambda s: (made.append(s), sleep(s)), "monotonic": time.monotonic})
+    )
     return made
 
 
@@ -158,6 +161,15 @@ def test_a_configured_chain(pauses: list[float]) -> None:
     rows = dataset.map(lambda row: row).take_all()
     assert sorted(row["id"] for row in rows) == [0, 1, 2]
     assert set(pauses) == {cluster.Pace.pause}
+
+
+def test_the_rounds_of_a_slow_chain_become_rarer(pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    cluster.time.monotonic = lambda: now
+    pace = cluster.SlowPace()
+    for now in (100.0, 120.0, 1000.0):  # noqa: B007 - the clock reads it
+        pace.on_execution_step(None)
+    assert pauses == [pace.pause, pytest.approx(0.1), pace.most]
 
 
 def test_other_chains_of_the_process_are_left_as_they_were(pauses: list[float]) -> None:
