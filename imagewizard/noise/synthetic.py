@@ -1,5 +1,6 @@
 """Synthetic noise: a function of (run seed, image id, kind, parameters) alone, and bit-identical on every machine."""
 
+import functools
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -52,8 +53,14 @@ class Noise(ABC):
 
     def params(self) -> str:
         """The parameters but for sigma as canonical JSON, for the column noise_params."""
-        values = asdict(self)  # type: ignore[call-overload]  # each kind is a dataclass
-        return json.dumps({name: value for name, value in values.items() if name != "sigma"}, sort_keys=True)
+        return _params(self)
+
+
+@functools.lru_cache(maxsize=256)
+def _params(noise: Noise) -> str:
+    """As each row of a job has it, and so made once."""
+    values = asdict(noise)  # type: ignore[call-overload]  # each kind is a dataclass
+    return json.dumps({name: value for name, value in values.items() if name != "sigma"}, sort_keys=True)
 
 
 def noise_shape(clean: np.ndarray) -> tuple[int, ...]:

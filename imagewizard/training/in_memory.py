@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from imagewizard.config.train import TrainConfig, TrainImage, TrainTask
+from imagewizard.diffusion import compile_cache
 from imagewizard.errors import UserError
 from imagewizard.training import image_store, samples, versions
 from imagewizard.training.batches import Batch, DecodedImages, Noisy, Sampler
@@ -126,4 +127,7 @@ def drawing(decoded: DecodedImages, sampler: Sampler, device: torch.device) -> C
     def draw(indices: Tensor, epochs: Tensor) -> Batch:
         return sampler(decoded(indices, epochs))
 
-    return torch.compile(draw, dynamic=False) if device.type == "cuda" else draw
+    if device.type != "cuda":
+        return draw
+    compile_cache.use()
+    return torch.compile(draw, dynamic=False)

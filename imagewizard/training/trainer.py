@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from imagewizard import seeding
 from imagewizard.config.train import OptimizerSection, TrainConfig
+from imagewizard.diffusion import compile_cache
 from imagewizard.diffusion.architecture import size_multiple
 from imagewizard.diffusion.denoiser import is_out_of_memory
 from imagewizard.diffusion.schedule import NoiseSchedule, Prediction, sigma_to_std
@@ -93,6 +94,7 @@ class Trainer:
         if config.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
         if config.compile:
+            compile_cache.use()
             self.unet.compile(dynamic=False)
         features = features.to(device) if features is not None else None
         self.objective = Objective(self.unet, config.loss, features, config.precision == "bf16", schedule.prediction)

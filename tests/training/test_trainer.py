@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from imagewizard.config.train import OptimizerSection, TrainConfig
+from imagewizard.diffusion import compile_cache
 from imagewizard.diffusion.schedule import NoiseSchedule, Prediction
 from imagewizard.diffusion.unet import UNet2DModel
 from imagewizard.models import files as model_files
@@ -156,13 +157,16 @@ def test_loss_falls() -> None:
 
 @pytest.mark.long
 @pytest.mark.skipif(not shutil.which("g++"), reason="on CPUs torch.compile needs g++")
-def test_a_compiled_network_learns_the_same() -> None:
+def test_a_compiled_network_learns_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(compile_cache.VARIABLE, "")  # so that what the trainer sets is gone afterwards
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     runs = [trainer(config(compile=compiled)) for compiled in (False, True)]
     before = state(runs[0])
     for run in runs:
         train(run, 3)
     plain, compiled = (state(run) for run in runs)
     assert apart(compiled, plain, "unet") < 0.01 * apart(before, plain, "unet")
+    assert any((tmp_path / "imagewizard" / "compiled").iterdir()), "the next process finds it there"
 
 
 @pytest.mark.long
