@@ -12,6 +12,7 @@ from imagewizard.config.denoise import DenoiseSection
 from imagewizard.config.noise import MOST_SIGMA
 from imagewizard.images.errors import ImageError
 from imagewizard.images.picture import Picture
+from imagewizard.noise import synthetic
 from imagewizard.noise.level import Found
 from imagewizard.noise.synthetic import Noise
 from imagewizard.sources import reading
@@ -42,8 +43,7 @@ class NoisySample:
     """Whether the picture's planes are all equal: then it is denoised and scored as one."""
 
     def __post_init__(self) -> None:
-        pixels = self.picture.pixels
-        self.is_grey = all(np.array_equal(pixels[:, :, 0], pixels[:, :, i]) for i in range(1, pixels.shape[2]))
+        self.is_grey = synthetic.is_grey(self.picture.pixels)
 
     @property
     def image_id(self) -> str:

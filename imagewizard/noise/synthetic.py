@@ -63,11 +63,17 @@ def _params(noise: Noise) -> str:
     return json.dumps({name: value for name, value in values.items() if name != "sigma"}, sort_keys=True)
 
 
+def is_grey(image: np.ndarray) -> bool:
+    """Whether all planes of an image, (H, W, C), are equal."""
+    # The first row tells it of nearly every image in colour.
+    return all(
+        np.array_equal(rows[:, :, 0], rows[:, :, i]) for rows in (image[:1], image) for i in range(1, image.shape[2])
+    )
+
+
 def noise_shape(clean: np.ndarray) -> tuple[int, ...]:
     """The shape of the noise for an image: its own, or (H, W, 1) if it is grey in three equal planes."""
-    if clean.ndim == 3 and all(np.array_equal(clean[:, :, 0], clean[:, :, i]) for i in range(1, clean.shape[2])):
-        return *clean.shape[:2], 1
-    return clean.shape
+    return (*clean.shape[:2], 1) if clean.ndim == 3 and is_grey(clean) else clean.shape
 
 
 class Independent(Noise):

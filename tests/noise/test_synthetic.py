@@ -227,3 +227,12 @@ def test_each_setting_of_a_camera_draws_noise_of_its_own():
     """As each level of Gaussian noise does: rows of an image are independent samples."""
     one, other = (Camera(quality=quality, smoothing=0.0).add(FLAT, "x", 0) - FLAT for quality in (100, 99))
     assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.1
+
+
+@pytest.mark.parametrize("place", [(0, 0, 1), (0, 0, 2), (5, 3, 1), (8, 6, 2), None])
+def test_an_image_is_grey_if_all_its_planes_are_equal(place: tuple[int, int, int] | None) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (9, 7, 1), dtype=np.uint8).repeat(3, axis=2)
+    assert synthetic.is_grey(image[:, :, :1]) and synthetic.is_grey(image)
+    if place is not None:
+        image[place] += 1
+        assert not synthetic.is_grey(image)
