@@ -84,7 +84,7 @@ def build(work: Work, actor: type["DenoiseActor"], config: ActorConfig, allocati
                 min_size=allocation.least,
                 max_size=allocation.most,
                 initial_size=allocation.actors,
-                max_tasks_in_flight_per_actor=2 * BLOCKS_AT_ONCE,
+                max_tasks_in_flight_per_actor=BLOCKS_AT_ONCE + 1,
                 max_concurrent_calls_per_actor=BLOCKS_AT_ONCE,
                 enable_true_multi_threading=True,
             ),
