@@ -22,14 +22,14 @@ _TO_NETWORK = _F32(2.0 / 255.0)
 # Blocks of four words that are drawn at a time: their words and tails, 64 kB, stay in the processor's cache.
 _BLOCKS = 1024
 _PER_BLOCK = 8
+_VALUES = _PER_BLOCK * _BLOCKS
 
 
 def standard_normal(key: int, count: int) -> np.ndarray:
     """The first `count` values of the key's stream 0, epoch 0: float32."""
-    blocks = -(-count // _PER_BLOCK)
-    values = np.empty(_PER_BLOCK * blocks, np.float32)
-    _draw(_U64(key & (2**64 - 1)), _U64(key >> 64), *normal.table(), values)
-    return values[:count]
+    values = np.empty(count, np.float32)
+    _draw(*_halves(key), *normal.table(), values)
+    return values
 
 
 def add(
@@ -41,25 +41,29 @@ def add(
     plus `offset`. Bit for bit what Independent.add and pixels.to_network make of it.
     """
     noisy, network = np.empty(clean.shape, np.float32), np.empty(clean.shape, np.float32)
-    halves = _U64(key & (2**64 - 1)), _U64(key >> 64)
     flat = np.ascontiguousarray(clean).reshape(-1).view()
     flat.flags.writeable = False  # as some are: numba compiles for each kind
-    _add(*halves, *normal.table(), flat, np.ravel(deviation), _F32(offset), noisy.reshape(-1), network.reshape(-1))
+    _add(
+        *_halves(key), *normal.table(), flat, np.ravel(deviation), _F32(offset), noisy.reshape(-1), network.reshape(-1)
+    )
     return noisy, network
+
+
+def _halves(key: int) -> tuple[np.uint64, np.uint64]:
+    return _U64(key & (2**64 - 1)), _U64(key >> 64)
 
 
 @compiled
 def _add(low, high, table, differences, clean, deviation, offset, noisy, network):  # type: ignore[no-untyped-def]
-    values = np.empty(_PER_BLOCK * _BLOCKS, np.float32)
-    words, tails = np.empty(4 * _BLOCKS, np.uint64), np.empty(len(values), np.float32)
-    same = np.full(len(values), deviation[0] if len(deviation) else _F32(0))
-    for start in range(0, len(clean), len(values)):
-        count = min(len(values), len(clean) - start)
-        blocks = -(-count // _PER_BLOCK)
-        _draw_words(low, high, start // _PER_BLOCK + 1, words[: 4 * blocks])
-        bits, part = words.view(np.uint32)[:count], slice(start, start + count)
-        _find_tails(bits, tails)
-        _look_up(bits, tails.view(np.uint32), table, differences, values)
+    words, tails, values = (
+        np.empty(4 * _BLOCKS, np.uint64),
+        np.empty(_VALUES, np.float32),
+        np.empty(_VALUES, np.float32),
+    )
+    same = np.full(_VALUES, deviation[0] if len(deviation) else _F32(0))
+    for start in range(0, len(clean), _VALUES):
+        part = slice(start, min(start + _VALUES, len(clean)))
+        _draw_part(low, high, start, table, differences, words, tails, values[: part.stop - start])
         scales = same if len(deviation) == 1 else deviation[part]
         _finish(values, scales, clean[part], offset, noisy[part], network[part])
 
@@ -74,13 +78,18 @@ def _finish(values, scales, clean, offset, noisy, network):  # type: ignore[no-u
 
 @compiled
 def _draw(low: np.uint64, high: np.uint64, table: np.ndarray, differences: np.ndarray, values: np.ndarray) -> None:
-    words, tails = np.empty(4 * _BLOCKS, np.uint64), np.empty(_PER_BLOCK * _BLOCKS, np.float32)
-    for start in range(0, len(values), len(tails)):
-        part = values[start : start + len(tails)]
-        _draw_words(low, high, start // _PER_BLOCK + 1, words[: len(part) // 2])
-        bits = words.view(np.uint32)[: len(part)]
-        _find_tails(bits, tails)
-        _look_up(bits, tails.view(np.uint32), table, differences, part)
+    words, tails = np.empty(4 * _BLOCKS, np.uint64), np.empty(_VALUES, np.float32)
+    for start in range(0, len(values), _VALUES):
+        _draw_part(low, high, start, table, differences, words, tails, values[start : start + _VALUES])
+
+
+@compiled
+def _draw_part(low, high, start, table, differences, words, tails, values):  # type: ignore[no-untyped-def]
+    """The stream's values from number `start` on, a multiple of _VALUES. `words` and `tails` are for work."""
+    _draw_words(low, high, start // _PER_BLOCK + 1, words[: 4 * -(-len(values) // _PER_BLOCK)])
+    bits = words.view(np.uint32)[: len(values)]
+    _find_tails(bits, tails)
+    _look_up(bits, tails.view(np.uint32), table, differences, values)
 
 
 @compiled

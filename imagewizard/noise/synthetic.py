@@ -53,14 +53,12 @@ class Noise(ABC):
 
     def params(self) -> str:
         """The parameters but for sigma as canonical JSON, for the column noise_params."""
-        return _params(self)
+        return self._params
 
-
-@functools.lru_cache(maxsize=256)
-def _params(noise: Noise) -> str:
-    """As each row of a job has it, and so made once."""
-    values = asdict(noise)  # type: ignore[call-overload]  # each kind is a dataclass
-    return json.dumps({name: value for name, value in values.items() if name != "sigma"}, sort_keys=True)
+    @functools.cached_property  # each row of a job has it
+    def _params(self) -> str:
+        values = asdict(self)  # type: ignore[call-overload]  # each kind is a dataclass
+        return json.dumps({name: value for name, value in values.items() if name != "sigma"}, sort_keys=True)
 
 
 def is_grey(image: np.ndarray) -> bool:

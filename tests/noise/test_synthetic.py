@@ -236,3 +236,12 @@ def test_an_image_is_grey_if_all_its_planes_are_equal(place: tuple[int, int, int
     if place is not None:
         image[place] += 1
         assert not synthetic.is_grey(image)
+
+
+def test_equal_noises_keep_their_own_texts() -> None:
+    """A whole number and its float are equal, but not as JSON."""
+    assert [Gaussian(25.0, mean=mean).params() for mean in (4, 4.0, 4)] == [
+        '{"mean": 4}',
+        '{"mean": 4.0}',
+        '{"mean": 4}',
+    ]
